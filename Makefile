@@ -1,0 +1,57 @@
+# Two commands: `make demo` runs the whole program at small size, `make test` proves it. Needs Python 3.11 and nothing else.
+SHELL := /bin/sh
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VERSION := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+INSTALLED := .venv/.installed-$(VERSION)
+BIN := .venv/bin
+PROFILE = $(shell sed -n 's/^profile: *//p' params.yaml)
+# dvc.yaml says `python -m pipelines.x`: that is the one of .venv, also when it is not activated.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+
+.PHONY: help demo test lint format ui dag clean install
+help:
+	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics and the report's path"
+	@echo "make test   install, lint, run every test"
+	@echo "make lint   ruff and mypy         make format   rewrite the layout of the code"
+	@echo "make ui     MLflow on 127.0.0.1   make dag      rewrite the code deps of dvc.yaml"
+	@echo "make clean  remove artifacts, resume state and tracking (keeps .venv and the DVC cache)"
+
+demo: $(INSTALLED)
+	@$(BIN)/whale init
+	@$(BIN)/dvc repro
+	@echo && $(BIN)/whale timings
+	@echo && $(BIN)/whale metrics
+	@echo && echo "report: artifacts/$(PROFILE)/report/index.html"
+
+test: $(INSTALLED) lint
+	@$(BIN)/whale init
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+format: $(INSTALLED)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+ui: $(INSTALLED)
+	@$(BIN)/whale track sync
+	@echo "http://127.0.0.1:5000 (about 20 s to come up; Ctrl-C ends it)"
+	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+dag: $(INSTALLED)
+	@$(BIN)/python -m whale.lineage.dag_file --write
+
+clean:
+	@rm -rf artifacts work lineage/runs mlruns mlflow.db
+
+install: $(INSTALLED)
+
+# The name holds a checksum of both files: only another content installs again.
+$(INSTALLED):
+	@test -n "$(PYTHON)" || { echo "error: no python3.11 found; install it, or say make PYTHON=/path/to/python3.11"; exit 64; }
+	@$(PYTHON) scripts/install.py .venv
+	@rm -f .venv/.installed-* && touch $@

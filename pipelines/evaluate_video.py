@@ -1,0 +1,50 @@
+"""Evaluate video: checkpoints + held-out episodes -> fidelity, likelihood, rollout metrics, and frames."""
+
+from pathlib import Path
+
+import torch
+
+from whale.config import stage_args
+from whale.evaluation.heldout import open_datasets
+from whale.evaluation.metrics import under, written
+from whale.evaluation.stack import Stack, load_stack
+from whale.evaluation.video import EvaluateVideoConfig, fit_baselines
+from whale.evaluation.video_report import evaluate_split, save_arrays
+from whale.runtime.execution import load_execution
+from whale.runtime.stage import Run, stage
+
+
+def main() -> None:
+    args = stage_args("models", "pretrain", "finetune", "out", "metrics", doc=__doc__)
+    config = EvaluateVideoConfig.load("evaluate_video", args.item)
+    with stage("evaluate_video", args, config) as run:
+        torch.set_num_threads(load_execution().threads)
+        with run.compute():
+            roles = {
+                "pretrain": (load_stack(args.models), args.pretrain, config.pretrain_splits),
+                "finetune": (load_stack(args.models / "finetuned"), args.finetune, config.finetune_splits),
+            }
+            metrics: dict[str, object] = {}
+            for role, (stack, directory, splits) in roles.items():
+                metrics |= under(role, _evaluate(run, stack, directory, splits, role, config))
+        run.write_metrics(written(metrics))
+
+
+def _evaluate(
+    run: Run, stack: Stack, directory: Path, splits: list[str], role: str, config: EvaluateVideoConfig
+) -> dict[str, object]:
+    metrics: dict[str, object] = {}
+    datasets = open_datasets(directory)
+    with run.progress(len(datasets) * len(splits), f"{role} splits") as progress:
+        for dataset in datasets:
+            baselines = fit_baselines(dataset, stack.tokenizer.config.num_codes, config)
+            for split in splits:
+                result = evaluate_split(stack, dataset, split, baselines, config)
+                metrics |= under(f"{dataset.name}.{split}", result.metrics)
+                save_arrays(run.out / f"{role}.{dataset.name}.{split}.npz", result.arrays)
+                progress.update()
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Ingest: one dataset's raw episodes, its spec -> shards, manifest, episode index, statistics, quarantine."""
+
+from whale.config import stage_args
+from whale.data.ingest import IngestConfig, plan_tasks
+from whale.data.ingest_report import finish
+from whale.data.spec import load_spec
+from whale.runtime.beam_ingest import load_beam_config, run_tasks
+from whale.runtime.execution import load_execution
+from whale.runtime.stage import stage
+
+
+def main() -> None:
+    args = stage_args("raw", "out", doc=__doc__)
+    config, spec = IngestConfig.load("ingest"), load_spec(args.item)
+    with stage("ingest", args, {"ingest": config, "spec": spec.ingest_values()}) as run:
+        tasks = plan_tasks(args.raw, spec, config, run.work)
+        with run.compute(), run.progress(len(tasks), "source files") as bar:
+            run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
+            report = finish(tasks, run.work, run.out)
+        run.log_metrics(report_metrics(report))
+
+
+def report_metrics(report: dict) -> dict[str, float]:
+    """Counts of read, kept and dropped as flat numbers for tracking."""
+    flat = {f"read/{what}": count for what, count in report["read"].items() if what != "valid_steps"}
+    for group in ("kept", "dropped"):
+        for name, counts in report[group].items():
+            flat |= {f"{group}/{name}/{what}": count for what, count in counts.items()}
+    return flat
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Report: all results -> one self-contained page, and one moving picture."""
+
+from pathlib import Path
+
+from whale.config import stage_args
+from whale.reporting.report import ReportInputs, build_report
+from whale.runtime.mlflow_tracking import replay_all
+from whale.runtime.stage import stage
+
+PIPELINE = Path("dvc.yaml")
+
+
+def main() -> None:
+    args = stage_args("models", "pretrain", "finetune", "mix", "evaluation", "metrics_dir", "out", doc=__doc__)
+    inputs = ReportInputs(
+        models=args.models,
+        pretrain=args.pretrain,
+        finetune=args.finetune,
+        mix=args.mix,
+        evaluation=args.evaluation,
+        metrics=args.metrics_dir,
+        pipeline=PIPELINE,
+    )
+    with stage("report", args, {}) as run:
+        with run.compute():
+            report = build_report(inputs)
+            (run.out / "index.html").write_text(report.html, encoding="utf-8")
+            if report.gif:
+                (run.out / "rollout.gif").write_bytes(report.gif)
+                run.log_artifact(run.out / "rollout.gif")
+        run.log_artifact(run.out / "index.html")
+    print(f"report: {args.out / 'index.html'}", flush=True)
+    replay_all()
+
+
+if __name__ == "__main__":
+    main()

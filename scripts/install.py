@@ -1,0 +1,51 @@
+"""Make a virtual environment and install the project into it: little on the screen, everything in <venv>/install.log.
+
+Plain Python and pip, so that a fresh machine needs nothing else. constraints.txt pins every version and names no host:
+packages come from whatever index this machine's pip is set to.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LOUD = ("Building", "ERROR", "Installing collected")
+
+
+def main() -> int:
+    target = Path(sys.argv[1])
+    if sys.version_info[:2] != (3, 11):
+        found = f"{sys.version_info.major}.{sys.version_info.minor} ({sys.executable})"
+        print(f"error: this project needs Python 3.11\n  found:    {found}", file=sys.stderr)
+        print("  remedy:   install Python 3.11, or say: make PYTHON=/path/to/python3.11 ...", file=sys.stderr)
+        return 64
+    python = target / "bin" / "python"
+    if not python.exists():
+        print(f"making {target}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(target)], check=True)
+    print("installing (about 4 GB; 5 to 7 minutes the first time)", flush=True)
+    pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    return _follow([*pip, "-c", "constraints.txt", "-e", ".[all,dev]"], target / "install.log")
+
+
+def _follow(command: list[str], log_path: Path) -> int:
+    """Run pip; a line now and then says how far it is, its whole output goes to the log."""
+    started = printed = time.monotonic()
+    count, tail = 0, []
+    with open(log_path, "w") as log, subprocess.Popen(command, stdout=-1, stderr=-2, text=True) as process:
+        for line in process.stdout or ():
+            log.write(line)
+            tail = [*tail, line][-30:]
+            count += line.startswith("Collecting")
+            now = time.monotonic()
+            if line.startswith(LOUD) or now - printed > 5:
+                printed = now
+                text = "writing files" if line.startswith("Installing collected") else f"{count} packages resolved"
+                print(f"  {now - started:4.0f} s  {text}", flush=True)
+    if process.returncode:
+        print("".join(tail), f"error: pip failed; its whole output is in {log_path}", file=sys.stderr)
+    return process.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""Fixtures for every test, and the switches that must be set before any framework is imported."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: more threads only wait for each other
+
+from whale.runtime import environment  # noqa: E402
+
+environment.apply(PROJECT_ROOT)
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The folder of params.yaml and data_specs/."""
+    return PROJECT_ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The samples of real datasets, which are never committed; tests that use it carry the mark `real_data`."""
+    directory = PROJECT_ROOT.parent / "shared" / "data"
+    if not directory.is_dir():
+        pytest.skip("real samples are absent: expected a folder shared/data beside the project")
+    return directory

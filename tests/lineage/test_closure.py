@@ -1,0 +1,80 @@
+"""The import closure is what a stage's result depends on, no less and no more."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from whale.lineage.closure import closure_digest, import_closure, imported_modules
+from whale.lineage.dag_file import compare, rewrite
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "pipelines/__init__.py": "",
+    "pipelines/x.py": "from lib.a import f\nimport typing\nif typing.TYPE_CHECKING:\n    import lib.types\n",
+    "lib/__init__.py": "",
+    "lib/a.py": "import numpy\ndef f():\n    from lib import b\n    return b\n",
+    "lib/b.py": "from lib.c import deep\n",
+    "lib/c.py": "deep = 1\n",
+    "lib/types.py": "",
+    "lib/unused.py": "",
+}
+CLOSURE = ["lib/a.py", "lib/b.py", "lib/c.py", "pipelines/x.py"]
+
+
+@pytest.fixture
+def project(tmp_path):
+    imported_modules.cache_clear()
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def closure(project):
+    imported_modules.cache_clear()
+    return [path.as_posix() for path in import_closure(project, Path("pipelines/x.py"))]
+
+
+def test_imports_in_functions_count_type_checking_and_empty_packages_do_not(project):
+    assert closure(project) == CLOSURE
+
+
+def test_a_package_that_runs_code_counts(project):
+    (project / "lib/__init__.py").write_text("import lib.unused\n")
+    assert {"lib/__init__.py", "lib/a.py"} <= set(closure(project))
+
+
+def test_the_digest_changes_with_an_edit_inside_and_not_with_one_outside(project):
+    paths = import_closure(project, Path("pipelines/x.py"))
+    before = closure_digest(project, paths)
+    (project / "lib/unused.py").write_text("edited = 1\n")
+    assert closure_digest(project, paths) == before
+    (project / "lib/c.py").write_text("deep = 2\n")
+    assert closure_digest(project, paths) != before
+
+
+def test_what_python_really_imports_is_in_the_closure():
+    """The static closure against the interpreter: every project file in sys.modules must be listed."""
+    script = "import sys, pipelines.mix\nfor m in list(sys.modules.values()): print(getattr(m, '__file__', None) or '')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {Path(line) for line in done.stdout.split("\n") if line.startswith(str(ROOT)) and ".venv" not in line}
+    real = {path.relative_to(ROOT) for path in loaded if path.stat().st_size}
+    assert real <= set(import_closure(ROOT, Path("pipelines/mix.py")))
+
+
+def test_dvc_yaml_is_compared_and_rewritten_in_place(tmp_path, monkeypatch):
+    for name, text in FILES.items():
+        path = tmp_path / name.replace("lib/", "whale/")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text.replace("lib", "whale"))
+    text = (
+        "# kept\nstages:\n  x:\n    cmd: c\n    deps:\n      - pipelines/x.py\n      - whale/unused.py\n      - data\n"
+    )
+    (tmp_path / "dvc.yaml").write_text(text)
+    (difference,) = compare(tmp_path)
+    assert (difference.add, difference.drop) == (["whale/a.py", "whale/b.py", "whale/c.py"], ["whale/unused.py"])
+    (tmp_path / "dvc.yaml").write_text(rewrite(text, tmp_path))
+    assert not compare(tmp_path)
+    assert "# kept" in (tmp_path / "dvc.yaml").read_text() and "- data" in (tmp_path / "dvc.yaml").read_text()

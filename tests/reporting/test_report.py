@@ -1,0 +1,91 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from whale.errors import ConfigError, MissingInputError
+from whale.reporting.numbers_section import group_mean
+from whale.reporting.report import build_report
+
+VOID = {"meta", "img", "br", "line", "rect", "circle", "path", "polyline", "link", "i"}
+
+
+class _Checker(HTMLParser):
+    """Collects what a page would fetch, and whether every element is closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.fetched, self.problems = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        if tag in {"script", "iframe", "object", "link"}:
+            self.problems.append(tag)
+        self.fetched += [values[name] for name in ("src", "href", "action", "poster") if values.get(name)]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.problems.append(f"</{tag}> at {self.getpos()}")
+
+
+@pytest.fixture(scope="module")
+def report(report_inputs):
+    return build_report(report_inputs)
+
+
+def test_equal_inputs_in_another_folder_give_equal_bytes(report, report_inputs, tmp_path):
+    copy = {}
+    for name, path in vars(report_inputs).items():
+        target = tmp_path / path.name
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
+        copy[name] = target
+    assert build_report(type(report_inputs)(**copy)) == report
+
+
+def test_the_page_fetches_nothing_and_every_element_is_closed(report):
+    checker = _Checker()
+    checker.feed(report.html)
+    assert all(link.startswith(("data:image/", "#")) for link in checker.fetched)
+    assert checker.problems == [] and checker.open == []
+
+
+def test_text_of_the_data_is_escaped(report):
+    assert "<safe>" not in report.html and "shards &lt;safe&gt;" in report.html
+    assert "<b>&-val" not in report.html and "&lt;b&gt;&amp;-val" in report.html
+
+
+def test_the_page_holds_no_path_of_the_machine(report, report_inputs):
+    assert str(report_inputs.models.parent) not in report.html
+
+
+def test_every_part_the_issue_asks_for_is_there(report):
+    for title in ("Imagination", "Numbers", "Uncertainty", "Data", "Training", "Pipeline", "Lineage"):
+        assert f"<h2>{title}</h2>" in report.html
+    for wanted in ("finetuned/dynamics/full", "28.8", "not comparable", "train_tokenizer", "image/gif"):
+        assert wanted in report.html
+
+
+def test_what_was_not_measured_is_a_dash_and_never_zero(report):
+    words = re.sub(r"data:image/[^\"]*", "", report.html)
+    assert "\u2013" in words and not re.search(r"\bnan\b", words)
+
+
+def test_numbers_of_unlike_protocols_are_not_averaged(report_inputs):
+    numbers = json.loads((report_inputs.metrics / "evaluate_video.json").read_text())
+    assert group_mean(numbers, "pretrain", "tokenizer.psnr") == pytest.approx(28.914)
+    key = "pretrain.cups.val.tokenizer.protocol"
+    with pytest.raises(ConfigError, match="unlike protocols"):
+        group_mean(
+            numbers | {key: numbers[key].replace("resolution=32", "resolution=64")}, "pretrain", "tokenizer.psnr"
+        )
+
+
+def test_missing_metrics_name_the_file_and_the_remedy(report_inputs, tmp_path):
+    with pytest.raises(MissingInputError, match=r"evaluate_video\.json[\s\S]*dvc repro"):
+        build_report(type(report_inputs)(**(vars(report_inputs) | {"metrics": tmp_path})))

@@ -1,0 +1,38 @@
+import pytest
+
+from whale.errors import ConfigError
+from whale.runtime.execution import load_execution
+
+
+def test_defaults_stand_without_a_file_and_an_environment(tmp_path):
+    execution = load_execution(tmp_path / "local.yaml", environ={})
+    assert execution.train_workers["train_tokenizer"] == 2 and execution.train_workers["train_behavior"] == 0
+    assert execution.map_engine == {"pretokenize": "ray", "embed_behavior": "local", "finetune_embed": "local"}
+
+
+def test_the_file_overrides_defaults_and_the_environment_overrides_both(tmp_path):
+    local = tmp_path / "local.yaml"
+    local.write_text("execution: {train_workers: {train_behavior: 4}, threads: 8, ray_address: 'head:1'}\nother: 1\n")
+    execution = load_execution(local, environ={})
+    assert execution.train_workers["train_behavior"] == 4 and execution.train_workers["train_tokenizer"] == 2
+    assert (execution.threads, execution.ray_address) == (8, "head:1")
+    environ = {"WHALE_TRAIN_WORKERS": "0", "WHALE_MAP_ENGINE": "local", "WHALE_THREADS": "1"}
+    execution = load_execution(local, environ=environ)
+    assert set(execution.train_workers.values()) == {0} and set(execution.map_engine.values()) == {"local"}
+    assert execution.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "says"),
+    [
+        ("execution: {train_worker: 1}", {}, "train_worker"),
+        ("execution: {threads: 0}", {}, "threads"),
+        ("", {"WHALE_MAP_ENGINE": "spark"}, "map_engine"),
+        ("", {"WHALE_THREADS": "many"}, "WHALE_THREADS"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(tmp_path, text, environ, says):
+    local = tmp_path / "local.yaml"
+    local.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        load_execution(local, environ=environ)

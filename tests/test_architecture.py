@@ -1,0 +1,123 @@
+"""Imports go down, never up, never sideways; frameworks stay in whale/runtime; some calls are banned everywhere."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FRAMEWORKS = {"ray", "apache_beam", "mlflow", "tensorflow", "tensorflow_datasets"}
+LAYERS = [
+    {"pipelines", "whale.cli", "whale.commands"},
+    {"whale.runtime"},
+    {"whale.reporting"},
+    {"whale.training", "whale.evaluation", "whale.control"},
+    {"whale.data", "whale.models", "whale.sim", "whale.lineage"},
+    {"whale.config"},
+    {"whale.errors", "whale.types"},
+]
+ONE_PACKAGE = [{"pipelines", "whale.cli", "whale.commands"}]
+TORCH_FREE = ("whale/data", "whale/sim", "whale/lineage", "whale/reporting", "whale/commands", "whale/cli.py")
+BANNED_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+# Items, results and errors of our own processes travel pickled through memory, as Ray itself does; never to a file.
+ALLOWED_MODULES = {"whale/runtime/ray_map.py": {"pickle"}}
+BANNED_CALLS = {"eval", "exec", "os.system", "os.popen", "torch.load", "torch.save", "yaml.load", "yaml.unsafe_load"}
+BANNED_CALLS |= {"np.random.seed", "numpy.random.seed", "torch.seed", "PIL.Image.open", "Image.open", "input"}
+BANNED_CALLS |= {"importlib.import_module", "__import__"}
+
+
+def python_files() -> list[Path]:
+    return sorted(path for name in ("whale", "pipelines") for path in (ROOT / name).rglob("*.py"))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names imported anywhere in the file; what stands under TYPE_CHECKING counts too."""
+    names: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def part(module: str) -> str | None:
+    """`whale.data.shards.ShardSet` -> `whale.data`; None for what is not ours."""
+    words = module.split(".")
+    if words[0] == "pipelines":
+        return "pipelines"
+    return ".".join(words[:2]) if words[0] == "whale" and len(words) > 1 else None
+
+
+def level(name: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if name in layer)
+
+
+def parametrize_files(paths=None):
+    paths = python_files() if paths is None else paths
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+@parametrize_files()
+def test_imports_go_down_and_never_sideways(path):
+    own = part(".".join(path.relative_to(ROOT).with_suffix("").parts)) or "whale"
+    if own == "whale.__init__":
+        return
+    for name in sorted(filter(None, map(part, imports(path)))):
+        if name == own or any({name, own} <= package for package in ONE_PACKAGE):
+            continue
+        assert level(name) > level(own), f"{own} imports {name}"
+
+
+@parametrize_files()
+def test_frameworks_are_imported_in_the_runtime_only_and_dvc_nowhere(path):
+    tops = {name.partition(".")[0] for name in imports(path)}
+    assert "dvc" not in tops
+    if not path.is_relative_to(ROOT / "whale/runtime"):
+        assert not tops & FRAMEWORKS
+
+
+@parametrize_files(sorted((ROOT / "whale/runtime").glob("*.py")))
+def test_frameworks_are_imported_inside_functions(path):
+    """So that the switches of environment.apply() come first, and a short stage does not pay for them."""
+    top_level = {
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in tree(path).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not {name.partition(".")[0] for name in top_level} & FRAMEWORKS
+
+
+@parametrize_files()
+def test_data_simulation_and_lineage_work_without_torch(path):
+    if path.relative_to(ROOT).as_posix().startswith(TORCH_FREE):
+        assert "torch" not in {name.partition(".")[0] for name in imports(path)}
+
+
+@parametrize_files()
+def test_no_banned_call_or_module(path):
+    banned = BANNED_MODULES - ALLOWED_MODULES.get(path.relative_to(ROOT).as_posix(), set())
+    assert not {name.partition(".")[0] for name in imports(path)} & banned
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in BANNED_CALLS, f"line {node.lineno}"
+            for keyword in node.keywords:
+                value = getattr(keyword.value, "value", None)
+                assert (keyword.arg, value) not in {("shell", True), ("allow_pickle", True)}, f"line {node.lineno}"
+
+
+@parametrize_files()
+def test_code_is_ascii(path):
+    path.read_bytes().decode("ascii")
+
+
+def test_init_files_are_empty():
+    assert not [str(path) for path in python_files() if path.name == "__init__.py" and path.stat().st_size]

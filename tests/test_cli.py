@@ -1,0 +1,96 @@
+"""`whale`: the exit codes of the one table, one JSON object, help with an example; and profiles."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from whale.cli import run
+
+ROOT = Path(__file__).parents[1]
+VERBS = ["init", "plan", "timings", "metrics", "doctor", "profile list", "profile use", "profile diff", "data link"]
+VERBS += ["track sync"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "profiles", "profiles")
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    return tmp_path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_ends_with_an_example_of_the_verb_itself(verb, capsys):
+    assert run([*verb.split(), "--help"]) == 0
+    (example,) = re.findall(r"Example: whale (.*)", capsys.readouterr().out)
+    assert example.startswith(verb)
+
+
+@pytest.mark.parametrize("arguments", [["bogus"], ["profile", "use"], ["timings", "--bogus"], []])
+def test_wrong_usage_ends_with_64(arguments):
+    assert run(arguments) == 64
+
+
+def test_what_is_missing_ends_with_2_and_what_is_unknown_with_64(project, capsys):
+    assert run(["metrics"]) == 2
+    assert run(["data", "link", "bridge_sample", "nowhere"]) == 2
+    assert run(["data", "link", "../x", "."]) == 64
+    assert run(["profile", "use", "nope"]) == 64
+    assert "demo" in capsys.readouterr().err
+
+
+def test_the_active_profile_is_listed_and_differs_from_itself_in_nothing(project, capsys):
+    assert run(["profile", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["active"] == "demo"
+    assert run(["profile", "diff", "demo"]) == 0
+
+
+def test_an_edit_of_params_is_shown_and_never_overwritten_unasked(project, capsys):
+    edited = Path("params.yaml").read_text().replace("seed: 0", "seed: 1", 1)
+    Path("params.yaml").write_text(edited)
+    assert run(["profile", "diff", "demo"]) == 1
+    assert "seed" in capsys.readouterr().out
+    assert run(["profile", "use", "demo"]) == 64
+    assert Path("params.yaml").read_text() == edited
+    assert run(["profile", "use", "demo", "--force"]) == 0
+    assert Path("params.yaml").read_bytes() == Path("profiles/demo.yaml").read_bytes()
+
+
+def test_metrics_are_flattened_and_filtered(project, capsys):
+    Path("artifacts/demo/metrics").mkdir(parents=True)
+    Path("artifacts/demo/metrics/evaluate_video.json").write_text('{"psnr": {"h4": 28.5}, "nll": 1.25}')
+    assert run(["metrics", "--json", "--only", "psnr"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"evaluate_video.psnr.h4": 28.5}
+
+
+def test_timings_show_the_last_run_of_each_stage_and_the_total(project, capsys):
+    for number, (finished, wall) in enumerate([("2026-01-01T00:00:00", 9.0), ("2026-01-02T00:00:00", 3.0)]):
+        row = {"stage": "mix", "profile": "demo", "finished": finished, "wall_s": wall, "compute_s": 1.0}
+        row |= {"overhead_s": wall - 1, "peak_rss_mb": 1.0, "peak_child_rss_mb": 1.0}
+        Path(f"lineage/runs/{number}").mkdir(parents=True)
+        Path(f"lineage/runs/{number}/timings.json").write_text(json.dumps(row))
+    assert run(["timings", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["total"] == {"wall_s": 3.0, "compute_s": 1.0, "overhead_s": 2.0}
+
+
+def test_raw_data_are_linked_and_described(project):
+    source = project / "elsewhere"
+    source.mkdir()
+    (source / "a.tfrecord").write_bytes(b"episode")
+    for _ in range(2):  # linking again replaces the link
+        assert run(["data", "link", "bridge_sample", str(source)]) == 0
+    assert (Path("raw/bridge_sample") / "a.tfrecord").read_bytes() == b"episode"
+    assert str(project) not in (text := Path("data_specs/sources/bridge_sample.json").read_text())
+    assert json.loads(text)["files"][0]["bytes"] == 7
+
+
+def test_init_makes_a_private_site_cache_and_says_so_to_dvc(project):
+    for _ in range(2):
+        assert run(["init"]) == 0
+    site = project / ".dvc/tmp/site"
+    assert site.stat().st_mode & 0o777 == 0o700
+    assert Path(".dvc/config.local").read_text().count(str(site)) == 1

@@ -1,0 +1,114 @@
+"""dvc.yaml, pipelines/, params.yaml and the import graph say the same."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whale.config import load_yaml
+from whale.lineage.dag_file import compare, rewrite, stage_bodies
+
+ROOT = Path(__file__).parents[1]
+SHARED_SECTIONS = {"profile", "seed", "datasets", "segments"}
+TEMPLATED = re.compile(r"\$\{([^}]*)\}")
+
+
+def pipeline_files() -> dict[str, Path]:
+    return {path.stem: path for path in (ROOT / "pipelines").glob("*.py") if path.stem != "__init__"}
+
+
+def test_stages_are_exactly_the_files_in_pipelines():
+    assert set(stage_bodies(ROOT)) == set(pipeline_files())
+
+
+def test_sections_of_params_are_exactly_those_that_stages_read():
+    sections = set(load_yaml(ROOT / "params.yaml")) - SHARED_SECTIONS
+    assert sections == {name for name, path in pipeline_files().items() if name in sections_read(path)}
+    assert sections >= set(pipeline_files()) - {"report"}  # the report shows values; it has none of its own
+
+
+def test_code_deps_are_the_import_closure():
+    assert not [str(difference) for difference in compare(ROOT)]
+
+
+def test_rewriting_the_code_deps_changes_nothing_when_they_are_right():
+    text = (ROOT / "dvc.yaml").read_text()
+    assert rewrite(text, ROOT) == text
+
+
+def test_every_stage_says_input_arrow_output():
+    wrong = [name for name, body in stage_bodies(ROOT).items() if not re.fullmatch(r".+ -> .+", body.get("desc", ""))]
+    assert not wrong
+
+
+def test_every_stage_starts_its_own_module_with_its_declared_paths():
+    for name, body in stage_bodies(ROOT).items():
+        words = body["cmd"].split()
+        assert words[:3] == ["python", "-m", f"pipelines.{name}"], name
+        arguments = dict(zip(words[3::2], words[4::2], strict=True))
+        inputs = {value for key, value in arguments.items() if key not in ("--item", "--out", "--metrics")}
+        deps = {dep for dep in body["deps"] if not dep.endswith(".py")}
+        assert inputs == deps, f"{name}: paths of cmd that are no deps, or the other way round: {inputs ^ deps}"
+        assert {arguments[key] for key in ("--out",) if key in arguments} == set(body.get("outs", [])), name
+
+
+def test_a_command_is_templated_with_names_and_paths_only():
+    """A value of params.yaml that reached the shell could be a command (security.md S11)."""
+    allowed = {"profile", "key", "item.role", "item.raw"}
+    for name, body in stage_bodies(ROOT).items():
+        assert set(TEMPLATED.findall(body["cmd"])) <= allowed, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_name_of_a_profile_can_be_more_than_a_name(path):
+    params = load_yaml(path)
+    names = [params["profile"], *params["datasets"], *params["mix"]["weights"]]
+    names += [key for section in ("collect", "train_dynamics", "finetune_dynamics") for key in params[section]]
+    names += [row["role"] for row in params["datasets"].values()]
+    assert not [name for name in names if not re.fullmatch(r"[a-z0-9_-]+", name)]
+    raws = [row["raw"] for row in params["datasets"].values()]
+    assert not [raw for raw in raws if not re.fullmatch(r"[a-zA-Z0-9_./-]+", raw)]
+
+
+def test_the_committed_params_are_the_demo_profile():
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles" / "demo.yaml").read_bytes()
+
+
+def test_yaml_and_dvc_read_every_number_alike():
+    """PyYAML reads 3e-4 as text while DVC reads a number: write 3.0e-4."""
+    text = (ROOT / "params.yaml").read_text()
+    assert not re.findall(r"(?<![\w.])\d+[eE]-?\d+", re.sub(r"#.*|\"[^\"]*\"", "", text))
+
+
+def test_every_section_a_stage_reads_is_a_param_of_it():
+    """Config.load("segments") without `- segments` under params would serve a stale result."""
+    for name, path in pipeline_files().items():
+        params = stage_bodies(ROOT)[name].get("params", [])
+        declared = {param.partition(".")[0] for param in params if isinstance(param, str)}
+        assert sections_read(path) == declared, name
+
+
+def sections_read(path: Path) -> set[str]:
+    """First arguments of `X.load("...")`, and "seed" for `load_seed()`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "load" and isinstance(node.args[0], ast.Constant):
+            found.add(node.args[0].value)
+        elif isinstance(node.func, ast.Name) and node.func.id == "load_seed":
+            found.add("seed")
+    return found
+
+
+def test_no_stage_output_persists_and_metrics_stay_out_of_the_cache():
+    for name, body in stage_bodies(ROOT).items():
+        assert all(isinstance(out, str) for out in body.get("outs", [])), f"{name}: outs take no options (persist)"
+        assert all(options == {"cache": False} for each in body.get("metrics", []) for options in each.values()), name
+
+
+def test_dvc_yaml_is_plain_yaml_with_stages_in_running_order():
+    order = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    assert order[0] == "collect" and order[-1] == "report"

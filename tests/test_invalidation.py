@@ -1,0 +1,129 @@
+"""What re-runs when something changes: the real dvc.yaml under a real DVC, with commands that only hash their deps."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whale.config import load_yaml
+
+ROOT = Path(__file__).parents[1]
+DVC = str(Path(sys.executable).parent / "dvc")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """All stages run once; every output is a hash of its stage's deps and of the files with values."""
+    root = tmp_path_factory.mktemp("repository")
+    for name in ("whale", "pipelines", "data_specs", "profiles"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", root)
+    write_dvc_yaml(root)
+    (root / ".dvc").mkdir()
+    settings = f"[core]\n    no_scm = true\n    analytics = false\n    site_cache_dir = {root}/.dvc/tmp/site\n"
+    (root / ".dvc" / "config").write_text(settings)
+    expected = set(re.findall(r"^(\S+)", dvc(root, "stage", "list", "--name-only"), re.M))
+    assert ran(dvc(root, "repro")) == expected
+    return root
+
+
+def write_dvc_yaml(root):
+    document = load_yaml(ROOT / "dvc.yaml")
+    for body in document["stages"].values():
+        body = body.get("do", body)
+        data = [dep for dep in body["deps"] if not dep.endswith(".py")]
+        # test_dag proves the code deps; a few stand for all, since DVC rewrites the whole lock file at every stage.
+        body["deps"] = data + [dep for dep in body["deps"] if dep.startswith(("pipelines/", "whale/evaluation/"))]
+        made = [f"mkdir -p {out} && echo $digest > {out}/file" for out in body.get("outs", [])]
+        made += [
+            f"mkdir -p $(dirname {path}) && echo $digest > {path}" for each in body.get("metrics", []) for path in each
+        ]
+        if body["cmd"].startswith("python -m pipelines.collect"):
+            made += [
+                f"mkdir -p {body['outs'][0]}/{name} && echo $digest > {body['outs'][0]}/{name}/file"
+                for name in sources()
+            ]
+        hashed = (
+            f"digest=$(find {' '.join(data)} params.yaml data_specs -type f | sort | xargs cat | cksum | cut -d' ' -f1)"
+        )
+        body["cmd"] = " && ".join([hashed, *made])
+    (root / "dvc.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def sources():
+    return [Path(row["raw"]).name for row in load_yaml(ROOT / "params.yaml")["datasets"].values()]
+
+
+def dvc(root, *arguments):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    environment |= {"SHELL": "/bin/sh", "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run([DVC, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ran(output):
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def stale(root):
+    return set(yaml.safe_load(dvc(root, "status", "--json")) or {})
+
+
+def stages(names):
+    return {name.partition("@")[0] for name in names}
+
+
+@pytest.fixture
+def edit(repository):
+    """edit(path, old, new): change a file for one test; afterwards it is as before."""
+    before = {}
+
+    def change(name, old, new):
+        path = repository / name
+        before[path] = path.read_text()
+        assert old in before[path], f"{name} has no {old!r}"
+        path.write_text(before[path].replace(old, new, 1))
+
+    yield change
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def test_a_second_repro_runs_nothing(repository):
+    assert ran(dvc(repository, "repro")) == set()
+
+
+def test_a_mixture_weight_makes_stale_the_mixture_and_no_ingest(repository, edit):
+    edit("params.yaml", "fleet_delta: {weight: 1.0", "fleet_delta: {weight: 3.0")
+    assert stale(repository) == {"mix"}
+
+
+def test_what_a_spec_says_about_licences_and_errata_makes_nothing_stale(repository, edit):
+    edit("data_specs/fleet_delta.yaml", "licence:", "# a comment\nlicence:")
+    assert stale(repository) == set()
+
+
+def test_a_file_of_the_evaluation_retrains_nothing(repository, edit):
+    edit("whale/evaluation/fidelity.py", "\n", "\n# edited\n")
+    assert stale(repository) and stages(stale(repository)) <= {"evaluate_video", "evaluate_uncertainty", "report"}
+
+
+def test_a_new_dynamics_size_trains_alone(repository, edit):
+    entry = yaml.safe_dump(
+        load_yaml(ROOT / "params.yaml")["train_dynamics"]["full"], default_flow_style=True, width=999
+    )
+    edit("params.yaml", "train_dynamics:\n", f"train_dynamics:\n  bigger: {entry}")
+    assert stale(repository) == {"train_dynamics@bigger"}
+
+
+def test_one_dataset_s_spec_reruns_its_ingest_and_what_follows_and_no_other_ingest(repository, edit):
+    edit("data_specs/fleet_planar.yaml", "min_steps: ", "min_steps: 1")
+    assert stale(repository) == {"ingest@fleet_planar"}
+    assert ran(dvc(repository, "repro", "mix")) == {"ingest@fleet_planar", "mix"}
+    assert {"train_tokenizer", "train_behavior", "train_dynamics@full"} <= stale(repository)

@@ -1,0 +1,86 @@
+"""Tiny ingested datasets for tests: real tars, index and manifest, coloured squares for frames."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from whale.data.episode import episode_key
+from whale.data.files import write_json
+from whale.data.manifest import Count, Manifest, episode_schema, file_entry, index_columns, write_table
+from whale.data.shards import TarWriter, array_bytes
+
+SIZE = 16
+
+
+def write_tiny_shards(directory: Path, name: str, lengths: list[int], per_shard: int = 2, seed: int = 0) -> Path:
+    """Episodes of `lengths` frames in split train, `per_shard` per tar; the same arguments give the same bytes."""
+    rng = np.random.default_rng([seed, *name.encode()])
+    rows, shards = [], []
+    for part, first in enumerate(range(0, len(lengths), per_shard)):
+        chosen = list(enumerate(lengths))[first : first + per_shard]
+        file = f"train/{name}-train-00000-{part:03d}.tar"
+        with TarWriter(directory, file) as tar:
+            rows += [_write_episode(tar, name, ordinal, length, file, rng) for ordinal, length in chosen]
+        keys = [episode_key(name, "train", ordinal) for ordinal, _ in chosen]
+        steps = sum(length for _, length in chosen)
+        digest = {"bytes": tar.info.bytes, "sha256": tar.info.sha256}
+        shards.append({"file": file, "split": "train", "episodes": len(chosen), "steps": steps, **digest})
+        shards[-1] |= {"first_key": keys[0], "last_key": keys[-1]}
+    write_table(directory / "episodes.parquet", rows, episode_schema(["primary"]))
+    write_json(directory / "statistics.json", _statistics(sum(lengths), len(lengths)))
+    write_json(directory / "contract.json", {"form": "delta", "retraceable": True})
+    _write_manifest(directory, name, shards, Count(episodes=len(lengths), steps=sum(lengths)))
+    return directory
+
+
+def encode(frames_STHWC):
+    """A causal stand-in for a tokenizer: each token depends on its frame and on the segment's first one."""
+    means = frames_STHWC.reshape(*frames_STHWC.shape[:2], 4, -1).mean(-1)
+    return (means * 7 + means[:, :1]).astype(np.uint16)
+
+
+def _write_episode(tar, name: str, ordinal: int, length: int, file: str, rng) -> dict:
+    key = episode_key(name, "train", ordinal)
+    action = rng.uniform(-1, 1, (length, 7)).astype(np.float32)
+    action[:, 6] = action[:, 6] > 0
+    arrays = {"action.npy": array_bytes(action), "action_valid.npy": array_bytes(np.ones(length, bool))}
+    frames = {}
+    for step in range(length):
+        frame = np.full((SIZE, SIZE, 3), (10 * step % 256, 20 * ordinal % 256, 128), np.uint8)
+        frames[f"primary.{step:06d}.jpg"] = simplejpeg.encode_jpeg(frame, quality=95, colorsubsampling="444")
+    members = tar.write_sample(key, arrays | frames)
+    columns = index_columns(
+        [member for member in members if member.name.endswith(".npy")],
+        {"primary": [member for member in members if member.name.endswith(".jpg")]},
+    )
+    known = {"key": key, "split": "train", "kept": True, "shard": file, "language": "", "metadata": "{}"}
+    steps = {"steps_in": length, "steps_out": length, "valid_steps": length, "content_sha256": "0" * 64}
+    return known | steps | columns
+
+
+def _statistics(num_transitions: int, num_trajectories: int) -> dict:
+    names = ("count", "mean", "std", "min", "max", "q01", "q10", "q50", "q90", "q99", "zero_share")
+    values = {"min": -1.0, "q01": -0.9, "q99": 0.9, "max": 1.0}
+    action = {name: [values.get(name, 0.0)] * 7 for name in names} | {"mask": [True] * 7}
+    return {"action": action, "num_transitions": num_transitions, "num_trajectories": num_trajectories}
+
+
+def _write_manifest(directory: Path, name: str, shards: list[dict], kept: Count) -> None:
+    listed = ("episodes.parquet", "statistics.json", "contract.json")
+    values = {
+        "format_version": 1,
+        "name": name,
+        "spec_digest": "0" * 64,
+        "control_hz": 5.0,
+        "images": {"resolution": SIZE, "mode": "stretch", "jpeg_quality": 95, "encoder": "test", "roles": ["primary"]},
+        "sources": [],
+        "shards": shards,
+        "files": {file: file_entry(directory / file).model_dump() for file in listed},
+        "read": kept.model_dump(),
+        "kept": {"train": kept.model_dump()},
+        "dropped": {},
+    }
+    manifest = Manifest.parse(values, file=directory / "manifest.json")
+    write_json(directory / "manifest.json", json.loads(manifest.model_dump_json()))

@@ -1,0 +1,57 @@
+"""`whale`: verbs for what DVC cannot do. Stages are started by `dvc repro`, nowhere else.
+
+Exit codes are those of docs/cli.md: typer's own would make usage errors 2, so `main` maps them.
+"""
+
+import sys
+
+import typer
+
+from whale.commands import data, doctor, init, metrics, plan, profile, timings, track
+from whale.runtime import failure
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Verbs around the pipeline. The pipeline itself is `dvc repro`.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(profile.app, name="profile")
+app.add_typer(data.app, name="data")
+app.add_typer(track.app, name="track")
+app.command("init", epilog=init.EXAMPLE)(init.init)
+app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
+app.command("timings", epilog=timings.EXAMPLE)(timings.timings)
+app.command("metrics", epilog=metrics.EXAMPLE)(metrics.metrics)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point of `whale` and of `python -m whale.cli`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code (conventions.md 1)."""
+    try:
+        returned = app(args=arguments, prog_name="whale", standalone_mode=False)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except typer.Abort:
+        return 130
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 70
+    except KeyboardInterrupt as error:
+        return failure.report(error)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # usage: typer's own click, whose classes typer does not export
+            print(f"error: {error.format_message()}", file=sys.stderr)
+            return 64
+        return failure.report(error)
+    return returned if isinstance(returned, int) else 0
+
+
+if __name__ == "__main__":
+    main()

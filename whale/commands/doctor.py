@@ -1,0 +1,63 @@
+"""`whale doctor`: is this machine ready, and are its switches safe?"""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import typer
+
+from whale.commands.init import SITE_CACHE
+from whale.commands.output import AsJson, print_json, print_table
+from whale.runtime import environment
+
+EXAMPLE = "Example: whale doctor"
+MIN_FREE_GB = 10.0
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Versions, disk and settings; exit code 1 when something needs attention."""
+    environment.apply()
+    checks = [_python(), _disk(), _link_type(), _private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600)]
+    checks.append(_private(SITE_CACHE, 0o700))
+    facts = environment.describe()
+    if as_json:
+        print_json({"checks": [dict(zip(("check", "state", "found"), row, strict=True)) for row in checks], **facts})
+    else:
+        print_table(["check", "state", "found"], checks)
+        packages = facts["packages"]
+        print("packages: " + ", ".join(f"{name} {version}" for name, version in sorted(dict(packages).items())))  # type: ignore[call-overload]
+    raise typer.Exit(0 if all(state == "ok" for _, state, _ in checks) else 1)
+
+
+def _python() -> tuple[str, str, str]:
+    version = sys.version_info
+    return (
+        "python 3.11",
+        "ok" if version[:2] == (3, 11) else "wrong",
+        f"{version.major}.{version.minor}.{version.micro}",
+    )
+
+
+def _disk() -> tuple[str, str, str]:
+    free = shutil.disk_usage(".").free / 1e9
+    return f"free disk >= {MIN_FREE_GB:.0f} GB", "ok" if free >= MIN_FREE_GB else "low", f"{free:.1f} GB"
+
+
+def _link_type() -> tuple[str, str, str]:
+    """Exactly `hardlink`: a list that starts with reflink leaves full copies on ext4."""
+    command = [sys.executable, "-m", "dvc", "config", "cache.type"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return "dvc cache.type", "ok" if found == "hardlink" else "wrong", found or "not set"
+
+
+def _private(path: Path, mode: int) -> tuple[str, str, str]:
+    """Owned by this user, with this mode."""
+    name = f"{path.name} is private"
+    if not path.exists():
+        return name, "missing", "run `whale init`"
+    found = path.stat()
+    is_private = found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == mode
+    return name, "ok" if is_private else "open", oct(stat.S_IMODE(found.st_mode))

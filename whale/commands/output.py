@@ -1,0 +1,28 @@
+"""What every verb prints: a table for people, or one JSON object for programs."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of a table.")]
+
+
+def print_json(value: object) -> None:
+    """One sorted JSON object on stdout."""
+    print(json.dumps(value, sort_keys=True, indent=1))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their longest cell; numbers to the right."""
+    cells = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for number, row in enumerate(cells):
+        print("  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if number == 0:
+            print("  ".join("-" * width for width in widths))
+
+
+def _pad(cell: str, width: int) -> str:
+    return cell.rjust(width) if cell[:1] in "-+.0123456789" and cell[-1:].isdigit() else cell.ljust(width)

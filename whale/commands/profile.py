@@ -1,0 +1,82 @@
+"""`whale profile`: complete parameter sets in profiles/; params.yaml is the active one."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from whale.commands.output import AsJson, print_json, print_table
+from whale.config import load_yaml
+from whale.errors import ConfigError
+from whale.lineage.atomic_file import write_atomically
+
+PROFILES, PARAMS = Path("profiles"), Path("params.yaml")
+
+app = typer.Typer(no_args_is_help=True, help="Choose a complete set of parameters.")
+
+
+@app.command("list", epilog="Example: whale profile list")
+def list_profiles(as_json: AsJson = False) -> None:
+    """The profiles there are; the active one is marked."""
+    active = load_yaml(PARAMS).get("profile") if PARAMS.is_file() else None
+    names = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    if as_json:
+        print_json({"active": active, "profiles": names})
+        return
+    for name in names:
+        state = "" if name != active else "  (active)" if not _changes(name) else "  (active, edited)"
+        print(f"{name}{state}")
+
+
+@app.command("use", epilog="Example: whale profile use demo")
+def use(name: str, force: bool = typer.Option(False, help="Overwrite hand-made edits of params.yaml.")) -> None:
+    """Copy profiles/NAME.yaml to params.yaml and say what differs."""
+    path = profile_path(name)
+    active = load_yaml(PARAMS).get("profile") if PARAMS.is_file() else None
+    if active is not None and not force and (PROFILES / f"{active}.yaml").is_file() and _changes(active):
+        remedy = f"`whale profile diff {active}` shows them; --force overwrites them"
+        raise ConfigError("params.yaml holds edits that no profile has", file=PARAMS, remedy=remedy)
+    changes = _changes(name)
+    write_atomically(PARAMS, path.read_bytes())
+    print(f"params.yaml is now profiles/{name}.yaml: {len(changes)} values changed. `whale plan` shows what will run.")
+
+
+@app.command("diff", epilog="Example: whale profile diff demo")
+def diff(name: str, as_json: AsJson = False) -> None:
+    """What profiles/NAME.yaml would change in params.yaml; exit code 1 if anything."""
+    profile_path(name)
+    changes = _changes(name)
+    if as_json:
+        print_json({key: {"params": old, "profile": new} for key, (old, new) in changes.items()})
+    elif changes:
+        rows = [
+            [key, *("(absent)" if value is None else str(value) for value in pair)] for key, pair in changes.items()
+        ]
+        print_table(["value", "params.yaml", name], rows)
+    raise typer.Exit(1 if changes else 0)
+
+
+def profile_path(name: str) -> Path:
+    """The file of a profile; ConfigError names those there are."""
+    path = PROFILES / f"{name}.yaml"
+    if "/" in name or not path.is_file():
+        known = ", ".join(sorted(each.stem for each in PROFILES.glob("*.yaml")))
+        raise ConfigError("no such profile", file=path, found=name, expected=f"one of: {known}")
+    return path
+
+
+def _changes(name: str) -> dict[str, tuple[Any, Any]]:
+    """{dotted name: (value in params.yaml, value in the profile)} where they differ."""
+    old = flatten(load_yaml(PARAMS)) if PARAMS.is_file() else {}
+    new = flatten(load_yaml(PROFILES / f"{name}.yaml"))
+    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to dotted names."""
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat

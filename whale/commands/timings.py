@@ -1,0 +1,40 @@
+"""`whale timings`: where the time of the last run of each stage went."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from whale.commands.output import AsJson, print_json, print_table
+from whale.config import load_yaml
+
+EXAMPLE = "Example: whale timings"
+COLUMNS = ("wall_s", "compute_s", "overhead_s")
+
+
+def timings(as_json: AsJson = False) -> None:
+    """Wall time of each stage's process, the part marked as compute, and the rest: framework overhead."""
+    rows = latest_timings(Path("lineage/runs"), active_profile())
+    totals = {column: round(sum(row[column] for row in rows), 1) for column in COLUMNS}
+    if as_json:
+        print_json({"stages": rows, "total": totals})
+        return
+    table = [[row["stage"], *(f"{row[column]:.1f}" for column in COLUMNS), f"{_peak(row):.0f}"] for row in rows]
+    table.append(["total", *(f"{totals[column]:.1f}" for column in COLUMNS), ""])
+    print_table(["stage", "wall s", "compute s", "overhead s", "peak MB"], table)
+
+
+def latest_timings(runs: Path, profile: str | None) -> list[dict[str, Any]]:
+    """The last timing of each stage of `profile` (None: of all), in the order in which they ended."""
+    found = [json.loads(path.read_bytes()) for path in runs.glob("*/timings.json")]
+    kept = [row for row in sorted(found, key=lambda row: row["finished"]) if profile in (None, row["profile"])]
+    last = {row["stage"]: row for row in kept}
+    return sorted(last.values(), key=lambda row: row["finished"])
+
+
+def active_profile() -> str | None:
+    """`profile` of params.yaml; None where there is no such file."""
+    return load_yaml("params.yaml").get("profile") if Path("params.yaml").is_file() else None
+
+
+def _peak(row: dict[str, Any]) -> float:
+    return max(row["peak_rss_mb"], row["peak_child_rss_mb"])

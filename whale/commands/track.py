@@ -1,0 +1,26 @@
+"""`whale track`: bring MLflow up to date with what the stages spooled."""
+
+from pathlib import Path
+
+import typer
+
+from whale.commands.output import AsJson, print_json
+
+app = typer.Typer(no_args_is_help=True, help="MLflow: a local sqlite store, no server.")
+
+
+@app.callback()
+def _several() -> None:
+    """A group, also while it has one verb."""
+
+
+@app.command("sync", epilog="Example: whale track sync")
+def sync(as_json: AsJson = False) -> None:
+    """Replay new lines of work/mlflow_spool into mlflow.db; `make ui` does this and opens the page."""
+    from whale.runtime.mlflow_tracking import replay_all
+
+    done = replay_all(Path.cwd())
+    if as_json:
+        print_json({"replayed": done.runs, "unchanged": done.unchanged})
+    else:
+        print(f"{done.runs} runs replayed, {done.unchanged} already there")

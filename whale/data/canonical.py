@@ -1,0 +1,207 @@
+"""RawEpisode + spec -> Episode: the one place where a dataset's conventions become ours.
+
+The order is fixed: filters, drop_first, parts on what is left, drop_last, min_steps. Nothing edits its input.
+Shapes: T steps, A = 7 action dimensions.
+"""
+
+import difflib
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+
+from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected
+from whale.data.operations import Orientation, apply_operation, to_euler
+from whale.data.spec import DatasetSpec, EpisodeFilter, Part, State
+from whale.data.text import clean_text, flat_metadata, instruction
+from whale.errors import BadDataError
+
+GRIPPER_TOLERANCE = 1.0e-3
+# RLDS step fields; a source without one means what the array on the right says.
+STEP_FIELDS = {"is_terminal": (bool, False), "reward": (np.float32, 0.0), "discount": (np.float32, 1.0)}
+STATE_ORIENTATION: dict[str, Orientation | None] = {
+    "xyz_rpy": None,
+    "xyz_quat_xyzw": "quat_xyzw",
+    "xyz_axis_angle": "axis_angle",
+}
+
+
+def canonical_episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str]) -> Episode | Rejected:
+    """The canonical record, its frames still encoded as the source stored them; or why there is none."""
+    try:
+        return _episode(raw, spec, key, roles)
+    except EpisodeError as error:
+        return Rejected.of(raw, error.reason, str(error))
+
+
+def needed_keys(spec: DatasetSpec, roles: Iterable[str]) -> set[str]:
+    """Step and metadata features that must exist for this spec."""
+    cameras = [spec.cameras[role] for role in roles if role in spec.cameras]
+    keys = {camera.key for camera in cameras if not camera.optional}
+    keys |= {part.key for part in _parts(spec) if part.key is not None}
+    keys |= {rule.key for rule in spec.episodes.filters} | {"is_first"}
+    keys |= {spec.language.key} if spec.language.key is not None else set()
+    return keys | ({spec.state.pose.key, spec.state.gripper.key} if spec.state else set())
+
+
+def wanted_keys(spec: DatasetSpec, roles: Iterable[str]) -> set[str]:
+    """Everything worth decoding: needed keys, optional cameras, the RLDS step fields."""
+    optional = {spec.cameras[role].key for role in roles if role in spec.cameras}
+    return needed_keys(spec, roles) | optional | set(STEP_FIELDS) | {"is_last"}
+
+
+def check_keys(spec: DatasetSpec, features: Collection[str], roles: Iterable[str], file: object) -> None:
+    """A spec that names a feature the dataset lacks is wrong as a whole, not episode by episode."""
+    missing = sorted(needed_keys(spec, roles) - set(features))
+    if missing:
+        near = {key: difflib.get_close_matches(key, list(features), n=1) for key in missing}
+        hints = [f"{key} (did you mean {close[0]}?)" if close else key for key, close in near.items()]
+        raise BadDataError(
+            f"features.json lacks what data_specs/{spec.name}.yaml reads", file=str(file), found=sorted(features),
+            expected=", ".join(hints), remedy="correct the keys of the spec, or pin another version",
+        )  # fmt: skip
+
+
+def _episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str]) -> Episode:
+    if raw.num_steps == 0:
+        raise EpisodeError("empty", "the episode has no steps")
+    for rule in spec.episodes.filters:
+        _apply_filter(raw, rule)
+    first = 1 if "drop_first" in spec.episodes.edits else 0
+    last = raw.num_steps - (1 if "drop_last" in spec.episodes.edits else 0)
+    num_steps = last - first
+    if num_steps < spec.episodes.min_steps:
+        raise EpisodeError(
+            "too_short", f"{num_steps} of {raw.num_steps} steps left, min_steps {spec.episodes.min_steps}"
+        )
+    action, action_valid = _action(raw, spec, first)
+    language, varies = instruction(raw, spec.language, slice(first, last))
+    index = np.arange(num_steps)
+    fields = {name: _step_field(raw, name)[first:last] for name in STEP_FIELDS}
+    return Episode(
+        key=key,
+        frames=_frames(raw, spec, roles, slice(first, last)),
+        action=action[:num_steps],
+        action_valid=action_valid[:num_steps],
+        state=None if spec.state is None else _state(raw, spec.state)[first:last],
+        language=language,
+        is_first=index == 0,
+        is_last=index == num_steps - 1,
+        control_hz=spec.robot.control_hz,
+        metadata=flat_metadata(raw.metadata, varies),
+        **fields,
+    )
+
+
+def _parts(spec: DatasetSpec) -> tuple[Part, Part, Part]:
+    return spec.action.translation, spec.action.rotation, spec.action.gripper
+
+
+def _apply_filter(raw: RawEpisode, rule: EpisodeFilter) -> None:
+    value = _first_value(raw, rule.key)
+    wanted = rule.equals if rule.equals is not None else rule.not_equals
+    if (value == wanted) != (rule.equals is not None):
+        relation = "==" if rule.equals is not None else "!="
+        raise EpisodeError("filtered", f"{rule.reason}: {rule.key} is {value!r}, wanted {relation} {wanted!r}")
+
+
+def _first_value(raw: RawEpisode, key: str) -> object:
+    """A step feature's value at the first step, or a metadata value, as plain Python."""
+    value: Any = raw.metadata[key] if key in raw.metadata else _step_feature(raw, key)[0]
+    if isinstance(value, bytes):
+        return clean_text(value, key)
+    return value.item() if np.ndim(value) == 0 else np.asarray(value).tolist()
+
+
+def _step_feature(raw: RawEpisode, key: str) -> np.ndarray | list[bytes]:
+    if key not in raw.steps:
+        raise EpisodeError("missing_key", f"no step feature '{key}'")
+    return raw.steps[key]
+
+
+def _columns(raw: RawEpisode, key: str, columns: list[int]) -> np.ndarray:
+    """float64 (T, D): columns of a numeric step feature; a scalar is one column."""
+    values = _step_feature(raw, key)
+    if isinstance(values, list):
+        raise EpisodeError("dtype_mismatch", f"'{key}' holds byte strings, expected numbers")
+    x_TD = values[:, None] if values.ndim == 1 else values
+    start, stop = columns
+    if x_TD.ndim != 2 or not 0 <= start < stop <= x_TD.shape[1]:
+        raise EpisodeError("shape_mismatch", f"'{key}' has shape {values.shape}, the spec takes columns {columns}")
+    return x_TD[:, start:stop].astype(np.float64)
+
+
+def _action(raw: RawEpisode, spec: DatasetSpec, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """(action float32, valid) of steps `first` to the end; undefined values are 0 and not valid."""
+    outcomes = [_part(raw, part, width, first) for part, width in zip(_parts(spec), (3, 3, 1), strict=True)]
+    action_TA = np.concatenate([values for values, _ in outcomes], axis=1)
+    finite_TA = np.isfinite(action_TA)
+    valid_T = finite_TA.all(axis=1) & np.all([valid for _, valid in outcomes], axis=0)
+    action_TA = np.where(finite_TA, action_TA, 0.0)
+    valid_T &= np.abs(action_TA[:, 6] - 0.5) <= 0.5 + GRIPPER_TOLERANCE
+    action_TA[:, 6] = np.clip(action_TA[:, 6], 0.0, 1.0)
+    if spec.action.contract.limit is not None:
+        valid_T &= (np.abs(action_TA) <= np.array(spec.action.contract.limit)).all(axis=1)
+    if spec.action.contract.last_step == "undefined":
+        valid_T[-1:] = False  # gone as well when the spec drops it
+    action_TA = action_TA.astype(np.float32)
+    overflown_TA = ~np.isfinite(action_TA)
+    action_TA[overflown_TA] = 0.0
+    return action_TA, valid_T & ~overflown_TA.any(axis=1)
+
+
+def _part(raw: RawEpisode, part: Part, width: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    if part.key is None or part.slice is None:
+        num_steps = raw.num_steps - first
+        return np.full((num_steps, width), part.fill), np.ones(num_steps, bool)
+    x_TD = _columns(raw, part.key, part.slice)[first:]
+    finite_T = np.isfinite(x_TD).all(axis=1)  # operations such as hold would hide a NaN
+    for operation in part.ops:
+        try:
+            x_TD = apply_operation(x_TD, operation.name, operation.arguments)
+        except ValueError as error:
+            raise EpisodeError("shape_mismatch", f"operation {operation.name} on '{part.key}': {error}") from None
+    if x_TD.shape[1] != width:
+        raise EpisodeError("shape_mismatch", f"'{part.key}' gives {x_TD.shape[1]} columns, the part needs {width}")
+    return x_TD, finite_T
+
+
+def _state(raw: RawEpisode, state: State) -> np.ndarray:
+    """float32 (T, 7): xyz, roll pitch yaw, gripper as its sensor reports it, rising when it opens if that is known."""
+    pose_TD = _columns(raw, state.pose.key, state.pose.slice)
+    gripper_T1 = _columns(raw, state.gripper.key, state.gripper.slice)
+    if state.gripper.rises_when == "close":
+        gripper_T1 = 1.0 - gripper_T1
+    orientation = STATE_ORIENTATION[state.pose.form]
+    try:
+        rpy_T3 = to_euler(pose_TD[:, 3:], orientation) if orientation else pose_TD[:, 3:]
+    except ValueError as error:
+        raise EpisodeError("shape_mismatch", f"state '{state.pose.key}': {error}") from None
+    state_T7 = np.concatenate([pose_TD[:, :3], rpy_T3, gripper_T1], axis=1).astype(np.float32)
+    if state_T7.shape[1] != 7:
+        raise EpisodeError("shape_mismatch", f"state has {state_T7.shape[1]} columns, expected 7")
+    if not np.isfinite(state_T7).all():
+        step, dimension = np.argwhere(~np.isfinite(state_T7))[0]
+        raise EpisodeError("nan", f"state at step {step}, dimension {dimension} is not finite")
+    return state_T7
+
+
+def _step_field(raw: RawEpisode, name: str) -> np.ndarray:
+    dtype, default = STEP_FIELDS[name]
+    values = np.asarray(raw.steps.get(name, np.full(raw.num_steps, default))).reshape(raw.num_steps, -1)[:, 0]
+    if not np.isfinite(values).all():
+        raise EpisodeError("nan", f"{name} is not finite")
+    return values.astype(dtype)
+
+
+def _frames(raw: RawEpisode, spec: DatasetSpec, roles: Iterable[str], steps: slice) -> dict[str, list[bytes]]:
+    frames = {}
+    for role in roles:
+        camera = spec.cameras.get(role)
+        if camera is None or (camera.optional and not any(raw.steps.get(camera.key, []))):
+            continue
+        images = _step_feature(raw, camera.key)
+        if not isinstance(images, list):
+            raise EpisodeError("dtype_mismatch", f"'{camera.key}' holds numbers, expected encoded images")
+        frames[role] = images[steps]
+    return frames

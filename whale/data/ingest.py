@@ -1,0 +1,254 @@
+"""Ingest: one dataset's raw episodes and its spec -> shards, index, statistics, contract, quarantine, manifest.
+
+The unit of work is one source file: `process_source_shard` reads it, writes its shards and a fragment beside them; a
+rerun skips units whose fragment is there. `finish` joins the fragments. Who runs the units (Beam, a loop, how many
+workers) can't change a byte, because every output file belongs to exactly one source file. Law: read = kept + dropped.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from whale.config import Config
+from whale.data.canonical import canonical_episode, check_keys, wanted_keys
+from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
+from whale.data.files import write_bytes, write_json
+from whale.data.images import ImageError, canonical_frame
+from whale.data.manifest import index_columns
+from whale.data.shards import STEP_ARRAYS, array_bytes
+from whale.data.sources.location import DescribedFile, Location, locate
+from whale.data.sources.rlds import RldsSource, ShardFile
+from whale.data.spec import DatasetSpec
+from whale.data.tar_parts import TarParts
+from whale.errors import BadDataError, ConfigError, MismatchError
+
+
+class IngestConfig(Config):
+    """resolution: pixels of a side; shard_bytes: a tar is closed before it grows beyond; max_bad: broken episodes
+    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them)."""
+
+    resolution: int = Field(ge=16, le=1024)
+    jpeg_quality: int = Field(ge=1, le=100)
+    shard_bytes: int = Field(ge=2**14)
+    max_bad: int = Field(ge=0)
+    cameras: list[str] = ["primary"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Records `start` to `stop` - 1 of the source split belong to our `split`."""
+
+    split: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class IngestTask:
+    """One source file, with all that its outputs depend on; small enough to send to a worker."""
+
+    directory: str
+    source_split: str
+    index: int
+    shard: ShardFile
+    assignments: tuple[Assignment, ...]
+    spec: DatasetSpec
+    config: IngestConfig
+    work: str
+    file_number: int
+    expected: DescribedFile | None
+
+    @property
+    def fragment(self) -> Path:
+        return Path(self.work) / "fragments" / f"{self.file_number:05d}.json"
+
+    @property
+    def train_actions(self) -> Path:
+        return self.fragment.with_suffix(".actions.npy")
+
+    def split_of(self, ordinal: int) -> str | None:
+        return next((a.split for a in self.assignments if a.start <= ordinal < a.stop), None)
+
+
+def plan_tasks(
+    raw: Path, spec: DatasetSpec, config: IngestConfig, work: Path, links: Path = Path()
+) -> list[IngestTask]:
+    """One task per source file that holds records of a split the spec names, in a fixed order.
+
+    Raises MissingInputError (no such folder or file), BadDataError (another dataset or version, keys that
+    features.json lacks, an empty split), ConfigError (splits that overlap).
+    """
+    if spec.source.format != "rlds" or "train" not in spec.source.splits or "primary" not in config.cameras:
+        raise ConfigError(
+            "ingest needs format rlds, a split named train and the camera primary", place=f"spec {spec.name}",
+            found=[spec.source.format, list(spec.source.splits), config.cameras],
+        )  # fmt: skip
+    location = locate(raw, spec.source.dataset, spec.source.version, links)
+    source = RldsSource(location.directory)
+    _check_identity(source, spec)
+    check_keys(spec, source.features, config.cameras, source.directory / "features.json")
+    assignments = _assign(source, spec)
+    return [
+        IngestTask(
+            directory=str(source.directory), source_split=split, index=index, shard=shard,
+            assignments=tuple(assignments[split]), spec=spec, config=config, work=str(work), file_number=number,
+            expected=location.expected.get(shard.file),
+        )
+        for number, (split, index, shard) in enumerate(_files(source, assignments))
+    ]  # fmt: skip
+
+
+def process_source_shard(task: IngestTask) -> None:
+    """Read one source file; write its shards, its fragment and the actions of its valid train steps below `work`."""
+    if read_fragment(task) is not None:
+        return
+    rows: list[dict[str, Any]] = []
+    actions: list[np.ndarray] = []
+    source = RldsSource(Path(task.directory))
+    reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.config.cameras))
+    with TarParts(Path(task.work), task.spec.name, task.file_number, task.config.shard_bytes) as tars:
+        for raw in reader:
+            split = task.split_of(task.shard.first_ordinal + raw.record_index)
+            if split is not None:
+                rows.append(_process_record(raw, task, split, tars, actions))
+    Location(Path(task.directory), {task.shard.file: task.expected} if task.expected else {}).check_sha256(
+        task.shard.file, reader.sha256
+    )
+    size = (Path(task.directory) / task.shard.file).stat().st_size
+    origin = {"file": task.shard.file, "bytes": size, "sha256": reader.sha256, "records": task.shard.records}
+    joined = np.concatenate([np.zeros((0, 7), np.float32), *actions])
+    write_bytes(task.train_actions, array_bytes(joined))
+    write_json(task.fragment, {"source": origin, "rows": rows, "shards": tars.entries})
+
+
+def read_fragment(task: IngestTask) -> dict[str, Any] | None:
+    """The fragment of a finished unit whose shards are still there, else None."""
+    if not task.fragment.is_file() or not task.train_actions.is_file():
+        return None
+    fragment = json.loads(task.fragment.read_bytes())
+    paths = [(Path(task.work) / shard["file"], shard["bytes"]) for shard in fragment["shards"]]
+    return fragment if all(path.is_file() and path.stat().st_size == size for path, size in paths) else None
+
+
+def sample_members(episode: Episode) -> dict[str, bytes]:
+    """Suffix -> bytes of one tar sample; frames must be canonical JPEG already."""
+    members = {
+        f"{role}.{step:06d}.jpg": jpeg for role, jpegs in episode.frames.items() for step, jpeg in enumerate(jpegs)
+    }
+    for name in STEP_ARRAYS:
+        array = getattr(episode, name)
+        if array is not None:
+            members[f"{name}.npy"] = array_bytes(array)
+    about = {"key": episode.key, "language": episode.language, "num_steps": episode.num_steps}
+    about |= {"control_hz": episode.control_hz, "metadata": episode.metadata}
+    members["episode.json"] = json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return members
+
+
+def _process_record(
+    raw: RawEpisode | Rejected, task: IngestTask, split: str, tars: TarParts, actions: list[np.ndarray]
+) -> dict[str, Any]:
+    """One row of the index; a kept episode goes to its tar."""
+    key = episode_key(task.spec.name, split, task.shard.first_ordinal + raw.record_index)
+    row = {"key": key, "split": split, "source_file": raw.source_file, "record_index": raw.record_index}
+    row |= {"byte_offset": raw.byte_offset, "payload_sha256": raw.payload_sha256, "steps_in": raw.num_steps}
+    outcome = raw if isinstance(raw, Rejected) else _canonical(raw, task, key)
+    if isinstance(outcome, Rejected):
+        dropped = {"kept": False, "reason": outcome.reason, "detail": outcome.detail}
+        return row | dropped | {"steps_out": 0, "valid_steps": 0}
+    file, members = tars.write(split, key, sample_members(outcome), outcome.num_steps)
+    if split == "train":
+        actions.append(outcome.action[outcome.action_valid])
+    arrays = [member for member in members if not member.name.endswith(".jpg")]
+    frames = {
+        role: [member for member in members if member.name.startswith(f"{key}.{role}.")] for role in outcome.frames
+    }
+    digest = hashlib.sha256(outcome.frames["primary"][0] + outcome.action.tobytes()).hexdigest()
+    return row | index_columns(arrays, frames) | {
+        "kept": True, "steps_out": outcome.num_steps, "valid_steps": int(outcome.action_valid.sum()), "shard": file,
+        "member_offset": members[0].offset - 512, "content_sha256": digest, "language": outcome.language,
+        "action_abs_max": np.abs(outcome.action).max(axis=0).astype(float).tolist(),
+        "metadata": json.dumps(outcome.metadata, sort_keys=True, separators=(",", ":"), allow_nan=False),
+    }  # fmt: skip
+
+
+def _canonical(raw: RawEpisode, task: IngestTask, key: str) -> Episode | Rejected:
+    episode = canonical_episode(raw, task.spec, key, task.config.cameras)
+    if isinstance(episode, Rejected):
+        return episode
+    try:
+        frames = {role: _canonical_frames(images, role, task) for role, images in episode.frames.items()}
+    except EpisodeError as error:
+        return Rejected.of(raw, error.reason, str(error))
+    return Episode(**{**vars(episode), "frames": frames})
+
+
+def _canonical_frames(images: Sequence[bytes], role: str, task: IngestTask) -> list[bytes]:
+    camera = task.spec.cameras[role]
+    convert = partial(
+        canonical_frame,
+        resolution=task.config.resolution,
+        quality=task.config.jpeg_quality,
+        hw=camera.hw,
+        channels=camera.channels,
+        rotate=camera.rotate,
+    )
+    frames = []
+    for step, data in enumerate(images):
+        try:
+            frames.append(convert(data))
+        except ImageError as error:
+            detail = f"'{camera.key}' step {step}: {error.what} (found {error.found}, expected {error.expected})"
+            raise EpisodeError(error.reason, detail) from None
+    return frames
+
+
+def _check_identity(source: RldsSource, spec: DatasetSpec) -> None:
+    found = (source.name, source.version)
+    if found != (spec.source.dataset, spec.source.version):
+        raise MismatchError(
+            "another dataset than the spec's", file=source.directory, found=" ".join(found),
+            expected=f"{spec.source.dataset} {spec.source.version}", remedy="pin folder and version in the spec",
+        )  # fmt: skip
+
+
+def _assign(source: RldsSource, spec: DatasetSpec) -> dict[str, list[Assignment]]:
+    """Source split -> which of its records go to which of our splits."""
+    assignments: dict[str, list[Assignment]] = {}
+    for name, part in spec.source.slices().items():
+        if part.split not in source.splits:
+            raise BadDataError(
+                "no such split", file=source.directory / "dataset_info.json", found=list(source.splits),
+                expected=part.split,
+            )  # fmt: skip
+        total = sum(shard.records for shard in source.splits[part.split])
+        if total == 0:
+            raise BadDataError("a split without records", file=source.directory, place=part.split, found=0)
+        assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total)))
+    for split, parts in assignments.items():
+        ordered = sorted(parts, key=lambda part: part.start)
+        if any(a.stop > b.start for a, b in pairwise(ordered)):
+            raise ConfigError(
+                "splits overlap: a record would be in two", place=f"source.splits of {split}", found=parts
+            )
+    return assignments
+
+
+def _files(source: RldsSource, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
+    """Files with at least one assigned record."""
+    return [
+        (split, index, shard)
+        for split in sorted(assignments)
+        for index, shard in enumerate(source.splits[split])
+        if any(
+            a.start < shard.first_ordinal + shard.records and shard.first_ordinal < a.stop for a in assignments[split]
+        )
+    ]

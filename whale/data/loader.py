@@ -1,0 +1,115 @@
+"""Batches for training: draws of the sampling plan -> stacked numpy arrays, one slice of the global batch per rank.
+
+The loader has no state but the step. Step s uses draws [s G, (s + 1) G) of a constant global batch G; rank r takes its
+contiguous slice. Nothing about a sample depends on a worker's or a rank's history, so any number of ranks, and a
+resumed run, see the same samples (design data.md 7-8, reliability.md 4).
+"""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from whale.data.consumption import Batch, Segments, consumption_receipt
+from whale.data.sampler import Draw, Plan, SegmentSampler
+from whale.data.segment_reading import PixelSegments, TokenSegments
+from whale.errors import ConfigError, RefusedError
+
+__all__ = ["PixelSegments", "SegmentLoader", "TokenSegments"]
+
+PREFETCH_BATCHES = 2
+
+
+def _require_planned_data(plan: Plan, segments: Segments) -> None:
+    for dataset in plan.datasets:
+        name = dataset.name
+        config = segments.segment_config(name)
+        found = (config.window, config.phases, segments.num_segments(name), segments.shards_digest(name))
+        expected = (plan.window, plan.phases, dataset.num_segments, dataset.shards_digest)
+        if found != expected:
+            raise RefusedError(
+                "the plan was made for other segments: (window, phases, number, digest of the shards)",
+                place=name,
+                found=found,
+                expected=expected,
+                remedy="run the stage mix again, then what follows",
+            )
+
+
+class SegmentLoader:
+    """Iterates (step, batch) from `start_step` on, for ever; batches are prepared by one thread."""
+
+    def __init__(
+        self,
+        sampler: SegmentSampler,
+        segments: Segments,
+        global_batch: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+    ):
+        if global_batch % world_size:
+            legal = [n for n in range(1, global_batch + 1) if global_batch % n == 0]
+            raise ConfigError(
+                "the global batch does not divide among the workers",
+                found=f"{global_batch} samples, {world_size} workers",
+                expected=f"a number of workers among {legal}",
+            )
+        _require_planned_data(sampler.plan, segments)
+        self.sampler, self.segments, self.global_batch = sampler, segments, global_batch
+        self.slice_size = global_batch // world_size
+        self._offset = rank * self.slice_size
+        self.step = start_step  # the whole state: the step that comes next
+
+    def batch(self, step: int) -> Batch:
+        """This rank's slice of the batch of `step`: stacked arrays."""
+        start = step * self.global_batch + self._offset
+        samples = [self._fetch(draw) for draw in self.sampler.draws(start, start + self.slice_size)]
+        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        """Yields from `self.step` on. A failed read stops the iteration with its error; no sample is substituted."""
+        ready: queue.Queue = queue.Queue(maxsize=PREFETCH_BATCHES)
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._produce, args=(self.step, ready, stopped), daemon=True)
+        thread.start()
+        try:
+            while True:
+                step, batch, error = ready.get()
+                if error is not None:
+                    raise error
+                self.step = step + 1
+                yield step, batch
+        finally:
+            stopped.set()
+            thread.join()
+
+    def receipt(self, num_steps: int | None = None) -> dict:
+        """What `num_steps` steps of all ranks consume (default: up to the current step), planned against realised."""
+        steps = self.step if num_steps is None else num_steps
+        return consumption_receipt(self.sampler, self.segments, steps * self.global_batch)
+
+    def _produce(self, step: int, ready: queue.Queue, stopped: threading.Event) -> None:
+        while not stopped.is_set():
+            item: tuple[int, Batch, Exception | None]
+            try:
+                item = (step, self.batch(step), None)
+            except Exception as error:  # handed to the consumer, which raises it
+                item = (step, {}, error)
+            while not stopped.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if item[2] is not None:
+                return
+            step += 1
+
+    def _fetch(self, draw: Draw) -> Batch:
+        try:
+            return self.segments.fetch(draw)
+        except Exception as error:
+            error.add_note(f"while reading sample {draw.index}: {self.segments.describe(draw)}")
+            raise

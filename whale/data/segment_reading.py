@@ -1,0 +1,199 @@
+"""One drawn segment -> numpy arrays: from frame shards (pixels, decoded on demand) or from token and z shards.
+
+Everything random about a sample, its jitter and its noise, is keyed by (seed, stream, global sample index).
+
+Shapes: T window, R resolution, A = 7 action dimensions, N tokens per frame, Z = 16 variables of z.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+
+from whale.data.actions import ActionNormalizer
+from whale.data.consumption import Batch
+from whale.data.sampler import Draw, combine, mix, text_key
+from whale.data.segments import SegmentConfig, SegmentIndex, cut_actions, normalize_actions, pad_frames
+from whale.data.shards import ShardSet
+from whale.data.tokens import SampleRow, TokenSet, ZSet, require_same_grid
+from whale.errors import BadDataError
+
+NUM_Z, NUM_Z_CLASSES = 16, 16
+ACTION_CACHE_EPISODES = 4096  # some kilobytes each
+
+
+def keyed_uniform(seed: int, stream: str, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """float32 in [0, 1), a pure function of its arguments (Philox, 24 bits of each raw word)."""
+    key = np.frombuffer(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:16], "<u8")
+    raw = np.random.Philox(key=key, counter=[0, 0, 0, index]).random_raw(int(np.prod(shape)))
+    return ((raw >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)).reshape(shape)
+
+
+def jitter_shifts(seed: int, indices: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """int64 shifts, uniform in [0, limit), keyed by (seed, global sample index)."""
+    key = combine(mix(np.uint64(seed % 2**64)), text_key("jitter"))
+    bits = combine(key, np.asarray(indices, np.uint64)) >> np.uint64(32)
+    return ((bits * np.asarray(limit, np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+
+class PixelSegments:
+    """Segments of frames, decoded on demand, for tokenizer and behavior model.
+
+    With `jitter` a start moves by a seeded shift smaller than the grid's stride, so that every frame with a successor
+    is the start of some segment.
+    """
+
+    def __init__(
+        self,
+        shards: Mapping[str, ShardSet],
+        split: str,
+        config: SegmentConfig,
+        normalizers: Mapping[str, ActionNormalizer],
+        resolution: int,
+        jitter: bool,
+        seed: int,
+        stream: str = "z",
+    ):
+        self.shards, self.config, self.normalizers = dict(shards), config, dict(normalizers)
+        self.resolution, self.jitter, self.seed, self.stream = resolution, jitter, seed, stream
+        self._rows = {name: shard_set.episodes(split) for name, shard_set in self.shards.items()}
+        self._index = {name: SegmentIndex([row.num_steps for row in rows], config) for name, rows in self._rows.items()}
+        self._actions_of = lru_cache(maxsize=ACTION_CACHE_EPISODES)(self._read_actions)
+        self._frames_left = {name: index.frames_left() for name, index in self._index.items()}
+
+    def num_segments(self, dataset: str) -> int:
+        return self._index[dataset].num_segments
+
+    def shards_digest(self, dataset: str) -> str:
+        return self.shards[dataset].digest
+
+    def segment_config(self, dataset: str) -> SegmentConfig:
+        return self.config
+
+    def describe(self, draw: Draw) -> str:
+        """Where a draw comes from, for error messages."""
+        episode, start = self._index[draw.dataset].start_of(draw.segment)
+        row = self._rows[draw.dataset][episode]
+        return f"dataset {draw.dataset}, episode {row.key}, frame {start}, shard {row.shard}"
+
+    def fetch(self, draw: Draw) -> Batch:
+        """frames uint8 [T+1,R,R,3], action float32 [T,A], action_valid bool [T], action_mask bool [A].
+
+        And of every sample: num_frames int32, sample_index int64, uniform float32 [T,Z] in [0, 1).
+        """
+        window, shard_set = self.config.window, self.shards[draw.dataset]
+        episode, start = self._index[draw.dataset].start_of(draw.segment)
+        row = self._rows[draw.dataset][episode]
+        start += int(self._shift(draw.dataset, np.array([draw.segment]), np.array([draw.index]))[0])
+        stop = min(start + window + 1, row.num_steps)
+        frames_FHWC = shard_set.read_frames(row, start, stop)
+        self._check_frames(draw, frames_FHWC, stop - start)
+        action_TA, valid_T = cut_actions(*self._actions_of(draw.dataset, episode), start, window)
+        return {
+            "frames": pad_frames(frames_FHWC, window + 1),
+            "action": normalize_actions(self.normalizers[draw.dataset].normalize, action_TA, valid_T),
+            "action_valid": valid_T,
+            "action_mask": ~self.normalizers[draw.dataset].dead,
+            "num_frames": np.array(stop - start, np.int32),
+            **_common(self.seed, self.stream, draw, window),
+        }
+
+    def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Unpadded frames of draws `indices` of a dataset."""
+        left = self._frames_left[dataset][segments] - self._shift(dataset, segments, indices)
+        return np.minimum(self.config.window + 1, left)
+
+    def _read_actions(self, dataset: str, episode: int) -> tuple[np.ndarray, np.ndarray]:
+        arrays = self.shards[dataset].read_arrays(self._rows[dataset][episode])
+        return arrays["action"], arrays["action_valid"]
+
+    def _shift(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        if not self.jitter:
+            return np.zeros(len(segments), np.int64)
+        limit = np.minimum(self.config.stride, self._frames_left[dataset][segments] - 1)
+        return jitter_shifts(self.seed, indices, limit)
+
+    def _check_frames(self, draw: Draw, frames_FHWC: np.ndarray, count: int) -> None:
+        expected = (count, self.resolution, self.resolution, 3)
+        if frames_FHWC.shape != expected:
+            raise BadDataError(
+                "frames of another shape than the model's",
+                place=self.describe(draw),
+                found=frames_FHWC.shape,
+                expected=expected,
+                remedy="set the same size in `ingest` and `tokenizer`",
+            )
+
+
+class TokenSegments:
+    """Stored segments of tokens, joined with their z, for the dynamics model."""
+
+    def __init__(
+        self,
+        tokens: Mapping[str, TokenSet],
+        z: Mapping[str, ZSet] | None,
+        normalizers: Mapping[str, ActionNormalizer],
+        split: str,
+        seed: int,
+        stream: str = "z",
+    ):
+        self.tokens, self.z, self.normalizers = dict(tokens), None if z is None else dict(z), dict(normalizers)
+        self.seed, self.stream = seed, stream
+        self._rows: dict[str, list[SampleRow]] = {}
+        self._index: dict[str, SegmentIndex] = {}
+        for name, token_set in self.tokens.items():
+            if self.z is not None:
+                require_same_grid(token_set, self.z[name])
+            self._rows[name] = token_set.episodes(split)
+            self._index[name] = SegmentIndex([row.num_steps for row in self._rows[name]], token_set.segments)
+        self._z_rows = {name: {row.key: row for row in z_set.episodes(split)} for name, z_set in (self.z or {}).items()}
+        self._num_frames = {name: index.num_frames() for name, index in self._index.items()}
+
+    def num_segments(self, dataset: str) -> int:
+        return self._index[dataset].num_segments
+
+    def shards_digest(self, dataset: str) -> str:
+        return str(self.tokens[dataset].grid["shards"])
+
+    def segment_config(self, dataset: str) -> SegmentConfig:
+        return self.tokens[dataset].segments
+
+    def describe(self, draw: Draw) -> str:
+        """Where a draw comes from, for error messages."""
+        episode, position = self._index[draw.dataset].locate(draw.segment)
+        row = self._rows[draw.dataset][episode]
+        return f"dataset {draw.dataset}, episode {row.key}, segment {position}, shard {row.shard}"
+
+    def fetch(self, draw: Draw) -> Batch:
+        """tokens int64 [T+1,N], z_log_probs float32 [T,Z,16], and action, action_valid, ... as of pixels."""
+        episode, position = self._index[draw.dataset].locate(draw.segment)
+        row = self._rows[draw.dataset][episode]
+        arrays = self.tokens[draw.dataset].read(row)
+        valid_T = arrays["action_valid"][position]
+        window = len(valid_T)
+        return {
+            "tokens": arrays["tokens"][position].astype(np.int64),
+            "action": normalize_actions(self.normalizers[draw.dataset].normalize, arrays["action"][position], valid_T),
+            "action_valid": valid_T,
+            "action_mask": ~self.normalizers[draw.dataset].dead,
+            "z_log_probs": self._z_log_probs(draw.dataset, row.key, position, window),
+            "num_frames": arrays["num_frames"][position],
+            **_common(self.seed, self.stream, draw, window),
+        }
+
+    def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Unpadded frames of segments of a dataset; `indices` play no part, stored segments are never re-cut."""
+        return self._num_frames[dataset][segments]
+
+    def _z_log_probs(self, dataset: str, key: str, position: int, window: int) -> np.ndarray:
+        if self.z is None:
+            return np.zeros((window, NUM_Z, NUM_Z_CLASSES), np.float32)
+        return self.z[dataset].read(self._z_rows[dataset][key])["z"][position].astype(np.float32)
+
+
+def _common(seed: int, stream: str, draw: Draw, window: int) -> Batch:
+    return {
+        "sample_index": np.array(draw.index, np.int64),
+        "uniform": keyed_uniform(seed, stream, draw.index, (window, NUM_Z)),
+    }

@@ -1,0 +1,114 @@
+"""Where the raw files of a dataset lie: a folder, or a committed description of files behind a link.
+
+A description, data_specs/sources/<name>.json, is
+{"name", "link": "raw/<name>", "files": [{"path", "bytes", "sha256"}]}. It is the dataset's digest for lineage, and
+every file that is read is compared with it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from whale.config import Config
+from whale.data.files import inside, sha256_of
+from whale.errors import BadDataError, ConfigError, MismatchError, MissingInputError
+
+MAX_DESCRIPTION_BYTES = 64 * 2**20
+
+
+class DescribedFile(Config):
+    path: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class SourceDescription(Config):
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    link: str = Field(pattern=r"^raw/[a-z0-9_]+$")
+    files: list[DescribedFile] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Location:
+    """The folder that holds dataset_info.json, and what its files must be (empty: nothing was promised)."""
+
+    directory: Path
+    expected: Mapping[str, DescribedFile] = field(default_factory=dict)
+
+    def check_sha256(self, file: str, sha256: str) -> None:
+        """`file` is relative to the folder."""
+        if file in self.expected and self.expected[file].sha256 != sha256:
+            raise MismatchError(
+                "a source file is not the described one", file=self.directory / file, found=sha256,
+                expected=self.expected[file].sha256, remedy="download it again, or describe the new data",
+            )  # fmt: skip
+
+
+def describe_source(directory: Path, name: str) -> dict[str, Any]:
+    """Sizes and sha256 of every regular file below `directory`, sorted by path: the content of <name>.json."""
+    directory = Path(directory)
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
+    if not paths:
+        raise MissingInputError("no files to describe", file=directory)
+    files = [
+        {"path": path.relative_to(directory).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in paths
+    ]
+    return SourceDescription.parse({"name": name, "link": f"raw/{name}", "files": files}, file=directory).model_dump()
+
+
+def locate(raw: Path, dataset: str, version: str, links: Path = Path()) -> Location:
+    """`raw`: the version folder, the dataset's, its parent, or a description file (whose link is below `links`)."""
+    raw = Path(raw)
+    if raw.is_dir():
+        return Location(_version_folder(raw, dataset, version))
+    if raw.suffix != ".json" or not raw.is_file():
+        raise MissingInputError(
+            "raw data not found", file=raw, remedy="a folder, or a file written by `whale data link`"
+        )
+    description = _read_description(raw)
+    root = links / description.link
+    if not root.is_dir():
+        remedy = f"`whale data link {description.name} PATH`"
+        raise MissingInputError("the raw data are not linked", file=root, place=description.name, remedy=remedy)
+    _check_sizes(root, description)
+    directory = _version_folder(root, dataset, version)
+    prefix = directory.relative_to(root).as_posix()
+    below = {file.path: file for file in description.files} if prefix == "." else _below(description, f"{prefix}/")
+    return Location(directory, below)
+
+
+def _below(description: SourceDescription, prefix: str) -> dict[str, DescribedFile]:
+    return {f.path.removeprefix(prefix): f for f in description.files if f.path.startswith(prefix)}
+
+
+def _version_folder(raw: Path, dataset: str, version: str) -> Path:
+    candidates = [raw, raw / version, raw / dataset / version]
+    for folder in candidates:
+        if (folder / "dataset_info.json").is_file():
+            return folder
+    raise MissingInputError(
+        "no dataset_info.json", file=raw, expected=" or ".join(str(folder) for folder in candidates),
+        remedy="name the dataset's folder, and check source.dataset and source.version of the spec",
+    )  # fmt: skip
+
+
+def _read_description(path: Path) -> SourceDescription:
+    if path.stat().st_size > MAX_DESCRIPTION_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size)
+    try:
+        return SourceDescription.parse(json.loads(path.read_bytes()), file=path)
+    except (ValueError, ConfigError) as error:
+        raise BadDataError("not a source description", file=path, found=str(error)[:500]) from None
+
+
+def _check_sizes(root: Path, description: SourceDescription) -> None:
+    for file in description.files:
+        path = inside(root.resolve(), file.path)
+        size = path.stat().st_size if path.is_file() else None
+        if size != file.bytes:
+            raise MismatchError("a source file is not the described one", file=path, found=size, expected=file.bytes)

@@ -1,0 +1,80 @@
+"""Errors a user can cause: one message names the file, the place, what was found and expected, and what to do.
+
+The exit codes follow BSD sysexits where one fits; `docs/cli.md` has the one table.
+"""
+
+from pathlib import Path
+
+
+class WhaleError(Exception):
+    """Base of every error that a person, not a bug, can cause; `exit_code` is what the process ends with."""
+
+    exit_code = 70
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | Path | None = None,
+        place: str | None = None,
+        found: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+    ):
+        self.what, self.file, self.place = what, file, place
+        self.found, self.expected, self.remedy = found, expected, remedy
+        super().__init__(str(self))
+
+    def __reduce__(self):  # keyword arguments survive the trip between worker processes
+        return _rebuild, (type(self), self.what, self.file, self.place, self.found, self.expected, self.remedy)
+
+    def __str__(self) -> str:
+        fields = ("file", "place", "found", "expected", "remedy")
+        lines = [f"  {name + ':':<10}{getattr(self, name)}" for name in fields if getattr(self, name) is not None]
+        return "\n".join([self.what, *lines])
+
+
+def _rebuild(cls, what, file, place, found, expected, remedy):
+    return cls(what, file=file, place=place, found=found, expected=expected, remedy=remedy)
+
+
+class MismatchError(WhaleError):
+    """Bytes differ from what a manifest or a statement says."""
+
+    exit_code = 1
+
+
+class MissingInputError(WhaleError):
+    """An input or an artefact is not there."""
+
+    exit_code = 2
+
+
+class RefusedError(WhaleError):
+    """A signature, a licence or a policy forbids it."""
+
+    exit_code = 3
+
+
+class ConfigError(WhaleError):
+    """Wrong usage: a parameter, a spec or a command line."""
+
+    exit_code = 64
+
+
+class BadDataError(WhaleError):
+    """Input data are damaged or are not what their spec says."""
+
+    exit_code = 65
+
+
+class CannotWriteError(WhaleError):
+    """The disk is full or read-only."""
+
+    exit_code = 73
+
+
+class BusyError(WhaleError):
+    """Somebody else holds the lock."""
+
+    exit_code = 75

@@ -1,0 +1,26 @@
+"""Metrics as they are written: flat dotted keys, six significant digits, null where nothing could be measured."""
+
+import math
+from collections.abc import Mapping
+
+Value = float | int | str | None
+
+
+def under(prefix: str, metrics: Mapping[str, object]) -> dict[str, object]:
+    """The same metrics with `prefix.` before every key."""
+    return {f"{prefix}.{key}": value for key, value in metrics.items()}
+
+
+def written(metrics: Mapping[str, object]) -> dict[str, Value]:
+    """Sorted by key; floats rounded to six significant digits, so that float noise of the last bits does not show.
+
+    NaN and infinity become None: JSON has neither, and 0 would be a lie.
+    """
+    return {key: _value(metrics[key]) for key in sorted(metrics)}
+
+
+def _value(value: object) -> Value:
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    number = float(value)  # type: ignore[arg-type]
+    return float(f"{number:.6g}") if math.isfinite(number) else None

@@ -1,0 +1,38 @@
+"""How a number was measured, as one string; numbers measured in different ways are never compared.
+
+`metric=psnr|data=fleet_delta/val|resolution=64|...|model=1f0c...`: what defines the measurement comes before
+`model=`, and only the model may differ between two numbers that stand side by side.
+"""
+
+from whale.errors import ConfigError
+
+
+def protocol(metric: str, *, model: str, **settings: object) -> str:
+    """The protocol string of a group of numbers; settings are sorted by name, values must not contain '|'."""
+    fields = {"metric": metric, **{key: settings[key] for key in sorted(settings)}, "model": model}
+    for key, value in fields.items():
+        if "|" in str(value) or "=" in str(value):
+            raise ConfigError(
+                "a protocol value holds a separator", place=key, found=value, expected="no '|' and no '='"
+            )
+    return "|".join(f"{key}={value}" for key, value in fields.items())
+
+
+def require_comparable(left: str, right: str) -> None:
+    """Raise ConfigError unless the two protocols differ in nothing but the model."""
+    a, b = _settings(left), _settings(right)
+    unlike = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    if unlike:
+        raise ConfigError(
+            "numbers of unlike protocols are not compared",
+            place=", ".join(unlike),
+            found=right,
+            expected=left,
+            remedy="measure both with the same settings",
+        )
+
+
+def _settings(text: str) -> dict[str, str]:
+    fields = dict(part.split("=", 1) for part in text.split("|") if "=" in part)
+    fields.pop("model", None)
+    return fields

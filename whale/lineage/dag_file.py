@@ -1,0 +1,86 @@
+"""dvc.yaml against the import closure: a stage's code deps are the files that `pipelines/<stage>.py` reaches.
+
+python -m whale.lineage.dag_file [--write]
+"""
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from whale.config import load_yaml
+from whale.lineage.atomic_file import write_atomically
+from whale.lineage.closure import import_closure
+
+CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+\.py)")
+STAGE = re.compile(r"  ([a-z_]+):")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What the code deps of `stage` lack, and what they list in vain."""
+
+    stage: str
+    add: list[str]
+    drop: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.stage}: add {self.add}, drop {self.drop} (`make dag` does it)"
+
+
+def compare(root: Path) -> list[Difference]:
+    """One difference per stage whose code deps are not its closure."""
+    found = []
+    for name, body in stage_bodies(root).items():
+        expected = code_deps(root, name)
+        listed = [dep for dep in body.get("deps", []) if isinstance(dep, str) and CODE_DEP.fullmatch(f"- {dep}")]
+        add, drop = sorted(set(expected) - set(listed)), sorted(set(listed) - set(expected))
+        if add or drop:
+            found.append(Difference(name, add, drop))
+    return found
+
+
+def stage_bodies(root: Path) -> dict[str, dict]:
+    """{stage: its entry in dvc.yaml}, `do` of a foreach stage unwrapped."""
+    stages = load_yaml(root / "dvc.yaml")["stages"]
+    return {name: body.get("do", body) for name, body in stages.items()}
+
+
+def code_deps(root: Path, stage: str) -> list[str]:
+    """The closure of `pipelines/<stage>.py`, its own file first."""
+    entry = Path("pipelines") / f"{stage}.py"
+    if not (root / entry).is_file():
+        return [entry.as_posix()]
+    others = [path.as_posix() for path in import_closure(root, entry) if path != entry]
+    return [entry.as_posix(), *others]
+
+
+def rewrite(text: str, root: Path) -> str:
+    """dvc.yaml with every block of code deps replaced; other lines, comments too, stay as they are."""
+    lines: list[str] = []
+    stage, written = "", False
+    for line in text.splitlines():
+        if match := STAGE.fullmatch(line):
+            stage, written = match[1], False
+        if CODE_DEP.fullmatch(line):
+            if not written:
+                indent = line[: line.index("-")]
+                lines += [f"{indent}- {path}" for path in code_deps(root, stage)]
+            written = True
+            continue
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="rewrite dvc.yaml in place")
+    root, path = Path.cwd(), Path("dvc.yaml")
+    if parser.parse_args().write:
+        write_atomically(path, rewrite(path.read_text(), root).encode())
+    for difference in compare(root):
+        print(difference)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""sha256 of files, remembered as long as a file's path, size, times and inode stay the same."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from whale.lineage.atomic_file import write_atomically
+
+CHUNK_BYTES = 2**20
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """Hex sha256 of the bytes of `path`, read in 1 MiB pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class FileDigests:
+    """A cache of sha256 by (path, size, mtime_ns, ctime_ns, inode); losing its file loses nothing but time.
+
+    ctime is part of the key because an edit can restore mtime but not ctime. `paranoid` hashes everything again.
+    """
+
+    def __init__(self, cache_path: Path | None = None, paranoid: bool = False):
+        self.cache_path, self.paranoid = cache_path, paranoid
+        self.num_hashed = 0
+        self._known: dict[str, list] = _read_cache(cache_path)
+        self._is_changed = False
+
+    def __call__(self, path: Path) -> str:
+        """Hex sha256 of the file at `path`."""
+        name, key = str(path.absolute()), _stat_key(path)
+        known = self._known.get(name)
+        if known is not None and known[:-1] == key and not self.paranoid:
+            return known[-1]
+        digest = sha256_of_file(path)
+        self.num_hashed += 1
+        self._known[name] = [*key, digest]
+        self._is_changed = True
+        return digest
+
+    def save(self) -> None:
+        """Write the cache, together with what other processes saved meanwhile; files that are gone are forgotten."""
+        if self.cache_path is None or not self._is_changed:
+            return
+        merged = {**_read_cache(self.cache_path), **self._known}
+        kept = {name: row for name, row in merged.items() if os.path.exists(name)}
+        write_atomically(self.cache_path, json.dumps(kept, sort_keys=True).encode())
+        self._is_changed = False
+
+
+def _stat_key(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _read_cache(path: Path | None) -> dict[str, list]:
+    if path is None:
+        return {}
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # a cache: absent or torn means empty
+        return {}
+    return {name: row for name, row in rows.items() if isinstance(row, list) and len(row) == 5}

@@ -1,0 +1,45 @@
+"""The behavior embedding z: 16 independent categoricals of 16 classes, as log-probabilities and one-hot samples.
+
+Shapes: ... any leading axes, K categoricals (16), M classes (16), Z = K * M.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def mix_uniform(logits: Tensor, unimix: float) -> Tensor:
+    """Log-probabilities of a `1 - unimix` : `unimix` mixture of softmax(logits) and uniform: keeps every KL finite."""
+    log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    if unimix == 0:
+        return log_probs
+    return ((1 - unimix) * log_probs.exp() + unimix / logits.shape[-1]).log()
+
+
+def kl_divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
+    """KL(q || p) in nats, summed over classes and categoricals: [..., K, M] x [..., K, M] -> [...]."""
+    return (log_q.exp() * (log_q - log_p)).sum((-1, -2))
+
+
+def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
+    """One-hot draw [..., K, M] by inverse CDF from `uniform` [..., K] in [0, 1): no generator, no rank."""
+    cumulative = log_probs.exp().cumsum(-1)
+    index = (cumulative < uniform[..., None] * cumulative[..., -1:]).sum(-1).clamp_max(log_probs.shape[-1] - 1)
+    return F.one_hot(index, log_probs.shape[-1]).to(log_probs.dtype)
+
+
+def mode(log_probs: Tensor) -> Tensor:
+    """The most likely one-hot [..., K, M]; the lowest class wins a tie."""
+    return F.one_hot(log_probs.argmax(-1), log_probs.shape[-1]).to(log_probs.dtype)
+
+
+def straight_through(one_hot: Tensor, log_probs: Tensor) -> Tensor:
+    """The value of `one_hot`, the gradient of the probabilities."""
+    probs = log_probs.exp()
+    return one_hot + probs - probs.detach()
+
+
+def usage_entropy(log_probs: Tensor) -> Tensor:
+    """Entropy (nats) of the batch-mean distribution, mean over categoricals: near ln(16) if all classes are used."""
+    mean = log_probs.exp().flatten(0, -3).mean(0)
+    return -(torch.xlogy(mean, mean)).sum(-1).mean()

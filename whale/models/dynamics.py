@@ -1,0 +1,81 @@
+"""Dynamics: the next frame's tokens, all in parallel, from tokens, actions and behavior embeddings (Eq. 6, Table 7).
+
+Shapes: B batch, T frames (window), N tokens per frame, V codes, D width, A action size, Z = 256 behavior embedding.
+"""
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from whale.config import Config
+from whale.models.categorical import sample
+from whale.models.folder import PublishedModel
+from whale.models.layers import linear
+from whale.models.masking import mean_over_valid
+from whale.models.st_transformer import STTransformer, STTransformerConfig
+
+
+class DynamicsConfig(Config):
+    """A row of Table 7; `copy_bias` (a learned bonus on the logit of the current token) is for small CPU runs only."""
+
+    num_codes: int = Field(gt=1)
+    action_size: int = Field(gt=0)
+    z_size: int = Field(gt=0)
+    behavior_conditioning: bool
+    copy_bias: float | None = None
+    trunk: STTransformerConfig
+
+
+class Dynamics(PublishedModel):
+    """p(x_{h+1} | x_{1:h}, a_{1:h}, z_h) = prod_j p(x^j_{h+1} | .): one pass, no mask token, tied head."""
+
+    kind = "dynamics"
+    config_class = DynamicsConfig
+
+    def __init__(self, config: DynamicsConfig):
+        super().__init__()
+        self.config = config
+        width = config.trunk.d_model
+        self.tokens = nn.Embedding(config.num_codes, width)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        self.action = linear(config.action_size, width)
+        self.z = linear(config.z_size, width, scale=math.sqrt(config.z_size / 16))  # std 1/sqrt(16): 16 ones are summed
+        self.trunk = STTransformer(config.trunk)
+        if config.copy_bias is not None:
+            self.copy_bias = nn.Parameter(torch.tensor(float(config.copy_bias)))
+
+    def logits(self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor) -> Tensor:
+        """Logits [B, T, N, V]; row h is for the tokens of frame h + 1.
+
+        Without behavior conditioning `z_BTZ` is replaced by zeros: the same network, blind to z.
+        """
+        if not self.config.behavior_conditioning:
+            z_BTZ = torch.zeros_like(z_BTZ)
+        x_BTND = self.tokens(tokens_BTN) * math.sqrt(self.config.trunk.d_model)
+        x_BTND = x_BTND + (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None]
+        logits_BTNV = self.trunk(x_BTND) @ self.tokens.weight.T
+        if self.config.copy_bias is None:
+            return logits_BTNV
+        return logits_BTNV.scatter_add(
+            -1, tokens_BTN[..., None], self.copy_bias.to(logits_BTNV.dtype).expand(*tokens_BTN.shape, 1)
+        )
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean cross-entropy of the next frame's tokens (Eq. 6), z_h drawn afresh from the stored prior.
+
+        `tokens` [B, T+1, N], `action` [B, T, A], `action_valid` [B, T], `z_log_probs` [B, T, 16, 16],
+        `uniform` [B, T, 16], `num_frames` [B].
+        """
+        tokens, actions = batch["tokens"], batch["action"]
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        z_BTZ = sample(batch["z_log_probs"], batch["uniform"]).flatten(2)
+        logits = self.logits(inputs, actions, z_BTZ)
+        nll_BTN = F.cross_entropy(logits.float().flatten(0, 2), targets.flatten(), reduction="none").view_as(targets)
+        step_BT = torch.arange(actions.shape[1], device=actions.device) < batch["num_frames"][:, None] - 1
+        loss = mean_over_valid(nll_BTN.mean(-1), step_BT & batch["action_valid"])
+        hit, changed = logits.detach().argmax(-1) == targets, (targets != inputs) & step_BT[..., None]
+        changed_accuracy = (hit & changed).sum() / changed.sum().clamp_min(1)
+        return loss, {"nll": loss.detach(), "changed_accuracy": changed_accuracy}

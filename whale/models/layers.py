@@ -1,0 +1,84 @@
+"""The building blocks of every trunk: attention with QK-norm, the MLP, fixed positions, patches.
+
+Shapes: B batch, L sequence length, D width, H image height and width, C channels, P patch size, N patches.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def linear(fan_in: int, fan_out: int, *, bias: bool = False, scale: float = 1.0) -> nn.Linear:
+    """A Linear whose weight is truncated-normal with std `scale` / sqrt(fan_in) and whose bias is zero."""
+    layer = nn.Linear(fan_in, fan_out, bias=bias)
+    std = scale / math.sqrt(fan_in)
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with RMS-normalised queries and keys (QK-norm, as Genie), no biases."""
+
+    def __init__(self, d_model: int, num_heads: int, *, causal: bool = False, out_scale: float = 1.0):
+        super().__init__()
+        self.num_heads, self.causal = num_heads, causal
+        head_dim = d_model // num_heads
+        self.qkv = linear(d_model, 3 * d_model)
+        self.query_norm, self.key_norm = nn.RMSNorm(head_dim, eps=1e-6), nn.RMSNorm(head_dim, eps=1e-6)
+        self.out = linear(d_model, d_model, scale=out_scale)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        batch, length, width = x_BLD.shape
+        qkv = self.qkv(x_BLD).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = self.query_norm(qkv[0]), self.key_norm(qkv[1]), qkv[2]
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal and length > 1)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class MLP(nn.Module):
+    """D -> 4 D -> D with exact GELU, no biases."""
+
+    def __init__(self, d_model: int, *, out_scale: float = 1.0):
+        super().__init__()
+        self.up, self.down = linear(d_model, 4 * d_model), linear(4 * d_model, d_model, scale=out_scale)
+
+    def forward(self, x_D: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x_D)))
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Fixed positions [length, width]: sines in the first half, cosines in the second, base 1.0e4."""
+    rates = torch.exp(torch.arange(width // 2) * (-math.log(1.0e4) / max(width // 2, 1)))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def space_time_positions(num_frames: int, num_tokens: int, d_model: int) -> Tensor:
+    """[T, N, D]: the frame's place in the window plus the token's row (half of D) and column (half of D)."""
+    side = math.isqrt(num_tokens)
+    if side * side != num_tokens:
+        raise ValueError(f"{num_tokens} tokens per frame are not a square grid")
+    axis = sinusoids(side, d_model // 2)
+    rows, columns = axis[:, None].expand(side, side, -1), axis[None].expand(side, side, -1)
+    space_ND = torch.cat([rows, columns], dim=-1).reshape(num_tokens, d_model)
+    return sinusoids(num_frames, d_model)[:, None] + space_ND
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """[..., H, H, C] -> [..., N, P*P*C], row by row."""
+    *lead, height, width, channels = images.shape
+    grid = images.reshape(*lead, height // patch_size, patch_size, width // patch_size, patch_size, channels)
+    grid = grid.transpose(-4, -3)
+    return grid.reshape(*lead, -1, patch_size * patch_size * channels)
+
+
+def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
+    """The inverse of `patchify` for square RGB images."""
+    *lead, num_patches, _ = patches.shape
+    side = math.isqrt(num_patches)
+    grid = patches.reshape(*lead, side, side, patch_size, patch_size, 3).transpose(-4, -3)
+    return grid.reshape(*lead, side * patch_size, side * patch_size, 3)

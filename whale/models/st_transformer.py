@@ -1,0 +1,83 @@
+"""Space-time transformer: attend within a frame, then along time, then mix channels.
+
+Genie 2.1 with the reading of the WHALE tables that fits the paper's parameter counts: `num_layers` counts attention
+layers, spatial and temporal alternate, one MLP per pair. Parameters: (L/2)(16 D^2 + 6 D + 4 D/h) + 2 D.
+
+Shapes: B batch, T frames, N tokens per frame, D model width.
+"""
+
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from whale.config import Config
+from whale.models.layers import MLP, SelfAttention, space_time_positions
+
+
+class STTransformerConfig(Config):
+    """Size of a trunk, as a row of Tables 5 to 7."""
+
+    num_layers: int = Field(gt=0)
+    num_heads: int = Field(gt=0)
+    d_model: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        if self.num_layers % 2:
+            raise ValueError(f"num_layers must be even (spatial and temporal alternate), found {self.num_layers}")
+        if self.d_model % self.num_heads or self.d_model % 4:
+            raise ValueError(f"d_model must be a multiple of num_heads and of 4, found {self.d_model}")
+        return self
+
+
+class STBlock(nn.Module):
+    """One round of spatial attention, causal temporal attention and MLP, each residual."""
+
+    def __init__(self, d_model: int, num_heads: int, out_scale: float):
+        super().__init__()
+        self.spatial_norm = nn.LayerNorm(d_model)
+        self.spatial = SelfAttention(d_model, num_heads, out_scale=out_scale)
+        self.temporal_norm = nn.LayerNorm(d_model)
+        self.temporal = SelfAttention(d_model, num_heads, causal=True, out_scale=out_scale)
+        self.mlp_norm, self.mlp = nn.LayerNorm(d_model), MLP(d_model, out_scale=out_scale)
+
+    def forward(self, x_BTND: Tensor) -> Tensor:
+        batch, num_frames, num_tokens, width = x_BTND.shape
+        normed = self.spatial_norm(x_BTND).reshape(batch * num_frames, num_tokens, width)
+        x_BTND = x_BTND + self.spatial(normed).view_as(x_BTND)
+        normed = self.temporal_norm(x_BTND).transpose(1, 2).reshape(batch * num_tokens, num_frames, width)
+        moved = self.temporal(normed).view(batch, num_tokens, num_frames, width).transpose(1, 2)
+        x_BTND = x_BTND + moved
+        return x_BTND + self.mlp(self.mlp_norm(x_BTND))
+
+
+class STTransformer(nn.Module):
+    """The trunk that all six networks of the paper share; causal in time, full attention in space."""
+
+    def __init__(self, config: STTransformerConfig):
+        super().__init__()
+        self.d_model = config.d_model
+        out_scale = config.num_layers**-0.5
+        self.blocks = nn.ModuleList(
+            STBlock(config.d_model, config.num_heads, out_scale) for _ in range(config.num_layers // 2)
+        )
+        self.final_norm = nn.LayerNorm(config.d_model)
+        self.positions: Tensor
+        self.register_buffer("positions", torch.empty(0), persistent=False)
+
+    def forward(self, x_BTND: Tensor) -> Tensor:
+        """Add positions once, run the blocks; frame t of the output depends on frames <= t only."""
+        x_BTND = x_BTND + self._positions(x_BTND)
+        for block in self.blocks:
+            x_BTND = block(x_BTND)
+        return self.final_norm(x_BTND)
+
+    def _positions(self, x_BTND: Tensor) -> Tensor:
+        num_frames, num_tokens = x_BTND.shape[1:3]
+        cached = self.positions
+        if cached.ndim != 3 or cached.shape[0] < num_frames or cached.shape[1] != num_tokens:
+            cached = space_time_positions(num_frames, num_tokens, self.d_model).to(x_BTND)
+            self.positions = cached
+        return cached[:num_frames].to(x_BTND)

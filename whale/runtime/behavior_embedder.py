@@ -1,0 +1,57 @@
+"""The prior of a trained behavior model as the numpy callable that `embed_shard` takes.
+
+Shapes: S segments, T window, R resolution, A = 7 action dimensions, Z = 16.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from whale.data.actions import ActionNormalizer
+from whale.data.segment_maps import Embedder
+from whale.data.shards import ShardSet
+from whale.errors import MissingInputError, RefusedError
+from whale.models.behavior import BehaviorModel
+from whale.runtime.model_map import as_float, digest_of_parts, in_batches, use_one_thread
+
+
+def load_embedder(behavior_dir: Path, statistics: Mapping[str, Any], batch_segments: int) -> Embedder:
+    """The prior, for a dataset of these statistics; embed(...) gives float16 log-probabilities [S,T,Z,Z]."""
+    use_one_thread()
+    behavior = BehaviorModel.restore(behavior_dir)
+
+    @torch.inference_mode()
+    def embed_batch(frames_STRRC: np.ndarray, actions_STA: np.ndarray) -> np.ndarray:
+        log_probs = behavior.prior_log_probs(as_float(frames_STRRC), torch.from_numpy(actions_STA))
+        return log_probs.numpy().astype(np.float16)
+
+    def embed(frames_STRRC: np.ndarray, actions_STA: np.ndarray) -> np.ndarray:
+        return in_batches(embed_batch, batch_segments, frames_STRRC, actions_STA)
+
+    return Embedder(embed, ActionNormalizer.from_statistics(statistics))
+
+
+def prior_digest(behavior_dir: Path) -> str:
+    """Digest of what decides z: the prior."""
+    return digest_of_parts(BehaviorModel.restore(behavior_dir), ("prior_encoder", "prior_head"))
+
+
+def trained_statistics(behavior_dir: Path, shards: ShardSet) -> dict[str, Any]:
+    """The action statistics the model was trained with; refused if those of the shards differ by now."""
+    path = behavior_dir / "dataset_statistics.json"
+    if not path.is_file():
+        raise MissingInputError("a model without statistics", file=path, remedy="run its training stage again")
+    known = json.loads(path.read_text())
+    if shards.name not in known:
+        raise RefusedError(
+            "the model was not trained on this dataset", file=path, found=shards.name, expected=sorted(known)
+        )
+    found, expected = shards.statistics["action"], known[shards.name]["action"]
+    if found != expected:
+        raise RefusedError("the model was trained with other action statistics", file=path, place=shards.name,
+                           found=found, expected=expected, remedy="train the behavior model again")  # fmt: skip
+    return known[shards.name]

@@ -1,0 +1,85 @@
+"""How to run, never what to compute: cluster address, worker counts, threads.
+
+Nothing here may change a result, so nothing here is in params.yaml or in a digest. Committed defaults are overridden by
+`execution:` of the git-ignored local.yaml, and that by the environment (tests, laptops):
+WHALE_RAY_ADDRESS, WHALE_TRAIN_WORKERS=0 and WHALE_MAP_ENGINE=local for every stage, WHALE_MAP_WORKERS,
+WHALE_BEAM_WORKERS, WHALE_THREADS.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from whale.config import Config, load_yaml
+from whale.errors import ConfigError
+
+MapEngine = Literal["local", "ray"]
+TRAIN_STAGES = (
+    "train_tokenizer",
+    "train_behavior",
+    "train_dynamics",
+    "finetune_tokenizer",
+    "finetune_behavior",
+    "finetune_dynamics",
+)
+MAP_STAGES = ("pretokenize", "embed_behavior", "finetune_embed")
+DEFAULTS: dict[str, Any] = {
+    "ray_address": None,
+    # 0: Ray Train's local mode, the same loop without Ray processes; starting Ray costs more than a small stage.
+    "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
+    "map_engine": dict.fromkeys(MAP_STAGES, "local") | {"pretokenize": "ray"},
+    "map_workers": 2,
+    "beam_workers": 2,
+    "threads": 2,
+}
+
+
+class Execution(Config):
+    """`threads`: torch threads of a process that works alone; worker processes have one each."""
+
+    ray_address: str | None
+    train_workers: dict[str, int]
+    map_engine: dict[str, MapEngine]
+    map_workers: int = Field(gt=0)
+    beam_workers: int = Field(gt=0)
+    threads: int = Field(gt=0)
+
+
+def load_execution(
+    local: Path | str = "local.yaml", environ: Mapping[str, str] | None = None, defaults: Mapping[str, Any] = DEFAULTS
+) -> Execution:
+    """Defaults, then `execution:` of `local` if it exists, then the environment."""
+    values = dict(defaults)
+    if Path(local).is_file():
+        chosen = (load_yaml(local) or {}).get("execution") or {}
+        values |= {key: _merged(values.get(key), value) for key, value in chosen.items()}
+    variables = os.environ if environ is None else environ
+    return Execution.parse(values | _from_environment(variables, values), file=local, place="execution")
+
+
+def _merged(default: Any, value: Any) -> Any:
+    return default | value if isinstance(default, dict) and isinstance(value, dict) else value
+
+
+def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if address := environ.get("WHALE_RAY_ADDRESS"):
+        found["ray_address"] = address
+    if engine := environ.get("WHALE_MAP_ENGINE"):
+        found["map_engine"] = dict.fromkeys(values["map_engine"], engine)
+    if workers := environ.get("WHALE_TRAIN_WORKERS"):
+        found["train_workers"] = dict.fromkeys(values["train_workers"], _number("WHALE_TRAIN_WORKERS", workers))
+    for name in ("map_workers", "beam_workers", "threads"):
+        variable = f"WHALE_{name.upper()}"
+        if text := environ.get(variable):
+            found[name] = _number(variable, text)
+    return found
+
+
+def _number(variable: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError("not a whole number", place=variable, found=text)
+    return int(text)

@@ -1,0 +1,80 @@
+"""What the mapping stages share: a trained model over the frame shards of one dataset, on the configured engine.
+
+One torch thread per process, in every engine: sums then do not depend on where or beside whom a shard is mapped. A
+batch never mixes episodes.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from whale.config import Config
+from whale.data.segment_maps import ShardTask, grid_of_shards, shard_tasks
+from whale.data.segments import SegmentConfig
+from whale.data.shards import ShardSet
+from whale.data.tokens import write_manifest
+from whale.models.folder import tensor_digest
+from whale.runtime.execution import load_execution
+from whale.runtime.ray_map import map_shards
+from whale.runtime.stage import Run
+
+
+class MapConfig(Config):
+    """Section of a mapping stage. `batch_segments`: how many segments of an episode go through the model at once."""
+
+    batch_segments: int = Field(gt=0)
+
+
+def map_dataset(
+    run: Run,
+    kind: Literal["tokens", "z"],
+    function: Callable[[Any, ShardTask], dict[str, Any]],
+    make_state: Callable[[], Any],
+    *,
+    made_by: str,
+    shards_dir: Path,
+    out_dir: Path,
+    segments: SegmentConfig,
+) -> None:
+    """Apply `function` to every frame shard and write the manifest; `made_by`: digest of the model's tensors."""
+    execution = load_execution()
+    tasks = shard_tasks(shards_dir, out_dir, segments)
+    with run.progress(len(tasks), "shards") as progress, run.compute():
+        fragments = map_shards(
+            function,
+            tasks,
+            make_state=make_state,
+            engine=execution.map_engine[run.derivation.stage],
+            num_workers=execution.map_workers,
+            ray_address=execution.ray_address,
+            progress=progress,
+        )
+    name = ShardSet.open(shards_dir).name
+    totals = write_manifest(out_dir, kind, name, grid_of_shards(shards_dir, segments), made_by, fragments)
+    run.log_metrics({f"{name}/{what}": count for what, count in totals.items()})
+
+
+def use_one_thread() -> None:
+    """For this process; a stage does nothing else in it."""
+    torch.set_num_threads(1)
+
+
+def in_batches(function: Callable[..., np.ndarray], size: int, *arrays: np.ndarray) -> np.ndarray:
+    """`function` on slices of at most `size` rows, joined."""
+    starts = range(0, len(arrays[0]), size)
+    return np.concatenate([function(*(array[start : start + size] for array in arrays)) for start in starts])
+
+
+def digest_of_parts(model: torch.nn.Module, parts: tuple[str, ...]) -> str:
+    """Digest of the tensors below these submodules: what decides the mapped values, and nothing else."""
+    prefixes = tuple(f"{part}." for part in parts)
+    return tensor_digest({name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefixes)})
+
+
+def as_float(frames_STRRC: np.ndarray) -> torch.Tensor:
+    """uint8 -> float in [0, 1], as in training."""
+    return torch.from_numpy(frames_STRRC).float() / 255

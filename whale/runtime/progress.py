@@ -1,0 +1,49 @@
+"""Rate and remaining time of a long loop, to stderr, at most every 2 s."""
+
+import sys
+import time
+from typing import TextIO
+
+
+class Progress:
+    """`with run.progress(100, "episodes") as bar: bar.update()`; a loop of less than 2 s prints nothing."""
+
+    interval_seconds = 2.0
+
+    def __init__(self, total: int, what: str, name: str = "", file: TextIO | None = None):
+        self.total, self.what, self.name, self.file = total, what, name, file or sys.stderr
+        self.done = 0
+        self._first = self.done
+        self._started = self._printed = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._printed != self._started:
+            self._print()
+
+    def resume_at(self, done: int) -> None:
+        """`done` were made by an earlier process; they do not count in the rate."""
+        self.done = self._first = done
+
+    def update(self, n: int = 1) -> None:
+        """`n` more are done."""
+        self.done += n
+        if time.monotonic() - self._printed >= self.interval_seconds:
+            self._print()
+
+    def _print(self) -> None:
+        self._printed = time.monotonic()
+        rate = (self.done - self._first) / max(self._printed - self._started, 1e-9)
+        left = max(self.total - self.done, 0) / rate if rate > 0 else None
+        eta = "" if left is None else f", {_clock(left)} left"
+        name = f"{self.name}: " if self.name else ""
+        text = f"{name}{self.done}/{self.total} {self.what}, {rate:.3g}/s{eta}"
+        print(text, file=self.file, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

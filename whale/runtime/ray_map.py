@@ -1,0 +1,114 @@
+"""Map a function over shards, in this process or in a Ray Data actor pool; the same results in the same order.
+
+The function writes its output file itself and returns a small fragment for the manifest, so results fit anywhere. Every
+worker makes its state (a model) once.
+"""
+
+import logging
+import pickle
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+from whale.errors import ConfigError, WhaleError
+
+State = TypeVar("State")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ProgressLike(Protocol):
+    """What counts finished items: `run.progress(...)`."""
+
+    def update(self, n: int = 1) -> None: ...
+
+
+def map_shards(
+    function: Callable[[State, Item], Result],
+    items: Sequence[Item],
+    *,
+    make_state: Callable[[], State],
+    engine: Literal["local", "ray"],
+    num_workers: int = 1,
+    ray_address: str | None = None,
+    progress: ProgressLike | None = None,
+) -> list[Result]:
+    """`[function(state, item) for item in items]`, with one `make_state()` per worker.
+
+    With engine "ray" both functions and the items must be picklable, and results small. The error of the first item
+    that fails is raised as it was; later items may have been done.
+    """
+    if engine not in ("local", "ray"):
+        raise ConfigError("no such map engine", found=engine, expected="local or ray")
+    if not items:
+        return []
+    if engine == "local":
+        finished = _local_results(function, items, make_state)
+    else:
+        finished = _ray_results(function, items, make_state, min(num_workers, len(items)), ray_address)
+    results = {}
+    for number, result in finished:
+        results[number] = result
+        if progress is not None:
+            progress.update()
+    return [results[number] for number in range(len(items))]
+
+
+def _local_results(
+    function: Callable[[Any, Any], Any], items: Sequence[Any], make_state: Callable[[], Any]
+) -> Iterator[tuple[int, Any]]:
+    state = make_state()
+    for number, item in enumerate(items):
+        yield number, function(state, item)
+
+
+class _Worker:
+    """One actor of the pool. Items, results and errors travel pickled: Arrow would change their types."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], make_state: Callable[[], Any]):
+        self.function, self.state = function, make_state()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            outcome = (True, self.function(self.state, pickle.loads(row["item"])))
+        except Exception as error:  # raised again in the stage, with its own type
+            outcome = (False, _portable(error))
+        return {"number": row["number"], "outcome": pickle.dumps(outcome)}
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that survives the trip: a WhaleError as it is, another one with its trace in the text."""
+    if isinstance(error, WhaleError):
+        return error
+    return RuntimeError("".join(traceback.format_exception(error)))
+
+
+def _ray_results(
+    function: Callable[[Any, Any], Any],
+    items: Sequence[Any],
+    make_state: Callable[[], Any],
+    num_workers: int,
+    address: str | None,
+) -> Iterator[tuple[int, Any]]:
+    from whale.runtime.ray_session import ray_session  # sets the switches, then imports ray
+
+    # The session has one CPU more than the pool: a pool that takes every CPU waits for ever, in silence.
+    with ray_session(num_workers, address):
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # the stage has its own progress
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True  # the first error in item order is the one that is raised
+        rows = [{"number": number, "item": pickle.dumps(item)} for number, item in enumerate(items)]
+        mapped = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Worker,
+            fn_constructor_args=(function, make_state),
+            compute=ray.data.ActorPoolStrategy(size=num_workers),
+            num_cpus=1,
+        )
+        for row in mapped.iter_rows():
+            is_good, result = pickle.loads(row["outcome"])
+            if not is_good:
+                raise result
+            yield int(row["number"]), result

@@ -1,0 +1,192 @@
+"""Write episodes as an RLDS dataset on disk, through TensorFlow Datasets (imported for writing here only).
+
+TFDS serialises a protobuf map in another order in every process; the serializer below fixes the order, so that equal
+episodes give equal bytes in every file.
+
+A schema is a nested mapping whose leaves are strings, as in whale/sim/fleet/robots.py: `float32[7]`, `bool[]`,
+`int32[512]`, `text`, `jpeg[64,64,3]`, `png[96,96,3]`. Images come as uint8 (T, H, W, 3) arrays and are encoded here, in
+the channel order they have: TFDS sees finished bytes only, so that no second encoder has a say.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from whale.errors import BadDataError
+from whale.runtime import environment
+
+LEAF = re.compile(r"(?P<kind>[a-z0-9]+)(\[(?P<shape>[0-9,]*)\])?")
+JPEG_QUALITY = 95
+Schema = Mapping[str, Any]
+Episode = Mapping[str, Any]  # {"steps": {name: (T, ...) array or list of T str, nested}, "episode_metadata": {...}}
+
+
+@dataclass(frozen=True)
+class SplitSource:
+    """What goes into one split: `num_episodes` are taken from `episodes` in order, spread evenly over the shards."""
+
+    name: str
+    num_episodes: int
+    num_shards: int
+    episodes: Iterable[Episode]
+
+
+def write_rlds(
+    directory: Path,
+    name: str,
+    version: str,
+    steps: Schema,
+    metadata: Schema,
+    splits: Iterable[SplitSource],
+    done: Callable[[], object] = lambda: None,
+) -> Path:
+    """Write `directory/name/version/...` and return that folder; `done` is called after each episode.
+
+    Raises BadDataError for an episode that does not fit the schema and for a split with too few episodes.
+    """
+    environment.apply()
+    import tensorflow_datasets as tfds
+
+    folder = directory / name / version
+    folder.mkdir(parents=True)
+    features = tfds.features.FeaturesDict(
+        {"steps": tfds.features.Dataset(_features(steps)), "episode_metadata": _features(metadata)}
+    )
+    template = tfds.core.ShardedFileTemplate(folder, dataset_name=name, filetype_suffix="tfrecord")
+    infos = [_write_split(split, steps, features, template, done) for split in splits]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, split_infos=infos, filename_template=template, check_data=False
+    )
+    return folder
+
+
+def _write_split(split: SplitSource, steps: Schema, features, template, done: Callable[[], object]):
+    """All shards of one split; returns its SplitInfo. Shard i ends at round(n (i + 1) / shards), as in TFDS."""
+    from tensorflow_datasets import core
+    from tensorflow_datasets.core import file_adapters, writer
+
+    template = template.replace(split=split.name)
+    bounds = [round(split.num_episodes * shard / split.num_shards) for shard in range(split.num_shards + 1)]
+    lengths = np.diff(bounds).tolist()
+    if min(lengths) < 1:
+        raise BadDataError(
+            "a shard would be empty",
+            place=split.name,
+            found=f"{split.num_episodes} episodes, {split.num_shards} shards",
+        )
+    episodes, sizes = iter(split.episodes), []
+    output = writer.ExampleWriter(file_format=file_adapters.FileFormat.TFRECORD)
+    serialize = _serializer(features)
+    for shard, length in enumerate(lengths):
+        records = [serialize(_encoded(episode, steps, done)) for episode in islice(episodes, length)]
+        if len(records) != length:
+            found = bounds[shard] + len(records)
+            raise BadDataError("too few episodes", place=split.name, found=found, expected=split.num_episodes)
+        path = template.sharded_filepath(shard_index=shard, num_shards=split.num_shards)
+        output.write(path, enumerate(records, start=bounds[shard]))
+        sizes += [len(record) for record in records]
+    return core.SplitInfo(name=split.name, shard_lengths=lengths, num_bytes=sum(sizes), filename_template=template)
+
+
+def _serializer(features) -> Callable[[Any], bytes]:
+    """Episode -> tf.Example bytes, the protobuf's map in sorted order."""
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    serializer = ExampleSerializer(features.get_serialized_info())
+
+    def serialize(episode: Any) -> bytes:
+        return serializer.get_tf_example(features.encode_example(episode)).SerializeToString(deterministic=True)
+
+    return serialize
+
+
+def _features(schema: Schema) -> dict[str, Any]:
+    """The schema's tree as TFDS features."""
+    import tensorflow_datasets as tfds
+
+    tree: dict[str, Any] = {}
+    for name, leaf in schema.items():
+        if isinstance(leaf, Mapping):
+            tree[name] = _features(leaf)
+            continue
+        kind, shape = parse_leaf(leaf)
+        if kind == "text":
+            tree[name] = tfds.features.Text()
+        elif kind in ("jpeg", "png"):
+            tree[name] = tfds.features.Image(shape=shape, dtype=np.uint8, encoding_format=kind)
+        else:
+            tree[name] = tfds.features.Tensor(shape=shape, dtype=np.dtype(kind))
+    return tree
+
+
+def parse_leaf(leaf: str) -> tuple[str, tuple[int, ...]]:
+    """`float32[7]` -> ("float32", (7,)); `text` -> ("text", ())."""
+    match = LEAF.fullmatch(leaf)
+    if match is None:
+        raise BadDataError("not a feature", found=leaf, expected="float32[7], bool[], text, jpeg[64,64,3], ...")
+    return match["kind"], tuple(int(size) for size in (match["shape"] or "").split(",") if size)
+
+
+def _encoded(episode: Episode, schema: Schema, done: Callable[[], object]) -> dict[str, Any]:
+    """The episode as TFDS wants it: a list of steps, images as finished bytes."""
+    num_steps = len(episode["steps"]["is_first"])
+    columns = dict(_columns(episode["steps"], schema, num_steps, "steps"))
+    steps = [_nest({path: column[t] for path, column in columns.items()}) for t in range(num_steps)]
+    done()
+    return {"steps": steps, "episode_metadata": dict(episode["episode_metadata"])}
+
+
+def _columns(values: Mapping, schema: Schema, num_steps: int, place: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(path, sequence of num_steps values) of every leaf, checked against the schema."""
+    if set(values) != set(schema):
+        raise BadDataError("other features than the schema", place=place, found=sorted(values), expected=sorted(schema))
+    for name, leaf in schema.items():
+        here = f"{place}/{name}"
+        if isinstance(leaf, Mapping):
+            inner = _columns(values[name], leaf, num_steps, here)
+            yield from (((name, *path), column) for path, column in inner)
+            continue
+        kind, shape = parse_leaf(leaf)
+        if kind == "text":
+            _expect(len(values[name]), num_steps, here)
+            yield (name,), list(values[name])
+            continue
+        _expect(values[name].shape, (num_steps, *shape), here)
+        _expect(str(values[name].dtype), "uint8" if kind in ENCODERS else kind, here)
+        yield (name,), [ENCODERS[kind](image) for image in values[name]] if kind in ENCODERS else values[name]
+
+
+def _expect(found: object, expected: object, place: str) -> None:
+    if found != expected:
+        raise BadDataError("an episode does not fit the schema", place=place, found=found, expected=expected)
+
+
+def _nest(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        node = tree
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        node[path[-1]] = value
+    return tree
+
+
+def _jpeg(image_HWC: np.ndarray) -> bytes:
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image_HWC), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
+    )
+
+
+def _png(image_HWC: np.ndarray) -> bytes:
+    _, buffer = cv2.imencode(".png", np.ascontiguousarray(image_HWC[..., ::-1]))  # OpenCV takes its input for BGR
+    return buffer.tobytes()
+
+
+ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {"jpeg": _jpeg, "png": _png}

@@ -1,0 +1,33 @@
+"""A trained tokenizer as the numpy callable that `tokenize_shard` takes.
+
+Shapes: S segments, T window, R resolution, N tokens per frame.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from whale.data.segment_maps import Encode
+from whale.models.tokenizer import VideoTokenizer
+from whale.runtime.model_map import as_float, digest_of_parts, in_batches, use_one_thread
+
+
+def load_encode(tokenizer_dir: Path, batch_segments: int) -> Encode:
+    """encode(frames uint8 [S,T+1,R,R,3]) -> tokens uint16 [S,T+1,N]."""
+    use_one_thread()
+    tokenizer = VideoTokenizer.restore(tokenizer_dir)
+
+    @torch.inference_mode()
+    def encode_batch(frames_STRRC: np.ndarray) -> np.ndarray:
+        return tokenizer.encode(as_float(frames_STRRC)).numpy().astype(np.uint16)
+
+    def encode(frames_STRRC: np.ndarray) -> np.ndarray:
+        return in_batches(encode_batch, batch_segments, frames_STRRC)
+
+    return encode
+
+
+def encoder_digest(tokenizer_dir: Path) -> str:
+    """Digest of what decides tokens, encoder and codebook: tuning the decoder keeps tokens valid."""
+    return digest_of_parts(VideoTokenizer.restore(tokenizer_dir), ("encoder", "quantizer"))

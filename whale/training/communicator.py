@@ -1,0 +1,51 @@
+"""What one worker knows about the others; a single process is the case of one.
+
+Shapes: first axis = this worker's slice of the global batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class Communicator:
+    """Rank and size of the process group; collectives do nothing when there is one worker."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_lead(self) -> bool:
+        """True on the worker that writes files and logs."""
+        return self.rank == 0
+
+    def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """Average scalars over workers, in one collective."""
+        stacked = torch.stack([value.detach().float() for value in values.values()])
+        if self.world_size > 1:
+            dist.all_reduce(stacked)
+            stacked /= self.world_size
+        return dict(zip(values, stacked.tolist(), strict=True))
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Sum over workers, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def gather(self, value: Tensor) -> Tensor:
+        """Concatenate the workers' slices along the first axis, in rank order: the global batch's order."""
+        if self.world_size == 1:
+            return value
+        parts = [torch.empty_like(value) for _ in range(self.world_size)]
+        dist.all_gather(parts, value.contiguous())
+        return torch.cat(parts)
+
+    def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
+        """True if `flag` is true on any worker."""
+        if self.world_size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=device)).item())

@@ -1,0 +1,53 @@
+"""The task of training, or fine-tuning, a dynamics model on stored tokens, actions and z (Eq. 6)."""
+
+from typing import Literal
+
+import torch
+
+from whale.config import Config
+from whale.data.actions import ACTION_SIZE
+from whale.data.segment_reading import NUM_Z, NUM_Z_CLASSES
+from whale.models.dynamics import Dynamics, DynamicsConfig
+from whale.models.st_transformer import STTransformerConfig
+from whale.training.loop import Loader, Task
+from whale.training.optimizer import OptimizationConfig
+
+
+class TrainDynamicsConfig(Config):
+    """One entry of train_dynamics: a size, with or without z. `training_steps: 0` publishes the initial weights.
+
+    That untrained entry is what "from scratch" fine-tunes from: every fine-tuning starts from an entry by name.
+    """
+
+    size: STTransformerConfig
+    initial: Literal["scratch"]
+    behavior_conditioning: bool
+    copy_bias: float | None
+    optimization: OptimizationConfig
+
+
+class FinetuneDynamicsConfig(Config):
+    """One entry of finetune_dynamics: `initial` names the entry of train_dynamics to go on from, with its size."""
+
+    initial: str
+    optimization: OptimizationConfig
+
+
+def new_dynamics(config: TrainDynamicsConfig, *, num_codes: int, seed: int) -> Dynamics:
+    """A dynamics model with seeded initial weights, the same for every entry of one size, with and without z."""
+    torch.manual_seed(seed)
+    return Dynamics(
+        DynamicsConfig(
+            num_codes=num_codes,
+            action_size=ACTION_SIZE,
+            z_size=NUM_Z * NUM_Z_CLASSES,
+            behavior_conditioning=config.behavior_conditioning,
+            copy_bias=config.copy_bias,
+            trunk=config.size,
+        )
+    )
+
+
+def dynamics_task(model: Dynamics, optimization: OptimizationConfig, loader: Loader) -> Task:
+    """Train every weight; tokenizer and prior are frozen by construction: only their outputs are here."""
+    return Task(model, loader, optimization)
