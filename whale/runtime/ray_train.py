@@ -5,6 +5,7 @@ stage's output and its curve to a file, which the stage follows for progress and
 """
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from whale.errors import WhaleError
 from whale.models.folder import save_model
 from whale.runtime.ray_session import ray_session
 from whale.training.checkpoint import StateFolder
@@ -45,18 +47,23 @@ def train(job: TrainingJob, on_record: Callable[[dict], None], on_step: Callable
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
 
     live = job.work / "live.jsonl"
     job.work.mkdir(parents=True, exist_ok=True)
     live.write_text("")
     StateFolder(job.work / "states").clean()
     with _Follower(live, on_record, on_step), ray_session(job.num_workers, job.ray_address):
-        TorchTrainer(
+        trainer = TorchTrainer(
             _work,
-            train_loop_config={"job": job},
+            train_loop_config={"job": job, "directory": os.getcwd()},
             scaling_config=ScalingConfig(num_workers=job.num_workers, use_gpu=torch.cuda.is_available()),
             run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
-        ).fit()
+        )
+        try:
+            trainer.fit()
+        except WorkerGroupError as error:
+            raise _cause(error) from error
     return json.loads((job.work / "fit.json").read_text())
 
 
@@ -65,6 +72,7 @@ def _work(settings: dict) -> None:
     import ray.train
     from ray.train.torch import prepare_model
 
+    os.chdir(settings["directory"])  # a worker starts elsewhere; paths are relative to the project
     job: TrainingJob = settings["job"]
     context = ray.train.get_context()
     communicator = Communicator(context.get_world_rank(), context.get_world_size())
@@ -95,6 +103,13 @@ def _work(settings: dict) -> None:
         _write_json(job.out / "training.json", found)
         took = {"resumed_from": result.resumed_from, "seconds": time.monotonic() - started}
         _write_json(job.work / "fit.json", found | took)
+
+
+def _cause(error: Exception) -> Exception:
+    """The error of the lowest-ranked worker that names a cause a person can mend; else `error` itself."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    causes = [getattr(failures[rank], "_base_exc", failures[rank]) for rank in sorted(failures)]
+    return next((cause for cause in causes if isinstance(cause, WhaleError)), error)
 
 
 def _write_json(path: Path, value: object) -> None:
