@@ -11,7 +11,7 @@ FRAMEWORKS = {"ray", "apache_beam", "mlflow", "tensorflow", "tensorflow_datasets
 LAYERS = [
     {"pipelines", "whale.cli", "whale.commands"},
     {"whale.runtime"},
-    {"whale.reporting"},
+    {"whale.reporting", "whale.planning"},
     {"whale.training", "whale.evaluation", "whale.control"},
     {"whale.data", "whale.models", "whale.sim", "whale.lineage"},
     {"whale.config"},

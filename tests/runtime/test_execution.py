@@ -7,7 +7,7 @@ from whale.runtime.execution import load_execution
 def test_defaults_stand_without_a_file_and_an_environment(tmp_path):
     execution = load_execution(tmp_path / "local.yaml", environ={})
     assert execution.train_workers["train_tokenizer"] == 2 and execution.train_workers["train_behavior"] == 0
-    assert execution.map_engine == {"pretokenize": "ray", "embed_behavior": "local", "finetune_embed": "local"}
+    assert set(execution.map_engine.values()) == {"auto"}
 
 
 def test_the_file_overrides_defaults_and_the_environment_overrides_both(tmp_path):
@@ -20,6 +20,14 @@ def test_the_file_overrides_defaults_and_the_environment_overrides_both(tmp_path
     execution = load_execution(local, environ=environ)
     assert set(execution.train_workers.values()) == {0} and set(execution.map_engine.values()) == {"local"}
     assert execution.threads == 1
+
+
+def test_a_small_dataset_is_mapped_in_this_process_and_a_large_one_on_ray(tmp_path):
+    execution = load_execution(tmp_path / "local.yaml", environ={})
+    assert execution.engine_for("pretokenize", execution.ray_from_frames - 1) == "local"
+    assert execution.engine_for("pretokenize", execution.ray_from_frames) == "ray"
+    forced = load_execution(tmp_path / "local.yaml", environ={"WHALE_MAP_ENGINE": "local"})
+    assert forced.engine_for("pretokenize", 10**9) == "local"
 
 
 @pytest.mark.parametrize(

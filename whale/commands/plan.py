@@ -1,25 +1,59 @@
-"""`whale plan`: what `dvc repro` would run, and why."""
+"""`whale plan`: what `dvc repro` would run, why, and what it would cost."""
 
 import json
+import math
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.errors import WhaleError
+from whale.errors import MissingInputError, WhaleError
 
-EXAMPLE = "Example: whale plan"
+if TYPE_CHECKING:
+    from whale.planning.plan import Plan, PlannedStage
+
+EXAMPLE = 'Example: whale plan --hardware "8x RTX 4090"'
+HardwareName = Annotated[str | None, typer.Option("--hardware", help='"8x RTX 4090", "1x H200", cpu, "16x cpu"')]
 
 
-def plan(as_json: AsJson = False) -> None:
-    """Stages that are out of date for the active profile, each with its reason."""
-    reasons = stale_stages()
+def plan(as_json: AsJson = False, hardware: HardwareName = None) -> None:
+    """Every stage of the active profile: does it run and why, FLOP, hours, disk, memory. Estimates, nothing is run."""
+    made = make_plan(hardware)
     if as_json:
-        print_json({"stages": reasons})
-    elif reasons:
-        print_table(["stage", "why"], [[name, "; ".join(why)] for name, why in reasons.items()])
+        print_json(_as_json(made))
     else:
-        print("nothing: every stage is up to date")
+        _print(made)
+
+
+def make_plan(hardware: str | None = None) -> "Plan":
+    """The plan of the current folder. PyTorch is imported here: no other verb pays for it."""
+    from whale.planning import plan as planning
+
+    for name in ("params.yaml", "dvc.yaml"):
+        if not Path(name).is_file():
+            raise MissingInputError("no pipeline here", file=name, remedy="run from the project's root")
+    return planning.make_plan(Path(), stale_stages() if Path(".dvc").is_dir() else None, hardware)
+
+
+def summary(made: "Plan") -> list[str]:
+    """Two lines: how many stages do what, and the hours."""
+    from whale.planning.plan import STATES, UP_TO_DATE
+
+    counts = [f"{made.count(state)} {state}" for state in STATES if made.count(state)]
+    hours = made.hours([state for state in STATES if state != UP_TO_DATE])
+    return [
+        f"{len(made.stages)} stages: {', '.join(counts)}",
+        f"what is not up to date takes about {_time(hours)} (estimate, not run) on {made.hardware}",
+    ]
+
+
+def missing(made: "Plan") -> list[str]:
+    """One line per dataset that cannot be ingested yet, with what to do."""
+    blocked = {stage.item for stage in made.stages if stage.state == "blocked"}
+    return [f"{each.name}: {'; '.join(each.problems)}" for each in made.datasets if each.name in blocked]
 
 
 def stale_stages() -> dict[str, list[str]]:
@@ -29,6 +63,97 @@ def stale_stages() -> dict[str, list[str]]:
     if done.returncode != 0:
         raise WhaleError("dvc status failed", found=done.stderr.strip().splitlines()[-1:] or "no message")
     return {name: _reasons(changes) for name, changes in json.loads(done.stdout or "{}").items()}
+
+
+def _print(made: "Plan") -> None:
+    from whale.planning.estimate import ASSUMPTIONS
+
+    rows = [_row(group) for group in _grouped(made.stages)]
+    print(f"profile {made.profile}; every figure is an estimate, not run")
+    print_table(["stage", "state", "FLOP", "time", "disk", "memory", "why"], rows)
+    print()
+    print("\n".join(summary(made)))
+    if lines := missing(made):
+        print(f"\nblocked datasets ({len(lines)} of {len(made.datasets)}):")
+        print("\n".join(f"  {line}" for line in lines))
+    print("\nassumptions:")
+    print("\n".join(f"  {line}" for line in ASSUMPTIONS))
+
+
+def _grouped(stages: "tuple[PlannedStage, ...]") -> "list[list[PlannedStage]]":
+    """Stages by dataset in one line per state; every other stage by itself."""
+    groups: dict[tuple[str, ...], list[PlannedStage]] = {}
+    for stage in stages:
+        by_dataset = stage.stage in ("ingest", "pretokenize", "embed_behavior")
+        key = (stage.stage, stage.state) if by_dataset else (stage.name,)
+        groups.setdefault(key, []).append(stage)
+    return list(groups.values())
+
+
+def _row(group: "list[PlannedStage]") -> list[str]:
+    first = group[0]
+    name = first.name if len(group) == 1 else f"{first.stage} ({len(group)} datasets)"
+    flops, disk = (_sum([getattr(stage.cost, what) for stage in group]) for what in ("flops", "disk"))
+    hours, memory = _sum([stage.hours for stage in group]), first.cost.memory
+    why = sorted({"; ".join(stage.why) for stage in group})
+    reason = "" if first.state == "blocked" else why[0] + (" ..." if len(why) > 1 else "")
+    cells = [_scaled(flops, "") if flops else "", _time(hours) if hours else "", _scaled(disk, "B")]
+    return [name, first.state, *cells, _scaled(memory, "B"), reason or "see below" * (first.state == "blocked")]
+
+
+def _sum(values: list[float | None]) -> float | None:
+    """None if nothing is known of any of them."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _time(hours: float) -> str:
+    if hours >= 48:
+        return f"{hours / 24:,.1f} d"
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.1f} s"
+
+
+def _scaled(count: float | None, unit: str) -> str:
+    """Three digits and a decimal prefix: `62.5 GB`."""
+    if count is None:
+        return ""
+    power = min(max(int(math.log10(max(count, 1))) // 3, 0), 7)
+    return f"{count / 1000**power:.3g} {' kMGTPEZ'[power].strip()}{unit}".strip()
+
+
+def _as_json(made: "Plan") -> dict[str, Any]:
+    from whale.planning.estimate import ASSUMPTIONS
+
+    stages = [
+        {
+            "stage": stage.name,
+            "state": stage.state,
+            "why": list(stage.why),
+            "flops": stage.cost.flops,
+            "hours": stage.hours,
+            "disk_bytes": stage.cost.disk,
+            "memory_bytes_per_worker": stage.cost.memory,
+        }
+        for stage in made.stages
+    ]
+    datasets = [
+        {
+            "name": each.name,
+            "role": each.role,
+            "frames": each.frames,
+            "frames_from": each.frames_from,
+            "problems": list(each.problems),
+        }
+        for each in made.datasets
+    ]
+    return {
+        "status": "estimate, not run",
+        "profile": made.profile,
+        "hardware": str(made.hardware),
+        "assumptions": list(ASSUMPTIONS),
+        "stages": stages,
+        "datasets": datasets,
+    }
 
 
 def _reasons(changes: list[Any]) -> list[str]:

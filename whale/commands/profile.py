@@ -1,10 +1,12 @@
 """`whale profile`: complete parameter sets in profiles/; params.yaml is the active one."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from whale.commands import plan
 from whale.commands.output import AsJson, print_json, print_table
 from whale.config import load_yaml
 from whale.errors import ConfigError
@@ -30,7 +32,7 @@ def list_profiles(as_json: AsJson = False) -> None:
 
 @app.command("use", epilog="Example: whale profile use demo")
 def use(name: str, force: bool = typer.Option(False, help="Overwrite hand-made edits of params.yaml.")) -> None:
-    """Copy profiles/NAME.yaml to params.yaml and say what differs."""
+    """Copy profiles/NAME.yaml to params.yaml; say what becomes stale, what it would cost, which data are missing."""
     path = profile_path(name)
     active = load_yaml(PARAMS).get("profile") if PARAMS.is_file() else None
     if active is not None and not force and (PROFILES / f"{active}.yaml").is_file() and _changes(active):
@@ -38,7 +40,13 @@ def use(name: str, force: bool = typer.Option(False, help="Overwrite hand-made e
         raise ConfigError("params.yaml holds edits that no profile has", file=PARAMS, remedy=remedy)
     changes = _changes(name)
     write_atomically(PARAMS, path.read_bytes())
-    print(f"params.yaml is now profiles/{name}.yaml: {len(changes)} values changed. `whale plan` shows what will run.")
+    print(
+        f"params.yaml is now profiles/{name}.yaml: {len(changes)} values changed. `whale plan` shows all that follows."
+    )
+    if Path("dvc.yaml").is_file():
+        made = plan.make_plan()
+        print("\n".join(plan.summary(made)))
+        print("\n".join(f"blocked: {line}" for line in plan.missing(made)), end="\n" * bool(plan.missing(made)))
 
 
 @app.command("diff", epilog="Example: whale profile diff demo")
@@ -60,8 +68,10 @@ def profile_path(name: str) -> Path:
     """The file of a profile; ConfigError names those there are."""
     path = PROFILES / f"{name}.yaml"
     if "/" in name or not path.is_file():
-        known = ", ".join(sorted(each.stem for each in PROFILES.glob("*.yaml")))
-        raise ConfigError("no such profile", file=path, found=name, expected=f"one of: {known}")
+        known = sorted(each.stem for each in PROFILES.glob("*.yaml"))
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ConfigError("no such profile", file=path, found=name, expected=f"{hint}one of: {', '.join(known)}")
     return path
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from whale.config import Config, load_yaml
 from whale.errors import ConfigError
 
-MapEngine = Literal["local", "ray"]
+MapEngine = Literal["auto", "local", "ray"]
 TRAIN_STAGES = (
     "train_tokenizer",
     "train_behavior",
@@ -30,7 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "ray_address": None,
     # 0: Ray Train's local mode, the same loop without Ray processes; starting Ray costs more than a small stage.
     "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
-    "map_engine": dict.fromkeys(MAP_STAGES, "local") | {"pretokenize": "ray"},
+    "map_engine": dict.fromkeys(MAP_STAGES, "auto"),
+    "ray_from_frames": 4000,
     "map_workers": 2,
     "beam_workers": 2,
     "threads": 2,
@@ -38,14 +39,26 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Execution(Config):
-    """`threads`: torch threads of a process that works alone; worker processes have one each."""
+    """`threads`: torch threads of a process that works alone; worker processes have one each.
+
+    Map engine "auto": Ray Data for a dataset of at least `ray_from_frames` frames, this process for a smaller one,
+    which is done before Ray has started (10 s).
+    """
 
     ray_address: str | None
     train_workers: dict[str, int]
     map_engine: dict[str, MapEngine]
+    ray_from_frames: int = Field(ge=0)
     map_workers: int = Field(gt=0)
     beam_workers: int = Field(gt=0)
     threads: int = Field(gt=0)
+
+    def engine_for(self, stage: str, num_frames: int) -> Literal["local", "ray"]:
+        """Where a mapping stage runs a dataset of `num_frames` frames."""
+        engine = self.map_engine[stage]
+        if engine == "auto":
+            return "ray" if num_frames >= self.ray_from_frames else "local"
+        return engine
 
 
 def load_execution(

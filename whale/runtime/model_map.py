@@ -43,17 +43,20 @@ def map_dataset(
     """Apply `function` to every frame shard and write the manifest; `made_by`: digest of the model's tensors."""
     execution = load_execution()
     tasks = shard_tasks(shards_dir, out_dir, segments)
-    with run.progress(len(tasks), "shards") as progress, run.compute():
+    shards = ShardSet.open(shards_dir)
+    num_frames = sum(row.num_steps for split in shards.splits for row in shards.episodes(split))
+    with run.progress(len(tasks), "shards") as progress:
         fragments = map_shards(
             function,
             tasks,
             make_state=make_state,
-            engine=execution.map_engine[run.derivation.stage],
+            engine=execution.engine_for(run.derivation.stage, num_frames),
             num_workers=execution.map_workers,
             ray_address=execution.ray_address,
             progress=progress,
+            add_compute=run.add_compute,
         )
-    name = ShardSet.open(shards_dir).name
+    name = shards.name
     totals = write_manifest(out_dir, kind, name, grid_of_shards(shards_dir, segments), made_by, fragments)
     run.log_metrics({f"{name}/{what}": count for what, count in totals.items()})
 

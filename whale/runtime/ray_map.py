@@ -6,6 +6,7 @@ worker makes its state (a model) once.
 
 import logging
 import pickle
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol, TypeVar
@@ -32,8 +33,11 @@ def map_shards(
     num_workers: int = 1,
     ray_address: str | None = None,
     progress: ProgressLike | None = None,
+    add_compute: Callable[[float], None] = lambda seconds: None,
 ) -> list[Result]:
     """`[function(state, item) for item in items]`, with one `make_state()` per worker.
+
+    `add_compute` is told the seconds that the workers, side by side, spent in `function`: the rest is overhead.
 
     With engine "ray" both functions and the items must be picklable, and results small. The error of the first item
     that fails is raised as it was; later items may have been done.
@@ -45,10 +49,12 @@ def map_shards(
     if engine == "local":
         finished = _local_results(function, items, make_state)
     else:
-        finished = _ray_results(function, items, make_state, min(num_workers, len(items)), ray_address)
+        num_workers = min(num_workers, len(items))
+        finished = _ray_results(function, items, make_state, num_workers, ray_address)
     results = {}
-    for number, result in finished:
+    for number, result, seconds in finished:
         results[number] = result
+        add_compute(seconds / (num_workers if engine == "ray" else 1))
         if progress is not None:
             progress.update()
     return [results[number] for number in range(len(items))]
@@ -56,10 +62,12 @@ def map_shards(
 
 def _local_results(
     function: Callable[[Any, Any], Any], items: Sequence[Any], make_state: Callable[[], Any]
-) -> Iterator[tuple[int, Any]]:
+) -> Iterator[tuple[int, Any, float]]:
     state = make_state()
     for number, item in enumerate(items):
-        yield number, function(state, item)
+        started = time.monotonic()
+        result = function(state, item)
+        yield number, result, time.monotonic() - started
 
 
 class _Worker:
@@ -69,11 +77,13 @@ class _Worker:
         self.function, self.state = function, make_state()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        started = time.monotonic()
         try:
             outcome = (True, self.function(self.state, pickle.loads(row["item"])))
         except Exception as error:  # raised again in the stage, with its own type
             outcome = (False, _portable(error))
-        return {"number": row["number"], "outcome": pickle.dumps(outcome)}
+        seconds = time.monotonic() - started
+        return {"number": row["number"], "outcome": pickle.dumps(outcome), "seconds": seconds}
 
 
 def _portable(error: Exception) -> Exception:
@@ -89,7 +99,7 @@ def _ray_results(
     make_state: Callable[[], Any],
     num_workers: int,
     address: str | None,
-) -> Iterator[tuple[int, Any]]:
+) -> Iterator[tuple[int, Any, float]]:
     from whale.runtime.ray_session import ray_session  # sets the switches, then imports ray
 
     # The session has one CPU more than the pool: a pool that takes every CPU waits for ever, in silence.
@@ -111,4 +121,4 @@ def _ray_results(
             is_good, result = pickle.loads(row["outcome"])
             if not is_good:
                 raise result
-            yield int(row["number"]), result
+            yield int(row["number"]), result, float(row["seconds"])

@@ -1,0 +1,140 @@
+"""What is known of each dataset of a profile: how many frames, and what stands in the way of ingesting it.
+
+Sizes come from the best source there is: shards that exist, the spec, data_specs/mixtures/oxe.yaml, or the section of
+the simulator.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from whale.config import Config, load_yaml
+from whale.data.spec import DatasetSpec, load_spec
+from whale.errors import ConfigError
+from whale.planning.profile import DatasetEntry, Profile
+from whale.sim.fleet.collect import FleetConfig, num_episodes, robots, split_names
+
+SPECS, SOURCES, MIXTURE = Path("data_specs"), Path("data_specs/sources"), Path("data_specs/mixtures/oxe.yaml")
+
+
+class OpenXFact(Config):
+    """One dataset of Table 11; `where` overrides the place that holds for the others."""
+
+    dataset: str
+    version: str
+    episodes: int = Field(gt=0)
+    steps: int = Field(gt=0)
+    gib: float | None
+    table11: float | None
+    openvla_weight: float
+    where: str | None = None
+
+
+class OtherFact(Config):
+    episodes: int = Field(gt=0)
+    steps: int = Field(gt=0)
+    how: str
+
+
+class Facts(Config):
+    """data_specs/mixtures/oxe.yaml: for planning only."""
+
+    where: str
+    datasets: dict[str, OpenXFact]
+    others: dict[str, OtherFact]
+
+    def steps(self, name: str) -> int | None:
+        """Steps of all splits; None if nothing is known."""
+        fact = self.datasets.get(name) or self.others.get(name)
+        return fact.steps if fact else None
+
+    def place(self, name: str) -> str:
+        """How one gets the raw episodes."""
+        if name in self.others:
+            return self.others[name].how
+        if name not in self.datasets:
+            return "PATH is the folder that holds dataset_info.json"
+        fact = self.datasets[name]
+        where = (fact.where or self.where).format(dataset=fact.dataset, version=fact.version)
+        return f"from {where}" + (f" ({fact.gib:,.0f} GiB)" if fact.gib else "")
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    """`problems`: what must be done before it can be ingested, in order; `frames` of all splits, None if unknown."""
+
+    name: str
+    role: str
+    frames: int | None
+    frames_from: str
+    problems: tuple[str, ...]
+
+
+def load_facts(root: Path) -> Facts:
+    """Read data_specs/mixtures/oxe.yaml."""
+    return Facts.parse(load_yaml(root / MIXTURE), file=MIXTURE)
+
+
+def dataset_statuses(profile: Profile, root: Path) -> dict[str, DatasetStatus]:
+    """Status of every dataset of the profile; specs that are wrong are reported, not raised."""
+    facts = load_facts(root)
+    return {name: _status(name, entry, profile, facts, root) for name, entry in profile.datasets.items()}
+
+
+def _status(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root: Path) -> DatasetStatus:
+    spec, problems = _read_spec(name, root)
+    problems += _raw_problems(name, entry, profile, facts, root)
+    frames, source = _frames(name, entry, profile, spec, facts, root)
+    return DatasetStatus(name, entry.role, frames, source, tuple(problems))
+
+
+def _read_spec(name: str, root: Path) -> tuple[DatasetSpec | None, list[str]]:
+    path = SPECS / f"{name}.yaml"
+    if not (root / path).is_file():
+        return None, [f"{path} is missing (issue: the data plane)"]
+    try:
+        return load_spec(name, root / SPECS), []
+    except ConfigError as error:
+        return None, [f"{path} is wrong: {error.what}; {error.place}"]
+
+
+def _raw_problems(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root: Path) -> list[str]:
+    raw = Path(entry.raw)
+    if entry.raw.startswith(f"artifacts/{profile.name}/"):  # an output of collect
+        return []
+    link = raw.stem if raw.suffix == ".json" else name
+    if raw.suffix == ".json" and (root / raw).is_file() and (root / "raw" / link).is_dir():
+        return []
+    if raw.suffix != ".json" and (root / raw).is_dir():
+        return []
+    return [f"raw data are missing: `whale data link {link} PATH`, {facts.place(name)}"]
+
+
+def _frames(
+    name: str, entry: DatasetEntry, profile: Profile, spec: DatasetSpec | None, facts: Facts, root: Path
+) -> tuple[int | None, str]:
+    manifest = root / "artifacts" / profile.name / entry.role / "shards" / name / "manifest.json"
+    if manifest.is_file():
+        kept = json.loads(manifest.read_bytes())["kept"]
+        return sum(counts["steps"] for counts in kept.values()), "counted in the shards"
+    if spec is not None and spec.expect.steps is not None:
+        return spec.expect.steps, f"spec: {spec.expect.source}"
+    if (steps := facts.steps(name)) is not None:
+        return steps, str(MIXTURE)
+    return _simulated_frames(name, entry, profile.collect)
+
+
+def _simulated_frames(name: str, entry: DatasetEntry, collect: Mapping[str, FleetConfig]) -> tuple[int | None, str]:
+    """Episodes of the fleet's robot times the mean of the shortest and longest length."""
+    config = next((config for item, config in collect.items() if f"/raw/{item}/" in entry.raw), None)
+    robot = next((robot for robot in robots() if robot.name == name), None)
+    if config is None or robot is None:
+        return None, "unknown"
+    shortest, longest = (
+        (config.unseen_min_steps, config.unseen_max_steps) if robot.unseen else (config.min_steps, config.max_steps)
+    )
+    episodes = sum(num_episodes(robot, split, config) for split in split_names(robot))
+    return round(episodes * ((shortest + longest) / 2 + 1)), "collect: episodes x mean length"

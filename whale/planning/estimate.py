@@ -1,0 +1,223 @@
+"""What each stage would cost: FLOP, disk, memory of one worker. Estimates from arithmetic: nothing here was run.
+
+Letters: T window, N tokens per frame. A segment of T steps has T + 1 frames; the tokenizer sees them all.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, repeat
+
+import torch
+from torch import nn
+
+from whale.config import Config
+from whale.models.behavior import BehaviorModel
+from whale.models.dynamics import Dynamics
+from whale.models.st_transformer import STTransformerConfig
+from whale.models.tokenizer import VideoTokenizer
+from whale.planning import flops
+from whale.planning.datasets import DatasetStatus
+from whale.planning.profile import Profile
+from whale.training.dynamics_task import new_dynamics
+from whale.training.optimizer import OptimizationConfig
+
+Z_VALUES = 16 * 16  # of one behavior embedding, float16 on disk
+BYTES_PER_TOKEN = 2  # uint16
+TRAINING_BYTES = 16  # of one fp32 weight: itself, its gradient, two moments of AdamW
+# Values kept for the backward pass, per token, pair of layers and unit of width (32.5-33.3, counted on a built trunk).
+KEPT_VALUES = 33
+TAR_OVERHEAD = 750  # bytes per frame: members of a tar are padded to 512
+
+ASSUMPTIONS = (
+    "training = 3 forward passes; causal attention counted in full; loading, validation and start-up left out",
+    "a stage is as fast as its matrices allow at the stated share of the peak; several devices share it without loss",
+    "GPU figures take bf16; this version trains in fp32",
+    "JPEG of quality 95: 22.1 kB x (resolution / 256)^1.5, measured on Meta-World frames of 64 and 256 pixels",
+    "memory: one worker's weights, gradients, AdamW moments and activations of its share of the batch (no micro-batches, "
+    "no activation checkpointing); in host RAM allow 2 GB more per worker, and 2 GB for Ray",
+    "evaluation: rollouts only, without a cache",
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`flops` in all, `disk` bytes of the stage's outputs, `memory` bytes of one worker; None: not estimated."""
+
+    flops: float | None = None
+    disk: float | None = None
+    memory: float | None = None
+
+
+def jpeg_bytes(resolution: int) -> float:
+    """Mean size of a frame, JPEG quality 95."""
+    return 22_100 * (resolution / 256) ** 1.5
+
+
+def num_parameters(config: Config, build: Callable[..., nn.Module]) -> int:
+    """Counted on the built network, without memory for its weights."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(config).parameters())
+
+
+class Estimator:
+    """Costs of every stage of a profile on `workers` equal devices."""
+
+    def __init__(self, profile: Profile, datasets: Mapping[str, DatasetStatus], workers: int, bytes_per_value: int):
+        self.profile, self.datasets = profile, datasets
+        self.workers, self.bytes_per_value = workers, bytes_per_value
+        self.window = profile.segments.window
+        self.tokenizer, self.behavior = profile.train_tokenizer.model, profile.train_behavior.model
+        self.count = lru_cache(maxsize=None)(self._count)
+
+    def cost(self, stage: str, item: str | None) -> Cost:
+        """Cost of a node of the graph; empty for a stage that this module does not know."""
+        method = getattr(self, f"_{stage}", None)
+        return method(item) if method else Cost()
+
+    def _collect(self, item: str) -> Cost:
+        raw = [name for name, entry in self.profile.datasets.items() if f"/raw/{item}/" in entry.raw]
+        return Cost(disk=self._total(raw, jpeg_bytes(self.profile.ingest.resolution)))
+
+    def _ingest(self, item: str) -> Cost:
+        per_frame = jpeg_bytes(self.profile.ingest.resolution) + TAR_OVERHEAD
+        return Cost(disk=self._total([item], per_frame * len(self.profile.ingest.cameras)))
+
+    def _train_tokenizer(self, _: None) -> Cost:
+        config, frames = self.profile.train_tokenizer.optimization, self.window + 1
+        per_token = flops.encoder(self.tokenizer, frames) + flops.decoder(self.tokenizer, frames)
+        tokens = config.batch_size * frames * self.tokenizer.num_tokens
+        trunks = (self.tokenizer.encoder, self.tokenizer.decoder)
+        return self._training(config, flops.TRAINING * per_token * tokens, tokens, trunks, self.count("tokenizer"))
+
+    def _finetune_tokenizer(self, _: None) -> Cost:
+        """The encoder is frozen: forward only."""
+        config, frames = self.profile.finetune_tokenizer.optimization, self.window + 1
+        tokens = config.batch_size * frames * self.tokenizer.num_tokens
+        encode = 1 if "encoder" in self.profile.finetune_tokenizer.freeze else flops.TRAINING
+        per_token = encode * flops.encoder(self.tokenizer, frames)
+        per_token += flops.TRAINING * flops.decoder(self.tokenizer, frames)
+        trunks = (self.tokenizer.decoder,) if encode == 1 else (self.tokenizer.encoder, self.tokenizer.decoder)
+        return self._training(config, per_token * tokens, tokens, trunks, self.count("tokenizer"))
+
+    def _train_behavior(self, _: None) -> Cost:
+        return self._behavior(self.profile.train_behavior.optimization)
+
+    def _finetune_behavior(self, _: None) -> Cost:
+        return self._behavior(self.profile.finetune_behavior.optimization)
+
+    def _behavior(self, config: OptimizationConfig) -> Cost:
+        tokens = config.batch_size * self.window * flops.behavior_tokens(self.behavior)
+        step = flops.TRAINING * flops.behavior(self.behavior, self.window) * tokens
+        trunks = (self.behavior.posterior, self.behavior.prior, self.behavior.policy)
+        return self._training(config, step, tokens, trunks, self.count("behavior"))
+
+    def _train_dynamics(self, item: str) -> Cost:
+        return self._dynamics(item, self.profile.train_dynamics[item].optimization)
+
+    def _finetune_dynamics(self, item: str) -> Cost:
+        entry = self.profile.finetune_dynamics[item]
+        return self._dynamics(entry.initial, entry.optimization)
+
+    def _dynamics(self, size: str, config: OptimizationConfig) -> Cost:
+        trunk = self.profile.train_dynamics[size].size
+        tokens = config.batch_size * self.window * self.tokenizer.num_tokens
+        step = flops.TRAINING * self._dynamics_flops(size) * tokens
+        head = 2 * self.tokenizer.num_codes  # logits and their softmax
+        return self._training(config, step, tokens, (trunk,), self.count(f"dynamics {size}"), head)
+
+    def _pretokenize(self, item: str) -> Cost:
+        frames = self._frames([item])
+        if frames is None:
+            return Cost()
+        stored = frames * self.profile.segments.phases * (self.window + 1) / self.window * self.tokenizer.num_tokens
+        return Cost(stored * flops.encoder(self.tokenizer, self.window + 1), stored * BYTES_PER_TOKEN)
+
+    def _embed_behavior(self, item: str) -> Cost:
+        return self._embed([item])
+
+    def _finetune_embed(self, _: None) -> Cost:
+        return self._embed([name for name, status in self.datasets.items() if status.role == "finetune"])
+
+    def _embed(self, names: list[str]) -> Cost:
+        frames = self._frames(names)
+        if frames is None:
+            return Cost()
+        steps = frames * self.profile.segments.phases
+        per_step = flops.prior(self.behavior, self.window) * flops.behavior_tokens(self.behavior)
+        return Cost(steps * per_step, steps * Z_VALUES * 2)
+
+    def _evaluate_video(self, _: None) -> Cost:
+        config = self.profile.evaluate_video
+        total = 0.0
+        for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
+            windows = num_splits * config.max_episodes * config.windows_per_episode
+            total += windows * sum(self._rollout(size, 1, max(config.horizons)) for size in sizes.values())
+        return Cost(total)
+
+    def _evaluate_uncertainty(self, _: None) -> Cost:
+        """Per step the plain prediction and a branch of k + 1 frames for each depth k; once more the rollout itself."""
+        config, total = self.profile.evaluate_uncertainty, 0.0
+        predictions = 2 + sum(depth + 1 for depth in config.retracing_steps)
+        for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
+            size = sizes.get(config.model, next(iter(sizes.values())))
+            windows = num_splits * config.max_episodes
+            total += windows * predictions * self._rollout(size, config.context, config.horizon)
+        return Cost(total)
+
+    def _roles(self, pretrain: list[str], finetune: list[str]) -> list[tuple[int, dict[str, str]]]:
+        """Per role: splits of all its datasets together, and {dynamics: the entry of train_dynamics with its size}."""
+        counts = [sum(status.role == role for status in self.datasets.values()) for role in ("pretrain", "finetune")]
+        trained = {name: name for name in self.profile.train_dynamics}
+        tuned = {name: entry.initial for name, entry in self.profile.finetune_dynamics.items()}
+        return [(counts[0] * len(pretrain), trained), (counts[1] * len(finetune), tuned)]
+
+    def _rollout(self, size: str, context: int, horizon: int) -> float:
+        """FLOP of one rollout that computes its whole window anew at every step (model.md 6.2 without a cache)."""
+        per_frame = self.tokenizer.num_tokens * (
+            self._dynamics_flops(size) + flops.decoder(self.tokenizer, self.window)
+        ) + flops.behavior_tokens(self.behavior) * flops.prior(self.behavior, self.window)
+        held = accumulate(
+            repeat(None, horizon - 1), lambda n, _: n + 1 if n < self.window else self.window // 2, initial=context
+        )
+        return per_frame * sum(held)
+
+    def _dynamics_flops(self, size: str) -> float:
+        trunk: STTransformerConfig = self.profile.train_dynamics[size].size
+        return flops.dynamics(trunk, self.tokenizer.num_codes, self.tokenizer.num_tokens, self.window)
+
+    def _training(
+        self,
+        config: OptimizationConfig,
+        step: float,
+        tokens: int,
+        trunks: tuple[STTransformerConfig, ...],
+        size: int,
+        head: int = 0,
+    ) -> Cost:
+        """`step`: FLOP of one step; `tokens` of one step; `size`: parameters; `head`: values kept per token beside."""
+        if config.training_steps == 0:
+            return Cost(0.0, size * 4, size * 4)
+        share = tokens / min(self.workers, config.batch_size)
+        kept = KEPT_VALUES * sum(trunk.d_model * trunk.num_layers / 2 for trunk in trunks) + head
+        return Cost(step * config.training_steps, size * 4, size * TRAINING_BYTES + share * kept * self.bytes_per_value)
+
+    def _count(self, model: str) -> int:
+        if model == "tokenizer":
+            return num_parameters(self.tokenizer, VideoTokenizer)
+        if model == "behavior":
+            return num_parameters(self.behavior, BehaviorModel)
+        entry = self.profile.train_dynamics[model.removeprefix("dynamics ")]
+        return num_parameters(entry, self._new_dynamics)
+
+    def _new_dynamics(self, entry) -> Dynamics:
+        return new_dynamics(entry, num_codes=self.tokenizer.num_codes, seed=0)
+
+    def _total(self, names: list[str], per_frame: float) -> float | None:
+        frames = self._frames(names)
+        return None if frames is None else frames * per_frame
+
+    def _frames(self, names: list[str]) -> int | None:
+        """Frames of several datasets; None as soon as one is unknown."""
+        found = [self.datasets[name].frames for name in names]
+        return None if None in found else sum(frames for frames in found if frames is not None)

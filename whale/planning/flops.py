@@ -1,0 +1,60 @@
+"""Arithmetic of one forward pass, in FLOP per token: matrices and attention; norms, biases and look-ups are left out.
+
+A trunk costs 16 L D^2 + (L/2)(4 N D + 4 T D): per pair two attentions (8 D^2 each) and one MLP (16 D^2), then scores
+and sums over N tokens of the frame and T frames. Causal attention is counted in full, as if no half were skipped.
+Training costs three forward passes: one forward, two for the gradients of weights and of activations.
+
+Letters: L num_layers, D d_model, N tokens per frame, T frames, V codes, P patch size.
+"""
+
+from whale.models.behavior import BehaviorConfig
+from whale.models.st_transformer import STTransformerConfig
+from whale.models.tokenizer import TokenizerConfig
+
+TRAINING = 3
+
+
+def trunk(size: STTransformerConfig, num_tokens: int, num_frames: int) -> float:
+    """FLOP per token of one trunk."""
+    matrices = 16 * size.num_layers * size.d_model**2
+    return matrices + size.num_layers / 2 * 4 * size.d_model * (num_tokens + num_frames)
+
+
+def dynamics(size: STTransformerConfig, num_codes: int, num_tokens: int, num_frames: int) -> float:
+    """FLOP per token of the trunk and the tied head."""
+    return trunk(size, num_tokens, num_frames) + 2 * num_codes * size.d_model
+
+
+def encoder(config: TokenizerConfig, num_frames: int) -> float:
+    """FLOP per token, pixels to latents; the nearest code is left out (0.03 %)."""
+    return _patches(config.patch_size, config.encoder) + trunk(config.encoder, config.num_tokens, num_frames)
+
+
+def decoder(config: TokenizerConfig, num_frames: int) -> float:
+    """FLOP per token, latents to pixels."""
+    return _patches(config.patch_size, config.decoder) + trunk(config.decoder, config.num_tokens, num_frames)
+
+
+def prior(config: BehaviorConfig, num_frames: int) -> float:
+    """FLOP per token of the only behavior network that is deployed."""
+    return _history_encoder(config, config.prior, num_frames)
+
+
+def behavior(config: BehaviorConfig, num_frames: int) -> float:
+    """FLOP per token of posterior, prior and policy together."""
+    trunks = (config.posterior, config.prior, config.policy)
+    return sum(_history_encoder(config, each, num_frames) for each in trunks)
+
+
+def behavior_tokens(config: BehaviorConfig) -> int:
+    """Patches per frame."""
+    return (config.resolution // config.patch_size) ** 2
+
+
+def _history_encoder(config: BehaviorConfig, size: STTransformerConfig, num_frames: int) -> float:
+    return _patches(config.patch_size, size) + trunk(size, behavior_tokens(config), num_frames)
+
+
+def _patches(patch_size: int, size: STTransformerConfig) -> float:
+    """One linear map between 3 P^2 pixel values and the trunk."""
+    return 2 * 3 * patch_size**2 * size.d_model

@@ -1,0 +1,78 @@
+"""dvc.yaml with its templates filled in: every stage, the data it reads, the folders it makes.
+
+Only what dvc.yaml uses is understood: `foreach: ${a.b}` over a mapping; `${profile}`, `${key}`, `${item.x}` in paths.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from whale.errors import ConfigError
+
+TEMPLATE = re.compile(r"\$\{([a-z_.]+)\}")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage, or one item of a foreach stage. `reads`: data, not code; `makes`: outputs and metrics files."""
+
+    stage: str
+    item: str | None
+    reads: tuple[str, ...]
+    makes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As DVC names it."""
+        return self.stage if self.item is None else f"{self.stage}@{self.item}"
+
+
+def expand(document: Mapping[str, Any], params: Mapping[str, Any]) -> list[Node]:
+    """Every node, in the order of dvc.yaml. Raises ConfigError for a template that params.yaml does not fill."""
+    nodes: list[Node] = []
+    for stage, body in document["stages"].items():
+        if "foreach" not in body:
+            nodes.append(_node(stage, None, body, params))
+            continue
+        for key, item in _look_up(body["foreach"].strip("${}"), params, stage).items():
+            nodes.append(_node(stage, str(key), body["do"], {**params, "key": key, "item": item}))
+    return nodes
+
+
+def upstream(nodes: Iterable[Node]) -> dict[str, list[str]]:
+    """{node: nodes that make something it reads}; a folder counts for all that lies in it, and the other way round."""
+    nodes = list(nodes)
+    return {
+        node.name: [
+            other.name
+            for other in nodes
+            if other.name != node.name and any(_overlap(read, made) for read in node.reads for made in other.makes)
+        ]
+        for node in nodes
+    }
+
+
+def _node(stage: str, item: str | None, body: Mapping[str, Any], values: Mapping[str, Any]) -> Node:
+    reads = [dep for dep in body.get("deps", []) if not dep.endswith(".py")]
+    makes = [*body.get("outs", []), *(path for each in body.get("metrics", []) for path in each)]
+    return Node(stage, item, _fill(reads, values, stage), _fill(makes, values, stage))
+
+
+def _fill(paths: Iterable[str], values: Mapping[str, Any], stage: str) -> tuple[str, ...]:
+    return tuple(TEMPLATE.sub(lambda match: str(_look_up(match[1], values, stage)), path) for path in paths)
+
+
+def _look_up(dotted: str, values: Mapping[str, Any], stage: str) -> Any:
+    found: Any = values
+    for key in dotted.split("."):
+        if not isinstance(found, Mapping) or key not in found:
+            raise ConfigError(
+                "dvc.yaml asks for a value that is not there", file="params.yaml", place=dotted, found=f"stage {stage}"
+            )
+        found = found[key]
+    return found
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")

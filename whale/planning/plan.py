@@ -1,0 +1,111 @@
+"""The plan: every stage of the active profile with its state, the reason, and what it would cost. Nothing is run.
+
+States: up to date | runs | may run (its own inputs are as before, but a stage above it runs) | blocked (its spec or its
+data is missing) | waits (for a blocked stage).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from whale.config import load_yaml
+from whale.planning.datasets import DatasetStatus, dataset_statuses
+from whale.planning.estimate import Cost, Estimator
+from whale.planning.graph import Node, expand, upstream
+from whale.planning.hardware import Hardware, default_hardware, parse_hardware
+from whale.planning.profile import Profile, load_profile
+
+UP_TO_DATE, RUNS, MAY_RUN, BLOCKED, WAITS = "up to date", "runs", "may run", "blocked", "waits"
+STATES = (BLOCKED, WAITS, RUNS, MAY_RUN, UP_TO_DATE)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One node of the graph; `hours` on the stated hardware, None where no arithmetic is known."""
+
+    stage: str
+    item: str | None
+    state: str
+    why: tuple[str, ...]
+    cost: Cost
+    hours: float | None
+
+    @property
+    def name(self) -> str:
+        return self.stage if self.item is None else f"{self.stage}@{self.item}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    profile: str
+    hardware: Hardware
+    stages: tuple[PlannedStage, ...]
+    datasets: tuple[DatasetStatus, ...]
+
+    def hours(self, states: Sequence[str] = STATES) -> float:
+        """Sum over the stages in one of `states`."""
+        return sum(stage.hours or 0.0 for stage in self.stages if stage.state in states)
+
+    def count(self, *states: str) -> int:
+        return sum(stage.state in states for stage in self.stages)
+
+
+def make_plan(root: Path, stale: Mapping[str, Sequence[str]] | None, hardware: str | None = None) -> Plan:
+    """Plan for root/params.yaml. `stale`: {stage: reasons} as DVC tells them, None if there is no DVC to ask.
+
+    Raises ConfigError for parameters that are wrong or hardware that is unknown.
+    """
+    profile = load_profile(root / "params.yaml")
+    chosen = parse_hardware(hardware) if hardware else None
+    datasets = dataset_statuses(profile, root)
+    nodes = expand(load_yaml(root / "dvc.yaml"), profile.params)
+    guess = _costs(profile, datasets, nodes, chosen or parse_hardware("cpu"))
+    chosen = chosen or default_hardware(sum(cost.flops or 0.0 for cost in guess.values()))
+    costs = _costs(profile, datasets, nodes, chosen)
+    states = stage_states(nodes, stale, {name: status.problems for name, status in datasets.items()})
+    stages = [
+        PlannedStage(node.stage, node.item, *states[node.name], costs[node.name], _hours(costs[node.name], chosen))
+        for node in nodes
+    ]
+    return Plan(profile.name, chosen, tuple(stages), tuple(datasets.values()))
+
+
+def stage_states(
+    nodes: Sequence[Node], stale: Mapping[str, Sequence[str]] | None, problems: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """{node: (state, why)}, in the order of dvc.yaml, where every stage stands below those it reads from."""
+    above, states = upstream(nodes), dict[str, tuple[str, tuple[str, ...]]]()
+    roots: dict[str, list[str]] = {}  # what a stage waits for in the end
+    for node in nodes:
+        reasons = tuple(stale.get(node.name, ())) if stale is not None else ("DVC was not asked",)
+        parents = [(name, states[name][0]) for name in above[node.name] if name in states]
+        blocking = sorted({root for name, state in parents if state in (BLOCKED, WAITS) for root in roots[name]})
+        running = [name for name, state in parents if state in (RUNS, MAY_RUN)]
+        own = tuple(problems.get(node.item or "", ())) if node.stage == "ingest" and reasons else ()
+        if own:
+            states[node.name], roots[node.name] = (BLOCKED, own), [node.name]
+        elif blocking:
+            states[node.name], roots[node.name] = (WAITS, (f"for {_some(blocking)}",)), blocking
+        elif reasons:
+            states[node.name] = (RUNS, reasons)
+        elif running:
+            states[node.name] = (MAY_RUN, (f"if {_some(running)} gives another result",))
+        else:
+            states[node.name] = (UP_TO_DATE, ())
+    return states
+
+
+def _costs(
+    profile: Profile, datasets: Mapping[str, DatasetStatus], nodes: Sequence[Node], hardware: Hardware
+) -> dict[str, Cost]:
+    estimator = Estimator(profile, datasets, hardware.count, hardware.device.bytes_per_value)
+    return {node.name: estimator.cost(node.stage, node.item) for node in nodes}
+
+
+def _hours(cost: Cost, hardware: Hardware) -> float | None:
+    return None if cost.flops is None else hardware.hours(cost.flops)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, and how many there are."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
