@@ -1,17 +1,15 @@
 """Report: all results -> one self-contained page, and one moving picture."""
 
-from pathlib import Path
-
 from whale.config import stage_args
 from whale.reporting.report import ReportInputs, build_report
 from whale.runtime.mlflow_tracking import replay_all
 from whale.runtime.stage import stage
 
-PIPELINE = Path("dvc.yaml")
-
 
 def main() -> None:
-    args = stage_args("models", "pretrain", "finetune", "mix", "evaluation", "metrics_dir", "out", doc=__doc__)
+    args = stage_args(
+        "models", "pretrain", "finetune", "mix", "evaluation", "metrics_dir", "dag", "params", "out", doc=__doc__
+    )
     inputs = ReportInputs(
         models=args.models,
         pretrain=args.pretrain,
@@ -19,7 +17,8 @@ def main() -> None:
         mix=args.mix,
         evaluation=args.evaluation,
         metrics=args.metrics_dir,
-        pipeline=PIPELINE,
+        pipeline=args.dag,
+        params=args.params,
     )
     with stage("report", args, {}) as run:
         with run.compute():

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from whale.config import load_yaml
-from whale.lineage.dag_file import compare, rewrite, stage_bodies
+from whale.lineage.dag_file import OUTLINE, compare, outline, rewrite, stage_bodies
 
 ROOT = Path(__file__).parents[1]
 SHARED_SECTIONS = {"profile", "seed", "datasets", "segments"}
@@ -21,6 +21,10 @@ def pipeline_files() -> dict[str, Path]:
 
 def test_stages_are_exactly_the_files_in_pipelines():
     assert set(stage_bodies(ROOT)) == set(pipeline_files())
+
+
+def test_the_outline_that_the_report_draws_is_that_of_dvc_yaml():
+    assert (ROOT / OUTLINE).read_text() == outline(ROOT), "`make dag` writes it"
 
 
 def test_sections_of_params_are_exactly_those_that_stages_read():
@@ -56,7 +60,7 @@ def test_every_stage_starts_its_own_module_with_its_declared_paths():
 
 def test_a_command_is_templated_with_names_and_paths_only():
     """A value of params.yaml that reached the shell could be a command (security.md S11)."""
-    allowed = {"profile", "key", "item.role", "item.raw"}
+    allowed = {"profile", "key", "item.role", "item.raw", "item.initial"}
     for name, body in stage_bodies(ROOT).items():
         assert set(TEMPLATED.findall(body["cmd"])) <= allowed, name
 

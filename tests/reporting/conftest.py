@@ -120,8 +120,9 @@ def write_inputs(root: Path) -> ReportInputs:
         _seal(folder)
         (root / "metrics" / f"evaluate_{kind}.json").write_text(json.dumps(metrics[kind]))
     (root / "dvc.yaml").write_text(DVC)
+    (root / "params.yaml").write_text("profile: demo\n")
     places = {name: root / name for name in ("models", "pretrain", "finetune", "mix", "evaluation", "metrics")}
-    return ReportInputs(**places, pipeline=root / "dvc.yaml")
+    return ReportInputs(**places, pipeline=root / "dvc.yaml", params=root / "params.yaml")
 
 
 @pytest.fixture(scope="session")

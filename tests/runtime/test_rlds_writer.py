@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = FleetConfig(
     train_episodes=5,
     val_episodes=2,
+    test_episodes=2,
     min_steps=4,
     max_steps=6,
     train_shards=4,

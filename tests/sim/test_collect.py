@@ -18,6 +18,7 @@ from whale.sim.fleet.state import ABSENT, VECTOR, SceneState
 SIZES = {
     "train_episodes": 60,
     "val_episodes": 12,
+    "test_episodes": 12,
     "min_steps": 20,
     "max_steps": 32,
     "train_shards": 4,
@@ -97,9 +98,9 @@ def test_experts_succeed_and_random_policies_do_not(train):
 
 def test_validation_is_driven_by_policies_and_starts_that_training_never_saw(train):
     for name in PRETRAINING:
-        val = list(generate_episodes(ROBOTS[name], "val", CONFIG, seed=0))
-        assert {e["episode_metadata"]["policy"] for e in val} == set(UNSEEN_POLICIES)
-        starts = [{pose(e)[0].tobytes() for e in episodes} for episodes in (train[name], val)]
+        test = list(generate_episodes(ROBOTS[name], "test", CONFIG, seed=0))
+        assert {e["episode_metadata"]["policy"] for e in test} == set(UNSEEN_POLICIES)
+        starts = [{pose(e)[0].tobytes() for e in episodes} for episodes in (train[name], test)]
         assert len(starts[0]) == len(train[name]) and not starts[0] & starts[1]
 
 
@@ -132,7 +133,7 @@ def test_the_mean_image_is_a_poor_guess(train):
     for name, key in (("fleet_relabel", "image_0"), ("fleet_planar", "rgb"), ("fleet_unseen", "image")):
         frames = np.concatenate([episode["steps"]["observation"][key] for episode in train[name]]) / 255.0
         psnr = -10 * np.log10(np.mean((frames - frames.mean(0)) ** 2))
-        assert 15.0 < psnr < 22.0, name
+        assert 15.0 < psnr < 23.0, name
 
 
 def digest_of(robot: str, split: str) -> str:

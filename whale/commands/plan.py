@@ -15,6 +15,7 @@ from whale.errors import MissingInputError, WhaleError
 if TYPE_CHECKING:
     from whale.planning.plan import Plan, PlannedStage
 
+WHY_WIDTH = 80  # of the table; --json has the whole
 EXAMPLE = 'Example: whale plan --hardware "8x RTX 4090"'
 HardwareName = Annotated[str | None, typer.Option("--hardware", help='"8x RTX 4090", "1x H200", cpu, "16x cpu"')]
 
@@ -68,7 +69,8 @@ def stale_stages() -> dict[str, list[str]]:
 def _print(made: "Plan") -> None:
     from whale.planning.estimate import ASSUMPTIONS
 
-    rows = [_row(group) for group in _grouped(made.stages)]
+    limit = made.hardware.device.memory
+    rows = [_row(group, limit) for group in _grouped(made.stages)]
     print(f"profile {made.profile}; every figure is an estimate, not run")
     print_table(["stage", "state", "FLOP", "time", "disk", "memory", "why"], rows)
     print()
@@ -90,15 +92,19 @@ def _grouped(stages: "tuple[PlannedStage, ...]") -> "list[list[PlannedStage]]":
     return list(groups.values())
 
 
-def _row(group: "list[PlannedStage]") -> list[str]:
+def _row(group: "list[PlannedStage]", memory_limit: float | None) -> list[str]:
     first = group[0]
     name = first.name if len(group) == 1 else f"{first.stage} ({len(group)} datasets)"
     flops, disk = (_sum([getattr(stage.cost, what) for stage in group]) for what in ("flops", "disk"))
     hours, memory = _sum([stage.hours for stage in group]), first.cost.memory
     why = sorted({"; ".join(stage.why) for stage in group})
-    reason = "" if first.state == "blocked" else why[0] + (" ..." if len(why) > 1 else "")
+    reason = "see below" if first.state == "blocked" else why[0] + (" ..." if len(why) > 1 else "")
+    reason = reason if len(reason) <= WHY_WIDTH else f"{reason[: WHY_WIDTH - 4]} ..."
     cells = [_scaled(flops, "") if flops else "", _time(hours) if hours else "", _scaled(disk, "B")]
-    return [name, first.state, *cells, _scaled(memory, "B"), reason or "see below" * (first.state == "blocked")]
+    needs = _scaled(memory, "B")
+    if memory and memory_limit and memory > memory_limit:
+        needs += f" > {_scaled(memory_limit, 'B')}"
+    return [name, first.state, *cells, needs, reason]
 
 
 def _sum(values: list[float | None]) -> float | None:

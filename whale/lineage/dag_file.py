@@ -8,12 +8,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from whale.config import load_yaml
 from whale.lineage.atomic_file import write_atomically
 from whale.lineage.closure import import_closure
 
 CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+\.py)")
 STAGE = re.compile(r"  ([a-z_]+):")
+OUTLINE = Path("docs/pipeline.yaml")
+OUTLINE_HEADER = "# The data flow of dvc.yaml, for the report; written by `make dag`, compared by tests/test_dag.py.\n"
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,27 @@ def rewrite(text: str, root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def outline(root: Path) -> str:
+    """The data flow of dvc.yaml, which the report draws; DVC refuses dvc.yaml itself as a dep."""
+    kept = ("foreach", "matrix")
+    stages = {}
+    for name, entry in load_yaml(root / "dvc.yaml")["stages"].items():
+        body = entry.get("do", entry)
+        inner = {key: body[key] for key in ("desc", "outs", "metrics") if key in body}
+        data = [dep for dep in body.get("deps", []) if not CODE_DEP.fullmatch(f"- {dep}")]
+        inner |= {"deps": data} if data else {}
+        outer = {key: entry[key] for key in kept if key in entry}
+        stages[name] = outer | {"do": inner} if outer else inner
+    return OUTLINE_HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="rewrite dvc.yaml in place")
+    parser.add_argument("--write", action="store_true", help="rewrite dvc.yaml, and its outline for the report")
     root, path = Path.cwd(), Path("dvc.yaml")
     if parser.parse_args().write:
         write_atomically(path, rewrite(path.read_text(), root).encode())
+        write_atomically(root / OUTLINE, outline(root).encode())
     for difference in compare(root):
         print(difference)
 

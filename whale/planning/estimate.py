@@ -34,8 +34,8 @@ ASSUMPTIONS = (
     "a stage is as fast as its matrices allow at the stated share of the peak; several devices share it without loss",
     "GPU figures take bf16; this version trains in fp32",
     "JPEG of quality 95: 22.1 kB x (resolution / 256)^1.5, measured on Meta-World frames of 64 and 256 pixels",
-    "memory: one worker's weights, gradients, AdamW moments and activations of its share of the batch (no micro-batches, "
-    "no activation checkpointing); in host RAM allow 2 GB more per worker, and 2 GB for Ray",
+    "memory: weights, gradients, AdamW moments and activations of one worker's share of the batch, no micro-batches "
+    "and no checkpointing of activations; in host RAM allow 2 GB more per worker, and 2 GB for Ray",
     "evaluation: rollouts only, without a cache",
 )
 

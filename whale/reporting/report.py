@@ -28,7 +28,7 @@ CLOSING = (
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Folders of one profile; `pipeline` is dvc.yaml."""
+    """Folders of one profile; `pipeline` is dvc.yaml, `params` is params.yaml."""
 
     models: Path
     pretrain: Path
@@ -37,6 +37,7 @@ class ReportInputs:
     evaluation: Path
     metrics: Path
     pipeline: Path
+    params: Path
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def build_report(inputs: ReportInputs) -> Report:
         uncertainty_section(uncertain),
         data_section(roles, inputs.mix, inputs.models),
         training_section(inputs.models),
-        _pipeline(inputs.pipeline),
+        _pipeline(inputs.pipeline, inputs.params),
         lineage_section(
             roles | {"mix": inputs.mix, "models": inputs.models, "evaluation": inputs.evaluation}, inputs.models
         ),
@@ -91,14 +92,12 @@ def _tiles(video: dict[str, Any], uncertainty: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _pipeline(path: Path) -> Section:
-    if not path.is_file():
-        return Section("Pipeline", paragraph("no dvc.yaml here", "note"))
+def _pipeline(path: Path, params: Path) -> Section:
     lead = (
         "What makes what, drawn from dvc.yaml. A box with a shadow runs once per dataset or variant; "
         "arrows that follow from others are left out."
     )
-    return Section("Pipeline", paragraph(lead, "soft") + wide(draw(read_stages(path, path.with_name("params.yaml")))))
+    return Section("Pipeline", paragraph(lead, "soft") + wide(draw(read_stages(path, params))))
 
 
 def _metrics(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from pydantic import Field
 
 from whale.config import Config
 from whale.data.actions import ACTION_SIZE
@@ -29,7 +30,7 @@ class TrainDynamicsConfig(Config):
 class FinetuneDynamicsConfig(Config):
     """One entry of finetune_dynamics: `initial` names the entry of train_dynamics to go on from, with its size."""
 
-    initial: str
+    initial: str = Field(pattern="^[a-z0-9_]+$")  # part of a path on a command line
     optimization: OptimizationConfig
 
 

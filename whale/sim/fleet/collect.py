@@ -31,7 +31,8 @@ class FleetConfig(Config):
     """Sizes of the fleet; steps are transitions, an episode records one frame more."""
 
     train_episodes: int = Field(gt=0)  # per pretraining robot
-    val_episodes: int = Field(gt=0)
+    val_episodes: int = Field(gt=0)  # the training policies from other starts: for early stopping
+    test_episodes: int = Field(gt=0)  # unseen policies from unseen starts: for evaluation only
     min_steps: int = Field(gt=1)
     max_steps: int = Field(gt=1)
     train_shards: int = Field(gt=0)
@@ -64,7 +65,7 @@ class EpisodePlan:
 
 def split_names(robot: Robot) -> tuple[str, ...]:
     """The splits that a robot's dataset has."""
-    return ("train", "test", "test_visual", "test_motion", "test_task") if robot.unseen else ("train", "val")
+    return ("train", "test", "test_visual", "test_motion", "test_task") if robot.unseen else ("train", "val", "test")
 
 
 def num_shards(split: str, config: FleetConfig) -> int:
@@ -74,7 +75,7 @@ def num_shards(split: str, config: FleetConfig) -> int:
 def num_episodes(robot: Robot, split: str, config: FleetConfig) -> int:
     """How many episodes a split holds."""
     if not robot.unseen:
-        return config.train_episodes if split == "train" else config.val_episodes
+        return {"train": config.train_episodes, "val": config.val_episodes, "test": config.test_episodes}[split]
     per_task = {"train": config.unseen_episodes_per_task, "test": config.unseen_test_episodes_per_task}
     return per_task[split] * len(robot.tasks) if split in per_task else config.unseen_novel_episodes
 
@@ -110,7 +111,7 @@ def simulate(robot: Robot, plans: list[EpisodePlan]) -> tuple[list[SceneState], 
 def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int) -> EpisodePlan:
     tasks = (UNSEEN_TASKS[split],) if split in UNSEEN_TASKS else robot.tasks
     task = TASKS[tasks[number % len(tasks)]]
-    policies = UNSEEN_POLICIES if split == "val" else DEMONSTRATORS if robot.unseen else TRAIN_POLICIES
+    policies = DEMONSTRATORS if robot.unseen else UNSEEN_POLICIES if split == "test" else TRAIN_POLICIES
     low = config.unseen_min_steps if robot.unseen else config.min_steps
     high = config.unseen_max_steps if robot.unseen else config.max_steps
     factor = TWO_STAGE_FACTOR if task.kind == "open_throw" else 1.0

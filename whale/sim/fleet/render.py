@@ -84,10 +84,10 @@ COLORS: dict[int, Color] = {
     CUP: (0.62, 0.36, 0.72),
     CONE: (0.96, 0.62, 0.16),
 }
-FINGER: Color = (0.16, 0.17, 0.20)
+FINGER: Color = (0.28, 0.29, 0.33)
 BIN_SIDE, BIN_INSIDE, BIN_LID, HANDLE = (0.50, 0.37, 0.26), (0.24, 0.18, 0.14), (0.66, 0.50, 0.34), (0.16, 0.17, 0.20)
-WALL_SIDE, WALL_TOP = (0.34, 0.37, 0.43), (0.52, 0.56, 0.62)
-SHADOW, SHADOW_ALPHA = (0.18, 0.16, 0.16), 0.28
+WALL_SIDE, WALL_TOP = (0.44, 0.47, 0.53), (0.56, 0.60, 0.66)
+SHADOW, SHADOW_ALPHA = (0.18, 0.16, 0.16), 0.18
 ARM_BASE, ARM_LINK = (0.0, 0.34, 0.30), 0.40  # where the arm is mounted, and the length of each of its two links
 
 

@@ -36,14 +36,14 @@ _ROBOTS = (
     Robot(
         "fleet_delta",
         Camera(64, 80),
-        Palette((0.74, 0.78, 0.83), (0.86, 0.83, 0.77), (0.93, 0.56, 0.22), (0.36, 0.38, 0.42)),
+        Palette((0.74, 0.78, 0.83), (0.86, 0.83, 0.77), (0.94, 0.64, 0.38), (0.48, 0.50, 0.54)),
         _TASKS_3D,
         control_hz=3.0,
     ),
     Robot(
         "fleet_relabel",
         Camera(64, 64, zoom=1.06, offset=(0.03, 0.02), mirror=True),
-        Palette((0.66, 0.74, 0.68), (0.78, 0.84, 0.80), (0.24, 0.34, 0.52), (0.60, 0.64, 0.70)),
+        Palette((0.66, 0.74, 0.68), (0.78, 0.84, 0.80), (0.38, 0.48, 0.64), (0.60, 0.64, 0.70)),
         _TASKS_3D,
         control_hz=5.0,
         settles=True,
@@ -51,14 +51,14 @@ _ROBOTS = (
     Robot(
         "fleet_absolute",
         Camera(96, 96, zoom=0.94, offset=(-0.02, 0.0), depth=0.72, lift=0.68),
-        Palette((0.82, 0.76, 0.70), (0.72, 0.78, 0.86), (0.86, 0.86, 0.88), (0.30, 0.32, 0.36)),
+        Palette((0.82, 0.76, 0.70), (0.72, 0.78, 0.86), (0.88, 0.88, 0.90), (0.46, 0.48, 0.52)),
         _TASKS_3D,
         control_hz=10.0,
     ),
     Robot(
         "fleet_planar",
         Camera(48, 64, zoom=1.02, offset=(0.0, 0.03), depth=0.88, lift=0.5),
-        Palette((0.80, 0.80, 0.84), (0.90, 0.88, 0.84), (0.28, 0.56, 0.56), (0.32, 0.36, 0.38)),
+        Palette((0.80, 0.80, 0.84), (0.90, 0.88, 0.84), (0.48, 0.70, 0.70), (0.44, 0.50, 0.52)),
         ("push_block", "push_plate", "push_block_left", "push_bottle"),
         control_hz=10.0,
         planar=True,
@@ -66,7 +66,7 @@ _ROBOTS = (
     Robot(
         "fleet_unseen",
         Camera(72, 72, zoom=0.98, offset=(-0.03, 0.02), mirror=False, depth=0.74, lift=0.66),
-        Palette((0.58, 0.62, 0.72), (0.84, 0.78, 0.80), (0.52, 0.34, 0.56), (0.86, 0.80, 0.52)),
+        Palette((0.58, 0.62, 0.72), (0.84, 0.78, 0.80), (0.60, 0.46, 0.66), (0.86, 0.80, 0.56)),
         ("move_bottle", "open_bin", "push_plate", "throw_ball"),
         control_hz=5.0,
         unseen=True,

@@ -1,0 +1,72 @@
+"""Costs of stages: closed forms of the design, counts of built networks."""
+
+import dataclasses
+
+import pytest
+
+from whale.planning.datasets import DatasetStatus
+from whale.planning.estimate import Estimator, jpeg_bytes
+from whale.planning.profile import load_profile
+
+ALL_STEPS = 57_432_971  # of the 27 datasets
+
+
+@pytest.fixture(scope="module")
+def whale_x(project_root):
+    return load_profile(project_root / "profiles" / "whale-x.yaml")
+
+
+@pytest.fixture(scope="module")
+def estimator(whale_x):
+    status = DatasetStatus("all", "pretrain", ALL_STEPS, "test", ())
+    unknown = DatasetStatus("unknown", "pretrain", None, "unknown", ())
+    return Estimator(whale_x, {"all": status, "unknown": unknown}, workers=8, bytes_per_value=2)
+
+
+def test_tokens_of_all_datasets_take_62_gigabytes_and_z_nearly_as_much(estimator):
+    assert estimator.cost("pretokenize", "all").disk == pytest.approx(62.5e9, rel=0.001)
+    assert estimator.cost("embed_behavior", "all").disk == ALL_STEPS * 2 * 512
+
+
+def test_checkpoints_are_four_bytes_of_each_parameter_of_the_built_network(estimator):
+    assert estimator.cost("train_dynamics", "full").disk == 4 * 203_771_904
+    assert estimator.cost("train_tokenizer", None).disk == 4 * 194_321_696
+
+
+def test_a_dynamics_run_takes_its_steps_times_the_flops_of_one(estimator):
+    assert estimator.cost("train_dynamics", "full").flops == pytest.approx(300_000 * 330.5e12, rel=0.002)
+    assert estimator.cost("finetune_dynamics", "from_scratch").flops == pytest.approx(10_000 * 330.5e12, rel=0.002)
+    assert estimator.cost("train_dynamics", "untrained").flops == 0
+
+
+def test_the_tokenizer_trains_on_one_frame_more_than_a_window(estimator):
+    assert estimator.cost("train_tokenizer", None).flops == pytest.approx(300_000 * 316.7e12 * 17 / 16, rel=0.001)
+
+
+def test_a_frozen_encoder_saves_two_thirds_of_its_work(estimator, whale_x):
+    thawed = whale_x.finetune_tokenizer.model_copy(update={"freeze": []})
+    free = Estimator(dataclasses.replace(whale_x, finetune_tokenizer=thawed), {}, 8, 2).cost("finetune_tokenizer", None)
+    frozen = estimator.cost("finetune_tokenizer", None)
+    assert 1 - frozen.flops / free.flops == pytest.approx(2 / 3 * 13.94 / (13.94 + 89.15), rel=0.01)
+
+
+def test_more_workers_need_less_memory_each_but_never_less_than_their_weights(estimator, whale_x):
+    one, many = (Estimator(whale_x, {}, workers, 2).cost("train_dynamics", "full").memory for workers in (1, 64))
+    assert one > estimator.cost("train_dynamics", "full").memory > many > 16 * 203_771_904
+
+
+def test_what_is_unknown_is_not_guessed(estimator):
+    assert estimator.cost("pretokenize", "unknown").flops is None
+    assert estimator.cost("ingest", "unknown").disk is None
+    assert estimator.cost("mix", None).flops is None
+
+
+def test_frames_have_the_two_measured_sizes():
+    assert (jpeg_bytes(256), jpeg_bytes(64)) == pytest.approx((22_100, 2_780), rel=0.01)
+
+
+def test_a_rollout_that_restarts_its_window_costs_less_than_one_that_never_does(estimator):
+    """16 steps of 1..16 frames; then 9 of 8..16 (model.md 6.2)."""
+    per_frame = estimator._rollout("full", 1, 1)
+    assert estimator._rollout("full", 1, 16) == pytest.approx(per_frame * sum(range(1, 17)))
+    assert estimator._rollout("full", 1, 25) == pytest.approx(per_frame * (sum(range(1, 17)) + sum(range(8, 17))))

@@ -1,0 +1,146 @@
+"""States of stages, missing data by name, and the verb itself on copies of the real files."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from whale.cli import run
+from whale.planning.graph import Node
+from whale.planning.plan import make_plan, stage_states
+
+NODES = [
+    Node("ingest", "a", (), ("shards/a",)),
+    Node("ingest", "b", (), ("shards/b",)),
+    Node("train", None, ("shards",), ("model",)),
+    Node("report", None, ("model",), ("page",)),
+]
+NOT_MADE = ["not made yet"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, project_root):
+    """A folder with the real files and without DVC."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("profiles", "data_specs"):
+        shutil.copytree(project_root / name, name)
+    shutil.rmtree("data_specs/sources", ignore_errors=True)
+    shutil.copy(project_root / "dvc.yaml", "dvc.yaml")
+    shutil.copy("profiles/demo.yaml", "params.yaml")
+    return tmp_path
+
+
+def activate(name):
+    shutil.copy(f"profiles/{name}.yaml", "params.yaml")
+
+
+def states(stale, problems):
+    return {name: state for name, (state, _) in stage_states(NODES, stale, problems).items()}
+
+
+def test_what_reads_from_a_blocked_stage_waits_for_it_and_the_rest_runs():
+    found = stage_states(
+        NODES, dict.fromkeys(["ingest@a", "ingest@b", "train", "report"], NOT_MADE), {"b": ["no spec"]}
+    )
+    assert [state for state, _ in found.values()] == ["runs", "blocked", "waits", "waits"]
+    assert found["report"] == ("waits", ("for ingest@b",))
+    assert found["ingest@b"] == ("blocked", ("no spec",))
+
+
+def test_shards_that_are_up_to_date_need_no_raw_data():
+    assert set(states({}, {"a": ["raw data are missing"]}).values()) == {"up to date"}
+
+
+def test_a_stage_below_one_that_runs_may_run():
+    found = stage_states(NODES, {"ingest@a": ["code: x.py"]}, {})
+    assert found["ingest@b"] == ("up to date", ())
+    assert found["train"] == ("may run", ("if ingest@a gives another result",))
+    assert found["report"][0] == "may run"
+
+
+def test_without_dvc_every_stage_runs_and_says_so():
+    assert set(stage_states(NODES, None, {}).values()) == {("runs", ("DVC was not asked",))}
+
+
+def test_the_demo_is_never_blocked_and_its_frames_are_those_of_the_simulator(project):
+    made = make_plan(project, None)
+    assert made.count("blocked", "waits") == 0
+    assert all(dataset.frames for dataset in made.datasets)
+    assert made.hardware.device.name == "cpu core"
+    assert 0 < made.hours() < 1
+
+
+def test_every_dataset_of_whale_x_without_spec_or_data_is_named_with_how_to_get_it(project):
+    activate("whale-x")
+    made = make_plan(project, None, "1x H200")
+    missing = {dataset.name: dataset.problems for dataset in made.datasets}
+    assert len(missing) == 28 and all(missing.values())
+    assert missing["kuka"] == (
+        *(
+            ["data_specs/kuka.yaml is missing (issue: the data plane)"]
+            if not Path("data_specs/kuka.yaml").is_file()
+            else []
+        ),
+        "raw data are missing: `whale data link kuka PATH`, from gs://gresearch/robotics/kuka/0.1.0/ (778 GiB)",
+    )
+    assert "bridge_dataset/1.0.0" in missing["bridge_orig"][0] and "fmb/0.0.1" in missing["fmb_dataset"][-1]
+
+
+def test_a_linked_dataset_is_no_longer_missing_and_a_lost_link_is(project):
+    activate("bridge-sample")
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "dataset_info.json").write_text("{}")
+    assert run(["data", "link", "bridge_sample", str(elsewhere)]) == 0
+    assert make_plan(project, None).count("blocked") == 0  # one link serves both datasets
+    Path("raw/bridge_sample").unlink()
+    assert make_plan(project, None).count("blocked") == 2
+
+
+def test_a_spec_that_is_wrong_blocks_its_dataset_with_the_place(project):
+    path = Path("data_specs/fleet_planar.yaml")
+    path.write_text(path.read_text().replace("min_steps:", "min_step:"))
+    (problem,) = [status.problems for status in make_plan(project, None).datasets if status.name == "fleet_planar"]
+    assert "min_step" in problem[0]
+
+
+def test_the_verb_prints_estimates_as_such_and_one_json_object(project, capsys):
+    activate("whale-st-64")
+    assert run(["plan", "--hardware", "1x RTX 4090"]) == 0
+    text = capsys.readouterr().out
+    assert "estimate, not run" in text and "29% of it used" in text
+    assert "data_specs/metaworld_finetune.yaml is missing" in text
+    assert run(["plan", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["status"] == "estimate, not run"
+    assert {"stage", "state", "why", "flops", "hours", "disk_bytes"} <= set(shown["stages"][0])
+
+
+def test_unknown_hardware_and_a_folder_without_pipeline_have_their_codes(project, capsys):
+    assert run(["plan", "--hardware", "H20"]) == 64
+    assert "h200" in capsys.readouterr().err
+    Path("dvc.yaml").unlink()
+    assert run(["plan"]) == 2
+
+
+def test_all_wrong_sections_of_params_are_reported_at_once(project, capsys):
+    text = Path("params.yaml").read_text()
+    wrong = re.sub(r"max_bad: \d+", "max_bad: no", re.sub(r"window: \d+, phases", "windw: 8, phases", text))
+    Path("params.yaml").write_text(wrong)
+    assert run(["plan"]) == 64
+    message = capsys.readouterr().err
+    assert "segments.windw" in message and "ingest.max_bad" in message
+
+
+def test_using_a_profile_says_what_runs_what_it_costs_and_which_data_are_missing(project, capsys):
+    assert run(["profile", "use", "whale-st-256"]) == 0
+    text = capsys.readouterr().out
+    assert "stages:" in text and "estimate, not run" in text and "blocked: metaworld:" in text
+    assert run(["profile", "diff", "whale-st-256"]) == 0
+
+
+def test_an_unknown_profile_gets_the_nearest_name(project, capsys):
+    assert run(["profile", "use", "whale_x"]) == 64
+    assert "did you mean 'whale-x'?" in capsys.readouterr().err

@@ -1,0 +1,171 @@
+"""Every profile is complete and valid, and the paper's profiles hold the values of its Tables 5 to 8 and 11."""
+
+from fractions import Fraction
+
+import pytest
+
+from whale.config import load_yaml
+from whale.data.mixture import largest_remainder, normalized
+from whale.evaluation.uncertainty_report import require_depths_fit
+from whale.planning.datasets import load_facts
+from whale.planning.profile import load_profile
+from whale.runtime.model_map import MapConfig
+
+NAMES = ("bridge-sample", "demo", "whale-st-256", "whale-st-64", "whale-x")
+PAPER = ("whale-st-256", "whale-st-64", "whale-x")
+MAPS = ("pretokenize", "embed_behavior", "finetune_embed")
+DYNAMICS_LR = (3.0e-5, 3.0e-6, 0.0)  # Table 8: max, min, weight decay
+
+
+@pytest.fixture(scope="module")
+def profiles(project_root):
+    return {name: load_profile(project_root / "profiles" / f"{name}.yaml") for name in NAMES}
+
+
+def size(trunk):
+    return trunk.num_layers, trunk.d_model, trunk.num_heads
+
+
+def rates(optimization):
+    return optimization.max_lr, optimization.min_lr, optimization.weight_decay
+
+
+def budget(optimization):
+    return optimization.warmup_steps, optimization.batch_size, optimization.training_steps
+
+
+def test_these_are_all_profiles(project_root):
+    assert tuple(sorted(path.stem for path in (project_root / "profiles").glob("*.yaml"))) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_profile_has_the_sections_of_the_demo_and_each_parses(name, profiles, project_root):
+    path = project_root / "profiles" / f"{name}.yaml"
+    assert set(load_yaml(path)) == set(profiles["demo"].params)
+    assert profiles[name].name == name
+    for section in MAPS:
+        MapConfig.load(section, params=path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sections_agree_with_one_another(name, profiles):
+    profile = profiles[name]
+    pretrain = {dataset for dataset, entry in profile.datasets.items() if entry.role == "pretrain"}
+    assert set(profile.mix.weights) == pretrain
+    assert set(profile.mix.dynamics.datasets) <= pretrain
+    assert len(profile.datasets) - len(pretrain) == 1  # fine-tuning is on one dataset
+    sizes = {
+        profile.ingest.resolution,
+        profile.train_tokenizer.model.resolution,
+        profile.train_behavior.model.resolution,
+    }
+    assert len(sizes) == 1
+    assert profile.train_behavior.model.action_size == 7
+    assert profile.train_behavior.model.num_categories == profile.train_behavior.model.num_classes == 16
+    require_depths_fit(profile.evaluate_uncertainty, profile.segments.window)
+    assert profile.evaluate_uncertainty.model in set(profile.train_dynamics) & set(profile.finetune_dynamics)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_profile_trains_with_and_without_z_and_from_scratch(name, profiles):
+    profile = profiles[name]
+    full, without = profile.train_dynamics["full"], profile.train_dynamics["without_z"]
+    assert full.behavior_conditioning and not without.behavior_conditioning and full.size == without.size
+    scratch = profile.train_dynamics[profile.finetune_dynamics["from_scratch"].initial]
+    assert scratch.optimization.training_steps == 0 and scratch.size == full.size
+
+
+@pytest.mark.parametrize("name", ("bridge-sample", "demo"))
+def test_small_profiles_split_every_batch_over_two_workers(name, profiles):
+    profile = profiles[name]
+    entries = [profile.train_tokenizer, *profile.train_dynamics.values()]
+    assert not [entry for entry in entries if entry.optimization.batch_size % 2]
+
+
+def test_windows_of_the_bridge_sample_fit_into_its_eight_steps(profiles):
+    profile = profiles["bridge-sample"]
+    assert max(profile.evaluate_video.horizons) + 1 == 8
+    assert profile.evaluate_uncertainty.context + profile.evaluate_uncertainty.horizon == 8
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_values_that_the_paper_profiles_share(name, profiles):
+    profile = profiles[name]
+    assert (profile.segments.window, profile.segments.phases) == (16, 2)
+    tokenizer, behavior = profile.train_tokenizer.model, profile.train_behavior.model
+    assert (tokenizer.latent_dim, tokenizer.commitment, tokenizer.pixel_weight) == (32, 0.25, "uniform")
+    assert (tokenizer.num_tokens, (behavior.resolution // behavior.patch_size) ** 2) == (256, 64)
+    assert (behavior.kl_beta, behavior.unimix, behavior.log_std_range) == (0.1, 0.01, [-2.0, 5.0])
+    assert rates(profile.train_behavior.optimization) == (3.0e-4, 3.0e-5, 1.0e-4)
+    for entry in profile.train_dynamics.values():
+        assert entry.copy_bias is None and rates(entry.optimization) == DYNAMICS_LR
+        assert budget(entry.optimization) in {(5000, 64, 300_000), (0, 64, 0)}
+    steps = [profile.finetune_tokenizer, profile.finetune_behavior, profile.finetune_dynamics["full"]]
+    assert [entry.optimization.training_steps for entry in steps] == [5000, 1000, 5000]
+    assert profile.finetune_dynamics["from_scratch"].optimization.training_steps == 10_000
+    assert sorted(profile.finetune_tokenizer.freeze) == ["codebook", "encoder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "patches", "encoder", "decoder", "steps"),
+    [
+        ("whale-st-64", (4, 8), (4, 512, 8), (8, 512, 8), 100_000),
+        ("whale-st-256", (16, 32), (12, 512, 8), (16, 512, 8), 150_000),
+    ],
+)
+def test_whale_st_holds_the_values_of_tables_5_to_7(name, patches, encoder, decoder, steps, profiles):
+    profile = profiles[name]
+    tokenizer, behavior = profile.train_tokenizer, profile.train_behavior
+    assert (tokenizer.model.patch_size, behavior.model.patch_size, tokenizer.model.num_codes) == (*patches, 1024)
+    assert (size(tokenizer.model.encoder), size(tokenizer.model.decoder)) == (encoder, decoder)
+    assert (rates(tokenizer.optimization), budget(tokenizer.optimization)) == ((3e-4, 3e-4, 1e-4), (10_000, 32, steps))
+    trunks = [size(getattr(behavior.model, part)) for part in ("posterior", "prior", "policy")]
+    assert trunks == [(8, 512, 8), (4, 512, 4), (8, 512, 8)]
+    assert budget(behavior.optimization) == (5000, 64, 100_000)
+    assert size(profile.train_dynamics["full"].size) == (12, 512, 8)
+
+
+def test_whale_x_holds_the_values_of_tables_5_to_7(profiles):
+    profile = profiles["whale-x"]
+    tokenizer, behavior = profile.train_tokenizer, profile.train_behavior
+    assert (tokenizer.model.patch_size, behavior.model.patch_size, tokenizer.model.num_codes) == (16, 32, 2048)
+    assert (size(tokenizer.model.encoder), size(tokenizer.model.decoder)) == ((12, 512, 8), (20, 1024, 16))
+    assert (rates(tokenizer.optimization), budget(tokenizer.optimization)) == ((3e-4, 3e-5, 0.0), (5000, 64, 300_000))
+    trunks = [size(getattr(behavior.model, part)) for part in ("posterior", "prior", "policy")]
+    assert trunks == [(12, 768, 12), (8, 512, 8), (12, 768, 12)]
+    assert budget(behavior.optimization) == (5000, 64, 50_000)
+    sizes = {name: size(profile.train_dynamics[name].size) for name in ("small", "medium", "full", "large")}
+    assert sizes == {
+        "small": (18, 512, 8),
+        "medium": (16, 768, 16),
+        "full": (24, 1024, 16),
+        "large": (24, 1536, 12),
+    }
+
+
+def test_weights_of_whale_x_are_those_of_table_11(profiles, project_root):
+    weights, facts = profiles["whale-x"].mix.weights, load_facts(project_root).datasets
+    assert set(weights) == set(facts) and len(weights) == 27
+    printed = {name: fact.table11 for name, fact in facts.items() if fact.table11 is not None}
+    assert {name: weights[name].weight for name in printed} == printed
+    assert sum(Fraction(str(percent)) for percent in printed.values()) == Fraction("94.8")
+    total = sum(fact.openvla_weight * fact.steps for fact in facts.values())
+    for name in set(weights) - set(printed):
+        percent = 100 * 0.9535 * facts[name].openvla_weight * facts[name].steps / total
+        assert weights[name].weight == pytest.approx(percent, abs=5e-5) and weights[name].weight < 0.1
+        assert "flagged" in weights[name].source
+    blocks = largest_remainder(normalized({name: each.weight for name, each in weights.items()}), 10_000)
+    assert min(blocks.values()) == 5
+
+
+def test_the_facts_sum_to_what_the_paper_says(project_root):
+    facts = load_facts(project_root).datasets.values()
+    assert sum(fact.episodes for fact in facts) == 969_092  # "970k demonstrations"
+    assert sum(fact.steps for fact in facts) == 57_432_971
+
+
+def test_the_dynamics_subset_is_an_assumption_of_half_the_mass(profiles):
+    mix = profiles["whale-x"].mix
+    assert mix.dynamics.provenance.startswith("assumption tabletop_fixed")
+    assert len(mix.dynamics.datasets) == 19
+    assert sum(mix.weights[name].weight for name in mix.dynamics.datasets) == pytest.approx(50.3, abs=0.05)
