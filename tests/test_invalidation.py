@@ -20,7 +20,7 @@ DVC = str(Path(sys.executable).parent / "dvc")
 def repository(tmp_path_factory):
     """All stages run once; every output is a hash of its stage's deps and of the files with values."""
     root = tmp_path_factory.mktemp("repository")
-    for name in ("whale", "pipelines", "data_specs", "profiles"):
+    for name in ("whale", "pipelines", "data_specs", "profiles", "docs"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", root)
     write_dvc_yaml(root)

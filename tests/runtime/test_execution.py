@@ -7,7 +7,7 @@ from whale.runtime.execution import load_execution
 def test_defaults_stand_without_a_file_and_an_environment(tmp_path):
     execution = load_execution(tmp_path / "local.yaml", environ={})
     assert execution.train_workers["train_tokenizer"] == 2 and execution.train_workers["train_behavior"] == 0
-    assert set(execution.map_engine.values()) == {"auto"}
+    assert execution.map_engine == {"pretokenize": "auto", "embed_behavior": "auto", "finetune_embed": "local"}
 
 
 def test_the_file_overrides_defaults_and_the_environment_overrides_both(tmp_path):

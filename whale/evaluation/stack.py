@@ -1,6 +1,7 @@
 """The models that act together, loaded from their folders; and a digest that names them in a protocol."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ class Stack:
 def load_stack(models_dir: Path) -> Stack:
     """`<models_dir>/tokenizer`, `behavior` and every `dynamics/<name>`; the same layout below `models/finetuned`."""
     parts = [models_dir / "tokenizer", models_dir / "behavior"]
-    variants = sorted(path for path in (models_dir / "dynamics").glob("*") if (path / WEIGHTS).is_file())
+    folders = sorted((models_dir / "dynamics").glob("*"))
+    variants = [path for path in folders if (path / WEIGHTS).is_file() and _is_trained(path)]
     if not variants:
         raise MissingInputError("no dynamics model", file=models_dir / "dynamics", expected=f"<name>/{WEIGHTS}")
     return Stack(
@@ -39,6 +41,12 @@ def load_stack(models_dir: Path) -> Stack:
         dynamics={path.name: Dynamics.restore(path) for path in variants},
         digests={path.name: _digest([*parts, path]) for path in variants},
     )
+
+
+def _is_trained(folder: Path) -> bool:
+    """False for initial weights that are published for fine-tuning from scratch: there is nothing to evaluate."""
+    record = folder / "training.json"
+    return not record.is_file() or json.loads(record.read_text())["steps"] > 0
 
 
 def _digest(folders: list[Path]) -> str:

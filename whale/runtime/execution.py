@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "ray_address": None,
     # 0: Ray Train's local mode, the same loop without Ray processes; starting Ray costs more than a small stage.
     "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
-    "map_engine": dict.fromkeys(MAP_STAGES, "auto"),
+    "map_engine": dict.fromkeys(MAP_STAGES, "auto") | {"finetune_embed": "local"},  # demonstrations are few
     "ray_from_frames": 4000,
     "map_workers": 2,
     "beam_workers": 2,

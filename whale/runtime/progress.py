@@ -15,17 +15,19 @@ class Progress:
         self.done = 0
         self._first = self.done
         self._started = self._printed = time.monotonic()
+        self._printed_done: int | None = None
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._printed != self._started:
+        if self._printed_done not in (None, self.done):
             self._print()
 
     def resume_at(self, done: int) -> None:
-        """`done` were made by an earlier process; they do not count in the rate."""
+        """Work starts now, with `done` made before: neither they nor the time until now count in the rate."""
         self.done = self._first = done
+        self._started = time.monotonic()
 
     def update(self, n: int = 1) -> None:
         """`n` more are done."""
@@ -34,7 +36,7 @@ class Progress:
             self._print()
 
     def _print(self) -> None:
-        self._printed = time.monotonic()
+        self._printed, self._printed_done = time.monotonic(), self.done
         rate = (self.done - self._first) / max(self._printed - self._started, 1e-9)
         left = max(self.total - self.done, 0) / rate if rate > 0 else None
         eta = "" if left is None else f", {_clock(left)} left"

@@ -22,14 +22,15 @@ def run_training(
 ) -> None:
     """Train what `build` makes; `run.out` becomes a checkpoint folder."""
     execution = load_execution()
-    num_workers = execution.train_workers.get(stage_name, 0)
+    # Publishing initial weights needs no group of workers.
+    num_workers = execution.train_workers.get(stage_name, 0) if training_steps else 0
     # Sums depend on the number of threads: one per worker in a group, a fixed number alone.
     threads = 1 if num_workers > 1 else execution.threads
     job = TrainingJob(build, run.out, run.work, num_workers, threads, execution.ray_address)
     with run.progress(training_steps, "steps") as progress:
 
         def follow(step: int) -> None:
-            if progress.done == 0 and step > 1:
+            if progress.done == 0:  # starting Ray is not training
                 progress.resume_at(step - 1)
             progress.update(step - progress.done)
 

@@ -58,7 +58,7 @@ _ROBOTS = (
     Robot(
         "fleet_planar",
         Camera(48, 64, zoom=1.02, offset=(0.0, 0.03), depth=0.88, lift=0.5),
-        Palette((0.80, 0.80, 0.84), (0.90, 0.88, 0.84), (0.48, 0.70, 0.70), (0.44, 0.50, 0.52)),
+        Palette((0.80, 0.80, 0.84), (0.90, 0.88, 0.84), (0.60, 0.77, 0.77), (0.56, 0.62, 0.64)),
         ("push_block", "push_plate", "push_block_left", "push_bottle"),
         control_hz=10.0,
         planar=True,

@@ -1,0 +1,193 @@
+"""The whole program, once per test run: real stages, formats and frameworks at the smallest sizes that mean anything.
+
+Ray stays out here (local mode is the same loop and the same bytes); tests/runtime starts it.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whale.config import load_yaml
+from whale.data.shards import ShardSet
+from whale.lineage.file_digests import sha256_of_file
+from whale.lineage.seal import verify_sealed
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+PRETRAIN = ("fleet_delta", "fleet_absolute")
+TRUNK = {"num_layers": 2, "num_heads": 2, "d_model": 16}
+
+
+def tiny_params() -> dict:
+    """The demo's parameters with every size and budget cut down; two of its four pretraining robots."""
+    params = load_yaml(ROOT / "params.yaml")
+    for name in set(params["datasets"]) - {*PRETRAIN, "fleet_unseen"}:
+        del params["datasets"][name], params["mix"]["weights"][name]
+    params["mix"]["dynamics"]["datasets"] = list(PRETRAIN)
+    fleet = params["collect"]["fleet"]
+    fleet |= {"train_episodes": 8, "val_episodes": 2, "test_episodes": 2, "min_steps": 9, "max_steps": 12}
+    fleet |= {"train_shards": 4, "unseen_episodes_per_task": 2, "unseen_test_episodes_per_task": 1}
+    fleet |= {"unseen_novel_episodes": 1, "unseen_min_steps": 9, "unseen_max_steps": 10}
+    params["ingest"]["resolution"] = 32
+    params["train_tokenizer"]["model"] |= {"resolution": 32, "num_codes": 32, "encoder": TRUNK, "decoder": TRUNK}
+    params["train_tokenizer"]["codebook"] = {"codebook_warmup_steps": 3, "dead_code_steps": 4}
+    params["train_behavior"]["model"] |= {"resolution": 32, "posterior": TRUNK, "prior": TRUNK, "policy": TRUNK}
+    params["train_behavior"]["validation"] = {"every_steps": 4, "num_segments": 4, "patience": 3}
+    for entry in params["train_dynamics"].values():
+        entry["size"] = TRUNK
+    for section in optimizations(params):
+        section |= {"batch_size": 4, "training_steps": min(section["training_steps"], 12), "save_every": 4}
+        section |= {"warmup_steps": min(section["warmup_steps"], 2)}
+    params["evaluate_video"] |= {"max_episodes": 2, "max_train_episodes": 4, "resamples": 20, "filmstrips": 1}
+    params["evaluate_uncertainty"] |= {"max_episodes": 2, "resamples": 20, "filmstrips": 1}
+    return params
+
+
+def optimizations(value):
+    """Every `optimization` below `value`."""
+    if isinstance(value, dict):
+        if "optimization" in value:
+            yield value["optimization"]
+        for each in value.values():
+            yield from optimizations(each)
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "WHALE_", "RAY_"))}
+    kept |= {"PATH": f"{BIN}{os.pathsep}{kept['PATH']}", "SHELL": "/bin/sh", "WHALE_TRAIN_WORKERS": "0"}
+    return kept | {"WHALE_MAP_ENGINE": "local", "WHALE_BEAM_WORKERS": "1", "WHALE_THREADS": "1"}
+
+
+def make_project(root: Path) -> Path:
+    for name in ("whale", "pipelines", "data_specs", "profiles", "docs"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", root)
+    (root / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
+    (root / ".dvc").mkdir()
+    settings = f"[core]\n    no_scm = true\n    analytics = false\n    site_cache_dir = {root}/.dvc/tmp/site\n"
+    (root / ".dvc" / "config").write_text(settings)
+    return root
+
+
+def dvc(root: Path, *arguments: str, expected: int = 0) -> str:
+    done = subprocess.run(
+        [BIN / "dvc", *arguments], cwd=root, env=environment(), capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == expected, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(directory)): sha256_of_file(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    root = make_project(tmp_path_factory.mktemp("project"))
+    dvc(root, "repro")
+    return root
+
+
+def test_every_output_is_sealed_and_no_partial_file_is_left(project):
+    sealed = [path.parent for path in (project / "artifacts").rglob("MANIFEST.json")]
+    assert len(sealed) == 24
+    for folder in sealed:
+        verify_sealed(folder, sha256_of_file)
+    assert not [path for path in project.rglob("*tmp-*") if "artifacts" in path.parts or "lineage" in path.parts]
+
+
+def test_a_second_repro_runs_nothing(project):
+    assert "Running stage" not in dvc(project, "repro")
+
+
+def test_raw_bytes_are_rlds_and_shards_hold_every_episode_of_them(project):
+    for name in PRETRAIN:
+        raw = project / "artifacts/demo/raw/fleet" / name / "1.0.0"
+        assert len(list(raw.glob(f"{name}-train.tfrecord-*-of-00004"))) == 4
+        shards = ShardSet.open(project / "artifacts/demo/pretrain/shards" / name, verify="always")
+        info = {split["name"]: split for split in json.loads((raw / "dataset_info.json").read_text())["splits"]}
+        for split in shards.splits:
+            assert len(shards.episodes(split)) == sum(map(int, info[split]["shardLengths"]))
+
+
+def test_metrics_name_every_claim_of_the_demo_with_its_baseline_and_protocol(project):
+    metrics = json.loads((project / "artifacts/demo/metrics/evaluate_video.json").read_text())
+    text = json.dumps(metrics)
+    for word in ("psnr", "mean_image", "codes", "perplexity", "changed", "copy", "shuffled", "nll", "protocol"):
+        assert word in text, word
+    uncertainty = json.dumps(json.loads((project / "artifacts/demo/metrics/evaluate_uncertainty.json").read_text()))
+    assert "retracing" in uncertainty and "entropy" in uncertainty and "spearman" in uncertainty
+
+
+def test_the_report_is_one_page_that_needs_no_network(project):
+    page = (project / "artifacts/demo/report/index.html").read_text()
+    assert "data:image/gif;base64," in page and "<svg" in page
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
+
+
+def test_each_run_left_a_statement_whose_inputs_are_the_digests_of_what_it_read(project):
+    statements = [json.loads(path.read_text()) for path in (project / "lineage/runs").glob("*/statement.json")]
+    assert len(statements) == 24
+    tokenizer = hashlib.sha256((project / "artifacts/demo/models/tokenizer/MANIFEST.json").read_bytes()).hexdigest()
+    users = [json.dumps(statement["predicate"]) for statement in statements]
+    assert sum(tokenizer in user for user in users) >= 4
+
+
+def test_stages_that_run_again_make_the_same_bytes(project):
+    """Data, training and evaluation, each from its inputs alone; resume state is out of the way."""
+    again = ["ingest@fleet_absolute", "train_tokenizer", "pretokenize@fleet_delta", "train_dynamics@full"]
+    again += ["evaluate_video"]
+    before = digests(project / "artifacts")
+    shutil.rmtree(project / "work/demo")
+    for stage in again:
+        dvc(project, "repro", "-f", "-s", stage)
+    assert digests(project / "artifacts") == before
+
+
+def test_a_training_stage_killed_with_dvc_continues_from_a_saved_step_and_ends_in_the_same_bytes(project):
+    out = project / "artifacts/demo/models/dynamics/without_z"
+    before = digests(out)
+    work = project / "work/demo/train_dynamics@without_z"
+    shutil.rmtree(work, ignore_errors=True)
+    command = [BIN / "dvc", "repro", "-f", "-s", "train_dynamics@without_z"]
+    running = subprocess.Popen(command, cwd=project, env=environment(), stdout=-3, stderr=-3)
+    deadline = time.monotonic() + 60
+    while not list(work.glob("*/states/step-*")) and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.002)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not out.exists() or (out / "MANIFEST.json").is_file()
+    said = dvc(project, "repro", "-f", "-s", "train_dynamics@without_z")
+    assert re.search(r"continued from saved step [48] of 12", said)
+    assert digests(out) == before
+
+
+def test_a_wrong_key_ends_with_one_message_that_names_it(project):
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("max_bad: 0", "max_bda: 0"))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.ingest", "--item", "fleet_delta", "--raw", "x", "--out", "y"],
+            cwd=project,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        (project / "params.yaml").write_text(params)
+    assert done.returncode == 64
+    assert "ingest.max_bda" in done.stderr and "params.yaml" in done.stderr and "Traceback" not in done.stderr
