@@ -78,7 +78,7 @@ def _work(settings: dict) -> None:
     communicator = Communicator(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs 5 % here
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # debugging aid, costs 5 %
     task = job.build(communicator)
     states = StateFolder(job.work / "states", say=print)
     with open(job.work / "live.jsonl", "a") as live:
