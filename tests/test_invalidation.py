@@ -101,7 +101,7 @@ def test_a_second_repro_runs_nothing(repository):
 
 def test_a_mixture_weight_makes_stale_the_mixture_and_no_ingest(repository, edit):
     edit("params.yaml", "fleet_delta: {weight: 1.0", "fleet_delta: {weight: 3.0")
-    assert stale(repository) == {"mix"}
+    assert stale(repository) == {"mix", "report"}
 
 
 def test_what_a_spec_says_about_licences_and_errata_makes_nothing_stale(repository, edit):
@@ -119,7 +119,7 @@ def test_a_new_dynamics_size_trains_alone(repository, edit):
         load_yaml(ROOT / "params.yaml")["train_dynamics"]["full"], default_flow_style=True, width=999
     )
     edit("params.yaml", "train_dynamics:\n", f"train_dynamics:\n  bigger: {entry}")
-    assert stale(repository) == {"train_dynamics@bigger"}
+    assert stale(repository) == {"train_dynamics@bigger", "report"}
 
 
 def test_one_dataset_s_spec_reruns_its_ingest_and_what_follows_and_no_other_ingest(repository, edit):
