@@ -26,7 +26,7 @@ def test_a_circle_covers_its_area_and_blends_only_at_its_edge():
     plane_HW = canvas.planes_FCHW[0, 0]
     y, x = np.mgrid[:40, :40]
     distance_HW = np.hypot(x - 19.3, y - 20.6) - 9.0
-    assert plane_HW.sum() == pytest.approx(np.pi * 81, rel=0.015)  # a fading edge adds a little
+    assert plane_HW.sum() == pytest.approx(np.pi * 81, rel=0.03)  # a fading edge adds a little
     assert (plane_HW[distance_HW > canvas.edge / 2] == 0).all() and (
         plane_HW[distance_HW < -canvas.edge / 2] == 1
     ).all()
