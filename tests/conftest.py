@@ -1,6 +1,7 @@
 """Fixtures for every test, and the switches that must be set before any framework is imported."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: more threads only wait for each other
+
+# Started in the background, a shell makes us ignore Ctrl-C, and so would every stage that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from whale.runtime import environment  # noqa: E402
 
