@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from whale.errors import WhaleError
+from whale.lineage.statement import write_json
 from whale.models.folder import save_model
 from whale.runtime.ray_session import ray_session
 from whale.training.checkpoint import StateFolder
@@ -98,12 +99,12 @@ def _work(settings: dict) -> None:
         )
     if communicator.is_lead:
         save_model(job.out, task.model)
-        _write_json(job.out / "curves.json", result.curve)
-        _write_json(job.out / "receipt.json", task.loader.receipt(result.steps))
+        write_json(job.out / "curves.json", result.curve)
+        write_json(job.out / "receipt.json", task.loader.receipt(result.steps))
         found = {"steps": result.steps, "best": result.best}
-        _write_json(job.out / "training.json", found)
+        write_json(job.out / "training.json", found)
         took = {"resumed_from": result.resumed_from, "seconds": time.monotonic() - started}
-        _write_json(job.work / "fit.json", found | took)
+        write_json(job.work / "fit.json", found | took)
 
 
 def _cause(error: Exception) -> Exception:
@@ -111,10 +112,6 @@ def _cause(error: Exception) -> Exception:
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     causes = [getattr(failures[rank], "_base_exc", failures[rank]) for rank in sorted(failures)]
     return next((cause for cause in causes if isinstance(cause, WhaleError)), error)
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 class _Follower:

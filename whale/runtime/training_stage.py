@@ -1,9 +1,8 @@
 """What every training stage does around its model: choose where to run, follow, publish a checkpoint folder."""
 
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
+from whale.lineage.statement import write_json
 from whale.runtime.execution import load_execution
 from whale.runtime.ray_train import TrainingJob, train
 from whale.runtime.stage import Run
@@ -39,13 +38,9 @@ def run_training(
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
     run.log_metrics({"steps": found["steps"], "resumed_from": found["resumed_from"]})
-    _write_json(run.out / "dataset_statistics.json", statistics)
-    _write_json(run.out / "contract.json", contracts)
+    write_json(run.out / "dataset_statistics.json", statistics)
+    write_json(run.out / "contract.json", contracts)
 
 
 def _log(run: Run, record: dict) -> None:
     run.log_metrics({name: value for name, value in record.items() if name != "step"}, step=record["step"])
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")

@@ -9,7 +9,7 @@ as x, y in pixels, y downwards, pixel centres at integers.
 
 import numpy as np
 
-# Share of the image's height over which a border fades. Sharp borders cost a small tokenizer 3 dB (measured).
+# Share of the image's height over which a border fades. Sharp borders cost a small tokenizer 2 to 3 dB.
 SOFTNESS = 1 / 10
 
 
