@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from whale.config import stage_args
 from whale.evaluation.heldout import open_datasets
 from whale.evaluation.metrics import under, written
 from whale.evaluation.stack import Stack, load_stack
-from whale.evaluation.video import EvaluateVideoConfig, fit_baselines
+from whale.evaluation.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
 from whale.evaluation.video_report import evaluate_split, save_arrays
 from whale.runtime.execution import load_execution
 from whale.runtime.stage import Run, stage
@@ -34,6 +35,7 @@ def _evaluate(
     run: Run, stack: Stack, directory: Path, splits: list[str], role: str, config: EvaluateVideoConfig
 ) -> dict[str, object]:
     metrics: dict[str, object] = {}
+    code_counts = np.zeros(stack.tokenizer.config.num_codes, np.int64)
     datasets = open_datasets(directory)
     with run.progress(len(datasets) * len(splits), f"{role} splits") as progress:
         for dataset in datasets:
@@ -42,8 +44,9 @@ def _evaluate(
                 result = evaluate_split(stack, dataset, split, baselines, config)
                 metrics |= under(f"{dataset.name}.{split}", result.metrics)
                 save_arrays(run.out / f"{role}.{dataset.name}.{split}.npz", result.arrays)
+                code_counts += result.code_counts
                 progress.update()
-    return metrics
+    return metrics | under("codebook", codebook_metrics(code_counts))
 
 
 if __name__ == "__main__":

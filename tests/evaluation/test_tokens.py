@@ -1,6 +1,14 @@
 import numpy as np
 
-from whale.evaluation.tokens import CopyUnigram, accuracy, changed_tokens, code_usage, fit_copy_unigram, fit_unigram
+from whale.evaluation.tokens import (
+    CopyUnigram,
+    accuracy,
+    changed_tokens,
+    code_counts,
+    code_usage,
+    fit_copy_unigram,
+    fit_unigram,
+)
 
 
 def _sticky_tokens(copy: float, num_codes: int, segments: int, seed: int = 0) -> np.ndarray:
@@ -54,6 +62,13 @@ def test_padded_transitions_never_count_as_changed():
 
 
 def test_perplexity_of_uniform_usage_is_the_number_of_codes():
-    used, perplexity = code_usage(np.arange(6).repeat(3), num_codes=16)
+    used, perplexity = code_usage(code_counts(np.arange(6).repeat(3), num_codes=16))
     assert used == 6
     np.testing.assert_allclose(perplexity, 6)
+
+
+def test_counts_of_two_sets_add_up_to_the_usage_of_their_union():
+    left, right = np.array([[0, 1], [1, 1]], np.uint16), np.array([2, 3], np.uint16)
+    together = code_counts(left, 8) + code_counts(right, 8)
+    assert code_usage(together)[0] == 4
+    assert code_usage(together) == code_usage(code_counts(np.concatenate([left.ravel(), right]), 8))

@@ -49,6 +49,8 @@ def metrics(
         return
     if only is None:
         print_table(*_summary(found))
+        for line in _codebook_lines(found):
+            print(line)
         print("every number: whale metrics --only ''")
         return
     print_table(["metric", "value"], [[name, _text(value)] for name, value in kept.items()])
@@ -71,6 +73,18 @@ def _summary(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             cells = [_cell(found, f"{stage}.{split}.", metric, baseline) for split in splits]
             rows.append([claim, *cells])
     return ["", *(split.split(".", 1)[-1] for split in splits)], rows
+
+
+def _codebook_lines(found: dict[str, Any]) -> list[str]:
+    """One line per role: what its datasets use of the codebook together."""
+    lines = []
+    for role in ("pretrain", "finetune"):
+        prefix = f"{VIDEO}.{role}.codebook."
+        if prefix + "codes_used" in found:
+            used, total = found[prefix + "codes_used"], found[prefix + "num_codes"]
+            perplexity = _text(found[prefix + "perplexity"])
+            lines.append(f"{role}, all datasets together: {used} of {total} codes used, perplexity {perplexity}")
+    return lines
 
 
 def _cell(found: dict[str, Any], prefix: str, metric: str, baseline: str | None) -> str:

@@ -15,7 +15,7 @@ from whale.config import Config, canonical_json, load_yaml
 from whale.data.operations import check_operation
 from whale.errors import ConfigError
 
-NAME = r"^[a-z0-9_]{1,48}$"
+NAME = r"^[a-z0-9_]{1,64}$"
 SPLIT = re.compile(r"(?P<split>[A-Za-z0-9_]+)(\[((?P<from>\d{1,3})%)?:((?P<to>\d{1,3})%)?\])?|hash\(\d{1,2}%\)")
 # What the bytes of the shards depend on; licence, expect and errata may change without a new ingest.
 INGEST_KEYS = ("name", "source", "robot", "cameras", "language", "state", "action", "episodes")

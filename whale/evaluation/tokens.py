@@ -68,10 +68,14 @@ def fit_unigram(tokens_STN: np.ndarray, mask_ST: np.ndarray, num_codes: int, smo
     return counts_NV / counts_NV.sum(axis=1, keepdims=True)
 
 
-def code_usage(tokens: np.ndarray, num_codes: int) -> tuple[int, float]:
-    """(number of distinct codes, perplexity = exp of the entropy of their frequencies), tokens of any shape."""
-    frequency = np.bincount(np.asarray(tokens).astype(np.int64).ravel(), minlength=num_codes) / tokens.size
-    used = frequency[frequency > 0]
+def code_counts(tokens: np.ndarray, num_codes: int) -> np.ndarray:
+    """How often each code occurs in tokens of any shape. -> int64 [V]; counts of several sets add up."""
+    return np.bincount(np.asarray(tokens).astype(np.int64).ravel(), minlength=num_codes)
+
+
+def code_usage(counts_V: np.ndarray) -> tuple[int, float]:
+    """(number of codes that occur, perplexity = exp of the entropy of their frequencies); some code must occur."""
+    used = counts_V[counts_V > 0] / counts_V.sum()
     return len(used), float(np.exp(-(used * np.log(used)).sum()))
 
 

@@ -24,7 +24,7 @@ from whale.evaluation.likelihood import (
     token_likelihood,
 )
 from whale.evaluation.stack import Stack
-from whale.evaluation.tokens import CopyUnigram, accuracy, changed_tokens, code_usage, fit_copy_unigram
+from whale.evaluation.tokens import CopyUnigram, accuracy, changed_tokens, code_counts, code_usage, fit_copy_unigram
 from whale.models.tokenizer import VideoTokenizer
 
 Metrics = dict[str, float | int | str]
@@ -70,7 +70,6 @@ def tokenizer_metrics(
     moving = changing_pixels(truth, baselines.mean_image)
     episode = np.repeat(segments.episode, real.sum(axis=1))
     constant = np.broadcast_to(baselines.mean_image, truth.shape)
-    used, perplexity = code_usage(segments.tokens[real], tokenizer.config.num_codes)
     score = mean_interval(psnr(truth, image), episode, _rng(config, "tokenizer"), config.resamples)
     floor = float(psnr(truth, constant).mean())
     return {
@@ -81,11 +80,25 @@ def tokenizer_metrics(
         "psnr_changing_pixels_mean_image": _nanmean(psnr_of_changing_pixels(truth, constant, moving)),
         "changing_pixel_share": float(moving.mean()),
         "ssim": float(ssim(truth, image).mean()),
-        "num_codes": tokenizer.config.num_codes,
-        "codes_used": used,
-        "codes_used_share": used / tokenizer.config.num_codes,
-        "perplexity": perplexity,
+        **codebook_metrics(used_codes(segments, tokenizer.config.num_codes)),
         "num_frames": len(truth),
+    }
+
+
+def used_codes(segments: Segments, num_codes: int) -> np.ndarray:
+    """How often each code stands for a part of an unpadded frame. -> int64 [V]"""
+    real = np.arange(segments.frames.shape[1]) < segments.num_frames[:, None]
+    return code_counts(segments.tokens[real], num_codes)
+
+
+def codebook_metrics(counts_V: np.ndarray) -> Metrics:
+    """Size and use of the codebook, over whatever the counts were taken of."""
+    used, perplexity = code_usage(counts_V)
+    return {
+        "num_codes": len(counts_V),
+        "codes_used": used,
+        "codes_used_share": used / len(counts_V),
+        "perplexity": perplexity,
     }
 
 

@@ -20,16 +20,21 @@ from whale.evaluation.video import (
     rollout_metrics,
     rollout_scores,
     tokenizer_metrics,
+    used_codes,
     z_metrics,
 )
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """`metrics`: flat; `arrays`: recorded and imagined frames of a few windows, and PSNR by step of all."""
+    """`metrics`: flat; `arrays`: recorded and imagined frames of a few windows, and PSNR by step of all.
+
+    `code_counts` [V] add up over splits: datasets that each use half of the codebook may use all of it together.
+    """
 
     metrics: dict[str, object]
     arrays: dict[str, np.ndarray]
+    code_counts: np.ndarray
 
 
 def evaluate_split(
@@ -58,7 +63,8 @@ def evaluate_split(
         metrics |= under("z", z_metrics(nll, scores, segments, windows, config))
         pair = f"{stack.digests[FULL]}-{stack.digests[WITHOUT_Z]}"
         metrics["z.protocol"] = protocol("full_minus_without_z", model=pair, **settings)
-    return SplitResult(metrics, _arrays(windows, scores, config))
+    counts = used_codes(segments, stack.tokenizer.config.num_codes)
+    return SplitResult(metrics, _arrays(windows, scores, config), counts)
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
