@@ -129,6 +129,9 @@ def test_metrics_name_every_claim_of_the_demo_with_its_baseline_and_protocol(pro
     text = json.dumps(metrics)
     for word in ("psnr", "mean_image", "codes", "perplexity", "changed", "copy", "shuffled", "nll", "protocol"):
         assert word in text, word
+    of_one = [value for key, value in metrics.items() if re.fullmatch(r"pretrain\.fleet.*\.tokenizer\.codes_used", key)]
+    together = metrics["pretrain.codebook.codes_used"]
+    assert of_one and max(of_one) <= together <= min(sum(of_one), metrics["pretrain.codebook.num_codes"])
     uncertainty = json.dumps(json.loads((project / "artifacts/demo/metrics/evaluate_uncertainty.json").read_text()))
     assert "retracing" in uncertainty and "entropy" in uncertainty and "spearman" in uncertainty
 

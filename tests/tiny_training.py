@@ -16,17 +16,22 @@ GLOBAL_BATCH = 4
 
 
 class StepLoader:
-    """The batch of a step is a pure function of the step; a rank takes its contiguous slice."""
+    """The batch of a step is a pure function of the step; a rank takes its contiguous slice.
 
-    def __init__(self, make_batch, rank: int = 0, world_size: int = 1):
+    `num_batches` repeats that many batches: random tokens that never return teach nothing.
+    """
+
+    def __init__(self, make_batch, rank: int = 0, world_size: int = 1, num_batches: int | None = None):
         size = GLOBAL_BATCH // world_size
         self.make_batch, self.rows, self.step = make_batch, slice(rank * size, (rank + 1) * size), 0
+        self.num_batches = num_batches
         self.seen: list[int] = []
 
     def __iter__(self):
         while True:
             self.seen.append(self.step)
-            batch = self.make_batch(size=GLOBAL_BATCH, seed=self.step)
+            seed = self.step % self.num_batches if self.num_batches else self.step
+            batch = self.make_batch(size=GLOBAL_BATCH, seed=seed)
             yield self.step, {name: value.numpy()[self.rows] for name, value in batch.items()}
             self.step += 1
 
@@ -62,9 +67,12 @@ def task(kind: str, training_steps: int = 10, communicator: Communicator | None 
     return Task(model, loader, optimization(training_steps), upkeep, validation)
 
 
-def run(kind: str, directory: Path, training_steps: int = 10, stop_after: int | None = None) -> tuple[Task, FitResult]:
+def run(
+    kind: str, directory: Path, training_steps: int = 10, stop_after: int | None = None, num_batches: int | None = None
+) -> tuple[Task, FitResult]:
     """Train; with `stop_after` an exception ends the run right after that step, as a crash would."""
     trained = task(kind, training_steps)
+    trained.loader.num_batches = num_batches
 
     def crash(step: int) -> None:
         if step == stop_after:

@@ -18,6 +18,9 @@ from whale.models.masking import mean_over_valid
 from whale.models.st_transformer import STTransformer, STTransformerConfig
 
 
+TOKEN_STD = 0.02
+
+
 class DynamicsConfig(Config):
     """A row of Table 7; `copy_bias` (a learned bonus on the logit of the current token) is for small CPU runs only."""
 
@@ -40,9 +43,11 @@ class Dynamics(PublishedModel):
         self.config = config
         width = config.trunk.d_model
         self.tokens = nn.Embedding(config.num_codes, width)
-        nn.init.normal_(self.tokens.weight, std=0.02)
+        nn.init.normal_(self.tokens.weight, std=TOKEN_STD)
         self.action = linear(config.action_size, width)
-        self.z = linear(config.z_size, width, scale=math.sqrt(config.z_size / 16))  # std 1/sqrt(16): 16 ones are summed
+        # z is a sum of 16 rows: at first it weighs as much as a token. At weight 1 (five tokens at D = 96) its sampling
+        # noise hid the tokens, and the same likelihood took a quarter more steps.
+        self.z = linear(config.z_size, width, scale=TOKEN_STD * math.sqrt(width) * math.sqrt(config.z_size / 16))
         self.trunk = STTransformer(config.trunk)
         if config.copy_bias is not None:
             self.copy_bias = nn.Parameter(torch.tensor(float(config.copy_bias)))
