@@ -17,7 +17,6 @@ from whale.models.layers import linear
 from whale.models.masking import mean_over_valid
 from whale.models.st_transformer import STTransformer, STTransformerConfig
 
-
 TOKEN_STD = 0.02
 
 
