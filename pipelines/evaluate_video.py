@@ -9,6 +9,7 @@ from whale.config import stage_args
 from whale.evaluation.heldout import open_datasets
 from whale.evaluation.metrics import under, written
 from whale.evaluation.npz import save_arrays
+from whale.evaluation.perceptual import load_feature_networks
 from whale.evaluation.stack import Stack, load_stack
 from whale.evaluation.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
 from whale.evaluation.video_report import evaluate_split
@@ -37,12 +38,12 @@ def _evaluate(
 ) -> dict[str, object]:
     metrics: dict[str, object] = {}
     code_counts = np.zeros(stack.tokenizer.config.num_codes, np.int64)
-    datasets = open_datasets(directory)
+    datasets, networks = open_datasets(directory), load_feature_networks(config.lpips, config.i3d)
     with run.progress(len(datasets) * len(splits), f"{role} splits") as progress:
         for dataset in datasets:
             baselines = fit_baselines(dataset, stack.tokenizer.config.num_codes, config)
             for split in splits:
-                result = evaluate_split(stack, dataset, split, baselines, config)
+                result = evaluate_split(stack, dataset, split, baselines, networks, config)
                 metrics |= under(f"{dataset.name}.{split}", result.metrics)
                 save_arrays(run.out / f"{role}.{dataset.name}.{split}.npz", result.arrays)
                 code_counts += result.code_counts

@@ -8,22 +8,26 @@ from whale.evaluation.imagination import predictor, reconstruct
 from whale.evaluation.likelihood import from_other_episode, token_likelihood
 from whale.evaluation.metrics import written
 from whale.evaluation.npz import save_arrays
+from whale.evaluation.perceptual import load_feature_networks
 from whale.evaluation.video import EvaluateVideoConfig, fit_baselines, rollout_scores
 from whale.evaluation.video_report import evaluate_split
 
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
     windows_per_episode=2, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5,
+    action_episodes=4, lpips=None, i3d=None,
 )  # fmt: skip
+
+NETWORKS = load_feature_networks(None, None)
 
 
 @pytest.fixture(scope="module")
 def result(stack, dataset):
-    return evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, CONFIG), CONFIG)
+    return evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, CONFIG), NETWORKS, CONFIG)
 
 
 def test_evaluating_twice_gives_the_same_numbers_and_bytes(stack, dataset, result, tmp_path):
-    again = evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, CONFIG), CONFIG)
+    again = evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, CONFIG), NETWORKS, CONFIG)
     assert written(again.metrics) == written(result.metrics)
     save_arrays(tmp_path / "a.npz", result.arrays)
     save_arrays(tmp_path / "b.npz", again.arrays)
@@ -31,7 +35,7 @@ def test_evaluating_twice_gives_the_same_numbers_and_bytes(stack, dataset, resul
 
 
 def test_every_group_says_how_it_was_measured(result):
-    groups = ["tokenizer", "policy", "z"]
+    groups = ["tokenizer", "policy", "z", "dynamics.full.actions"]
     groups += [f"dynamics.{name}{part}" for name in ("full", "without_z") for part in ("", ".rollout")]
     for group in groups:
         assert "data=blocks/train" in str(result.metrics[f"{group}.protocol"])

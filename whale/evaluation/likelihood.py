@@ -16,10 +16,14 @@ from whale.models.dynamics import Dynamics
 
 @dataclass(frozen=True)
 class TokenLikelihood:
-    """`nll` float64 [S, T]: mean over the N tokens, nats; `prediction` int64 [S, T, N]: the most likely codes."""
+    """`nll` float64 [S, T]: mean over the N tokens, nats; `prediction` int64 [S, T, N]: the most likely codes.
+
+    `changed_nll` float64 [S, T]: mean over the tokens that differ from the frame before; NaN where none does.
+    """
 
     nll: np.ndarray
     prediction: np.ndarray
+    changed_nll: np.ndarray
 
 
 @torch.inference_mode()
@@ -27,15 +31,18 @@ def token_likelihood(
     dynamics: Dynamics, tokens: np.ndarray, actions: np.ndarray, z_log_probs: np.ndarray, batch_size: int
 ) -> TokenLikelihood:
     """Score recorded next tokens, z being the mode of `z_log_probs` as in a rollout."""
-    nll, prediction = [], []
+    nll, prediction, changed_nll = [], [], []
     for part in _batches(len(tokens), batch_size):
         tokens_BTN = torch.from_numpy(tokens[part])
         z_BTZ = mode(torch.from_numpy(z_log_probs[part])).flatten(2)
         logits = dynamics.logits(tokens_BTN[:, :-1], torch.from_numpy(actions[part]), z_BTZ).float()
         target = logits.gather(-1, tokens_BTN[:, 1:, :, None])[..., 0]
-        nll.append((logits.logsumexp(-1) - target).mean(-1).double().numpy())
+        nll_BTN = (logits.logsumexp(-1) - target).double()
+        changed_BTN = tokens_BTN[:, 1:] != tokens_BTN[:, :-1]
+        nll.append(nll_BTN.mean(-1).numpy())
+        changed_nll.append(((nll_BTN * changed_BTN).sum(-1) / changed_BTN.sum(-1)).numpy())
         prediction.append(logits.argmax(-1).numpy())
-    return TokenLikelihood(np.concatenate(nll), np.concatenate(prediction))
+    return TokenLikelihood(np.concatenate(nll), np.concatenate(prediction), np.concatenate(changed_nll))
 
 
 @torch.inference_mode()

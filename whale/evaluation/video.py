@@ -12,7 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from whale.config import Config
+from whale.evaluation.action_following import Following, action_following, imagined_divergence
 from whale.evaluation.bootstrap import Interval, mean_interval, paired_interval
+from whale.evaluation.feature_networks import NetworkFile
 from whale.evaluation.fidelity import changing_pixels, copy_last, mean_image, psnr, psnr_of_changing_pixels, ssim
 from whale.evaluation.heldout import Dataset, Segments, Windows, normalized, read_segments
 from whale.evaluation.imagination import predictor, reconstruct, reconstruct_long
@@ -44,6 +46,9 @@ class EvaluateVideoConfig(Config):
     filmstrips: int = Field(ge=0)
     resamples: int = Field(ge=100)
     batch_size: int = Field(gt=0)
+    action_episodes: int = Field(ge=0)  # for the action-following score; 0 = not measured
+    lpips: NetworkFile | None  # weights of the feature networks; null = the metric is unavailable
+    i3d: NetworkFile | None
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,17 @@ def policy_metrics(stack: Stack, dataset: Dataset, segments: Segments, config: E
             gain = paired_interval(nll[other], nll[name], episode, rng, config.resamples)
             metrics.update(gain.as_metrics(f"gain_{name}_over_{other}"))
     return metrics
+
+
+def action_metrics(
+    stack: Stack, dataset: Dataset, segments: Segments, windows: Windows, scores: RolloutScores,
+    config: EvaluateVideoConfig,
+) -> Metrics:  # fmt: skip
+    """Action following of the full model: likelihood of what changed, and divergence of imagined frames."""
+    settings = Following(config.action_episodes, config.resamples, config.batch_size, _rng(config, "following"))
+    predict = predictor(stack.world(FULL, dataset.window), lambda raw: normalized(dataset, raw), config.batch_size)
+    metrics: Metrics = {**action_following(stack, FULL, dataset, segments, settings)}
+    return metrics | imagined_divergence(predict, windows, scores.frames[FULL], config.horizons, settings)
 
 
 def _rng(config: EvaluateVideoConfig, stream: str) -> np.random.Generator:

@@ -6,6 +6,7 @@ import numpy as np
 
 from whale.evaluation.heldout import Dataset, Windows, read_segments, read_windows
 from whale.evaluation.metrics import under
+from whale.evaluation.perceptual import FeatureNetworks, perceptual_metrics
 from whale.evaluation.protocol import protocol
 from whale.evaluation.stack import Stack
 from whale.evaluation.video import (
@@ -14,6 +15,7 @@ from whale.evaluation.video import (
     Baselines,
     EvaluateVideoConfig,
     RolloutScores,
+    action_metrics,
     dynamics_metrics,
     policy_metrics,
     rollout_metrics,
@@ -37,8 +39,9 @@ class SplitResult:
 
 
 def evaluate_split(
-    stack: Stack, dataset: Dataset, split: str, baselines: Baselines, config: EvaluateVideoConfig
-) -> SplitResult:
+    stack: Stack, dataset: Dataset, split: str, baselines: Baselines, networks: FeatureNetworks,
+    config: EvaluateVideoConfig,
+) -> SplitResult:  # fmt: skip
     """Everything model.md 8.1 asks of a split, whatever comes out."""
     segments = read_segments(dataset, split, config.max_episodes)
     windows = read_windows(dataset, split, max(config.horizons) + 1, config.max_episodes, config.windows_per_episode)
@@ -55,15 +58,44 @@ def evaluate_split(
         nll[name] = scored.nll
         metrics |= under(group, found) | under(f"{group}.rollout", rollout_metrics(name, scores, windows, config))
         metrics[f"{group}.protocol"] = protocol("teacher_forcing", model=digest, z="mode", **settings)
-        metrics[f"{group}.rollout.protocol"] = protocol(
-            "rollout", model=digest, context=1, horizons=",".join(map(str, config.horizons)), **settings
-        )
+        metrics |= under(f"{group}.rollout", perceptual_metrics(networks, windows.frames[:, 1:], scores.frames[name]))
+        metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, digest)
+        if name == FULL and config.action_episodes:
+            metrics |= under(f"{group}.actions", action_metrics(stack, dataset, segments, windows, scores, config))
+            metrics[f"{group}.actions.protocol"] = protocol(
+                "action_following", model=digest, context=1, horizons=_horizons(config), z="inferred anew",
+                **(settings | {"episodes": config.action_episodes}),
+            )  # fmt: skip
     if {FULL, WITHOUT_Z} <= nll.keys():
         metrics |= under("z", z_metrics(nll, scores, segments, windows, config))
         pair = f"{stack.digests[FULL]}-{stack.digests[WITHOUT_Z]}"
         metrics["z.protocol"] = protocol("full_minus_without_z", model=pair, **settings)
     counts = used_codes(segments, stack.tokenizer.config.num_codes)
     return SplitResult(metrics, _arrays(windows, scores, config), counts)
+
+
+def rollout_protocol(dataset: Dataset, split: str, windows: Windows, config: EvaluateVideoConfig, model: str) -> str:
+    """How generated videos are scored, ours or anybody's: nothing here depends on the model but its name."""
+    return protocol(
+        "rollout",
+        model=model,
+        data=f"{dataset.name}/{split}",
+        shards=dataset.shards.digest[:16],
+        pixels="uint8",
+        resolution=windows.frames.shape[-2],
+        context=1,
+        horizons=_horizons(config),
+        windows=len(windows),
+        episodes=config.max_episodes,
+        samples=1,
+        seed=config.seed,
+        lpips="none" if config.lpips is None else config.lpips.sha256[:16],
+        i3d="none" if config.i3d is None else config.i3d.sha256[:16],
+    )
+
+
+def _horizons(config: EvaluateVideoConfig) -> str:
+    return ",".join(map(str, config.horizons))
 
 
 def _settings(stack: Stack, dataset: Dataset, split: str, config: EvaluateVideoConfig) -> dict[str, object]:
