@@ -11,7 +11,7 @@ from whale.cli import run
 
 ROOT = Path(__file__).parents[1]
 VERBS = ["init", "plan", "timings", "metrics", "doctor", "profile list", "profile use", "profile diff", "data link"]
-VERBS += ["track sync"]
+VERBS += ["track sync", "evaluate video"]
 
 
 @pytest.fixture

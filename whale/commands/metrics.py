@@ -28,13 +28,18 @@ CLAIMS = (
     ("nll gap of shuffled actions", "dynamics.full.shuffled_action_gap", None),
     ("rollout PSNR h=4, copy last", "dynamics.full.rollout.h4.psnr", "dynamics.full.rollout.h4.psnr_copy_last"),
     ("rollout PSNR h=8, copy last", "dynamics.full.rollout.h8.psnr", "dynamics.full.rollout.h8.psnr_copy_last"),
+    ("action-following score (0.5: deaf)", "dynamics.full.actions.score", None),
     ("nll gained by z", "z.nll_gain", None),
     ("PSNR gained by z, h=8", "z.h8.psnr_gain", None),
     ("policy nll, z of another episode", "policy.nll_lagged_prior", "policy.nll_other_episode"),
 )
 UNCERTAINTY_CLAIMS = (
     ("retracing vs error, Pearson", "retracing.latent.pearson", None),
+    ("  within a step", "retracing.latent.within_step.pearson", None),
+    ("  per rollout", "retracing.latent.per_rollout.pearson", None),
     ("entropy vs error, Pearson", "entropy.latent.pearson", None),
+    ("  within a step", "entropy.latent.within_step.pearson", None),
+    ("number of the step vs error", "step.latent.pearson", None),
 )
 
 

@@ -40,7 +40,8 @@ def changing_pixels(truth_HWC: np.ndarray, mean_HWC: np.ndarray, threshold: int 
 def ssim(truth_HWC: np.ndarray, image_HWC: np.ndarray) -> np.ndarray:
     """Structural similarity per frame, mean over channels and over the pixels whose 11 x 11 window fits.
 
-    Wang et al. 2004: Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03. uint8 [..., H, W, C] -> float64 [...].
+    Wang et al. 2004: Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03; a test compares with torchmetrics, which adds
+    reflected borders to the mean and takes 2 s to import. uint8 [..., H, W, C] -> float64 [...].
     """
     x, y = truth_HWC.astype(np.float64), image_HWC.astype(np.float64)
     mean_x, mean_y = _blur(x), _blur(y)

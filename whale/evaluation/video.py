@@ -179,7 +179,8 @@ def rollout_metrics(name: str, scores: RolloutScores, windows: Windows, config: 
         at = f"h{horizon}"
         metrics.update(mean_interval(mine, windows.episode, rng, config.resamples).as_metrics(f"{at}.psnr"))
         metrics[f"{at}.psnr_copy_last"] = float(floor.mean())
-        metrics[f"{at}.psnr_tokenizer"] = float(scores.psnr["tokenizer"][:, step].mean())
+        if "tokenizer" in scores.psnr:  # another system's frames have none
+            metrics[f"{at}.psnr_tokenizer"] = float(scores.psnr["tokenizer"][:, step].mean())
         gain = paired_interval(mine, floor, windows.episode, rng, config.resamples)
         metrics.update(gain.as_metrics(f"{at}.psnr_above_copy_last"))
         metrics[f"{at}.ssim"] = float(ssim(truth, scores.frames[name][:, step]).mean())

@@ -6,13 +6,25 @@ from whale.evaluation.protocol import require_comparable
 from whale.reporting.html import Section, heading, number, paragraph, table, text
 
 Numbers = Mapping[str, object]
+ACTIONS_LEAD = (
+    "Actions exchanged with another episode's, negated, or zeroed, and each dimension zeroed by itself: how much worse "
+    "the tokens that changed are explained, and how far imagined frames move. The score is the share of transitions "
+    "that altered actions explain worse."
+)
 STATUS = "demo scale, other data: not comparable"
 PAPER_TOKENS = [
     # (what, the paper's model, its value, our keys' group and metric, scale, digits); arXiv 2411.05619, Tables 2-4
     ("PSNR (dB)", "Whale-ST, 64 x 64, horizon 64", 28.8, "pretrain", "dynamics.full.rollout.{h}.psnr", 1, 1),
     ("SSIM x 100", "Whale-ST, 64 x 64, horizon 64", 93.5, "pretrain", "dynamics.full.rollout.{h}.ssim", 100, 1),
-    ("correlation, retracing", "5 tasks, 8 steps", 0.55, "uncertainty", "retracing.latent.pearson", 1, 2),
-    ("correlation, entropy", "5 tasks, 8 steps", 0.35, "uncertainty", "entropy.latent.pearson", 1, 2),
+    ("LPIPS x 100", "Whale-ST, 64 x 64", 3.7, "pretrain", "dynamics.full.rollout.lpips", 100, 1),
+    ("FVD", "Whale-ST, 64 x 64", 38.5, "pretrain", "dynamics.full.rollout.fvd", 1, 1),
+    ("correlation, retracing, pooled", "5 tasks, 8 steps", 0.55, "uncertainty", "retracing.latent.pearson", 1, 2),
+    ("- within a step", "not said", None, "uncertainty", "retracing.latent.within_step.pearson", 1, 2),
+    ("- per rollout", "not said", None, "uncertainty", "retracing.latent.per_rollout.pearson", 1, 2),
+    ("correlation, entropy, pooled", "5 tasks, 8 steps", 0.35, "uncertainty", "entropy.latent.pearson", 1, 2),
+    ("- within a step", "not said", None, "uncertainty", "entropy.latent.within_step.pearson", 1, 2),
+    ("- per rollout", "not said", None, "uncertainty", "entropy.latent.per_rollout.pearson", 1, 2),
+    ("correlation, ensemble, pooled", "5 tasks, 8 steps", 0.10, "uncertainty", "ensemble.latent.pearson", 1, 2),
     (
         "PSNR, fine-tuned (dB)",
         "Whale-X-base, unseen real tasks",
@@ -35,8 +47,6 @@ PAPER_TOKENS = [
     ),
 ]
 PAPER_ONLY = [
-    ("LPIPS x 100", "Whale-ST, 64 x 64", "3.7", "unavailable: no feature weights"),
-    ("FVD", "Whale-ST, 64 x 64", "38.5", "unavailable: no feature weights"),
     ("value gap", "Whale-ST, 64 x 64", "10.3", "not measured yet"),
     ("return correlation", "Whale-ST, 64 x 64", "0.77", "not measured yet"),
 ]
@@ -57,15 +67,34 @@ ROWS = [
     ("policy.nll_other_episode", "policy nll, z of another episode", 2),
     ("policy.nll_zeros", "policy nll, no z", 2),
 ]
+ACTION_ROWS = [
+    ("dynamics.full.actions.score", "action-following score (0.5: deaf)", 3),
+    ("dynamics.full.actions.changed_nll", "nll of changed tokens, true actions", 3),
+    *[
+        (f"dynamics.full.actions.{label}.changed_nll_gap", f"- {label}: gap (nats)", 4)
+        for label in ("permuted", "negated", "zeroed")
+    ],
+    *[
+        (f"dynamics.full.actions.{label}.changed_nll_gap", f"- only {label} zeroed: gap", 4)
+        for label in ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+    ],
+]
 UNCERTAINTY_ROWS = [
     (f"{score}.{error}.{metric}", f"{score} vs {error} error: {label}", 2)
-    for score in ("retracing", "entropy")
-    for error in ("latent", "pixel")
+    for score in ("retracing", "entropy", "ensemble", "step")
+    for error in ("latent", "state")
     for metric, label in (
-        ("pearson", "Pearson"),
-        ("spearman", "Spearman"),
+        ("pearson", "Pearson, pooled"),
+        ("spearman", "Spearman, pooled"),
+        ("within_step.pearson", "Pearson within a step"),
+        ("within_step.spearman", "Spearman within a step"),
+        ("per_rollout.pearson", "Pearson per rollout"),
         ("auroc_worst_quartile", "AUROC worst quarter"),
+        ("calibration_gap", "calibration gap"),
     )
+] + [
+    ("state.error_m", "position of the effector in imagined frames: error (m)", 3),
+    ("state.probe_error_m", "- in recorded frames (the probe's own)", 3),
 ]
 
 
@@ -78,6 +107,8 @@ def numbers_section(video: Numbers, uncertainty: Numbers) -> Section:
         ("finetune", "The unseen robot"),
     ):
         body += heading(title) + _per_dataset(video, role, [*ROWS, *_rollout_rows(video, role)])
+        body += heading("Does it do what it is told") + paragraph(ACTIONS_LEAD, "soft")
+        body += _per_dataset(video, role, [*ACTION_ROWS, *_divergence_rows(video)])
         body += heading(f"Uncertainty, {title[0].lower()}{title[1:]}") + _per_dataset(
             uncertainty, role, UNCERTAINTY_ROWS
         )
@@ -120,13 +151,19 @@ def _paper(video: Numbers, uncertainty: Numbers) -> str:
             [
                 f"{what}{at}",
                 paper_model,
-                STATUS if ours else "not measured",
+                STATUS if ours else _why_not(source, place, metric),
                 number(paper, digits),
                 ours or number(None),
             ]
         )
     rows += [[what, model, status, value, number(None)] for what, model, value, status in PAPER_ONLY]
     return table(["metric (ours)", "paper: model, setting", "status", "paper", "ours"], rows, num_text_columns=3)
+
+
+def _why_not(numbers: Numbers, role: str, metric: str) -> str:
+    """What the evaluation itself says about a metric that has no value."""
+    said = {str(numbers[key]) for group in groups_of(numbers, role) if (key := f"{group}.{metric}.status") in numbers}
+    return "; ".join(sorted(said)) or "not measured"
 
 
 def _per_dataset(numbers: Numbers, role: str, rows: list[tuple[str, str, int]]) -> str:
@@ -152,6 +189,16 @@ def _rollout_rows(numbers: Numbers, role: str) -> list[tuple[str, str, int]]:
         rows.append((f"{at.format('full')}.psnr_copy_last", "- copy last frame", 2))
         rows.append((f"{at.format('full')}.psnr_tokenizer", "- tokenizer (ceiling)", 2))
         rows.append((f"{at.format('full')}.ssim", f"rollout SSIM at {h[1:]}, full", 3))
+    return rows
+
+
+def _divergence_rows(numbers: Numbers) -> list[tuple[str, str, int]]:
+    rows = []
+    for h in horizons_of(numbers)[-1:]:
+        for label in ("permuted", "negated", "zeroed"):
+            at = f"dynamics.full.actions.{label}.{h}"
+            rows.append((f"{at}.divergence", f"frames at {h[1:]} moved by {label} actions (levels)", 2))
+            rows.append((f"{at}.psnr_drop", "- PSNR lost against the recorded frame (dB)", 2))
     return rows
 
 

@@ -12,7 +12,8 @@ from whale.reporting.html import Section, number, page, paragraph, tile, tiles, 
 from whale.reporting.lineage_section import lineage_section
 from whale.reporting.numbers_section import group_mean, horizons_of, numbers_section
 from whale.reporting.training_section import training_section
-from whale.reporting.video_section import load_arrays, rollout_gif, uncertainty_section, video_section
+from whale.reporting.uncertainty_section import uncertainty_section
+from whale.reporting.video_section import load_arrays, rollout_gif, video_section
 
 TITLE = "WHALE: a world model and where it came from"
 LEAD = (
@@ -86,8 +87,11 @@ def _tiles(video: dict[str, Any], uncertainty: dict[str, Any]) -> str:
                  f"most frequent code {number(mean(video, 'dynamics.full.changed_accuracy_most_frequent'), 3)}"),
             tile(f"{number(mean(video, f'{rollout}.psnr'), 1)} dB", f"rollout PSNR, {horizon[1:]} steps ahead",
                  f"copy last frame {number(mean(video, f'{rollout}.psnr_copy_last'), 1)}"),
-            tile(number(mean(uncertainty, "retracing.latent.pearson"), 2), "retracing uncertainty vs true error (r)",
-                 f"entropy {number(mean(uncertainty, 'entropy.latent.pearson'), 2)}"),
+            tile(number(mean(uncertainty, "retracing.latent.within_step.pearson"), 2),
+                 "retracing vs true error, within a step (r)",
+                 f"pooled over steps {number(mean(uncertainty, 'retracing.latent.pearson'), 2)}; "
+                 f"entropy {number(mean(uncertainty, 'entropy.latent.within_step.pearson'), 2)}, "
+                 f"{number(mean(uncertainty, 'entropy.latent.pearson'), 2)}"),
         ]
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whale.reporting.charts import Values, line_chart, scatter, step_bars
+from whale.reporting.charts import Values, line_chart, step_bars
 from whale.reporting.html import Section, card, cards, heading, image, number, paragraph, text, wide
 from whale.reporting.pictures import GAP, filmstrip, gif, png, side_by_side
 
@@ -30,27 +30,11 @@ def video_section(video: dict[str, dict[str, np.ndarray]], uncertainty: dict[str
     )
     gifs = "".join(moving_picture(name, arrays) for name, arrays in uncertainty.items())
     strips = cards([_strips(name, arrays) for name, arrays in video.items()], "films")
-    curves = cards([card(_curves(arrays), _title(name)) for name, arrays in video.items()])
+    curves = cards([card(_curves(arrays), title_of(name)) for name, arrays in video.items()])
     body = (
         paragraph(lead, "soft") + f"<div class=gifs>{gifs}</div>" + heading("Frame by frame, from one frame") + strips
     )
     return Section("Imagination", body + heading("PSNR by imagined step (dB)") + curves)
-
-
-def uncertainty_section(uncertainty: dict[str, dict[str, np.ndarray]]) -> Section:
-    """Uncertainty under its own filmstrip, and against the true error over all measured steps."""
-    lead = (
-        "Retracing: the last k+1 actions are replaced by k+1 equal ones that reach the same pose; a model that knows "
-        "what it does arrives at the same picture. Each point is one imagined frame of an unseen episode."
-    )
-    items = []
-    for name, arrays in uncertainty.items():
-        chart = scatter(arrays["retracing"], arrays["error_latent"], "retracing uncertainty", "true error (latent)")
-        beside = f"<div class=beside>{wide(_uncertain_strip(arrays))}<div>{chart}</div></div>"
-        items.append(card(beside, _title(name)))
-    return Section(
-        "Uncertainty", paragraph(lead, "soft") + (cards(items, "films") if items else paragraph("not measured", "note"))
-    )
 
 
 def moving_picture(name: str, arrays: dict[str, np.ndarray], shown: int = 0) -> str:
@@ -58,7 +42,7 @@ def moving_picture(name: str, arrays: dict[str, np.ndarray], shown: int = 0) -> 
     if shown >= len(arrays["imagined"]):
         return ""
     payload, (height, width) = rollout_gif(arrays, shown)
-    caption = f"{text(_title(name))}<br><code>{text(arrays['keys'][shown])}</code>"
+    caption = f"{text(title_of(name))}<br><code>{text(arrays['keys'][shown])}</code>"
     picture = image(payload, "image/gif", f"rollout, {name}", width, height)
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
@@ -82,10 +66,11 @@ def _strips(name: str, arrays: dict[str, np.ndarray]) -> str:
     rows.append(("tokenizer", arrays["imagined.tokenizer"][0], 1))
     body = "".join(f"<span>{text(label)}</span>{_strip(frames, lead, label)}" for label, frames, lead in rows)
     key = f"<p class=note><code>{text(arrays['keys'][0])}</code></p>"
-    return card(wide(f"<div class=strip>{body}</div>") + key, _title(name))
+    return card(wide(f"<div class=strip>{body}</div>") + key, title_of(name))
 
 
-def _uncertain_strip(arrays: dict[str, np.ndarray]) -> str:
+def uncertain_strip(arrays: dict[str, np.ndarray]) -> str:
+    """Recorded and imagined frames of the first shown window over the bars of its uncertainty."""
     recorded, imagined = arrays["recorded"][0], arrays["imagined"][0]
     lead = len(recorded) - len(imagined)
     step = FRAME_PX * (1 + GAP / recorded.shape[1])
@@ -118,6 +103,6 @@ def _relative(everything: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
     """`pretrain.fleet_delta.val` -> `fleet_delta, val`."""
     return ", ".join(name.split(".")[1:])
