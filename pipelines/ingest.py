@@ -6,7 +6,7 @@ from whale.data.ingest_report import finish
 from whale.data.spec import load_spec
 from whale.runtime.beam_ingest import load_beam_config, run_tasks
 from whale.runtime.execution import load_execution
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from whale.data.loader import SegmentLoader
 from whale.data.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.segment_reading import PixelSegments, TokenSegments
 from whale.data.segments import SegmentConfig, dataset_folders
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import TokenSet, ZSet
 from whale.errors import MissingInputError
 from whale.training.communicator import Communicator

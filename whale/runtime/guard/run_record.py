@@ -15,10 +15,10 @@ from whale.config import canonical_json
 from whale.lineage.seal import MANIFEST_NAME, read_manifest
 from whale.lineage.statement import Run as RunFacts
 from whale.lineage.statement import build_statement, git_state, write_json
-from whale.runtime import environment
+from whale.runtime.guard import environment
 
 if TYPE_CHECKING:
-    from whale.runtime.stage import Run
+    from whale.runtime.guard.stage import Run
 
 RUNS_DIR = Path("lineage/runs")
 MAX_SUBJECTS = 64  # more files than that are named by the folder's manifest alone
