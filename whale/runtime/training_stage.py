@@ -35,6 +35,7 @@ def run_training(
 
         found = train(job, on_record=lambda record: _log(run, record), on_step=follow)
     run.add_compute(found["seconds"])
+    run.note(workers=num_workers, threads=threads, steps=found["steps"], resumed_from=found["resumed_from"])
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
     run.log_metrics({"steps": found["steps"], "resumed_from": found["resumed_from"]})
