@@ -84,25 +84,36 @@ def verify(envelope: Mapping[str, Any], keys: Path = PUBLIC_KEYS) -> dict[str, A
     )  # fmt: skip
 
 
-def _is_signed_by(signed: bytes, signature: str, keyid: str, keys: Path) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes, serialization
+def is_public_key(file: Path) -> bool:
+    """Whether `file` holds exactly the P-256 key that its name says, in the form that this project writes."""
+    return _load_public(file) is not None
+
+
+def _load_public(file: Path):
+    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    file = keys / f"{keyid}.pub"
-    if not keyid.isalnum() or not file.is_file():
-        return False
     try:
         pem = file.read_bytes()[:MAX_KEY_BYTES]
         public = serialization.load_pem_public_key(pem)
         der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         again = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        if (
-            hashlib.sha256(der).hexdigest() != keyid
-            or again != pem
-            or not isinstance(public, ec.EllipticCurvePublicKey)
-        ):
-            return False  # another key under this name, or bytes that PEM readers pass over
+    except (OSError, ValueError, TypeError):
+        return None
+    is_named = hashlib.sha256(der).hexdigest() == file.stem and again == pem
+    return public if is_named and isinstance(public, ec.EllipticCurvePublicKey) else None
+
+
+def _is_signed_by(signed: bytes, signature: str, keyid: str, keys: Path) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    file = keys / f"{keyid}.pub"
+    public = _load_public(file) if keyid.isalnum() and file.is_file() else None
+    if public is None:
+        return False
+    try:
         public.verify(base64.b64decode(signature, validate=True), signed, ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ValueError, TypeError, binascii.Error):
         return False

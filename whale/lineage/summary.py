@@ -67,6 +67,7 @@ def summarize_dataset(folder: Path, dataset: str, version: str) -> Summary:
         "name": manifest["name"],
         "upstream": {"dataset": dataset, "version": version, "files": len(manifest["sources"]), "sha256": digest},
         "spec_digest": manifest["spec_digest"],
+        "manifest_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
         "robot": contract["robot"],
         "licence": contract["licence"],
         "read": manifest["read"],

@@ -56,7 +56,7 @@ def report(
         first = path.parts[0] if path.parts else ""
         if first in SETTINGS:
             settings.add(path.as_posix())
-        elif first not in STATE and not _is_declared(root / path, allowed, temporary):
+        elif first not in STATE and not (root / path).is_dir() and not _is_declared(root / path, allowed, temporary):
             undeclared.add(path.as_posix())
     return {
         "listened": _is_installed,

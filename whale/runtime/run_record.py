@@ -28,6 +28,7 @@ from whale.lineage.atomic_file import write_atomically
 from whale.lineage.code_state import CodeState, code_state
 from whale.lineage.seal import MANIFEST_NAME, read_manifest
 from whale.lineage.statement import RunFacts, build_statement, pretty_json, write_json
+from whale.lineage.summary import LINEAGE_NAME
 from whale.runtime import environment, machine, opened_files
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def _write_byproducts(
         files["attempts.json"] = ("attempts", pretty_json(earlier))
     if code.patch:
         files["code.patch"] = ("patch", code.patch)
+    for dataset in run.datasets:
+        files["dataset.json"] = ("dataset", pretty_json(dataset))
     files |= {name: ("kept", payload) for name, payload in run.kept.items()}
     for name, (_, payload) in files.items():
         write_atomically(directory / name, payload)
@@ -97,12 +100,13 @@ def _write_byproducts(
     }
 
 
-def _closure(root: Path, files: list[Path]) -> dict[str, dict[str, str]]:
-    found = {}
+def _closure(root: Path, files: list[Path]) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = {}
     for path in files:
         payload = (root / path).read_bytes()
         md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
-        found[path.as_posix()] = {"md5": md5, "sha256": hashlib.sha256(payload).hexdigest()}
+        sha256 = hashlib.sha256(payload).hexdigest()
+        found[path.as_posix()] = {"bytes": len(payload), "md5": md5, "sha256": sha256}
     return found
 
 
@@ -112,6 +116,7 @@ def _internal(run: "Run", opened: Mapping[str, Any], described: Mapping[str, Any
     undeclared = len(opened["undeclared_files"]) + len(opened["undeclared_modules"])
     return {
         "profile": run.profile,
+        "dvc_stage": os.environ.get("DVC_STAGE"),
         "env": described["variables"],
         **{name: described[name] for name in shown if name in described},
         "undeclared": undeclared,
@@ -130,6 +135,8 @@ def _settings(opened: list[str]) -> dict[str, str]:
 def _paths(run: "Run", args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     inputs = [Path(getattr(args, name)) for name in run.inputs]
     inputs += [Path(os.path.realpath(path)) for path in inputs]  # raw/NAME may be a link
+    for holder in (Path(path) for proven in run.proven.values() for path in proven.holders):
+        inputs += [holder, holder.parent / LINEAGE_NAME]  # the guard's own reading
     return inputs, [Path(getattr(args, name)) for name in ("out", "metrics") if getattr(args, name, None)]
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.config import Config
+from whale.errors import TaintedError
 from whale.lineage.atomic_file import write_atomically
 from whale.lineage.closure import closure_digest, import_closure
 from whale.lineage.file_digests import FileDigests
@@ -30,6 +31,7 @@ from whale.lineage.inputs import ProvenInput, prove_input
 from whale.lineage.seal import MANIFEST_NAME
 from whale.lineage.statement import Derivation, pretty_json, write_json
 from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
+from whale.lineage.taint import kept_taints, taints_of_inputs
 from whale.runtime import environment, failure, lock, opened_files, parent_watch
 from whale.runtime.attempts import Attempts
 from whale.runtime.process_clock import ProcessClock
@@ -40,6 +42,7 @@ from whale.runtime.tracking_spool import SPOOL_DIR, TrackingSpool
 
 OUTPUTS = ("out", "metrics")
 NOT_PATHS = ("item",)
+ALLOW_TAINTED = "WHALE_ALLOW_TAINTED"
 
 if getattr(sys.modules["__main__"].__spec__, "name", "").startswith("pipelines."):
     failure.install()  # an error before the guard (a wrong key in params.yaml) ends like one inside it
@@ -155,6 +158,7 @@ def stage(
         run = Run(name, args, _derive(name, args, config, digests), digests)
         digests.save()
         _start_tracking(run)
+        _refuse_tainted(run)
         run.attempts.start()
         try:
             with _temporary_out(run):
@@ -262,6 +266,21 @@ def _input_summaries(run: Run) -> list[Summary | None]:
     """lineage.json of every sealed folder that an input stands on."""
     holders = sorted({path for proven in run.proven.values() for path in proven.holders})
     return [read_summary(Path(path).parent) for path in holders if Path(path).name == MANIFEST_NAME]
+
+
+def _refuse_tainted(run: Run) -> None:
+    """No model is made from what was declared tainted, unless WHALE_ALLOW_TAINTED=1 says so; that is recorded."""
+    taints = kept_taints()
+    if not taints or not run.derivation.stage.startswith(("train_", "finetune_")):
+        return
+    holders = {digest for proven in run.proven.values() for digest in proven.holders.values()}
+    reached = taints_of_inputs(taints, {*run.inputs.values(), *holders}, _input_summaries(run))
+    if reached and os.environ.get(ALLOW_TAINTED) != "1":
+        remedy = f"remove it from the inputs, or set {ALLOW_TAINTED}=1, which the statement will tell"
+        found = "; ".join(taint.describe() for taint in reached)
+        raise TaintedError("an input is tainted", place=run.name, found=found, remedy=remedy)
+    if reached:
+        run.note(allowed_taints=[taint.describe() for taint in reached])
 
 
 @contextmanager
