@@ -75,7 +75,7 @@ class VideoTokenizer(PublishedModel):
         )
         self.mean_logit: Tensor | None
         if config.mean_residual:
-            nn.init.zeros_(self.decoder["patches"].weight)
+            nn.init.zeros_(self.decoder.get_parameter("patches.weight"))
             self.register_buffer("mean_logit", torch.zeros(config.resolution, config.resolution, 3))
         else:
             self.mean_logit = None
