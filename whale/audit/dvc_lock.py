@@ -18,7 +18,7 @@ from whale.audit.params_check import agrees
 from whale.audit.runs import RunGraph, StageRun
 from whale.config import load_yaml
 from whale.errors import ConfigError, WhaleError
-from whale.lineage.file_digests import FileDigests, sha256_of_file
+from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.inputs import prove_input
 from whale.lineage.seal import MANIFEST_NAME, Hasher, list_files
 from whale.lineage.statement import floats_as_text
@@ -27,7 +27,7 @@ LOCK = Path("dvc.lock")
 KEYS = {"cmd", "deps", "params", "outs"}
 
 
-def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5: FileDigests) -> Iterator[Finding]:
+def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5: Hasher) -> Iterator[Finding]:
     """Every entry of dvc.lock; `needed`: runs of DVC that must have one."""
     made_by_dvc = {run.name for run in needed if run.internal.get("dvc_stage")}
     if not LOCK.is_file():
@@ -72,9 +72,7 @@ def _run_of(name: str, entry: Mapping[str, Any], graph: RunGraph) -> StageRun:
     return runs[-1]
 
 
-def _check_entry(
-    name: str, entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: FileDigests
-) -> Iterator[Finding]:
+def _check_entry(name: str, entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Hasher) -> Iterator[Finding]:
     def wrong(what: str, found: object = None, expected: object = None) -> Finding:
         texts = [None if each is None else str(each)[:160] for each in (found, expected)]
         return Finding("mismatch", f"dvc.lock, {name}", what, str(LOCK), *texts)
@@ -100,7 +98,7 @@ def _check_entry(
     yield from _check_outs(entry, run, sha256, md5, wrong)
 
 
-def _check_outs(entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: FileDigests, wrong) -> Iterator[Finding]:
+def _check_outs(entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Hasher, wrong) -> Iterator[Finding]:
     made = {str(Path(out).parent) if Path(out).name == MANIFEST_NAME else out: out for out in run.outputs}
     rows = entry.get("outs") or []
     if {row.get("path") for row in rows} != set(made):
@@ -135,7 +133,7 @@ def _code_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"md5": row["md5"], "size": row["bytes"]}
 
 
-def _data_row(path: Path, md5: FileDigests) -> dict[str, Any]:
+def _data_row(path: Path, md5: Hasher) -> dict[str, Any]:
     """`path`'s entry as DVC writes it: of a folder the md5 of the list of its files' md5."""
     if path.is_file():
         return {"path": path.as_posix(), "hash": "md5", "md5": md5(path), "size": path.stat().st_size}
