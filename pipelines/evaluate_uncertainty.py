@@ -18,7 +18,7 @@ from whale.evaluation.uncertainty_report import (
 )
 from whale.evaluation.video_report import save_arrays
 from whale.runtime.execution import load_execution
-from whale.runtime.stage import Run, stage
+from whale.runtime.guard.stage import Run, stage
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from whale.data.spec import load_spec
 from whale.lineage.summary import summarize_dataset
 from whale.runtime.beam_ingest import load_beam_config, run_tasks
 from whale.runtime.execution import load_execution
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 
 
 def main() -> None:

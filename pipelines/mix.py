@@ -1,10 +1,10 @@
 """Mix: manifests of the pretraining datasets, weights -> sampling plans, expected receipt, statistics, contracts."""
 
 from whale.config import load_seed, stage_args
-from whale.data.files import write_json
 from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, open_datasets, pretrain_plan, receipt
 from whale.data.segments import SegmentConfig
-from whale.runtime.stage import stage
+from whale.data.storage.files import write_json
+from whale.runtime.guard.stage import stage
 
 
 def main() -> None:

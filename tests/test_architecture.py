@@ -50,7 +50,7 @@ def imports(path: Path) -> set[str]:
 
 
 def part(module: str) -> str | None:
-    """`whale.data.shards.ShardSet` -> `whale.data`; None for what is not ours."""
+    """`whale.data.storage.shards.ShardSet` -> `whale.data`; None for what is not ours."""
     words = module.split(".")
     if words[0] == "pipelines":
         return "pipelines"
@@ -85,7 +85,7 @@ def test_frameworks_are_imported_in_the_runtime_only_and_dvc_nowhere(path):
         assert not tops & FRAMEWORKS
 
 
-@parametrize_files(sorted((ROOT / "whale/runtime").glob("*.py")))
+@parametrize_files(sorted((ROOT / "whale/runtime").rglob("*.py")))
 def test_frameworks_are_imported_inside_functions(path):
     """So that the switches of environment.apply() come first, and a short stage does not pay for them."""
     top_level = {

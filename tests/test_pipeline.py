@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from whale.config import load_yaml
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.lineage import ledger, signing
 from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import verify_sealed

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from whale.commands import data, doctor, init, lineage, metrics, plan, profile, spec, timings, track
-from whale.runtime import failure
+from whale.runtime.guard import failure
 
 app = typer.Typer(
     no_args_is_help=True,

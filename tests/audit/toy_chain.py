@@ -22,18 +22,18 @@ from whale.config import load_yaml
 from whale.data.actions import ActionNormalizer
 from whale.data.consumption import consumption_receipt
 from whale.data.episode_table import episode_table
-from whale.data.files import write_json
 from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
 from whale.data.ingest_report import finish
 from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, open_datasets, pretrain_plan
 from whale.data.sampler import Plan, SegmentSampler, single_dataset_plan
 from whale.data.segment_reading import PixelSegments
 from whale.data.segments import SegmentConfig
-from whale.data.shards import ShardSet
 from whale.data.spec import load_spec
+from whale.data.storage.files import write_json
+from whale.data.storage.shards import ShardSet
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.summary import summarize_dataset
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 
 ART = Path("artifacts/demo")
 FINAL = ART / "models/finetuned/dynamics/full"

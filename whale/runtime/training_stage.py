@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 from whale.lineage.statement import write_json
 from whale.runtime.execution import load_execution
+from whale.runtime.guard.stage import Run
 from whale.runtime.ray_train import TrainingJob, train
-from whale.runtime.stage import Run
 from whale.training.card import write_card
 from whale.training.communicator import Communicator
 from whale.training.loop import Task

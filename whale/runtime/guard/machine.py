@@ -15,7 +15,7 @@ from typing import Any
 
 from whale.config import canonical_json
 from whale.lineage.atomic_file import write_atomically
-from whale.runtime.environment import PACKAGES, RECORDED, STATE_DIR
+from whale.runtime.guard.environment import PACKAGES, RECORDED, STATE_DIR
 
 PACKAGES_CACHE = "packages-cache.json"
 

@@ -29,10 +29,10 @@ from whale.lineage.code_state import UNKNOWN, CodeState, code_state
 from whale.lineage.seal import MANIFEST_NAME, read_manifest
 from whale.lineage.statement import RunFacts, build_statement, pretty_json, write_json
 from whale.lineage.summary import LINEAGE_NAME
-from whale.runtime import environment, machine, opened_files
+from whale.runtime.guard import environment, machine, opened_files
 
 if TYPE_CHECKING:
-    from whale.runtime.stage import Run
+    from whale.runtime.guard.stage import Run
 
 RUNS_DIR = Path("lineage/runs")
 MAX_SUBJECTS = 64  # more files than that are named by the folder's manifest alone

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from whale.runtime.environment import STATE_DIR
+from whale.runtime.guard.environment import STATE_DIR
 
 
 class Attempts:

@@ -32,13 +32,13 @@ from whale.lineage.seal import MANIFEST_NAME
 from whale.lineage.statement import Derivation, pretty_json, write_json
 from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
 from whale.lineage.taint import kept_taints, taints_of_inputs
-from whale.runtime import environment, failure, lock, opened_files, parent_watch
-from whale.runtime.attempts import Attempts
-from whale.runtime.process_clock import ProcessClock
-from whale.runtime.progress import Progress
-from whale.runtime.publish import open_temporary, publish
-from whale.runtime.run_record import write_run_record
-from whale.runtime.tracking_spool import SPOOL_DIR, TrackingSpool
+from whale.runtime.guard import environment, failure, lock, opened_files, parent_watch
+from whale.runtime.guard.attempts import Attempts
+from whale.runtime.guard.process_clock import ProcessClock
+from whale.runtime.guard.progress import Progress
+from whale.runtime.guard.publish import open_temporary, publish
+from whale.runtime.guard.run_record import write_run_record
+from whale.runtime.guard.tracking_spool import SPOOL_DIR, TrackingSpool
 
 OUTPUTS = ("out", "metrics")
 NOT_PATHS = ("item",)
@@ -207,7 +207,7 @@ def input_paths(args: argparse.Namespace) -> dict[str, Path]:
 
 def _entry_point(name: str) -> tuple[Path, Path]:
     """(project root, file) of `pipelines.<name>`: of the project that holds this file, else of the current folder."""
-    for root in (Path(__file__).parents[2], Path.cwd()):
+    for root in (Path(__file__).parents[3], Path.cwd()):
         if (root / "pipelines" / f"{name}.py").is_file():
             return root, Path("pipelines") / f"{name}.py"
     main = Path(getattr(sys.modules["__main__"], "__file__", None) or __file__).absolute()

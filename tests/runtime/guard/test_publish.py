@@ -11,15 +11,15 @@ import pytest
 from whale.lineage.atomic_file import write_atomically
 from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import verify_sealed
-from whale.runtime.progress import Progress
-from whale.runtime.publish import open_temporary, publish, remove_leftovers
+from whale.runtime.guard.progress import Progress
+from whale.runtime.guard.publish import open_temporary, publish, remove_leftovers
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys
 from pathlib import Path
 from whale.lineage.file_digests import sha256_of_file
-from whale.runtime.publish import open_temporary, publish
+from whale.runtime.guard.publish import open_temporary, publish
 print("go", flush=True)
 for number in range(10**6):
     temporary = open_temporary(Path("out"))

@@ -13,8 +13,8 @@ import pytest
 from whale.config import Config
 from whale.errors import BadDataError, BusyError, MismatchError, MissingInputError
 from whale.lineage import ledger
-from whale.runtime import lock
-from whale.runtime.stage import stage
+from whale.runtime.guard import lock
+from whale.runtime.guard.stage import stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -193,7 +193,7 @@ TOY = """
 import sys, time
 from whale.config import Config, stage_args
 from whale.errors import BadDataError
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 
 def main():
     args = stage_args("source", "out")

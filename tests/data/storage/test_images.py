@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from whale.data.images import ImageError, canonical_frame, decode, encode, image_size
+from whale.data.storage.images import ImageError, canonical_frame, decode, encode, image_size
 
 SETTINGS = {"resolution": 32, "quality": 95}
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from whale.config import Config
-from whale.data.files import atomic_file, sha256_of
-from whale.data.tar import Member
+from whale.data.storage.files import atomic_file, sha256_of
+from whale.data.storage.tar import Member
 from whale.errors import BadDataError
 
 FORMAT_VERSION = 1

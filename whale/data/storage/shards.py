@@ -16,10 +16,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from whale.data.files import inside, sha256_of
-from whale.data.images import decode_all
-from whale.data.manifest import EpisodeRow, FileEntry, Manifest, episode_schema, file_entry, read_table
-from whale.data.tar import Member, ShardInfo, TarWriter, read_members, write_sample
+from whale.data.storage.files import inside, sha256_of
+from whale.data.storage.images import decode_all
+from whale.data.storage.manifest import EpisodeRow, FileEntry, Manifest, episode_schema, file_entry, read_table
+from whale.data.storage.tar import Member, ShardInfo, TarWriter, read_members, write_sample
 from whale.errors import BadDataError, ConfigError, MissingInputError
 
 __all__ = ["EpisodeRow", "ShardInfo", "ShardSet", "TarWriter", "array_bytes", "parse_array", "write_sample"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny_shards import write_tiny_shards
 
-from whale.data.shards import ShardSet, TarWriter, array_bytes, parse_array
-from whale.data.tar import read_members
+from whale.data.storage.shards import ShardSet, TarWriter, array_bytes, parse_array
+from whale.data.storage.tar import read_members
 from whale.errors import BadDataError, MissingInputError
 
 KEY = "tiny-train-0000000"

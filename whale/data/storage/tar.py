@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
-from whale.data.files import atomic_file
+from whale.data.storage.files import atomic_file
 from whale.errors import BadDataError
 
 BLOCK, RECORD = 512, 10_240

@@ -1,6 +1,9 @@
 """dvc.yaml against the import closure: a stage's code deps are the files that `pipelines/<stage>.py` reaches.
 
-python -m whale.lineage.dag_file [--write]
+A folder of `whale/` whose every file is reached stands for its files: DVC reads and writes its whole lock file at each
+stage, so that every dep less is time. A new file in such a folder that the stage does not reach unfolds it.
+
+python -m whale.planning.dag_file [--write]
 """
 
 import argparse
@@ -14,7 +17,7 @@ from whale.config import load_yaml
 from whale.lineage.atomic_file import write_atomically
 from whale.lineage.closure import import_closure
 
-CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+\.py)")
+CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+)")
 STAGE = re.compile(r"  ([a-z_]+):")
 OUTLINE = Path("docs/pipeline.yaml")
 OUTLINE_HEADER = "# The data flow of dvc.yaml, for the report; written by `make dag`, compared by tests/test_dag.py.\n"
@@ -51,12 +54,26 @@ def stage_bodies(root: Path) -> dict[str, dict]:
 
 
 def code_deps(root: Path, stage: str) -> list[str]:
-    """The closure of `pipelines/<stage>.py`, its own file first."""
+    """The closure of `pipelines/<stage>.py`, its own file first, whole folders folded."""
     entry = Path("pipelines") / f"{stage}.py"
     if not (root / entry).is_file():
         return [entry.as_posix()]
-    others = [path.as_posix() for path in import_closure(root, entry) if path != entry]
-    return [entry.as_posix(), *others]
+    return [entry.as_posix(), *fold(root, set(import_closure(root, entry)) - {entry})]
+
+
+def fold(root: Path, files: set[Path]) -> list[str]:
+    """`files` (relative to `root`), sorted, with every folder below whale/ that holds nothing else in their place."""
+    folders = sorted({parent for path in files for parent in path.parents if len(parent.parts) > 1})
+    whole = [folder for folder in folders if _sources(root, folder) <= files]
+    tops = [folder for folder in whole if not any(other in folder.parents for other in whole)]
+    loose = {path for path in files if not any(folder in path.parents for folder in tops)}
+    return sorted(path.as_posix() for path in {*tops, *loose})
+
+
+def _sources(root: Path, folder: Path) -> set[Path]:
+    """What `folder` holds, empty __init__.py files left out: they cannot change a result."""
+    paths = (path for path in (root / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(root) for path in paths if path.name != "__init__.py" or path.stat().st_size}
 
 
 def rewrite(text: str, root: Path) -> str:
