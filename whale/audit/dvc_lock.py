@@ -18,7 +18,7 @@ from whale.audit.params_check import agrees
 from whale.audit.runs import RunGraph, StageRun
 from whale.config import load_yaml
 from whale.errors import ConfigError, WhaleError
-from whale.lineage.file_digests import FileDigests, sha256_of_file
+from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.inputs import prove_input
 from whale.lineage.seal import MANIFEST_NAME, Hasher, list_files
 from whale.lineage.statement import floats_as_text
@@ -27,7 +27,7 @@ LOCK = Path("dvc.lock")
 KEYS = {"cmd", "deps", "params", "outs"}
 
 
-def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5: FileDigests) -> Iterator[Finding]:
+def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5: Hasher) -> Iterator[Finding]:
     """Every entry of dvc.lock; `needed`: runs of DVC that must have one."""
     made_by_dvc = {run.name for run in needed if run.internal.get("dvc_stage")}
     if not LOCK.is_file():
@@ -72,9 +72,7 @@ def _run_of(name: str, entry: Mapping[str, Any], graph: RunGraph) -> StageRun:
     return runs[-1]
 
 
-def _check_entry(
-    name: str, entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: FileDigests
-) -> Iterator[Finding]:
+def _check_entry(name: str, entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Hasher) -> Iterator[Finding]:
     def wrong(what: str, found: object = None, expected: object = None) -> Finding:
         texts = [None if each is None else str(each)[:160] for each in (found, expected)]
         return Finding("mismatch", f"dvc.lock, {name}", what, str(LOCK), *texts)
@@ -86,11 +84,10 @@ def _check_entry(
             if not _is_recorded(run, file, key, value):
                 yield wrong(f"the value of '{key}' of {file} is not what the run had", value)
     closure = json.loads(run.byproduct("closure.json") or b"{}")
-    folders = {name: digest for name, digest in ((each.path, each.sha256) for each in run.inputs)}
+    folders = {each.path: each.sha256 for each in run.inputs}
     for row in entry.get("deps") or []:
         path = str(row.get("path"))
-        if path in closure:
-            expected: dict[str, Any] = {"path": path, "hash": "md5", **_code_row(closure[path])}
+        if (expected := _code_row(path, closure)) is not None:
             if row != expected:
                 yield wrong(f"another version of {path} than the one that ran", row, expected)
         elif path not in folders:
@@ -100,7 +97,7 @@ def _check_entry(
     yield from _check_outs(entry, run, sha256, md5, wrong)
 
 
-def _check_outs(entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: FileDigests, wrong) -> Iterator[Finding]:
+def _check_outs(entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Hasher, wrong) -> Iterator[Finding]:
     made = {str(Path(out).parent) if Path(out).name == MANIFEST_NAME else out: out for out in run.outputs}
     rows = entry.get("outs") or []
     if {row.get("path") for row in rows} != set(made):
@@ -131,19 +128,33 @@ def _is_as_then(path: Path, expected: str, sha256: Hasher) -> bool:
         return False
 
 
-def _code_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"md5": row["md5"], "size": row["bytes"]}
+def _code_row(path: str, closure: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The entry of a code file, or of a folder whose every file the stage reached; None for what is no code of it."""
+    if path in closure:
+        return {"path": path, "hash": "md5", "md5": closure[path]["md5"], "size": closure[path]["bytes"]}
+    below = {name: row for name, row in closure.items() if name.startswith(f"{path}/")}
+    if not below:
+        return None
+    empty = {"md5": hashlib.md5(b"", usedforsecurity=False).hexdigest(), "bytes": 0}
+    packages = {f"{parent.as_posix()}/__init__.py" for name in below for parent in Path(name).parents}
+    below |= {name: empty for name in packages if name.startswith(f"{path}/") and name not in below}
+    rows = [{"md5": str(row["md5"]), "relpath": name[len(path) + 1 :]} for name, row in below.items()]
+    return _folder_row(path, rows, sum(row["bytes"] for row in below.values()))
 
 
-def _data_row(path: Path, md5: FileDigests) -> dict[str, Any]:
+def _data_row(path: Path, md5: Hasher) -> dict[str, Any]:
     """`path`'s entry as DVC writes it: of a folder the md5 of the list of its files' md5."""
     if path.is_file():
         return {"path": path.as_posix(), "hash": "md5", "md5": md5(path), "size": path.stat().st_size}
     files = list_files(path) + ([path / MANIFEST_NAME] if (path / MANIFEST_NAME).is_file() else [])
-    rows = sorted(({"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files), key=_by_parts)
-    digest = hashlib.md5(json.dumps(rows, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
-    size = sum(file.stat().st_size for file in files)
-    return {"path": path.as_posix(), "hash": "md5", "md5": f"{digest}.dir", "size": size, "nfiles": len(files)}
+    rows = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    return _folder_row(path.as_posix(), rows, sum(file.stat().st_size for file in files))
+
+
+def _folder_row(path: str, rows: list[dict[str, str]], size: int) -> dict[str, Any]:
+    ordered = sorted(rows, key=_by_parts)
+    digest = hashlib.md5(json.dumps(ordered, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+    return {"path": path, "hash": "md5", "md5": f"{digest}.dir", "size": size, "nfiles": len(rows)}
 
 
 def _by_parts(row: Mapping[str, str]) -> tuple[str, ...]:

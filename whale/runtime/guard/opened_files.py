@@ -62,7 +62,7 @@ def report(
         "listened": _is_installed,
         "settings": sorted(settings),
         "undeclared_files": sorted(undeclared),
-        "undeclared_modules": undeclared_modules(code_root, closure),
+        "undeclared_modules": undeclared_modules(code_root, closure) if _is_installed else [],
     }
 
 
