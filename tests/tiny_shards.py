@@ -8,7 +8,7 @@ import simplejpeg
 
 from whale.data.episode import episode_key
 from whale.data.files import write_json
-from whale.data.manifest import Count, Manifest, episode_schema, file_entry, index_columns, write_table
+from whale.data.manifest import FORMAT_VERSION, Count, Manifest, episode_schema, file_entry, index_columns, write_table
 from whale.data.shards import TarWriter, array_bytes
 
 SIZE = 16
@@ -70,7 +70,7 @@ def _statistics(num_transitions: int, num_trajectories: int) -> dict:
 def _write_manifest(directory: Path, name: str, shards: list[dict], kept: Count) -> None:
     listed = ("episodes.parquet", "statistics.json", "contract.json")
     values = {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "name": name,
         "spec_digest": "0" * 64,
         "control_hz": 5.0,

@@ -58,7 +58,7 @@ class PixelSegments:
         self.shards, self.config, self.normalizers = dict(shards), config, dict(normalizers)
         self.resolution, self.jitter, self.seed, self.stream = resolution, jitter, seed, stream
         self._rows = {name: shard_set.episodes(split) for name, shard_set in self.shards.items()}
-        self._index = {name: SegmentIndex([row.num_steps for row in rows], config) for name, rows in self._rows.items()}
+        self._index = {name: SegmentIndex(rows.num_steps, config) for name, rows in self._rows.items()}
         self._actions_of = lru_cache(maxsize=ACTION_CACHE_EPISODES)(self._read_actions)
         self._frames_left = {name: index.frames_left() for name, index in self._index.items()}
 
