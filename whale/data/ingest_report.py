@@ -5,7 +5,6 @@ to episodes.parquet, split by split, which is the order of the keys.
 """
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from whale.data.episode import ACTION_NAMES, BAD_REASONS
-from whale.data.files import write_json
+from whale.data.files import copy_file, sync_folder, write_json
 from whale.data.images import ENCODER
 from whale.data.ingest import IngestTask, read_fragment
 from whale.data.manifest import (
@@ -44,6 +43,8 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     """
     spec, config = tasks[0].spec, tasks[0].config
     fragments = [_require_fragment(task) for task in tasks]
+    for leftover in work.glob(".*.tmp-*"):
+        leftover.unlink()  # of an end that was killed
     counts = _Counts(spec.source.splits)
     dropped: list[dict[str, Any]] = []
     for table in _tables(tasks, fragments):
@@ -59,11 +60,13 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     out.mkdir(parents=True, exist_ok=True)
     for shard in shards:
         _place(work / shard["file"], out / shard["file"])
+    for folder in sorted({(out / shard["file"]).parent for shard in shards}):
+        sync_folder(folder)
     schema = episode_schema(config.cameras)
     with table_writer(out / "episodes.parquet", schema) as writer:
         for table in _tables(tasks, fragments):
             writer.write_table(table.select(schema.names))
-    shutil.copyfile(work / "quarantine.parquet", out / "quarantine.parquet")
+    copy_file(work / "quarantine.parquet", out / "quarantine.parquet")
     write_json(out / "statistics.json", statistics)
     write_json(out / "contract.json", contract(spec, config.resolution))
     manifest = {
@@ -182,4 +185,4 @@ def _place(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        copy_file(source, target)

@@ -7,11 +7,13 @@ resumed run, see the same samples (design data.md 7-8, reliability.md 4).
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from whale.data.consumption import Batch, Segments, consumption_receipt
+from whale.data.consumption import Batch, Segments, consumption_receipt, rank_ledger, rank_slice
+from whale.data.plan_difference import require_same_plan
 from whale.data.sampler import Draw, Plan, SegmentSampler
 from whale.data.segment_reading import PixelSegments, TokenSegments
 from whale.errors import ConfigError, RefusedError
@@ -58,14 +60,32 @@ class SegmentLoader:
             )
         _require_planned_data(sampler.plan, segments)
         self.sampler, self.segments, self.global_batch = sampler, segments, global_batch
-        self.slice_size = global_batch // world_size
-        self._offset = rank * self.slice_size
+        self.rank, self.world_size = rank, world_size
         self.step = start_step  # the whole state: the step that comes next
+
+    def position(self, step: int) -> dict:
+        """What makes a resumed loader go on with step `step`: its whole state, and the plan it belongs to."""
+        return {"next_sample": step * self.global_batch, "plan": self.sampler.plan.model_dump(mode="json")}
+
+    def resume(self, position: Mapping[str, Any]) -> None:
+        """Go on where `position` was taken, on any number of ranks.
+
+        Raises RefusedError with the differences when the plan (seed, weights, shards, cut) is another one or when the
+        position lies inside a step of this global batch.
+        """
+        require_same_plan(position["plan"], self.sampler.plan)
+        step, rest = divmod(position["next_sample"], self.global_batch)
+        if rest:
+            raise RefusedError(
+                "the position lies inside a step: the global batch was another one", found=position["next_sample"],
+                expected=f"a multiple of {self.global_batch}", remedy="resume with the batch_size of the saved run",
+            )  # fmt: skip
+        self.step = step
 
     def batch(self, step: int) -> Batch:
         """This rank's slice of the batch of `step`: stacked arrays."""
-        start = step * self.global_batch + self._offset
-        samples = [self._fetch(draw) for draw in self.sampler.draws(start, start + self.slice_size)]
+        part = rank_slice(step, self.global_batch, self.rank, self.world_size)
+        samples = [self._fetch(draw) for draw in self.sampler.draws(part.start, part.stop)]
         return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
@@ -88,7 +108,8 @@ class SegmentLoader:
     def receipt(self, num_steps: int | None = None) -> dict:
         """What `num_steps` steps of all ranks consume (default: up to the current step), planned against realised."""
         steps = self.step if num_steps is None else num_steps
-        return consumption_receipt(self.sampler, self.segments, steps * self.global_batch)
+        receipt = consumption_receipt(self.sampler, self.segments, steps * self.global_batch)
+        return receipt | {"ledger": rank_ledger(self.global_batch, self.world_size, steps)}
 
     def _produce(self, step: int, ready: queue.Queue, stopped: threading.Event) -> None:
         while not stopped.is_set():

@@ -34,7 +34,7 @@ class ShardSet:
     """One ingested dataset. A defect raises BadDataError with file, place, found and expected; nothing is skipped."""
 
     def __init__(self, directory: Path, manifest: Manifest, digest: str):
-        self.directory, self.digest, self._manifest = directory, digest, manifest
+        self.directory, self.digest, self.law = directory, digest, manifest
         self.name = manifest.name
         self.manifest: dict[str, Any] = manifest.model_dump(mode="json")
         self.splits = sorted(manifest.kept)
@@ -57,7 +57,7 @@ class ShardSet:
         if split not in self.splits:
             raise BadDataError("no such split", file=self.directory, found=split, expected=self.splits)
         if split not in self._index:
-            index = EpisodeIndex(self._table, split, self._manifest.images.roles)
+            index = EpisodeIndex(self._table, split, self.law.images.roles)
             self._check(split, index)
             self._index[split] = index
         return self._index[split]
@@ -94,13 +94,13 @@ class ShardSet:
 
     @cached_property
     def _table(self) -> pa.Table:
-        return read_table(self.directory / "episodes.parquet", episode_schema(self._manifest.images.roles))
+        return read_table(self.directory / "episodes.parquet", episode_schema(self.law.images.roles))
 
     def _check(self, split: str, index: EpisodeIndex) -> None:
-        unlisted = sorted(set(index.shards()) - {entry.file for entry in self._manifest.shards})
+        unlisted = sorted(set(index.shards()) - {entry.file for entry in self.law.shards})
         if unlisted:
             raise BadDataError("an episode lies in an unlisted shard", file=self.directory, found=unlisted[0])
-        keys, count = index.keys(), self._manifest.kept[split]
+        keys, count = index.keys(), self.law.kept[split]
         found = (len(keys), int(index.num_steps.sum()))
         if found != (count.episodes, count.steps) or len(set(keys)) != len(keys):
             raise BadDataError(
@@ -109,12 +109,12 @@ class ShardSet:
             )  # fmt: skip
 
     def _verify(self, hash_shards: bool) -> None:
-        files = [entry.file for entry in self._manifest.shards]
+        files = [entry.file for entry in self.law.shards]
         if len(set(files)) != len(files):
             raise BadDataError("a shard is listed twice", file=self.directory / "manifest.json")
-        for entry in self._manifest.shards:
+        for entry in self.law.shards:
             _check_file(inside(self.directory, entry.file), entry, hash_shards)
-        for name, file in self._manifest.files.items():
+        for name, file in self.law.files.items():
             _check_file(inside(self.directory, name), file, hash_file=True)
 
 
