@@ -22,8 +22,6 @@ def first_tar(directory):
     return directory / "train" / "tiny-train-00000-000.tar"
 
 
-
-
 def cut_at_member_boundary(directory):
     shard_set = ShardSet.open(directory)
     truncate(first_tar(directory), shard_set.episodes("train")[1].frames["primary"][0][0] - 512)
@@ -102,5 +100,3 @@ FAULTS = [
     cut_at_member_boundary, cut_in_a_header, cut_in_a_payload, flip_a_header, flip_a_payload, writer_was_killed,
     keys_interleaved, shard_listed_twice, shard_missing, shard_is_a_compressed_bomb, shard_is_a_link, shard_outside,
 ]  # fmt: skip
-
-

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from whale.commands import data, doctor, init, metrics, plan, profile, shards, spec, timings, track
+from whale.commands import data, doctor, init, metrics, mix, plan, profile, shards, spec, stats, timings, track
 from whale.runtime import failure
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(data.app, name="data")
 app.add_typer(spec.app, name="spec")
 app.add_typer(shards.app, name="shards")
+app.add_typer(mix.app, name="mix")
+app.add_typer(stats.app, name="stats")
 app.add_typer(track.app, name="track")
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)

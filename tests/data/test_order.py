@@ -10,42 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_shards import SIZE, write_tiny_shards
+from loader_process import GLOBAL_BATCH, NUM_STEPS, digest, make_loader, open_all, plan_of
+from tiny_shards import write_tiny_shards
 
-from whale.data.actions import ActionNormalizer
 from whale.data.consumption import rank_ledger, rank_slice
-from whale.data.loader import PixelSegments, SegmentLoader
-from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
+from whale.data.loader import SegmentLoader
 from whale.data.sampler import SegmentSampler
-from whale.data.segments import SegmentConfig
 from whale.data.shards import ShardSet
 from whale.errors import ConfigError, RefusedError
 
-ROOT = Path(__file__).parents[2]
-SEGMENTS = SegmentConfig(window=4, phases=2)
-LENGTHS = {"fleet_a": [7, 2, 12], "fleet_b": [5, 30], "one": [3]}  # `one`: a dataset of one segment
-GLOBAL_BATCH = 8
-NUM_STEPS = 30  # 240 draws: several epochs of every dataset
-
-
-def open_all(root: Path) -> dict[str, ShardSet]:
-    return {name: ShardSet.open(write_tiny_shards(root / name, name, lengths)) for name, lengths in LENGTHS.items()}
-
-
-def plan_of(shards: dict[str, ShardSet], seed: int = 0, **weights: float):
-    weights = weights or {"fleet_a": 1.0, "fleet_b": 2.0, "one": 0.5}
-    values = {name: {"weight": weight, "source": "test"} for name, weight in weights.items()}
-    config = MixConfig.parse(
-        {"weights": values, "dynamics": {"datasets": ["fleet_a"], "provenance": "test"}, "block": 14}, file="params.yaml"
-    )
-    found = {name: DatasetSegments.count(shards[name], "train", SEGMENTS) for name in weights}
-    return pretrain_plan(config, SEGMENTS, found, seed=seed)
-
-
-def make_loader(shards: dict[str, ShardSet], plan, rank: int = 0, world_size: int = 1, **options) -> SegmentLoader:
-    normalizers = {name: ActionNormalizer.from_statistics(each.statistics) for name, each in shards.items()}
-    segments = PixelSegments(shards, "train", SEGMENTS, normalizers, SIZE, jitter=True, seed=0)
-    return SegmentLoader(SegmentSampler(plan), segments, GLOBAL_BATCH, rank, world_size, **options)
+TESTS = Path(__file__).parents[1]
 
 
 def global_batch(loaders: list[SegmentLoader], step: int) -> dict[str, np.ndarray]:
@@ -63,10 +37,6 @@ def straight(shards):
     """Digest of every global batch of an uninterrupted run on one worker."""
     loader = make_loader(shards, plan_of(shards))
     return [digest(loader.batch(step)) for step in range(NUM_STEPS)]
-
-
-def digest(batch: dict[str, np.ndarray]) -> str:
-    return json.dumps({name: hash(array.tobytes()) for name, array in batch.items()})
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8])
@@ -125,54 +95,26 @@ def test_a_position_inside_a_step_and_workers_that_do_not_divide_the_batch_are_r
         make_loader(shards, plan, world_size=3)
 
 
-PROCESS = """
-import json, sys
-from pathlib import Path
-sys.path.insert(0, "tests")
-from data import test_order as t
-shards = {name: t.ShardSet.open(Path(sys.argv[1]) / name) for name in t.LENGTHS}
-loader = t.make_loader(shards, t.plan_of(shards))
-state = Path(sys.argv[2])
-if state.exists():
-    loader.resume(json.loads(state.read_text()))
-with open(sys.argv[3], "a") as ledger:
-    for step, batch in loader:
-        ledger.write(json.dumps([step, batch["sample_index"].tolist(), t.digest_sha(batch)]) + "\\n")
-        ledger.flush()
-        temporary = state.with_suffix(".tmp")
-        temporary.write_text(json.dumps(loader.position(step + 1)))
-        temporary.rename(state)
-        if step + 1 == t.NUM_STEPS:
-            break
-"""
-
-
-def digest_sha(batch: dict[str, np.ndarray]) -> str:
-    import hashlib
-
-    return hashlib.sha256(b"".join(batch[name].tobytes() for name in sorted(batch))).hexdigest()
-
-
 def test_a_loader_process_killed_with_sigkill_goes_on_without_losing_or_repeating_a_sample(shards, tmp_path):
     root = next(iter(shards.values())).directory.parent
     state, ledger = tmp_path / "state.json", tmp_path / "ledger"
-    command = [sys.executable, "-c", PROCESS, str(root), str(state), str(ledger)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for lines in (3, 11):
-        process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    command = [sys.executable, str(TESTS / "loader_process.py"), str(root), str(state), str(ledger)]
+    environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
+    for lines in (3, 11):  # two kills
+        process = subprocess.Popen(command, env=environment)
         deadline = time.monotonic() + 120
         while not ledger.exists() or ledger.read_bytes().count(b"\n") < lines:
             assert time.monotonic() < deadline and process.poll() in (None, 0)
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
+    subprocess.run(command, env=environment, check=True, timeout=120)
     whole = [json.loads(line) for line in ledger.read_text().splitlines() if line.endswith("]")]
     by_step = {step: (ids, sha) for step, ids, sha in whole}
     loader = make_loader(shards, plan_of(shards))
     for step in range(NUM_STEPS):
         ids, sha = by_step[step]
         assert ids == list(range(step * GLOBAL_BATCH, (step + 1) * GLOBAL_BATCH))
-        assert sha == digest_sha(loader.batch(step))
+        assert sha == digest(loader.batch(step))
     repeated = len(whole) - len(by_step)
     assert repeated <= 2, "a step whose state was not yet saved is taken again, as a training step is"

@@ -72,7 +72,9 @@ def check_shards(directory: Path, decode_frames: bool = False) -> Report:
         report.findings += [*_check_totals(entry, chosen), *_walk(shards.directory, entry, chosen, resolution)]
         report.shards, report.num_bytes = report.shards + 1, report.num_bytes + entry.bytes
         report.episodes, report.frames = report.episodes + len(chosen), report.frames + sum(r.num_steps for r in chosen)
-    report.findings += _unlisted(shards.directory, {*(entry.file for entry in manifest.shards), *manifest.files, *SEALS})
+    report.findings += _unlisted(
+        shards.directory, {*(entry.file for entry in manifest.shards), *manifest.files, *SEALS}
+    )
     return report
 
 
