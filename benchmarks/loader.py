@@ -5,10 +5,10 @@
 The same JPEG frames for all: tars for ours and WebDataset, TFRecords (one tf.Example per episode, as RLDS) for tf.data.
 A sample is a segment of 17 frames of 128 x 128 and 16 actions; weights are Table 11's, normalised.
 Shuffle quality is measured, not claimed: `same` is the share of pairs of samples in a batch of 32 that come from one
-episode, divided by what independent draws would give (1 is ideal; 8 means that a batch is a few episodes over and over).
-tf.data gets the customary pipeline (episodes -> segments still encoded -> weighted mix -> shuffle buffer -> decode) with
-a buffer of every segment of the 27 datasets, the smallest that reaches the quality of a global permutation, and all its
-parallelism (AUTOTUNE). WebDataset gets our exported module with a buffer of 1,000 segments a dataset.
+episode, divided by what independent draws would give (1 is ideal; 8 means a batch of a few episodes over and over).
+tf.data gets the customary pipeline (episodes -> segments still encoded -> weighted mix -> shuffle buffer -> decode)
+with a buffer of every segment of the 27 datasets, the smallest that reaches the quality of a global permutation, and
+all its parallelism (AUTOTUNE). WebDataset gets our exported module with a buffer of 1,000 segments a dataset.
 `first batch`: seconds until it comes (buffers fill). RSS: growth between the end of epoch 1 and of epoch 10.
 """
 
@@ -53,7 +53,9 @@ def main() -> None:
 
 
 def show(found: dict[str, dict], arguments: argparse.Namespace) -> None:
-    print(f"\n27 datasets, {arguments.cores} core(s), batches of {BATCH} segments of {WINDOW + 1} frames {SIZE} x {SIZE}")
+    print(
+        f"\n27 datasets, {arguments.cores} core(s), batches of {BATCH} segments of {WINDOW + 1} frames {SIZE} x {SIZE}"
+    )
     print(f"{'':26}{'samples/s':>10}{'/ CPU s':>9}{'first batch s':>15}{'same':>7}{'RSS MB':>8}{'growth':>8}")
     for who, name in CONTENDERS.items():
         each = found[who]
@@ -61,10 +63,12 @@ def show(found: dict[str, dict], arguments: argparse.Namespace) -> None:
         cells += [f"{each['first_s']:15.1f}", f"{each.get('same', float('nan')):7.2f}", f"{each['rss_mb']:8.0f}"]
         cells += [f"{each['growth']:8.1%}" if "growth" in each else " " * 8]
         print(f"{name:26}{''.join(cells)}")
+    print(f"ours: at most {found['ours']['bound_mb']:.0f} MB of index, caches and batches, stated before the start")
     rate = {who: each["samples"] / each["cpu_s"] for who, each in found.items()}
     wall = {who: each["samples"] / each["wall_s"] for who, each in found.items()}
     for who in ("webdataset", "tfdata", "decode"):
-        print(f"ours / {CONTENDERS[who]}: {rate['ours'] / rate[who]:.2f} per CPU second, {wall['ours'] / wall[who]:.2f} by the clock")
+        per_cpu, by_clock = rate["ours"] / rate[who], wall["ours"] / wall[who]
+        print(f"ours / {CONTENDERS[who]}: {per_cpu:.2f} per CPU second, {by_clock:.2f} by the clock")
 
 
 def names_and_weights() -> dict[str, float]:
@@ -83,7 +87,9 @@ def make(data: Path, arguments: argparse.Namespace) -> dict:
     from whale.data.sources.tfrecord import frame
 
     rng = np.random.default_rng(0)
-    frames = [simplejpeg.encode_jpeg(picture(rng, (SIZE, SIZE)), quality=95, colorsubsampling="444") for _ in range(LENGTH)]
+    frames = [
+        simplejpeg.encode_jpeg(picture(rng, (SIZE, SIZE)), quality=95, colorsubsampling="444") for _ in range(LENGTH)
+    ]
     (data / "tfrecord").mkdir(parents=True)
     for name in names_and_weights():
         actions = [rng.uniform(-1, 1, (LENGTH, 7)).astype(np.float32) for _ in range(EPISODES)]
@@ -130,13 +136,12 @@ def ours(data: Path, arguments: argparse.Namespace) -> dict:
 
 
 def memory_over_epochs(loader, num_segments: int, epochs: int) -> dict:
-    """RSS after each epoch (as many draws as there are segments); growth from the first to the last."""
+    """Highest RSS within each epoch (as many draws as there are segments); growth from the first to the last."""
     per_epoch = -(-num_segments // BATCH)
-    after = []
-    for number, _ in enumerate(itertools.islice(loader, per_epoch * epochs), start=1):
-        if number % per_epoch == 0:
-            after.append(rss_mb())
-    return {"rss_mb": after[-1], "growth": max(after) / after[0] - 1, "bound_mb": loader.memory_bound() / 2**20}
+    peaks = [0.0] * epochs
+    for number, _ in enumerate(itertools.islice(loader, per_epoch * epochs)):
+        peaks[number // per_epoch] = max(peaks[number // per_epoch], rss_mb())
+    return {"rss_mb": max(peaks), "growth": peaks[-1] / peaks[0] - 1, "bound_mb": loader.memory_bound() / 2**20}
 
 
 def webdataset(data: Path, arguments: argparse.Namespace) -> dict:
@@ -190,7 +195,9 @@ def tfdata(data: Path, arguments: argparse.Namespace) -> dict:
         .flat_map(lambda record, number=number: segments(record, tf.constant(number, tf.int64)))
         for number, name in enumerate(weights)
     ]
-    mixed = tf.data.Dataset.sample_from_datasets(datasets, list(np.array([*weights.values()]) / sum(weights.values())), 0)
+    mixed = tf.data.Dataset.sample_from_datasets(
+        datasets, list(np.array([*weights.values()]) / sum(weights.values())), 0
+    )
     buffer = len(starts) * EPISODES * len(weights)
     stream = mixed.shuffle(buffer, seed=0).map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH)
 
@@ -202,17 +209,18 @@ def tfdata(data: Path, arguments: argparse.Namespace) -> dict:
 
 
 def decode(data: Path, arguments: argparse.Namespace) -> dict:
-    """The same frames decoded from memory on one thread: no reading, no shuffling, no stacking."""
-    from whale.data.images import decode_all
+    """The same frames decoded on one thread into one place: no reading, no shuffling, no new memory."""
+    from whale.data.images import decode_into
 
     _, sets, _ = plan_and_sets(data)
     shards = next(iter(sets.values()))
     encoded = shards.read_encoded(shards.episodes("train")[0], 0, WINDOW + 1)
+    frames = np.empty((WINDOW + 1, SIZE, SIZE, 3), np.uint8)
 
     def batches() -> Iterator[tuple[int, list[str]]]:
         while True:
             for _ in range(BATCH):
-                decode_all(encoded)
+                decode_into(encoded, frames)
             yield BATCH, []
 
     return measure(batches(), time.perf_counter(), arguments.seconds)

@@ -1,10 +1,12 @@
+import tarfile
+
 import numpy as np
 import pytest
 from shard_faults import FAULTS, first_tar, flip, flip_a_header, read_everything
 from tiny_shards import write_tiny_shards
 
 from whale.data.shards import ShardSet, TarWriter, array_bytes, parse_array
-from whale.data.tar import read_members
+from whale.data.tar import header, read_members
 from whale.errors import BadDataError, MissingInputError
 
 KEY = "tiny-train-0000000"
@@ -52,6 +54,19 @@ def test_the_bytes_are_those_of_webdatasets_writer_without_its_clock(tmp_path):
         theirs.write({"__key__": KEY, **members})
         theirs.close()
     assert (tmp_path / "ours.tar").read_bytes() == (tmp_path / "theirs.tar").read_bytes()
+
+
+@pytest.mark.parametrize("name", [f"{KEY}.action.npy", "x" * 99 + "y", "a.jpg"])
+@pytest.mark.parametrize("size", [0, 1, 511, 123_456_789])
+def test_a_header_is_the_one_that_tarfile_writes(name, size):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    assert header(name, size) == info.tobuf(tarfile.USTAR_FORMAT, "ascii")
+
+
+def test_a_name_too_long_for_ustar_is_refused():
+    with pytest.raises(BadDataError, match="too long"):
+        header("x" * 101, 0)
 
 
 def test_stock_webdataset_reads_every_episode(shards):

@@ -3,8 +3,9 @@
 import pytest
 from faults.ingest_faults import INGEST_FAULTS
 from faults.outcomes import CLEAR, RIGHT
+from faults.shard_cases import SHARD_FAULTS
 
-FAULTS = [*INGEST_FAULTS]
+FAULTS = [*INGEST_FAULTS, *SHARD_FAULTS]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.number} {fault.name}")

@@ -68,6 +68,21 @@ def check_jpeg(data: bytes) -> None:
         raise ImageError("JPEG does not decode", found=str(error)) from None
 
 
+def decode_into(frames: Sequence[bytes], out_THWC: np.ndarray) -> None:
+    """Decode JPEG frames where they shall lie: a batch is filled without a copy (a third of its cost)."""
+    for data, image_HWC in zip(frames, out_THWC, strict=True):
+        size = image_size(data)
+        if size != image_HWC.shape[:2]:
+            raise ImageError("a frame of another size", reason="shape_mismatch", found=size, expected=image_HWC.shape)
+        if not data.startswith(JPEG_MAGIC):
+            image_HWC[...] = decode(data)
+            continue
+        try:
+            simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, buffer=image_HWC)
+        except ValueError as error:
+            raise ImageError("JPEG does not decode", found=str(error)) from None
+
+
 def decode_all(frames: Sequence[bytes]) -> np.ndarray:
     """uint8 (T, H, W, 3) of equally large frames."""
     images = [decode(data) for data in frames]

@@ -25,7 +25,6 @@ from whale.errors import MismatchError, MissingInputError
 
 NUM_ROUNDS = 8
 STRATUM = 100  # slots that are shuffled among themselves
-ORDER_VERSION = 2  # of this module's arithmetic; part of every plan
 
 
 class PlannedDataset(Config):
@@ -43,7 +42,7 @@ class PlannedDataset(Config):
 class Plan(Config):
     """Everything the order depends on. `digest` covers every other field."""
 
-    order: Literal[2] = ORDER_VERSION
+    order: Literal[2] = 2  # version of this module's arithmetic
     seed: int = Field(ge=0)
     block: int = Field(gt=0)
     split: str

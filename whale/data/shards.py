@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from whale.data.episode_index import EpisodeIndex, EpisodeRow
 from whale.data.files import inside, sha256_of
-from whale.data.images import decode_all
+from whale.data.images import decode_all, decode_into
 from whale.data.manifest import FORMAT_VERSION, FileEntry, Manifest, episode_schema, read_table
 from whale.data.tar import ShardInfo, TarWriter, read_members, write_sample
 from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError
@@ -83,6 +83,10 @@ class ShardSet:
     def read_frames(self, row: EpisodeRow, start: int, stop: int, role: str = "primary") -> np.ndarray:
         """uint8 RGB (stop - start, H, W, 3)."""
         return decode_all(self.read_encoded(row, start, stop, role))
+
+    def read_frames_into(self, row: EpisodeRow, start: int, out_THWC: np.ndarray, role: str = "primary") -> None:
+        """Fill uint8 (T, H, W, 3) with the frames from `start` on."""
+        decode_into(self.read_encoded(row, start, start + len(out_THWC), role), out_THWC)
 
     @cached_property
     def statistics(self) -> dict[str, Any]:
