@@ -21,7 +21,7 @@ from whale.data.shards import ShardSet
 from whale.data.sources.tfrecord import frame
 from whale.errors import CannotWriteError
 
-NUM_KILLS = int(os.environ.get("WHALE_FAULT_KILLS", "8"))  # benchmarks/faults.py takes 50
+NUM_KILLS = int(os.environ.get("WHALE_FAULT_KILLS", "8"))  # benchmarks/data_faults.py takes 50
 DISK_FULL_AT = NUM_KILLS // 2
 
 

@@ -1,6 +1,6 @@
 """Every injected fault of the data plane and what came of it: right, clear error, silent.
 
-python benchmarks/faults.py [--kills 50]
+python benchmarks/data_faults.py [--kills 50]
 """
 
 import argparse
