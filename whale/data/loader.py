@@ -110,10 +110,10 @@ class SegmentLoader:
         """Bytes that this loader holds at most, whatever the size of the data and however long it runs.
 
         The index (8 bytes a frame, some hundred an episode, 8 a segment), the cache of actions, and the batches under
-        way: those that wait, the two that are made and the one that is used.
+        way: those that wait, the two that are made, the one that is handed over and the one that is used.
         """
         batch = sum(array.nbytes for array in self.batch(self.step).values())
-        return self.segments.memory_bound() + (PREFETCH_BATCHES + 3) * batch
+        return self.segments.memory_bound() + (PREFETCH_BATCHES + 4) * batch
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         """Yields from `self.step` on. A failed read stops the iteration with its error; no sample is substituted."""
