@@ -1,6 +1,7 @@
 """The end of an ingest: fragments of all source files -> one sealed dataset folder, or a refusal with a report."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from whale.data.manifest import (
     quarantine_schema,
     write_table,
 )
+from whale.data.quality import Evidence, enforce, judge
 from whale.data.spec import DatasetSpec
 from whale.data.statistics import action_statistics
 from whale.errors import BadDataError
 
-SIDE_FILES = ("contract.json", "episodes.parquet", "quarantine.parquet", "statistics.json")
+SIDE_FILES = ("contract.json", "episodes.parquet", "quality.json", "quarantine.parquet", "statistics.json")
 
 
 def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]:
@@ -38,15 +40,21 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     dropped = [row | {"steps": row["steps_in"]} for row in rows if not row["kept"]]
     write_table(work / "quarantine.parquet", dropped, quarantine_schema())
     _require_few_bad(dropped, config.max_bad, work / "quarantine.parquet", len(rows))
+    statistics = _statistics(tasks, spec, rows)
+    report = judge(Evidence.merge(fragment["quality"] for fragment in fragments), statistics, rows, spec)
+    write_json(work / "quality.json", report)
+    enforce(report, config.quality, work / "quality.json")
     counts = _count(rows, spec.source.splits)
     _require_law(fragments, counts)
+    if statistics is None:
+        raise BadDataError("no valid train step: there is nothing to compute statistics of", place=spec.name)
     out.mkdir(parents=True, exist_ok=True)
     shards = [shard for fragment in fragments for shard in fragment["shards"]]
-    statistics = _statistics(tasks, spec, rows)
     for shard in shards:
         _move(work / shard["file"], out / shard["file"])
     write_table(out / "episodes.parquet", rows, episode_schema(config.cameras))
-    shutil.copyfile(work / "quarantine.parquet", out / "quarantine.parquet")
+    for name in ("quarantine.parquet", "quality.json"):
+        shutil.copyfile(work / name, out / name)
     write_json(out / "statistics.json", statistics)
     write_json(out / "contract.json", contract(spec, config.resolution))
     manifest = {
@@ -61,7 +69,8 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
         **counts,
     }
     write_json(out / "manifest.json", Manifest.parse(manifest, file=out / "manifest.json").model_dump(mode="json"))
-    return {"name": spec.name, **counts}
+    outcomes = Counter(verdict["outcome"] for verdict in report["verdicts"])
+    return {"name": spec.name, **counts, "quality": dict(sorted(outcomes.items()))}
 
 
 def contract(spec: DatasetSpec, resolution: int) -> dict[str, Any]:
@@ -127,8 +136,13 @@ def _require_law(fragments: Iterable[Mapping[str, Any]], counts: Mapping[str, An
     assert kept == stored, (kept, stored)
 
 
-def _statistics(tasks: Iterable[IngestTask], spec: DatasetSpec, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _statistics(
+    tasks: Iterable[IngestTask], spec: DatasetSpec, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """statistics.json; None without any valid train step."""
     parts = [np.load(task.train_actions, allow_pickle=False) for task in tasks]
+    if not any(map(len, parts)):
+        return None
     num_train = sum(row["kept"] and row["split"] == "train" for row in rows)
     return action_statistics(parts, spec.action.contract.action_mask(), num_train)
 
