@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import fleet_faults as faults
 from whale.config import load_yaml
 from whale.data.canonical import canonical_episode, kept_steps
 from whale.data.episode import Episode, RawEpisode
-from whale.data.images import canonical_frame, encode
-from whale.data.quality import Evidence
-from whale.data.quality_episode import inspect_episode, is_relabelled
-from whale.data.quality_verdicts import count_verdicts, gripper_verdict, motion_verdicts
+from whale.data.quality.episode import inspect_episode, is_relabelled
+from whale.data.quality.gate import Evidence
+from whale.data.quality.verdicts import count_verdicts, gripper_verdict, motion_verdicts
 from whale.data.spec import DatasetSpec, load_spec
-from whale.sim.fleet import faults
+from whale.data.storage.images import canonical_frame, encode
 from whale.sim.fleet.collect import FleetConfig, generate_episodes
 from whale.sim.fleet.robots import ROBOTS
 

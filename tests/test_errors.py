@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from whale import errors
-from whale.runtime.failure import as_whale_error, report
+from whale.runtime.guard.failure import as_whale_error, report
 
 CLASSES = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.WhaleError)]
 

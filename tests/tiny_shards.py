@@ -7,9 +7,9 @@ import numpy as np
 import simplejpeg
 
 from whale.data.episode import episode_key
-from whale.data.files import write_json
-from whale.data.manifest import Count, Manifest, episode_schema, file_entry, index_columns, write_table
-from whale.data.shards import TarWriter, array_bytes
+from whale.data.storage.files import write_json
+from whale.data.storage.manifest import Count, Manifest, episode_schema, file_entry, index_columns, write_table
+from whale.data.storage.shards import TarWriter, array_bytes
 
 SIZE = 16
 

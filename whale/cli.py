@@ -7,8 +7,8 @@ import sys
 
 import typer
 
-from whale.commands import data, doctor, init, metrics, plan, profile, spec, timings, track
-from whale.runtime import failure
+from whale.commands import data, doctor, init, lineage, metrics, plan, profile, spec, timings, track
+from whale.runtime.guard import failure
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,8 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(data.app, name="data")
 app.add_typer(spec.app, name="spec")
 app.add_typer(track.app, name="track")
+app.add_typer(lineage.app, name="lineage")
+app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(lineage.audit_checkpoint)
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("timings", epilog=timings.EXAMPLE)(timings.timings)

@@ -8,7 +8,7 @@ from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
 from whale.data.sampler import Draw, SegmentSampler, single_dataset_plan
 from whale.data.segment_reading import jitter_shifts, keyed_uniform
 from whale.data.segments import SegmentConfig
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.errors import BadDataError, ConfigError, RefusedError
 
 SEGMENTS = SegmentConfig(window=4, phases=2)

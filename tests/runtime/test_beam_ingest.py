@@ -6,7 +6,7 @@ from rlds_fixture import episodes, tiny_spec, write_rlds
 
 from whale.data.ingest import IngestConfig, plan_tasks
 from whale.data.ingest_report import finish
-from whale.data.quality import QualityConfig
+from whale.data.quality.gate import QualityConfig
 from whale.data.sources.location import DescribedFile
 from whale.errors import MismatchError
 from whale.runtime.beam_ingest import BeamConfig, load_beam_config, run_tasks

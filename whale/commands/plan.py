@@ -164,10 +164,12 @@ def _as_json(made: "Plan") -> dict[str, Any]:
 
 def _reasons(changes: list[Any]) -> list[str]:
     """Short ones: a stage without an output was never run; code is counted, everything else is named."""
+    from whale.planning.graph import is_code
+
     outs, deps = _paths(changes, "changed outs"), _paths(changes, "changed deps")
     if outs and all(how == "deleted" for how in outs.values()):
         return ["not made yet"]
-    code = [path for path in deps if path.endswith(".py")]
+    code = [path for path in deps if is_code(path)]
     reasons = [str(change) for change in changes if isinstance(change, str)]  # "changed command"
     reasons += [f"{path}: {_how(how)}" for path, how in {**deps, **outs}.items() if path not in code]
     if code:

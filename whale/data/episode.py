@@ -25,7 +25,7 @@ BAD_REASONS = (
     "empty",
     "unsafe",
 )
-# Reasons of the quality gate: the episode can be read, but it is not what its spec says (quality.py judges).
+# Reasons of the quality gate: the episode can be read, but it is not what its spec says (quality/ judges).
 QUALITY_REASONS = ("black_camera", "zero_frames", "frozen_video", "truncated_episode")
 DECIDED_REASONS = ("filtered", "too_short", "excluded_by_hand")
 

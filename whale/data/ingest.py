@@ -20,15 +20,15 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.canonical import canonical_episode, check_keys, wanted_keys
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
-from whale.data.files import write_bytes, write_json
-from whale.data.images import ImageError, canonical_frame
-from whale.data.manifest import index_columns
-from whale.data.quality import Evidence, QualityConfig
-from whale.data.quality_episode import inspect_episode
-from whale.data.shards import STEP_ARRAYS, array_bytes
+from whale.data.quality.episode import inspect_episode
+from whale.data.quality.gate import Evidence, QualityConfig
 from whale.data.sources.location import DescribedFile, Location, locate
 from whale.data.sources.rlds import RldsSource, ShardFile
 from whale.data.spec import DatasetSpec
+from whale.data.storage.files import write_bytes, write_json
+from whale.data.storage.images import ImageError, canonical_frame
+from whale.data.storage.manifest import index_columns
+from whale.data.storage.shards import STEP_ARRAYS, array_bytes
 from whale.data.tar_parts import TarParts
 from whale.errors import BadDataError, ConfigError, MismatchError
 

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from whale.data.episode import ACTION_NAMES, BAD_REASONS
-from whale.data.files import write_json
-from whale.data.images import ENCODER
 from whale.data.ingest import IngestTask, read_fragment
-from whale.data.manifest import (
+from whale.data.quality.gate import Evidence, enforce, judge
+from whale.data.spec import DatasetSpec
+from whale.data.statistics import action_statistics
+from whale.data.storage.files import write_json
+from whale.data.storage.images import ENCODER
+from whale.data.storage.manifest import (
     FORMAT_VERSION,
     Manifest,
     episode_schema,
@@ -20,9 +23,6 @@ from whale.data.manifest import (
     quarantine_schema,
     write_table,
 )
-from whale.data.quality import Evidence, enforce, judge
-from whale.data.spec import DatasetSpec
-from whale.data.statistics import action_statistics
 from whale.errors import BadDataError
 
 SIDE_FILES = ("contract.json", "episodes.parquet", "quality.json", "quarantine.parquet", "statistics.json")

@@ -17,7 +17,7 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.sampler import Plan, PlannedDataset, single_dataset_plan
 from whale.data.segments import SegmentConfig, SegmentIndex, dataset_folders
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.errors import ConfigError, MissingInputError
 
 __all__ = ["DatasetSegments", "MixConfig", "Plan", "dynamics_plan", "pretrain_plan", "receipt", "single_dataset_plan"]

@@ -24,8 +24,8 @@ from whale.data.segments import (
     segment_num_frames,
     segment_starts,
 )
-from whale.data.shards import EpisodeRow, ShardSet, array_bytes
-from whale.data.tar import Member, TarWriter
+from whale.data.storage.shards import EpisodeRow, ShardSet, array_bytes
+from whale.data.storage.tar import Member, TarWriter
 from whale.errors import MismatchError
 
 Encode = Callable[[np.ndarray], np.ndarray]

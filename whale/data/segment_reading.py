@@ -15,7 +15,7 @@ from whale.data.actions import ActionNormalizer
 from whale.data.consumption import Batch
 from whale.data.sampler import Draw, combine, mix, text_key
 from whale.data.segments import SegmentConfig, SegmentIndex, cut_actions, normalize_actions, pad_frames
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import SampleRow, TokenSet, ZSet, require_same_grid
 from whale.errors import BadDataError
 

@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from whale.data.files import inside, sha256_of, write_json
-from whale.data.manifest import read_table, write_table
 from whale.data.segments import SegmentConfig, grid_digest, segment_starts
-from whale.data.shards import parse_array
-from whale.data.tar import Member, read_members
+from whale.data.storage.files import inside, sha256_of, write_json
+from whale.data.storage.manifest import read_table, write_table
+from whale.data.storage.shards import parse_array
+from whale.data.storage.tar import Member, read_members
 from whale.errors import BadDataError, MismatchError, MissingInputError, RefusedError
 
 FORMAT = 1

@@ -13,7 +13,7 @@ import torch
 
 from whale.data.actions import ActionNormalizer
 from whale.data.segment_maps import Embedder
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.errors import MissingInputError, RefusedError
 from whale.models.behavior import BehaviorModel
 from whale.runtime.model_map import as_float, digest_of_parts, in_batches, use_one_thread

@@ -15,12 +15,12 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.segment_maps import ShardTask, grid_of_shards, shard_tasks
 from whale.data.segments import SegmentConfig
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import write_manifest
 from whale.models.folder import tensor_digest
 from whale.runtime.execution import load_execution
+from whale.runtime.guard.stage import Run
 from whale.runtime.ray_map import map_shards
-from whale.runtime.stage import Run
 
 
 class MapConfig(Config):
