@@ -1,4 +1,4 @@
-"""Evaluate uncertainty: checkpoints + held-out episodes -> how well retracing and entropy foretell the true error."""
+"""Evaluate uncertainty: checkpoints + held-out episodes -> scores beside true errors, and calibration.json."""
 
 from pathlib import Path
 
@@ -6,17 +6,15 @@ import numpy as np
 import torch
 
 from whale.config import stage_args
+from whale.errors import RefusedError
 from whale.evaluation.heldout import Dataset, open_datasets, read_windows
 from whale.evaluation.metrics import under, written
+from whale.evaluation.npz import save_arrays
+from whale.evaluation.retracing import require_retraceable
 from whale.evaluation.stack import Stack, load_stack
-from whale.evaluation.uncertainty_report import (
-    EvaluateUncertaintyConfig,
-    require_depths_fit,
-    uncertainty_arrays,
-    uncertainty_metrics,
-    uncertainty_protocol,
-)
-from whale.evaluation.video_report import save_arrays
+from whale.evaluation.uncertainty_measurement import EvaluateUncertaintyConfig, require_depths_fit, uncertainty_arrays
+from whale.evaluation.uncertainty_report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
+from whale.lineage.statement import write_json
 from whale.runtime.execution import load_execution
 from whale.runtime.guard.stage import Run, stage
 
@@ -32,42 +30,54 @@ def main() -> None:
                 "finetune": (load_stack(args.models / "finetuned"), args.finetune, config.finetune_splits),
             }
             metrics: dict[str, object] = {}
+            calibrated = []
             for role, (stack, directory, splits) in roles.items():
-                metrics |= under(role, _evaluate(run, stack, directory, splits, role, config))
+                found, arrays = _evaluate(run, stack, directory, splits, role, config)
+                metrics |= under(role, found)
+                calibrated.append(calibration_entry(stack, role, arrays, config))
+            write_json(run.out / "calibration.json", {"version": 1, "checkpoints": calibrated})
         run.write_metrics(written(metrics))
+
+
+Found = tuple[dict[str, object], list[dict[str, np.ndarray]]]
 
 
 def _evaluate(
     run: Run, stack: Stack, directory: Path, splits: list[str], role: str, config: EvaluateUncertaintyConfig
-) -> dict[str, object]:
+) -> Found:
+    """Metrics, and the arrays of every set that was measured."""
     metrics: dict[str, object] = {}
+    measured = []
     datasets = open_datasets(directory)
     with run.progress(len(datasets) * len(splits), f"{role} splits") as progress:
         for dataset in datasets:
             for split in splits:
-                metrics |= under(f"{dataset.name}.{split}", _split(run, stack, dataset, split, role, config))
+                found, arrays = _split(run, stack, dataset, split, role, config)
+                metrics |= under(f"{dataset.name}.{split}", found)
+                measured += arrays
                 progress.update()
-    return metrics
+    return metrics, measured
 
 
-def _split(
-    run: Run, stack: Stack, dataset: Dataset, split: str, role: str, config: EvaluateUncertaintyConfig
-) -> dict[str, object]:
-    """Refused, and said so, where adding up the first six dimensions does not give a pose (model.md 7.1)."""
-    if not dataset.shards.contract["retraceable"]:
-        return {"status": "refused: the dataset's contract says retraceable: false"}
+def _split(run: Run, stack: Stack, dataset: Dataset, split: str, role: str, config: EvaluateUncertaintyConfig) -> Found:
+    """Refused, and said so, where adding up actions does not give a pose (model.md 7.1)."""
+    try:
+        require_retraceable(dataset.shards.contract, dataset.name)
+    except RefusedError as refusal:
+        return {"status": f"refused: {refusal.what}"}, []
     require_depths_fit(config, dataset.window)
     windows = read_windows(dataset, split, config.context + config.horizon, config.max_episodes, per_episode=1)
     arrays = uncertainty_arrays(stack, dataset, windows, config)
     shown = np.unique(np.linspace(0, len(windows) - 1, config.filmstrips).round().astype(int))
     pictures = {"recorded": windows.frames[shown], "imagined": arrays.pop("imagined")[shown], "shown": shown}
     pictures["keys"] = np.array([windows.keys[index] for index in shown])
-    save_arrays(run.out / f"{role}.{dataset.name}.{split}.npz", arrays | pictures)
-    return {
+    save_arrays(run.out / f"{role}.{dataset.name}.{split}.npz", arrays | pictures | curves(arrays))
+    metrics = {
         **uncertainty_metrics(arrays, config),
         "protocol": uncertainty_protocol(stack, dataset, split, config),
         "status": "measured",
     }
+    return metrics, [arrays]
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import torch
 from whale.config import stage_args
 from whale.evaluation.heldout import open_datasets
 from whale.evaluation.metrics import under, written
+from whale.evaluation.npz import save_arrays
 from whale.evaluation.stack import Stack, load_stack
 from whale.evaluation.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
-from whale.evaluation.video_report import evaluate_split, save_arrays
+from whale.evaluation.video_report import evaluate_split
 from whale.runtime.execution import load_execution
 from whale.runtime.guard.stage import Run, stage
 

@@ -18,6 +18,7 @@ def main() -> None:
             "dynamics": dynamics_plan(config, segments, found, seed=seed),
         }
         write_json(run.out / "plan.json", {name: plan.model_dump(mode="json") for name, plan in plans.items()})
+        run.keep("plan.json", (run.out / "plan.json").read_bytes())
         receipts = {name: receipt(plan, found, config.draws) for name, plan in plans.items()}
         write_json(run.out / "receipt.json", receipts)
         write_json(run.out / "statistics.json", {name: shards.statistics for name, shards in datasets.items()})

@@ -15,7 +15,10 @@ from whale.training.tokenizer_task import TrainTokenizerConfig, new_tokenizer, t
 def build(communicator: Communicator, config: TrainTokenizerConfig, inputs: PixelInputs) -> Task:
     """The task of one worker."""
     loader = inputs.loader(communicator, config.optimization.batch_size, stream="tokenizer")
-    return train_tokenizer_task(new_tokenizer(config.model, inputs.seed), config, loader, inputs.seed)
+    model = new_tokenizer(config.model, inputs.seed)
+    if config.model.mean_residual:
+        model.start_from_mean(inputs.mean_image())
+    return train_tokenizer_task(model, config, loader, inputs.seed)
 
 
 def main() -> None:

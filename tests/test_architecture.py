@@ -11,14 +11,15 @@ FRAMEWORKS = {"ray", "apache_beam", "mlflow", "tensorflow", "tensorflow_datasets
 LAYERS = [
     {"pipelines", "whale.cli", "whale.commands"},
     {"whale.runtime"},
-    {"whale.reporting", "whale.planning"},
+    {"whale.reporting", "whale.planning", "whale.audit"},
     {"whale.training", "whale.evaluation", "whale.control"},
     {"whale.data", "whale.models", "whale.sim", "whale.lineage"},
     {"whale.config"},
     {"whale.errors", "whale.types"},
 ]
 ONE_PACKAGE = [{"pipelines", "whale.cli", "whale.commands"}]
-TORCH_FREE = ("whale/data", "whale/sim", "whale/lineage", "whale/reporting", "whale/commands", "whale/cli.py")
+TORCH_FREE = ("whale/data", "whale/sim", "whale/lineage", "whale/reporting", "whale/audit")
+TORCH_FREE += ("whale/commands", "whale/cli.py")
 BANNED_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 # Items, results and errors of our own processes travel pickled through memory, as Ray itself does; never to a file.
 ALLOWED_MODULES = {"whale/runtime/ray_map.py": {"pickle"}}

@@ -6,7 +6,7 @@ import pytest
 
 from whale.config import load_yaml
 from whale.data.mixture import largest_remainder, normalized
-from whale.evaluation.uncertainty_report import require_depths_fit
+from whale.evaluation.uncertainty_measurement import require_depths_fit
 from whale.planning.datasets import load_facts
 from whale.planning.profile import load_profile
 from whale.runtime.model_map import MapConfig

@@ -1,104 +1,115 @@
-"""The property tests of model.md 7.2 on worlds small enough to compute by hand: a 'frame' is a position [B, c, 2]."""
+"""Methods behind one interface, on the toy world and on the tiny network; rollouts scored step by step."""
 
-import numpy as np
+import math
+
 import pytest
+import torch
+from toy_world import ToyWorld
 
-from whale.evaluation.uncertainty import (
-    Prediction,
-    branch,
-    retrace,
-    retracing_uncertainty,
-    usable_depths,
-    window_bounds,
-)
-
-
-def _distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return np.square(left - right).reshape(len(left), -1).mean(axis=1)
+from whale.errors import ConfigError
+from whale.evaluation.distances import feature_distance
+from whale.evaluation.learned_world import LearnedWorld
+from whale.evaluation.uncertainty import Ensemble, Entropy, NoUncertainty, Query, Retracing, query, scored_rollout
+from whale.evaluation.world import History, Next, Recomputing, imagine, restarted
 
 
-def _world(step, entropy=1.0):
-    """A predictor that applies `step(position, action)` from the last given frame on."""
-
-    def predict(frames, actions, horizon):
-        position, imagined = frames[:, -1], []
-        for index in range(frames.shape[1] - 1, frames.shape[1] - 1 + horizon):
-            position = step(position, actions[:, index])
-            imagined.append(position)
-        return Prediction(np.stack(imagined, axis=1), np.full((len(frames), horizon), entropy))
-
-    return predict
+@pytest.fixture(scope="module")
+def network(stack) -> LearnedWorld:
+    return LearnedWorld(
+        stack.tokenizer, stack.behavior, stack.dynamics["full"], window=4, normalize=lambda raw: raw.astype("float32")
+    )
 
 
-linear = _world(lambda position, action: position + action[:, :2])
-walled = _world(lambda position, action: np.minimum(position + action[:, :2], 10.0))
+@pytest.fixture(scope="module")
+def recorded():
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (3, 3, 16, 16, 3), dtype=torch.uint8, generator=generator)
+    return frames, torch.rand(3, 9, 7, generator=generator) * 2 - 1
 
 
-def _history(seed=0, length=5, step=lambda position, action: position + action[:, :2]):
-    """Integer actions divisible by 2, 3 and 4, so that every mean is exact."""
-    rng = np.random.default_rng(seed)
-    actions = rng.integers(-3, 4, (6, length, 3)).astype(np.float64) * 12
-    frames = [np.zeros((6, 2))]
-    for index in range(length - 1):
-        frames.append(step(frames[-1], actions[:, index]))
-    return np.stack(frames, axis=1), actions
+def toy_query(world=None):
+    frames = torch.zeros(2, 3, 2, dtype=torch.float64)
+    actions = torch.tensor([[12.0, 0, 0, 1]] * 3, dtype=torch.float64).expand(2, 3, 4)
+    return query(Recomputing(world or ToyWorld(wall=6.0)), frames, actions)
 
 
-def test_a_linear_world_has_exactly_zero_disagreement_at_every_depth():
-    frames, actions = _history()
-    for depth in (1, 2, 3):
-        assert (retracing_uncertainty(linear, _distance, frames, actions, [depth]).disagreement == 0).all()
+def test_any_world_model_can_be_examined_by_every_method():
+    methods = [Retracing(lambda a, b: (a - b).square().mean(1), [1, 2]), Entropy(), NoUncertainty()]
+    methods.append(Ensemble([ToyWorld(wall=0.0)]))
+    found = {method.name: method(toy_query()).uncertainty for method in methods}
+    assert all(values.shape == (2,) for values in found.values())
+    torch.testing.assert_close(found["entropy"], torch.full((2,), math.log(4), dtype=torch.float64))
+    assert (found["none"] == 0).all()
 
 
-def test_zero_disagreement_is_zero_uncertainty_whatever_the_entropy():
-    frames, actions = _history()
-    predict = _world(lambda position, action: position + action[:, :2], entropy=6.2)
-    assert (retracing_uncertainty(predict, _distance, frames, actions, [1, 2, 3]).retracing == 0).all()
+def test_retracing_is_disagreement_times_entropy():
+    score = Retracing(lambda a, b: (a - b).square().mean(1), [1, 2])(toy_query(ToyWorld(wall=6.0, logit=2.0)))
+    torch.testing.assert_close(score.uncertainty, score.parts["disagreement"] * score.parts["entropy"])
 
 
-def test_a_wall_makes_the_path_matter():
-    frames, actions = np.zeros((1, 2, 2)), np.array([[[24.0, 0, 1], [-12.0, 0, 1]]])
-    frames[0, 1, 0] = 10.0  # the first action ran into the wall
-    assert retracing_uncertainty(walled, _distance, frames, actions, [1]).disagreement[0] > 0
+def test_a_model_without_token_probabilities_has_disagreement_and_no_entropy():
+    class Silent(ToyWorld):
+        def next(self, history: History, noise=None, z=None) -> Next:
+            return Next(super().next(history).frame)
+
+    assert set(Retracing(lambda a, b: (a - b).square().mean(1), [1])(toy_query(Silent())).parts) == {"disagreement"}
+    with pytest.raises(ConfigError, match="no token probabilities"):
+        Entropy()(toy_query(Silent()))
 
 
-def test_without_a_usable_depth_the_uncertainty_is_nan():
-    frames, actions = _history(length=1)
-    result = retracing_uncertainty(linear, _distance, frames, actions, [1, 2, 3])
-    assert np.isnan(result.retracing).all() and np.isfinite(result.entropy).all()
-    assert usable_depths([0, 1, 2, 3], num_frames=3) == [1, 2]
+def test_an_ensemble_is_the_population_variance_of_its_members_images():
+    """One member stops at 6, one at 0, one not at all (12): variance of (6, 0, 12) is 24, in one of two pixels."""
+    score = Ensemble([ToyWorld(wall=0.0), ToyWorld()])(toy_query())
+    torch.testing.assert_close(score.uncertainty, torch.full((2,), 12.0, dtype=torch.float64))
 
 
-def test_the_branch_does_not_see_the_order_of_the_actions_it_folds():
-    frames, actions = _history()
-    shuffled = actions.copy()
-    shuffled[:, 1:, :2] = actions[:, [4, 2, 1, 3], :2]  # poses of a_s..a_t
-    shuffled[:, 1:4, 2] = actions[:, [3, 1, 2], 2]  # grippers of a_s..a_{t-1}
-    np.testing.assert_array_equal(branch(walled, frames, actions, 3), branch(walled, frames, shuffled, 3))
+def test_equal_members_agree_and_a_lone_model_is_no_ensemble(network, recorded):
+    frames, actions = recorded
+    assert (Ensemble([network, network])(query(Recomputing(network), frames, actions[:, :3])).uncertainty == 0).all()
+    with pytest.raises(ConfigError, match="two members"):
+        Ensemble([])
 
 
-def test_n_equal_steps_add_up_to_the_same_pose():
-    actions = np.random.default_rng(0).normal(size=(3, 4, 7))
-    np.testing.assert_allclose(retrace(actions)[..., :6].sum(axis=-2), actions[..., :6].sum(axis=-2))
+def test_images_of_an_ensemble_count_in_zero_to_one(network, recorded, stack):
+    frames, actions = recorded
+    other = LearnedWorld(**{**vars(network), "dynamics": stack.dynamics["without_z"]})
+    asked = query(Recomputing(network), frames, actions[:, :3])
+    images = torch.stack([asked.plain.frame, Recomputing(other).step(asked.state, actions[:, 2])[1].frame]) / 255.0
+    expected = images.double().var(dim=0, correction=0).mean((1, 2, 3))
+    torch.testing.assert_close(Ensemble([other])(asked).uncertainty, expected, rtol=1e-5, atol=1e-9)
 
 
-def test_every_retraced_gripper_is_the_last_command():
-    actions = np.random.default_rng(0).normal(size=(3, 4, 7))
-    assert (retrace(actions)[..., 6] == actions[:, -1:, 6]).all()
+def test_a_rollout_is_the_one_of_the_world_model_token_by_token(network, recorded, stack):
+    """9 actions from 3 frames at window 4: two restarts lie in between."""
+    frames, actions = recorded
+    expected = stack.world("full", 4).rollout(frames, actions, 7).frames
+    assert torch.equal(imagine(Recomputing(network), frames, actions, 7), expected)
+    found = scored_rollout(Recomputing(network), frames, actions, 7, [Retracing(feature_distance(network), [1])])
+    assert torch.equal(found.frames, expected)
 
 
-def test_the_mean_action_commutes_with_an_affine_normalisation():
-    actions = np.random.default_rng(0).normal(size=(3, 4, 7))
-    np.testing.assert_allclose(retrace(2 * actions - 1), 2 * retrace(actions) - 1)
+def test_a_score_is_that_of_the_history_the_rollout_holds_at_that_step(network, recorded):
+    """Asked by itself about the fourth imagined frame: the history keeps the tokens that the dynamics chose."""
+    frames, actions = recorded
+    model, method = Recomputing(network), Retracing(feature_distance(network), [1])
+    found = scored_rollout(model, frames, actions, 7, [method]).scores["retracing"]
+    state = model.start(frames, actions[:, :2])
+    for step in range(3):
+        state, _ = model.step(restarted(model, state), actions[:, 2 + step])
+    state = restarted(model, state)
+    asked = Query(model, state, torch.cat([state.actions, actions[:, 5:6]], dim=1))
+    torch.testing.assert_close(found[:, 3], method(asked).uncertainty)
 
 
-def test_constant_actions_retrace_to_themselves():
-    actions = np.ones((2, 4, 7)) * np.arange(7)
-    np.testing.assert_array_equal(retrace(actions), actions)
-
-
-@pytest.mark.parametrize("context, horizon, lengths", [(4, 8, [4, 5, 6, 7, 8, 4, 5, 6]), (1, 8, list(range(1, 9)))])
-def test_a_full_window_restarts_from_its_second_half(context, horizon, lengths):
-    bounds = window_bounds(context, horizon, window=8)
-    assert [stop - start for start, stop in bounds] == lengths
-    assert [stop for _, stop in bounds] == list(range(context, context + horizon))
+def test_restarting_keeps_half_a_window_with_the_actions_between_its_frames():
+    model = Recomputing(ToyWorld(window=4))
+    actions = torch.arange(5.0)[None, :, None].expand(1, 5, 4).contiguous()
+    state = model.start(torch.zeros(1, 1, 2), actions[:, :0])
+    lengths = []
+    for action in actions.unbind(1):
+        state = restarted(model, state)
+        lengths.append(state.length)
+        assert state.actions.shape[1] == state.length - 1
+        state, _ = model.step(state, action)
+    assert lengths == [1, 2, 3, 4, 2]
+    assert state.actions[0, :, 0].tolist() == [3.0, 4.0]

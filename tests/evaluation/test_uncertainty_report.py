@@ -1,22 +1,20 @@
+import json
+
 import numpy as np
 import pytest
 
 from whale.errors import ConfigError
-from whale.evaluation.heldout import normalized, read_windows
-from whale.evaluation.imagination import latent_distance, predictor
-from whale.evaluation.uncertainty import retracing_uncertainty
-from whale.evaluation.uncertainty_report import (
-    EvaluateUncertaintyConfig,
-    require_depths_fit,
-    uncertainty_arrays,
-    uncertainty_metrics,
-)
+from whale.evaluation.heldout import read_windows
+from whale.evaluation.metrics import written
+from whale.evaluation.uncertainty_measurement import EvaluateUncertaintyConfig, require_depths_fit, uncertainty_arrays
+from whale.evaluation.uncertainty_report import calibration_entry, curves, uncertainty_metrics
 
 
 def _config(**changes) -> EvaluateUncertaintyConfig:
     values = {
-        "seed": 0, "model": "full", "pretrain_splits": ["train"], "finetune_splits": ["train"], "max_episodes": 6,
-        "context": 2, "horizon": 5, "retracing_steps": [1], "filmstrips": 1, "resamples": 100, "batch_size": 4,
+        "seed": 0, "model": "full", "ensemble": ["without_z"], "pretrain_splits": ["train"],
+        "finetune_splits": ["train"], "max_episodes": 6, "context": 2, "horizon": 5, "retracing_steps": [1],
+        "lpips": None, "state_episodes": 3, "filmstrips": 1, "resamples": 100, "batch_size": 4,
     }  # fmt: skip
     return EvaluateUncertaintyConfig(**(values | changes))
 
@@ -31,45 +29,57 @@ def arrays(stack, dataset, windows):
     return uncertainty_arrays(stack, dataset, windows, _config())
 
 
-def test_uncertainty_is_defined_at_every_imagined_frame_and_never_negative(arrays, windows):
-    assert arrays["retracing"].shape == (len(windows), 5)
-    assert np.isfinite(arrays["retracing"]).all() and (arrays["retracing"] >= 0).all()
+def test_every_score_is_defined_at_every_imagined_frame_and_never_negative(arrays, windows):
+    for score in ("retracing", "disagreement", "entropy", "ensemble"):
+        assert arrays[score].shape == (len(windows), 5)
+        assert np.isfinite(arrays[score]).all() and (arrays[score] >= 0).all()
 
 
-def test_it_is_the_uncertainty_of_the_history_the_rollout_holds_at_that_step(stack, dataset, windows, arrays):
-    """Step 4 (0-based) of context 2, window 4: the window restarted at frame 3, so o_3..o_5 are its history."""
-    world = stack.world("full", dataset.window)
-    predict = predictor(world, lambda raw: normalized(dataset, raw), 8)
-    seen = np.concatenate([windows.frames[:, :2], arrays["imagined"]], axis=1)
-    slow = retracing_uncertainty(predict, latent_distance(stack.tokenizer), seen[:, 3:6], windows.actions[:, 3:6], [1])
-    np.testing.assert_allclose(arrays["retracing"][:, 4], slow.retracing, rtol=1e-4, atol=1e-7)
+def test_batches_change_no_score(stack, dataset, windows, arrays):
+    one = uncertainty_arrays(stack, dataset, windows, _config(batch_size=1))
+    assert np.abs(one["imagined"].astype(int) - arrays["imagined"]).max() <= 1
+    np.testing.assert_allclose(one["entropy"], arrays["entropy"], rtol=1e-4)
 
 
-def test_branches_of_constant_actions_regenerate_an_imagined_history(stack, dataset, windows):
-    """Property 2 of model.md 7.2: frames s+1..t imagined by the same model, constant actions: no disagreement."""
-    world = stack.world("full", dataset.window)
-    predict = predictor(world, lambda raw: normalized(dataset, raw), 8)
-    actions = np.repeat(windows.actions[:, :1], 3, axis=1)
-    imagined = predict(windows.frames[:, :1], actions[:, :2], 2).frames
-    seen = np.concatenate([windows.frames[:, :1], imagined], axis=1)
-    kept = predict(seen[:, :1], actions, 3).frames[:, -1]
-    from whale.evaluation.uncertainty import branch
-
-    np.testing.assert_array_equal(branch(predict, seen, actions, 2), kept)
-
-
-def test_metrics_hold_correlations_with_intervals_for_both_errors(arrays):
+def test_metrics_hold_three_levels_with_intervals_for_every_score_and_error(arrays):
     metrics = uncertainty_metrics(arrays, _config())
-    for score in ("retracing", "entropy"):
+    for score in ("retracing", "entropy", "ensemble"):
         for error in ("latent", "pixel"):
-            low, value, high = (metrics[f"{score}.{error}.pearson{end}"] for end in (".low", "", ".high"))
-            assert low <= value <= high
+            for level in ("", "within_step.", "per_rollout."):
+                name = f"{score}.{error}.{level}spearman"
+                assert metrics[f"{name}.low"] <= metrics[name] <= metrics[f"{name}.high"]
+    assert np.isnan(metrics["step.latent.per_rollout.pearson"])  # the step says nothing about a whole rollout
+    assert "unavailable" in metrics["lpips.status"] and "ensemble.status" not in metrics
+
+
+def test_what_is_not_configured_is_unavailable_and_never_zero(stack, dataset, windows):
+    config = _config(ensemble=[], state_episodes=0)
+    metrics = written(uncertainty_metrics(uncertainty_arrays(stack, dataset, windows, config), config))
+    assert "unavailable" in metrics["ensemble.status"] and "unavailable" in metrics["state.status"]
+    assert not [name for name in metrics if name.startswith("ensemble.") and name != "ensemble.status"]
 
 
 def test_a_score_equal_to_the_error_is_perfect(arrays):
     metrics = uncertainty_metrics(arrays | {"retracing": arrays["error_latent"]}, _config())
     assert metrics["retracing.latent.pearson"] == pytest.approx(1)
+    assert metrics["retracing.latent.within_step.spearman"] == pytest.approx(1)
     assert metrics["retracing.latent.auroc_worst_quartile"] == 1.0
+
+
+def test_the_calibration_names_the_checkpoint_by_the_digests_of_its_weights(stack, arrays, models_dir):
+    import hashlib
+
+    entry = json.loads(json.dumps(calibration_entry(stack, "pretrain", [arrays, arrays], _config())))
+    for part, folder in (("tokenizer", "tokenizer"), ("dynamics", "dynamics/full")):
+        expected = hashlib.sha256((models_dir / folder / "model.safetensors").read_bytes()).hexdigest()
+        assert entry["checkpoint"][part]["weights"] == expected
+    assert set(entry["methods"]) == {"retracing", "disagreement", "entropy", "ensemble"}
+    assert entry["methods"]["retracing"]["num_pairs"] == 2 * arrays["retracing"].size
+
+
+def test_curves_end_at_the_mean_error(arrays):
+    drawn = curves(arrays)
+    np.testing.assert_allclose(drawn["risk.retracing"][-1], arrays["error_latent"].mean())
 
 
 @pytest.mark.parametrize(
@@ -79,3 +89,8 @@ def test_depths_that_do_not_fit_into_the_history_are_refused(changes):
     require_depths_fit(_config(), window=4)
     with pytest.raises(ConfigError, match="retracing depths"):
         require_depths_fit(_config(**changes), window=4)
+
+
+def test_an_unknown_member_of_an_ensemble_is_named(stack, dataset, windows):
+    with pytest.raises(ConfigError, match="nobody"):
+        uncertainty_arrays(stack, dataset, windows, _config(ensemble=["nobody"]))

@@ -44,7 +44,9 @@ class Recorder:
         path.write_text(json.dumps({"losses": self.losses, "samples": self.samples, "generator": generator}))
 
 
-def train(communicator: Communicator, kind: str, folder: Path, stop_after: int | None = None, name: str = "run") -> None:
+def train(
+    communicator: Communicator, kind: str, folder: Path, stop_after: int | None = None, name: str = "run"
+) -> None:
     """One rank of a run; with `stop_after` it is asked to stop there, saves and ends."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(communicator.rank)

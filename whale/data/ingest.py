@@ -1,8 +1,10 @@
 """Ingest: one dataset's raw episodes and its spec -> shards, index, statistics, contract, quarantine, manifest.
 
-The unit of work is one source file: `process_source_shard` reads it, writes its shards and a fragment beside them; a
-rerun skips units whose fragment is there. `finish` joins the fragments. Who runs the units (Beam, a loop, how many
-workers) can't change a byte, because every output file belongs to exactly one source file. Law: read = kept + dropped.
+The unit of work is one source file: `process_source_shard` reads it, writes its shards, its rows of the index and,
+last, a fragment that says the unit is whole; a rerun skips such units. `finish` joins the fragments. Who runs the units
+(Beam, a loop, how many workers) can't change a byte, because every output file belongs to exactly one source file. A
+unit holds one episode, one open shard per split and the index rows of one source file, however large the dataset is.
+Law: read = kept + dropped.
 """
 
 import hashlib
@@ -20,12 +22,14 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.canonical import canonical_episode, check_keys, wanted_keys
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
+from whale.data.quality.episode import inspect_episode
+from whale.data.quality.gate import Evidence, QualityConfig
 from whale.data.sources.location import DescribedFile, Location, locate
 from whale.data.sources.rlds import RldsSource, ShardFile
 from whale.data.spec import DatasetSpec
 from whale.data.storage.files import write_bytes, write_json
 from whale.data.storage.images import ImageError, canonical_frame
-from whale.data.storage.manifest import index_columns
+from whale.data.storage.manifest import fragment_schema, index_columns, write_table
 from whale.data.storage.shards import STEP_ARRAYS, array_bytes
 from whale.data.tar_parts import TarParts
 from whale.errors import BadDataError, ConfigError, MismatchError
@@ -33,13 +37,15 @@ from whale.errors import BadDataError, ConfigError, MismatchError
 
 class IngestConfig(Config):
     """resolution: pixels of a side; shard_bytes: a tar is closed before it grows beyond; max_bad: broken episodes
-    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them)."""
+    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them);
+    quality: what happens to episodes that can be read but are not what the spec says."""
 
     resolution: int = Field(ge=16, le=1024)
     jpeg_quality: int = Field(ge=1, le=100)
     shard_bytes: int = Field(ge=2**14)
     max_bad: int = Field(ge=0)
     cameras: list[str] = ["primary"]
+    quality: QualityConfig
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,11 @@ class IngestTask:
     def train_actions(self) -> Path:
         return self.fragment.with_suffix(".actions.npy")
 
+    @property
+    def rows(self) -> Path:
+        """Rows of episodes.parquet, with the detail of what was dropped."""
+        return self.fragment.with_suffix(".rows.parquet")
+
     def split_of(self, ordinal: int) -> str | None:
         return next((a.split for a in self.assignments if a.start <= ordinal < a.stop), None)
 
@@ -106,19 +117,25 @@ def plan_tasks(
     ]  # fmt: skip
 
 
+# What the gate compares between episodes at the end: the only part of an index row that stays in memory.
+COMPARED = ("key", "split", "kept", "reason", "content_sha256", "agreement", "warm", "accepted")
+
+
 def process_source_shard(task: IngestTask) -> None:
-    """Read one source file; write its shards, its fragment and the actions of its valid train steps below `work`."""
+    """Read one source file; write its shards, index rows, valid train actions and its fragment below `work`."""
     if read_fragment(task) is not None:
         return
+    clear_leftovers(task)
     rows: list[dict[str, Any]] = []
     actions: list[np.ndarray] = []
+    evidence = Evidence()
     source = RldsSource(Path(task.directory))
-    reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.config.cameras))
+    reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.spec.cameras))
     with TarParts(Path(task.work), task.spec.name, task.file_number, task.config.shard_bytes) as tars:
         for raw in reader:
             split = task.split_of(task.shard.first_ordinal + raw.record_index)
             if split is not None:
-                rows.append(_process_record(raw, task, split, tars, actions))
+                rows.append(_process_record(raw, task, split, tars, actions, evidence))
     Location(Path(task.directory), {task.shard.file: task.expected} if task.expected else {}).check_sha256(
         task.shard.file, reader.sha256
     )
@@ -126,12 +143,22 @@ def process_source_shard(task: IngestTask) -> None:
     origin = {"file": task.shard.file, "bytes": size, "sha256": reader.sha256, "records": task.shard.records}
     joined = np.concatenate([np.zeros((0, 7), np.float32), *actions])
     write_bytes(task.train_actions, array_bytes(joined))
-    write_json(task.fragment, {"source": origin, "rows": rows, "shards": tars.entries})
+    write_table(task.rows, rows, fragment_schema(task.config.cameras))
+    fragment = {"source": origin, "splits": sorted({row["split"] for row in rows}), "shards": tars.entries}
+    compared = [{name: row.get(name) for name in COMPARED} for row in rows]
+    write_json(task.fragment, fragment | {"quality": evidence.to_json(), "compared": compared})
+
+
+def clear_leftovers(task: IngestTask) -> None:
+    """Remove what a killed writer of this unit left under temporary names."""
+    for pattern in (f"*/.*-{task.file_number:05d}-*.tar.tmp-*", f"fragments/.{task.file_number:05d}.*.tmp-*"):
+        for path in Path(task.work).glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def read_fragment(task: IngestTask) -> dict[str, Any] | None:
     """The fragment of a finished unit whose shards are still there, else None."""
-    if not task.fragment.is_file() or not task.train_actions.is_file():
+    if not all(path.is_file() for path in (task.fragment, task.train_actions, task.rows)):
         return None
     fragment = json.loads(task.fragment.read_bytes())
     paths = [(Path(task.work) / shard["file"], shard["bytes"]) for shard in fragment["shards"]]
@@ -154,16 +181,24 @@ def sample_members(episode: Episode) -> dict[str, bytes]:
 
 
 def _process_record(
-    raw: RawEpisode | Rejected, task: IngestTask, split: str, tars: TarParts, actions: list[np.ndarray]
+    raw: RawEpisode | Rejected,
+    task: IngestTask,
+    split: str,
+    tars: TarParts,
+    actions: list[np.ndarray],
+    evidence: Evidence,
 ) -> dict[str, Any]:
     """One row of the index; a kept episode goes to its tar."""
     key = episode_key(task.spec.name, split, task.shard.first_ordinal + raw.record_index)
     row = {"key": key, "split": split, "source_file": raw.source_file, "record_index": raw.record_index}
     row |= {"byte_offset": raw.byte_offset, "payload_sha256": raw.payload_sha256, "steps_in": raw.num_steps}
     outcome = raw if isinstance(raw, Rejected) else _canonical(raw, task, key)
+    inspected: dict[str, Any] = {}
+    if not isinstance(outcome, Rejected) and not isinstance(raw, Rejected):
+        outcome, inspected = _inspect(raw, outcome, task, evidence)
     if isinstance(outcome, Rejected):
         dropped = {"kept": False, "reason": outcome.reason, "detail": outcome.detail}
-        return row | dropped | {"steps_out": 0, "valid_steps": 0}
+        return row | inspected | dropped | {"steps_out": 0, "valid_steps": 0}
     file, members = tars.write(split, key, sample_members(outcome), outcome.num_steps)
     if split == "train":
         actions.append(outcome.action[outcome.action_valid])
@@ -171,16 +206,36 @@ def _process_record(
     frames = {
         role: [member for member in members if member.name.startswith(f"{key}.{role}.")] for role in outcome.frames
     }
-    digest = hashlib.sha256(outcome.frames["primary"][0] + outcome.action.tobytes()).hexdigest()
-    return row | index_columns(arrays, frames) | {
-        "kept": True, "steps_out": outcome.num_steps, "valid_steps": int(outcome.action_valid.sum()), "shard": file,
-        "member_offset": members[0].offset - 512, "content_sha256": digest, "language": outcome.language,
+    return row | inspected | index_columns(arrays, frames) | {
+        "kept": True,
+        "steps_out": outcome.num_steps, "valid_steps": int(outcome.action_valid.sum()), "shard": file,
+        "member_offset": members[0].offset - 512, "language": outcome.language,
         "action_abs_max": np.abs(outcome.action).max(axis=0).astype(float).tolist(),
         "metadata": json.dumps(outcome.metadata, sort_keys=True, separators=(",", ":"), allow_nan=False),
     }  # fmt: skip
 
 
+def _inspect(
+    raw: RawEpisode, episode: Episode, task: IngestTask, evidence: Evidence
+) -> tuple[Episode | Rejected, dict[str, Any]]:
+    """The episode, or why the gate refuses it; and what is compared with other episodes at the end.
+
+    Policy fail judges all that could be read, so that one run shows all there is; quarantine judges what is left.
+    """
+    inspection = inspect_episode(raw, episode, episode.frames, task.spec)
+    accepted, refused = inspection.sorted_by(task.spec.episodes.accept)
+    if refused:
+        rejected = Rejected.of(raw, refused[0].detector, "; ".join(fault.detail for fault in refused))
+        if task.config.quality.policy == "quarantine":
+            return rejected, {}
+    digest = hashlib.sha256(episode.frames["primary"][0] + episode.action.tobytes()).hexdigest()
+    compared = evidence.add(inspection) | {"content_sha256": digest, "accepted": accepted}
+    return (rejected if refused else episode), compared
+
+
 def _canonical(raw: RawEpisode, task: IngestTask, key: str) -> Episode | Rejected:
+    if key in task.spec.episodes.exclude:
+        return Rejected.of(raw, "excluded_by_hand", task.spec.episodes.exclude[key])
     episode = canonical_episode(raw, task.spec, key, task.config.cameras)
     if isinstance(episode, Rejected):
         return episode

@@ -61,6 +61,7 @@ class Windows:
     actions: np.ndarray  # float32 [B, L-1, A]
     episode: np.ndarray  # int64 [B]
     keys: list[str]
+    state: np.ndarray | None = None  # float32 [B, L, 7]: reached pose and gripper; None where none is recorded
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -124,7 +125,7 @@ def read_windows(dataset: Dataset, split: str, length: int, max_episodes: int, p
     Only windows whose every action is valid; shorter episodes are left out. Raises BadDataError if none is left.
     """
     rows = [row for row in dataset.shards.episodes(split) if row.num_steps >= length]
-    frames, actions, episode, keys = [], [], [], []
+    frames, actions, episode, keys, states = [], [], [], [], []
     for number, row in enumerate(spread(rows, max_episodes)):
         arrays = dataset.shards.read_arrays(row)
         starts = np.unique(np.linspace(0, row.num_steps - length, per_episode).round().astype(int))
@@ -134,11 +135,29 @@ def read_windows(dataset: Dataset, split: str, length: int, max_episodes: int, p
                 continue
             frames.append(dataset.shards.read_frames(row, int(start), int(start) + length))
             actions.append(arrays["action"][steps])
+            if "state" in arrays:
+                states.append(arrays["state"][start : start + length])
             episode.append(number)
             keys.append(f"{row.key}+{start}")
     if not frames:
         raise _empty(dataset, split, f"episodes of >= {length} frames with valid actions")
-    return Windows(np.stack(frames), np.stack(actions).astype(np.float32), np.array(episode), keys)
+    state = np.stack(states) if len(states) == len(frames) else None
+    return Windows(np.stack(frames), np.stack(actions).astype(np.float32), np.array(episode), keys, state)
+
+
+def read_states(dataset: Dataset, split: str, max_episodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Frames uint8 [M, R, R, 3], states [M, 7] and episode numbers [M]; None where no state is recorded."""
+    frames, states, episode = [], [], []
+    for number, row in enumerate(spread(dataset.shards.episodes(split), max_episodes)):
+        arrays = dataset.shards.read_arrays(row)
+        if "state" not in arrays:
+            return None
+        frames.append(dataset.shards.read_frames(row, 0, row.num_steps))
+        states.append(arrays["state"])
+        episode.append(np.full(row.num_steps, number))
+    if not frames:
+        raise _empty(dataset, split)
+    return np.concatenate(frames), np.concatenate(states), np.concatenate(episode)
 
 
 def normalized(dataset: Dataset, actions: np.ndarray) -> np.ndarray:

@@ -1,19 +1,34 @@
-"""Rollouts and reconstructions of held-out windows, and the distance between two images in the tokenizer's latents.
+"""Rollouts and reconstructions of held-out windows.
 
 Shapes: B windows, c context, h horizon, L = c + h frames, R resolution, A = 7.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whale.evaluation.uncertainty import Predict, Prediction
 from whale.models.tokenizer import VideoTokenizer
 from whale.models.world_model import WorldModel
 
 Normalize = Callable[[np.ndarray], np.ndarray]  # raw actions [..., A] -> normalised
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`frames` [B, n, ...], imagined; `entropy` [B, n], mean over tokens in nats."""
+
+    frames: np.ndarray
+    entropy: np.ndarray
+
+
+class Predict(Protocol):
+    """A world model: given frames [B, c, ...] and RAW actions [B, c-1+horizon, A], imagine `horizon` frames."""
+
+    def __call__(self, frames: np.ndarray, actions: np.ndarray, horizon: int) -> Prediction: ...
 
 
 def predictor(world: WorldModel, normalize: Normalize, batch_size: int) -> Predict:
@@ -49,23 +64,6 @@ def reconstruct_long(tokenizer: VideoTokenizer, frames: np.ndarray, window: int,
     return np.concatenate(
         [reconstruct(tokenizer, frames[:, start : start + window + 1], batch_size) for start in pieces], axis=1
     )
-
-
-def latent_distance(tokenizer: VideoTokenizer, batch_size: int = 256) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """d(image, image): mean squared distance of l2-normalised encoder latents before quantisation.
-
-    Each image is encoded alone, so d does not depend on its history. [B, R, R, 3] x [B, R, R, 3] -> float64 [B].
-    """
-
-    def latents(images: np.ndarray) -> Tensor:
-        parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-        return torch.cat([tokenizer.latents(_float(part[:, None]))[:, 0] for part in parts])
-
-    @torch.inference_mode()
-    def distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return (latents(left) - latents(right)).double().square().mean((-2, -1)).numpy()
-
-    return distance
 
 
 def _float(frames: np.ndarray) -> Tensor:

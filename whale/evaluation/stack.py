@@ -13,15 +13,22 @@ from whale.models.folder import WEIGHTS
 from whale.models.tokenizer import VideoTokenizer
 from whale.models.world_model import WorldModel
 
+SEAL = "MANIFEST.json"
+
 
 @dataclass(frozen=True)
 class Stack:
-    """One tokenizer and one behavior model, dynamics variants by name, and the digest of each variant's weights."""
+    """One tokenizer and one behavior model, dynamics variants by name, and the digest of each variant's weights.
+
+    `weights`: variant -> part -> sha256 of its weights and of its MANIFEST.json (null if it has none): full names, for
+    files that must say which checkpoint they speak of.
+    """
 
     tokenizer: VideoTokenizer
     behavior: BehaviorModel
     dynamics: Mapping[str, Dynamics]
     digests: Mapping[str, str]
+    weights: Mapping[str, Mapping[str, Mapping[str, str | None]]]
 
     def world(self, name: str, window: int) -> WorldModel:
         """Tokenizer, prior and one dynamics."""
@@ -35,11 +42,14 @@ def load_stack(models_dir: Path) -> Stack:
     variants = [path for path in folders if (path / WEIGHTS).is_file() and _is_trained(path)]
     if not variants:
         raise MissingInputError("no dynamics model", file=models_dir / "dynamics", expected=f"<name>/{WEIGHTS}")
+    shared = {path.name: _identity(path) for path in parts}
+    weights = {path.name: {**shared, "dynamics": _identity(path)} for path in variants}
     return Stack(
         tokenizer=VideoTokenizer.restore(parts[0]),
         behavior=BehaviorModel.restore(parts[1]),
         dynamics={path.name: Dynamics.restore(path) for path in variants},
-        digests={path.name: _digest([*parts, path]) for path in variants},
+        digests={name: _digest(identities) for name, identities in weights.items()},
+        weights=weights,
     )
 
 
@@ -49,9 +59,17 @@ def _is_trained(folder: Path) -> bool:
     return not record.is_file() or json.loads(record.read_text())["steps"] > 0
 
 
-def _digest(folders: list[Path]) -> str:
+def _identity(folder: Path) -> dict[str, str | None]:
+    manifest = folder / SEAL
+    return {
+        "weights": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+        "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None,
+    }
+
+
+def _digest(identities: Mapping[str, Mapping[str, str | None]]) -> str:
     """First 16 hex digits of sha256 over the weights of all parts: a name, not a proof (MANIFEST.json is that)."""
     digest = hashlib.sha256()
-    for folder in folders:
-        digest.update(hashlib.sha256((folder / WEIGHTS).read_bytes()).digest())
+    for part in ("tokenizer", "behavior", "dynamics"):
+        digest.update(bytes.fromhex(str(identities[part]["weights"])))
     return digest.hexdigest()[:16]

@@ -1,98 +1,203 @@
-"""Retracing-rollout: reach the next frame again along another path, and see whether the model agrees with itself.
+"""How far to trust one imagined step: retracing, entropy, ensemble and none, behind one interface.
 
-Shapes: B queries, C frames of history (o_w..o_t), A action. model.md 7.1 is the definition; Eq. 5 of the paper.
-For depth k the last n = k+1 actions a_{t-k}..a_t are replaced by n equal steps: their MEAN in raw units, with the
-gripper of a_t on each. A branch keeps o_w..o_{t-k} and imagines n frames; its last frame is a second opinion on
-o_{t+1}. U = (mean distance to the plain prediction) x (mean entropy of the plain prediction).
+A method takes a `Query` (a history and the action taken at its end) and gives one number per row, higher for less
+trust. Methods asked about one query share its plain prediction. Any world model will do: the interface is world.py.
+Shapes: B queries, C frames of history, A action (RAW units), K depths, h horizon.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-import numpy as np
+import torch
+from torch import Tensor
 
-GRIPPER = -1
+from whale.errors import ConfigError
+from whale.evaluation.retracing import Form, Noise, Retraced, retraced, usable_depths
+from whale.evaluation.world import FrameModel, Next, Recomputing, WorldModel, restarted
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """`frames` [B, n, ...], imagined; `entropy` [B, n], mean over tokens in nats."""
-
-    frames: np.ndarray
-    entropy: np.ndarray
+Distance = Callable[[Tensor, Tensor], Tensor]  # two batches of images [B, ...] -> [B], >= 0
+UNDEFINED = float("nan")
 
 
-class Predict(Protocol):
-    """A world model: given frames [B, c, ...] and RAW actions [B, c-1+horizon, A], imagine `horizon` frames."""
+@dataclass
+class Query:
+    """Taking a_t = actions[:, -1] at the end of `state`. `is_first` [B, C], `is_end` [B]: see usable_depths."""
 
-    def __call__(self, frames: np.ndarray, actions: np.ndarray, horizon: int) -> Prediction: ...
-
-
-Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]  # two batches of images [B, ...] -> [B], >= 0
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """Per query [B]: `retracing` = `disagreement` x `entropy`; NaN where no depth fits into the history."""
-
-    disagreement: np.ndarray
-    entropy: np.ndarray
+    model: WorldModel
+    state: Any
+    actions: Tensor  # [B, C, A]: a_w..a_t
+    is_first: Tensor | None = None
+    is_end: Tensor | None = None
+    noise: Noise | None = None
+    _plain: tuple[Any, Next] | None = field(default=None, repr=False)
 
     @property
-    def retracing(self) -> np.ndarray:
-        return self.disagreement * self.entropy
+    def plain(self) -> Next:
+        """The prediction of o_{t+1}; made once."""
+        return self._step()[1]
+
+    @property
+    def next_state(self) -> Any:
+        """The state that ends in it."""
+        return self._step()[0]
+
+    def keep(self, found: Retraced) -> None:
+        """The plain prediction was made along with the branches."""
+        self._plain = (found.state, found.plain)
+
+    def _step(self) -> tuple[Any, Next]:
+        if self._plain is None:
+            noise = None if self.noise is None else self.noise(self.actions.shape[1])
+            self._plain = self.model.step(self.state, self.actions[:, -1], noise)
+        return self._plain
 
 
-def retrace(action_KA: np.ndarray) -> np.ndarray:
-    """n equal steps that end in the same pose as the n given ones. [..., n, A] raw -> [..., n, A] raw.
+def query(model: WorldModel, frames: Tensor, actions: Tensor, **marks: Any) -> Query:
+    """A query about a history as such: frames o_w..o_t [B, C, ...], actions a_w..a_t [B, C, A]."""
+    return Query(model, model.start(frames, actions[:, :-1]), actions, **marks)
 
-    Eq. 5 divided into n steps: the mean of the pose parts, the gripper of the last action. The mean of actions in
-    range is in range, and it commutes with an affine normalisation; a sum does neither.
+
+@dataclass(frozen=True)
+class Score:
+    """`uncertainty` [B], NaN where it is not defined, and what it is made of."""
+
+    uncertainty: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """An uncertainty."""
+
+    @property
+    def name(self) -> str:
+        """What its numbers are called."""
+
+    def __call__(self, query: Query) -> Score: ...
+
+
+@dataclass(frozen=True)
+class Retracing:
+    """U = D * Hbar: mean distance of the branches to the plain prediction, times its entropy (P 4.2).
+
+    NaN where no depth fits, never padded. Without token probabilities U = D.
     """
-    equal_KA = np.empty_like(action_KA)
-    equal_KA[...] = action_KA.mean(axis=-2, keepdims=True)
-    equal_KA[..., GRIPPER] = action_KA[..., -1:, GRIPPER]
-    return equal_KA
+
+    distance: Distance
+    depths: Sequence[int]
+    form: Form = "auto"
+    freeze_z: bool = False
+    drop_on_gripper_change: bool = False
+    name: str = "retracing"
+
+    def __call__(self, query: Query) -> Score:
+        actions = query.actions
+        usable_BK = usable_depths(
+            actions, self.depths, is_first=query.is_first, is_end=query.is_end,
+            drop_on_gripper_change=self.drop_on_gripper_change,
+        )  # fmt: skip
+        kept = [depth for depth, is_used in zip(self.depths, usable_BK.any(dim=0).tolist(), strict=True) if is_used]
+        found = retraced(
+            query.model, query.state, actions, kept, form=self.form, noise=query.noise, freeze_z=self.freeze_z
+        )
+        query.keep(found)
+        disagreement = self._disagreement(found, usable_BK)
+        if found.plain.logits is None:
+            return Score(disagreement, {"disagreement": disagreement})
+        entropy = found.plain.entropy().to(disagreement.dtype)
+        return Score(disagreement * entropy, {"disagreement": disagreement, "entropy": entropy})
+
+    def _disagreement(self, found: Retraced, usable_BK: Tensor) -> Tensor:
+        """D [B]: mean over the usable depths 1, 2, ...; 0 if the only depth asked for is 0, the plain prediction."""
+        batch = len(found.plain.frame)
+        if set(self.depths) == {0}:
+            return torch.zeros(batch, dtype=torch.float64, device=usable_BK.device)
+        total = torch.zeros(batch, dtype=torch.float64, device=usable_BK.device)
+        for column, depth in enumerate(self.depths):
+            if depth in found.branches:
+                distance = self.distance(found.plain.frame, found.branches[depth]).to(torch.float64)
+                total += torch.where(usable_BK[:, column], distance, 0.0)
+        count = usable_BK.sum(dim=1)
+        return torch.where(count > 0, total / count.clamp_min(1), UNDEFINED)
 
 
-def usable_depths(depths: Sequence[int], num_frames: int) -> list[int]:
-    """K_t: the depths k whose branch still keeps one frame of the history; never padded."""
-    return [k for k in depths if 1 <= k <= num_frames - 1]
+@dataclass(frozen=True)
+class Entropy:
+    """Hbar of the plain prediction (P B.3)."""
+
+    name: str = "entropy"
+
+    def __call__(self, query: Query) -> Score:
+        return Score(query.plain.entropy().to(torch.float64))
 
 
-def branch(predict: Predict, frames: np.ndarray, actions: np.ndarray, depth: int) -> np.ndarray:
-    """o^(k)_{t+1}: keep o_w..o_{t-k} and a_w..a_{t-k-1}, imagine k+1 frames with equal steps. -> [B, ...]."""
-    kept = frames.shape[1] - depth
-    steps = retrace(actions[:, kept - 1 :])
-    return predict(frames[:, :kept], np.concatenate([actions[:, : kept - 1], steps], axis=1), depth + 1).frames[:, -1]
+@dataclass(frozen=True)
+class Ensemble:
+    """Mean over pixels and channels of the population variance of what the members predict from the SAME history.
 
-
-def retracing_uncertainty(
-    predict: Predict, distance: Distance, frames: np.ndarray, actions: np.ndarray, depths: Sequence[int]
-) -> Uncertainty:
-    """U of taking a_t at o_t, for histories `frames` [B, C, ...] and raw `actions` a_w..a_t [B, C, A].
-
-    All queries share the start of the window; the plain prediction is made by the same `predict` as the branches,
-    so that D carries no noise from different kernels.
+    The members share everything but the dynamics, so that a history's tokens mean the same to each (P "pixel-level
+    variance", three members). The examined model is member one; `others` are the rest. Images count in [0, 1].
     """
-    plain = predict(frames, actions, 1)
-    used = usable_depths(depths, frames.shape[1])
-    if not used:
-        return Uncertainty(np.full(len(frames), np.nan), plain.entropy[:, -1])
-    distances = [distance(plain.frames[:, -1], branch(predict, frames, actions, k)) for k in used]
-    return Uncertainty(np.mean(distances, axis=0), plain.entropy[:, -1])
+
+    others: Sequence[FrameModel]
+    name: str = "ensemble"
+
+    def __post_init__(self) -> None:
+        if not self.others:
+            raise ConfigError("an ensemble needs two members or more", place="ensemble", found=1, expected=">= 2")
+
+    def __call__(self, query: Query) -> Score:
+        history = query.model.history(query.state)
+        images = [_unit(query.plain.frame)]
+        for member in self.others:
+            _, predicted = Recomputing(member).step(history, query.actions[:, -1])
+            images.append(_unit(predicted.frame))
+        return Score(torch.stack(images).var(dim=0, correction=0).flatten(1).mean(dim=1))
 
 
-def window_bounds(context: int, horizon: int, window: int) -> list[tuple[int, int]]:
-    """[start, stop) of the frames a rollout holds before each of its `horizon` predictions.
+@dataclass(frozen=True)
+class NoUncertainty:
+    """0: the baseline that trusts every step alike."""
 
-    model.md 6.2: a window serves at most `window` input frames; when another is wanted, the last window / 2 frames
-    become the new window.
+    name: str = "none"
+
+    def __call__(self, query: Query) -> Score:
+        return Score(torch.zeros(len(query.actions), dtype=torch.float64, device=query.actions.device))
+
+
+@dataclass(frozen=True)
+class ScoredRollout:
+    """`frames` [B, h, ...]; `scores`: method, or method.part -> float64 [B, h]: the score BEFORE each frame."""
+
+    frames: Tensor
+    scores: dict[str, Tensor]
+
+
+def scored_rollout(
+    model: WorldModel, frames: Tensor, actions: Tensor, horizon: int, methods: Sequence[Method]
+) -> ScoredRollout:
+    """Imagine `horizon` frames by argmax and ask every method about each step, from the history the rollout holds then.
+
+    frames [B, c, ...], actions [B, c-1+h, A]. Retracing and rollout share the plain prediction, token by token.
     """
-    bounds, start = [], 0
-    for stop in range(context, context + horizon):
-        if stop - start > window:
-            start = stop - window // 2
-        bounds.append((start, stop))
-    return bounds
+    given = frames.shape[1]
+    state, imagined = model.start(frames, actions[:, : given - 1]), []
+    scores: dict[str, list[Tensor]] = {}
+    for action in actions[:, given - 1 : given - 1 + horizon].unbind(1):
+        state = restarted(model, state)
+        asked = Query(model, state, torch.cat([model.history(state).actions, action[:, None]], dim=1))
+        for method in methods:
+            found = method(asked)
+            scores.setdefault(method.name, []).append(found.uncertainty)
+            for part, values in found.parts.items():
+                scores.setdefault(f"{method.name}.{part}", []).append(values)
+        imagined.append(asked.plain.frame)
+        state = asked.next_state
+    return ScoredRollout(
+        torch.stack(imagined, dim=1), {name: torch.stack(values, dim=1) for name, values in scores.items()}
+    )
+
+
+def _unit(frame: Tensor) -> Tensor:
+    """uint8 -> [0, 1] in float64; floats are taken as they are."""
+    return frame.to(torch.float64) / 255 if frame.dtype == torch.uint8 else frame.to(torch.float64)

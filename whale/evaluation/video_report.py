@@ -1,7 +1,6 @@
 """All video metrics of one dataset split together, each group with its protocol, and the frames the report shows."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -65,12 +64,6 @@ def evaluate_split(
         metrics["z.protocol"] = protocol("full_minus_without_z", model=pair, **settings)
     counts = used_codes(segments, stack.tokenizer.config.num_codes)
     return SplitResult(metrics, _arrays(windows, scores, config), counts)
-
-
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """One .npz without pickle; members carry the zip format's fixed date, so equal arrays give equal bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
 
 
 def _settings(stack: Stack, dataset: Dataset, split: str, config: EvaluateVideoConfig) -> dict[str, object]:

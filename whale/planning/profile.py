@@ -12,7 +12,7 @@ from whale.data.ingest import IngestConfig
 from whale.data.mixture import MixConfig
 from whale.data.segments import SegmentConfig
 from whale.errors import ConfigError
-from whale.evaluation.uncertainty_report import EvaluateUncertaintyConfig
+from whale.evaluation.uncertainty_measurement import EvaluateUncertaintyConfig
 from whale.evaluation.video import EvaluateVideoConfig
 from whale.sim.fleet.collect import FleetConfig
 from whale.training.behavior_task import FinetuneBehaviorConfig, TrainBehaviorConfig

@@ -12,6 +12,7 @@ from whale.runtime.guard.stage import Run
 from whale.runtime.ray_train import train
 from whale.runtime.resume_guard import describe_afresh, resume_from
 from whale.runtime.training_job import Engine, TrainingJob
+from whale.training.card import write_card
 from whale.training.communicator import Communicator
 from whale.training.loop import Task
 from whale.training.replay import replay
@@ -54,11 +55,15 @@ def run_training(
             restarts=execution.restarts,
         )
     run.add_compute(found["seconds"])
+    workers, engine = job.num_workers, vars(job.engine)
+    run.note(workers=workers, **engine, steps=found["steps"], resumed_from=found["resumed_from"])
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
     run.log_metrics({"steps": found["steps"], "resumed_from": found["resumed_from"]})
+    run.keep("receipt.json", (run.out / "receipt.json").read_bytes())
     write_json(run.out / "dataset_statistics.json", statistics)
     write_json(run.out / "contract.json", contracts)
+    write_card(run.out, stage_name, run.item, run.derivation.config)
 
 
 def _job(

@@ -7,7 +7,7 @@ the newest verified state, and a run on another number of workers, take the same
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ class Loader(Protocol):
     def receipt(self, num_steps: int) -> dict: ...
 
     def describe(self, samples: list[int]) -> list[str]: ...
+
+    def position(self, step: int) -> dict: ...
+
+    def resume(self, position: Mapping[str, Any]) -> None: ...
 
 
 class Upkeep(Protocol):
@@ -227,6 +231,7 @@ class _Fit:
         if name is None:
             return 0
         state = self.states.load(name)
+        self.task.loader.resume(state.record["loader"])
         self.parts.load(state)
         self.result = FitResult(state.record["curve"], state.step, state.step)
         return state.step
@@ -234,6 +239,7 @@ class _Fit:
     def _save(self, done: int, states: StateFolder) -> None:
         """Every worker takes part in putting the state together; the lead writes it."""
         state = self.parts.state(done, self.result.curve)
+        state.record["loader"] = self.task.loader.position(done)
         if self.communicator.is_lead:
             states.save(state)
         self.around.on_alive()

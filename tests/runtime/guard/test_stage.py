@@ -12,7 +12,7 @@ import pytest
 
 from whale.config import Config
 from whale.errors import BadDataError, BusyError, MismatchError, MissingInputError
-from whale.lineage.statement import git_state
+from whale.lineage import ledger
 from whale.runtime.guard import lock
 from whale.runtime.guard.stage import stage
 
@@ -52,7 +52,9 @@ def test_outputs_appear_sealed_and_together_with_metrics_and_statement():
     assert json.loads(Path("artifacts/demo/toy/MANIFEST.json").read_text())["files"]["result.txt"]["bytes"] == 4
     assert Path("artifacts/demo/metrics/toy.json").read_text() == '{\n  "loss": 0.5\n}\n'
     (record,) = records()
-    statement = json.loads((record / "statement.json").read_text())
+    (entry,) = ledger.read()
+    statement = entry.statement
+    assert json.loads((record / "statement.dsse.json").read_text()) == entry.envelope
     names = {subject["name"] for subject in statement["subject"]}
     assert {"artifacts/demo/toy/result.txt", "artifacts/demo/toy/MANIFEST.json"} <= names
     used = {each["name"]: each["digest"] for each in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
@@ -88,7 +90,7 @@ def test_no_clock_host_or_path_enters_an_output(project, tmp_path_factory, monke
         run_toy()
         digests.append(Path("artifacts/demo/toy/MANIFEST.json").read_bytes())
     assert digests[0] == digests[1]
-    assert len(records()) == 1
+    assert len(ledger.read()) == 1
 
 
 def test_the_derivation_is_a_function_of_item_config_and_inputs_only():
@@ -102,12 +104,13 @@ def test_the_derivation_is_a_function_of_item_config_and_inputs_only():
     assert run_toy().digest != first
 
 
-def test_the_same_run_twice_writes_one_record_and_two_different_runs_two():
+def test_each_run_has_its_own_record_and_line_also_with_the_same_result():
     run_toy()
     run_toy()
-    assert len(records()) == 1
+    first, second = (entry.statement for entry in ledger.read())
+    assert len(records()) == 2 and first["subject"] == second["subject"]
     run_toy(text="other")
-    assert len(records()) == 2
+    assert len(ledger.read()) == len(records()) == 3
 
 
 def test_resume_state_is_keyed_by_the_derivation_and_older_state_is_named(capsys):
@@ -184,10 +187,6 @@ def test_compute_and_overhead_add_up_to_the_life_of_the_process():
     timings = json.loads((record / "timings.json").read_text())
     assert timings["stage"] == "toy" and timings["compute_s"] == pytest.approx(0.25, abs=0.02)
     assert timings["wall_s"] == pytest.approx(timings["compute_s"] + timings["overhead_s"], abs=0.01)
-
-
-def test_git_state_is_unknown_without_git(tmp_path):
-    assert git_state(tmp_path / "nowhere") == (None, None)
 
 
 TOY = """

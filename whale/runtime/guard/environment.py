@@ -4,10 +4,7 @@
 """
 
 import os
-import platform
 import secrets
-import sys
-from importlib import metadata
 from pathlib import Path
 
 STATE_DIR = Path(".whale")
@@ -58,31 +55,3 @@ def _make_token(path: Path) -> None:
         pass
     finally:
         temporary.unlink()
-
-
-def describe() -> dict[str, object]:
-    """The machine and the software, by allow-list: no variable or path that could hold a secret."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "host": platform.node(),
-        "cpus": os.cpu_count(),
-        "cpus_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "variables": {name: os.environ[name] for name in sorted(RECORDED) if name in os.environ},
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "torch_threads": _torch_threads(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _torch_threads() -> int | None:
-    """Another thread count changes float sums; asked only where the stage has imported torch anyway."""
-    torch = sys.modules.get("torch")
-    return torch.get_num_threads() if torch is not None else None

@@ -17,17 +17,23 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from whale.config import Config
+from whale.errors import TaintedError
 from whale.lineage.atomic_file import write_atomically
 from whale.lineage.closure import closure_digest, import_closure
 from whale.lineage.file_digests import FileDigests
-from whale.lineage.inputs import verify_input
-from whale.lineage.statement import Derivation, pretty_json
-from whale.runtime.guard import environment, failure, lock, parent_watch
+from whale.lineage.inputs import ProvenInput, prove_input
+from whale.lineage.seal import MANIFEST_NAME
+from whale.lineage.statement import Derivation, pretty_json, write_json
+from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
+from whale.lineage.taint import kept_taints, taints_of_inputs
+from whale.runtime.guard import environment, failure, lock, opened_files, parent_watch
+from whale.runtime.guard.attempts import Attempts
 from whale.runtime.guard.process_clock import ProcessClock
 from whale.runtime.guard.progress import Progress
 from whale.runtime.guard.publish import open_temporary, publish
@@ -36,18 +42,26 @@ from whale.runtime.guard.tracking_spool import SPOOL_DIR, TrackingSpool
 
 OUTPUTS = ("out", "metrics")
 NOT_PATHS = ("item",)
+ALLOW_TAINTED = "WHALE_ALLOW_TAINTED"
 
 if getattr(sys.modules["__main__"].__spec__, "name", "").startswith("pipelines."):
     failure.install()  # an error before the guard (a wrong key in params.yaml) ends like one inside it
+    opened_files.install()
 
 
 class Run:
     """What a stage sees of its guard."""
 
-    def __init__(self, name: str, args: argparse.Namespace, derivation: Derivation, digests: FileDigests):
+    def __init__(self, name: str, args: argparse.Namespace, derived: "Derived", digests: FileDigests):
+        derivation = derived.derivation
         self.name = name if derivation.item is None else f"{name}@{derivation.item}"
         self.item, self.derivation, self.digest = derivation.item, derivation, derivation.digest()
         self.inputs = derivation.inputs  # name -> sha256
+        self.proven, self.code_root, self.closure = derived.proven, derived.code_root, derived.closure
+        self.attempts = Attempts(self.name, self.digest)
+        self.kept: dict[str, bytes] = {}
+        self.notes: dict[str, Any] = {}
+        self.datasets: list[Summary] = []
         self.final_out: Path | None = getattr(args, "out", None)
         self.profile = _profile_of(self.final_out or getattr(args, "metrics", None))
         self.clock = ProcessClock()
@@ -99,6 +113,18 @@ class Run:
         """A file or folder below `out` that MLflow shall name (path and sha256; small pictures are shown)."""
         self._artifacts.append(path)
 
+    def keep(self, name: str, payload: bytes) -> None:
+        """A file for the run's record, so that questions can be answered when the outputs are long gone."""
+        self.kept[name] = payload
+
+    def note(self, **facts: object) -> None:
+        """How this run was carried out (workers, threads, steps resumed): for the statement, never for an output."""
+        self.notes |= facts
+
+    def add_dataset(self, summary: Summary) -> None:
+        """A dataset that enters the pipeline here; lineage.json of all that is made from it will name it."""
+        self.datasets.append(summary)
+
     def progress(self, total: int, what: str) -> Progress:
         """Rate and remaining time on stderr, at most every 2 s."""
         return Progress(total, what, self.name)
@@ -132,6 +158,8 @@ def stage(
         run = Run(name, args, _derive(name, args, config, digests), digests)
         digests.save()
         _start_tracking(run)
+        _refuse_tainted(run)
+        run.attempts.start()
         try:
             with _temporary_out(run):
                 yield run
@@ -141,22 +169,34 @@ def stage(
         except BaseException as error:
             was_killed = isinstance(error, KeyboardInterrupt | SystemExit)
             run.tracking.end("KILLED" if was_killed else "FAILED")
+            run.attempts.end(type(error).__name__)
             raise
         run.tracking.end("FINISHED", {"whale.compute_s": f"{run.clock.compute_s:.1f}"})
 
 
-def _derive(name: str, args: argparse.Namespace, config: Config | Mapping[str, Any], digests: FileDigests):
-    inputs = {key: verify_input(path, digests) for key, path in input_paths(args).items()}
+@dataclass(frozen=True)
+class Derived:
+    """The derivation, and what it was derived from."""
+
+    derivation: Derivation
+    proven: dict[str, ProvenInput]
+    code_root: Path
+    closure: list[Path]
+
+
+def _derive(name: str, args: argparse.Namespace, config: Config | Mapping[str, Any], digests: FileDigests) -> Derived:
+    proven = {key: prove_input(path, digests) for key, path in input_paths(args).items()}
     root, entry = _entry_point(name)
     files = import_closure(root, entry)
-    return Derivation(
+    derivation = Derivation(
         stage=name,
         item=getattr(args, "item", None),
         config=_as_plain({name: config} if isinstance(config, Config) else dict(config)),
-        inputs=inputs,
+        inputs={key: each.digest for key, each in proven.items()},
         code_files=len(files),
         code_sha256=closure_digest(root, files),
     )
+    return Derived(derivation, proven, root, files)
 
 
 def input_paths(args: argparse.Namespace) -> dict[str, Path]:
@@ -210,6 +250,7 @@ def _publish(run: Run, args: argparse.Namespace) -> dict[str, str]:
     """Output folder first, metrics last; returns {path: sha256} of what was made."""
     subjects = {}
     if run._out is not None and run.final_out is not None:
+        write_json(run._out / LINEAGE_NAME, summarize(run.derivation, _input_summaries(run), run.datasets))
         subjects[str(run.final_out / "MANIFEST.json")] = publish(run._out, run.final_out, run._digests)
         for path in run._artifacts:
             final = run.final_out / path.relative_to(run._out) if path.is_relative_to(run._out) else path
@@ -219,6 +260,27 @@ def _publish(run: Run, args: argparse.Namespace) -> dict[str, str]:
         write_atomically(args.metrics, run._metrics)
         subjects[str(args.metrics)] = run._digests(args.metrics)
     return subjects
+
+
+def _input_summaries(run: Run) -> list[Summary | None]:
+    """lineage.json of every sealed folder that an input stands on."""
+    holders = sorted({path for proven in run.proven.values() for path in proven.holders})
+    return [read_summary(Path(path).parent) for path in holders if Path(path).name == MANIFEST_NAME]
+
+
+def _refuse_tainted(run: Run) -> None:
+    """No model is made from what was declared tainted, unless WHALE_ALLOW_TAINTED=1 says so; that is recorded."""
+    taints = kept_taints()
+    if not taints or not run.derivation.stage.startswith(("train_", "finetune_")):
+        return
+    holders = {digest for proven in run.proven.values() for digest in proven.holders.values()}
+    reached = taints_of_inputs(taints, {*run.inputs.values(), *holders}, _input_summaries(run))
+    if reached and os.environ.get(ALLOW_TAINTED) != "1":
+        remedy = f"remove it from the inputs, or set {ALLOW_TAINTED}=1, which the statement will tell"
+        found = "; ".join(taint.describe() for taint in reached)
+        raise TaintedError("an input is tainted", place=run.name, found=found, remedy=remedy)
+    if reached:
+        run.note(allowed_taints=[taint.describe() for taint in reached])
 
 
 @contextmanager
