@@ -31,6 +31,8 @@ def test_exit_codes_are_those_of_the_one_table():
         "MismatchError": 1,
         "MissingInputError": 2,
         "RefusedError": 3,
+        "IncompleteError": 4,
+        "TaintedError": 5,
         "ConfigError": 64,
         "BadDataError": 65,
         "CannotWriteError": 73,

@@ -67,7 +67,7 @@ class DatasetSegments:
     def count(cls, shards: ShardSet, split: str, segments: SegmentConfig) -> "DatasetSegments":
         """Count the grid's segments over the episodes of a split."""
         rows = shards.episodes(split)
-        index = SegmentIndex([row.num_steps for row in rows], segments)
+        index = SegmentIndex(rows.num_steps, segments)
         frames = int(index.num_frames().sum(dtype=np.int64))
         return cls(index.num_segments, frames, len(rows), shards.digest)
 

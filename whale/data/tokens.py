@@ -142,6 +142,11 @@ class SampleSet:
         self._remember(row.key, arrays)
         return arrays
 
+    def limit_cache(self, cache_bytes: int) -> None:
+        """Forget what was read, and hold at most so much from now on: many sets share one budget."""
+        self._cache.clear()
+        self._cache_left = cache_bytes
+
     def _remember(self, key: str, arrays: dict[str, np.ndarray]) -> None:
         self._cache[key] = arrays
         self._cache_left -= _num_bytes(arrays)

@@ -44,7 +44,7 @@ def map_dataset(
     execution = load_execution()
     tasks = shard_tasks(shards_dir, out_dir, segments)
     shards = ShardSet.open(shards_dir)
-    num_frames = sum(row.num_steps for split in shards.splits for row in shards.episodes(split))
+    num_frames = sum(int(shards.episodes(split).num_steps.sum()) for split in shards.splits)
     with run.progress(len(tasks), "shards") as progress:
         fragments = map_shards(
             function,

@@ -84,3 +84,38 @@ def test_another_size_than_the_spec_promises_is_a_shape_mismatch():
 def test_an_image_error_survives_the_trip_between_processes():
     error = ImageError("broken", found=1)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_jpeg_that_passes_through_is_refused_exactly_when_it_does_not_decode():
+    rng = np.random.default_rng(11)
+    good = simplejpeg.encode_jpeg(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8), quality=90)
+    mutants = [good[: int(cut)] for cut in rng.integers(20, len(good), 60)]
+    for _ in range(240):
+        damaged = bytearray(good)
+        for position in rng.integers(0, len(good), int(rng.integers(1, 4))):
+            damaged[int(position)] ^= int(rng.integers(1, 256))
+        mutants.append(bytes(damaged))
+    options = {"resolution": 32, "quality": 95, "hw": (32, 32)}
+    verdicts = []
+    for data in [good, *mutants]:
+        decodes = outcome(lambda data=data: decode(data))
+        passes = outcome(lambda data=data: canonical_frame(data, **options))
+        if image_size_or_none(data) == (32, 32):
+            assert passes == decodes
+            verdicts.append(decodes)
+    assert verdicts[0] and verdicts.count(False) > 50
+
+
+def outcome(act) -> bool:
+    try:
+        act()
+    except ImageError:
+        return False
+    return True
+
+
+def image_size_or_none(data):
+    try:
+        return image_size(data)
+    except ImageError:
+        return None

@@ -4,15 +4,27 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from whale.config import canonical_json
 from whale.errors import BadDataError, CannotWriteError
 
+REFUSED_BY_THE_SYSTEM = {
+    errno.ENOSPC: "free space, then run again",
+    errno.EDQUOT: "free space, then run again",
+    errno.EFBIG: "raise the limit of file sizes, then run again",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "make the folder writable, or choose another one",
+    errno.EPERM: "make the folder writable, or choose another one",
+    errno.ENOTDIR: "a file lies where a folder should be",
+    errno.EEXIST: "a file lies where a folder should be",
+    errno.ENAMETOOLONG: "choose a shorter name or folder",
+}
 RELATIVE_PATH = re.compile(r"[A-Za-z0-9._/-]+")
 CHUNK = 2**20
 
@@ -20,10 +32,10 @@ CHUNK = 2**20
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A binary stream that becomes `path` on a clean exit; on an exception the previous state is intact."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(temporary, flags, 0o644), "wb") as stream:
             yield stream
             stream.flush()
@@ -31,10 +43,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno not in REFUSED_BY_THE_SYSTEM:
             raise
-        remedy = "free space, then run again"
+        remedy = REFUSED_BY_THE_SYSTEM[error.errno]
         raise CannotWriteError("cannot write", file=path, found=error.strerror, remedy=remedy) from None
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -49,6 +62,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Canonical JSON (sorted keys, ASCII, no NaN) with a final newline."""
     write_bytes(path, canonical_json(value).encode() + b"\n")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A copy that appears whole or not at all."""
+    with open(source, "rb") as stream, atomic_file(target) as copy:
+        shutil.copyfileobj(stream, copy, CHUNK)
 
 
 def sync_folder(folder: Path) -> None:

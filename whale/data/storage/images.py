@@ -57,6 +57,32 @@ def decode(data: bytes) -> np.ndarray:
     return cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
 
 
+def check_jpeg(data: bytes) -> None:
+    """Raise what `decode` would raise for a damaged JPEG, at half its cost.
+
+    Every coefficient is read, but only an eighth of the size in grey is computed from them.
+    """
+    try:
+        simplejpeg.decode_jpeg(data, colorspace="GRAY", min_height=1, min_width=1, strict=True)
+    except ValueError as error:
+        raise ImageError("JPEG does not decode", found=str(error)) from None
+
+
+def decode_into(frames: Sequence[bytes], out_THWC: np.ndarray) -> None:
+    """Decode JPEG frames where they shall lie: a batch is filled without a copy (a third of its cost)."""
+    for data, image_HWC in zip(frames, out_THWC, strict=True):
+        size = image_size(data)
+        if size != image_HWC.shape[:2]:
+            raise ImageError("a frame of another size", reason="shape_mismatch", found=size, expected=image_HWC.shape)
+        if not data.startswith(JPEG_MAGIC):
+            image_HWC[...] = decode(data)
+            continue
+        try:
+            simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, buffer=image_HWC)
+        except ValueError as error:
+            raise ImageError("JPEG does not decode", found=str(error)) from None
+
+
 def decode_all(frames: Sequence[bytes]) -> np.ndarray:
     """uint8 (T, H, W, 3) of equally large frames."""
     images = [decode(data) for data in frames]
@@ -83,15 +109,16 @@ def canonical_frame(
     """One source image -> RGB JPEG of `resolution` x `resolution`, upright.
 
     hw: the size the spec promises; another one raises ImageError("shape_mismatch") before anything is decoded.
-    A JPEG that already is what we would write keeps its bytes (decoded once all the same, so damage is found).
+    A JPEG that already is what we would write keeps its bytes (its whole stream is read all the same: `check_jpeg`).
     """
     size = image_size(data)
     if size != tuple(hw):
         raise ImageError("image size is not the spec's", reason="shape_mismatch", found=size, expected=tuple(hw))
-    image_HWC = decode(data)
     untouched = channels == "rgb" and rotate == 0 and size == (resolution, resolution)
     if untouched and data.startswith(JPEG_MAGIC):
+        check_jpeg(data)
         return data
+    image_HWC = decode(data)
     if channels == "bgr":
         image_HWC = image_HWC[:, :, ::-1]
     if rotate == 180:

@@ -1,10 +1,11 @@
 """What a folder of shards says of itself: manifest.json (the law) and episodes.parquet (one row per SOURCE episode).
 
 manifest.json is written last and lists every other file with size and sha256; a reader opens only what it lists.
+Shards of another format version are refused by name: re-ingest is the migration.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +16,10 @@ from pydantic import Field
 
 from whale.config import Config
 from whale.data.storage.files import atomic_file, sha256_of
-from whale.data.storage.tar import Member
+from whale.data.storage.tar import BLOCK, Member
 from whale.errors import BadDataError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 kept an int64 offset, size and checksum for every frame: 24 bytes a frame, now 8
 SHA256 = r"^[0-9a-f]{64}$"
 TAR_PATH = r"^[a-z0-9_]+/[a-z0-9_]+-[a-z0-9_]+-[0-9]{5}-[0-9]{3}\.tar$"
 
@@ -61,7 +62,7 @@ class ImageFormat(Config):
 
 
 class Manifest(Config):
-    format_version: Literal[1]
+    format_version: Literal[2]
     name: str
     spec_digest: str = Field(pattern=SHA256)
     control_hz: float
@@ -74,51 +75,31 @@ class Manifest(Config):
     dropped: dict[str, Count]
 
 
-@dataclass(frozen=True)
-class EpisodeRow:
-    """One kept episode and where its bytes lie in its shard.
-
-    frames[role]: (T, 3) int64 of payload offset, size, CRC-32C.
-    """
-
-    key: str
-    split: str
-    num_steps: int
-    valid_steps: int
-    language: str
-    metadata: Mapping[str, Any]
-    shard: str
-    content_sha256: str
-    arrays: Mapping[str, Member]
-    frames: Mapping[str, np.ndarray]
-
-    def frame_members(self, role: str, start: int, stop: int) -> list[Member]:
-        if role not in self.frames:
-            raise BadDataError(
-                "no such camera", file=self.shard, place=self.key, found=role, expected=list(self.frames)
-            )
-        if not 0 <= start <= stop <= self.num_steps:
-            raise BadDataError("frames out of range", place=self.key, found=[start, stop], expected=[0, self.num_steps])
-        where_T3 = self.frames[role][start:stop].tolist()
-        return [Member(frame_name(self.key, role, start + i), *where) for i, where in enumerate(where_T3)]
-
-
 def frame_name(key: str, role: str, step: int) -> str:
     return f"{key}.{role}.{step:06d}.jpg"
 
 
 def episode_schema(roles: Sequence[str]) -> pa.Schema:
-    """Columns of episodes.parquet; rows of dropped episodes have null from `shard` on."""
-    integers, text = pa.list_(pa.int64()), pa.string()
+    """Columns of episodes.parquet; rows of dropped episodes have null from `shard` on.
+
+    Frames of one role lie one behind the other: the first one's offset and all sizes say where each is.
+    """
+    integers, sizes, checksums, text = pa.list_(pa.int64()), pa.list_(pa.int32()), pa.list_(pa.uint32()), pa.string()
     columns = [("key", text), ("split", text), ("source_file", text), ("record_index", pa.int64())]
     columns += [("byte_offset", pa.int64()), ("payload_sha256", text), ("kept", pa.bool_()), ("reason", text)]
     columns += [("steps_in", pa.int64()), ("steps_out", pa.int64()), ("valid_steps", pa.int64()), ("shard", text)]
     columns += [("member_offset", pa.int64()), ("array_names", pa.list_(text)), ("array_offsets", integers)]
-    columns += [("array_sizes", integers), ("array_crc32c", integers)]
+    columns += [("array_sizes", sizes), ("array_crc32c", checksums)]
     for role in roles:
-        columns += [(f"{role}_frame_{what}", integers) for what in ("offsets", "sizes", "crc32c")]
+        columns += [(f"{role}_frame_offset", pa.int64()), (f"{role}_frame_sizes", sizes)]
+        columns += [(f"{role}_frame_crc32c", checksums)]
     columns += [("content_sha256", text), ("language", text), ("action_abs_max", pa.list_(pa.float64()))]
     return pa.schema([*columns, ("metadata", text)])
+
+
+def fragment_schema(roles: Sequence[str]) -> pa.Schema:
+    """Index rows of one source file while a dataset is ingested: those of episodes.parquet, and why one was dropped."""
+    return episode_schema(roles).append(pa.field("detail", pa.string()))
 
 
 def quarantine_schema() -> pa.Schema:
@@ -134,6 +115,16 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema
     table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
     with atomic_file(path) as stream:
         pq.write_table(table, stream, compression="zstd", write_statistics=False)
+
+
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Like `write_table` for tables that come piece by piece; the file appears on a clean exit."""
+    with (
+        atomic_file(path) as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd", write_statistics=False) as writer,
+    ):
+        yield writer
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
@@ -160,7 +151,15 @@ def index_columns(arrays: Sequence[Member], frames: Mapping[str, Sequence[Member
         "array_crc32c": [member.crc32c for member in arrays],
     }
     for role, members in frames.items():
-        columns[f"{role}_frame_offsets"] = [member.offset for member in members]
-        columns[f"{role}_frame_sizes"] = [member.size for member in members]
-        columns[f"{role}_frame_crc32c"] = [member.crc32c for member in members]
+        sizes = np.array([member.size for member in members], np.int32)
+        assert [member.offset for member in members] == frame_offsets(members[0].offset, sizes).tolist(), role
+        columns[f"{role}_frame_offset"] = members[0].offset
+        columns[f"{role}_frame_sizes"] = sizes
+        columns[f"{role}_frame_crc32c"] = np.array([member.crc32c for member in members], np.uint32)
     return columns
+
+
+def frame_offsets(first: int, sizes: np.ndarray) -> np.ndarray:
+    """int64 payload offsets of members that follow each other: a header and a padded payload each."""
+    padded = -(-sizes.astype(np.int64) // BLOCK) * BLOCK + BLOCK
+    return first + np.concatenate([[0], np.cumsum(padded[:-1])]).astype(np.int64)

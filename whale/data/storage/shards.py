@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 
+from whale.data.storage.episode_index import EpisodeIndex, EpisodeRow
 from whale.data.storage.files import inside, sha256_of
-from whale.data.storage.images import decode_all
-from whale.data.storage.manifest import EpisodeRow, FileEntry, Manifest, episode_schema, file_entry, read_table
-from whale.data.storage.tar import Member, ShardInfo, TarWriter, read_members, write_sample
-from whale.errors import BadDataError, ConfigError, MissingInputError
+from whale.data.storage.images import decode_all, decode_into
+from whale.data.storage.manifest import FORMAT_VERSION, FileEntry, Manifest, episode_schema, read_table
+from whale.data.storage.tar import ShardInfo, TarWriter, read_members, write_sample
+from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError
 
 __all__ = ["EpisodeRow", "ShardInfo", "ShardSet", "TarWriter", "array_bytes", "parse_array", "write_sample"]
 
@@ -32,11 +34,11 @@ class ShardSet:
     """One ingested dataset. A defect raises BadDataError with file, place, found and expected; nothing is skipped."""
 
     def __init__(self, directory: Path, manifest: Manifest, digest: str):
-        self.directory, self.digest, self._manifest = directory, digest, manifest
+        self.directory, self.digest, self.law = directory, digest, manifest
         self.name = manifest.name
         self.manifest: dict[str, Any] = manifest.model_dump(mode="json")
         self.splits = sorted(manifest.kept)
-        self._rows: dict[str, list[EpisodeRow]] = {}
+        self._index: dict[str, EpisodeIndex] = {}
 
     @classmethod
     def open(cls, directory: Path, verify: Literal["size", "always"] = "size") -> Self:
@@ -50,15 +52,15 @@ class ShardSet:
         shards._verify(hash_shards=verify == "always")
         return shards
 
-    def episodes(self, split: str) -> list[EpisodeRow]:
+    def episodes(self, split: str) -> EpisodeIndex:
         """Kept episodes of a split, sorted by key."""
         if split not in self.splits:
             raise BadDataError("no such split", file=self.directory, found=split, expected=self.splits)
-        if split not in self._rows:
-            rows = (row for row in self._table if row["kept"] and row["split"] == split)
-            self._rows[split] = sorted((self._row(row) for row in rows), key=lambda row: row.key)
-            self._check_counts(split)
-        return self._rows[split]
+        if split not in self._index:
+            index = EpisodeIndex(self._table, split, self.law.images.roles)
+            self._check(split, index)
+            self._index[split] = index
+        return self._index[split]
 
     def read_arrays(self, row: EpisodeRow) -> dict[str, np.ndarray]:
         """action (T, 7) float32, action_valid (T,) bool, state (T, 7) if recorded, reward, discount, is_* (T,)."""
@@ -82,6 +84,10 @@ class ShardSet:
         """uint8 RGB (stop - start, H, W, 3)."""
         return decode_all(self.read_encoded(row, start, stop, role))
 
+    def read_frames_into(self, row: EpisodeRow, start: int, out_THWC: np.ndarray, role: str = "primary") -> None:
+        """Fill uint8 (T, H, W, 3) with the frames from `start` on."""
+        decode_into(self.read_encoded(row, start, start + len(out_THWC), role), out_THWC)
+
     @cached_property
     def statistics(self) -> dict[str, Any]:
         return json.loads(_read_small(self.directory / "statistics.json"))
@@ -91,39 +97,28 @@ class ShardSet:
         return json.loads(_read_small(self.directory / "contract.json"))
 
     @cached_property
-    def _table(self) -> list[dict[str, Any]]:
-        roles = self._manifest.images.roles
-        return read_table(self.directory / "episodes.parquet", episode_schema(roles)).to_pylist()
+    def _table(self) -> pa.Table:
+        return read_table(self.directory / "episodes.parquet", episode_schema(self.law.images.roles))
 
-    def _row(self, row: dict[str, Any]) -> EpisodeRow:
-        listed = {entry.file for entry in self._manifest.shards}
-        if row["shard"] not in listed:
-            raise BadDataError("an episode lies in an unlisted shard", file=self.directory, found=row["shard"])
-        columns = (row["array_names"], row["array_offsets"], row["array_sizes"], row["array_crc32c"])
-        arrays = {name: Member(f"{row['key']}.{name}", *where) for name, *where in zip(*columns, strict=True)}
-        return EpisodeRow(
-            key=row["key"], split=row["split"], num_steps=row["steps_out"], valid_steps=row["valid_steps"],
-            language=row["language"], metadata=json.loads(row["metadata"]), shard=row["shard"],
-            content_sha256=row["content_sha256"], arrays=arrays,
-            frames={role: frames for role in self._manifest.images.roles if (frames := _frames(row, role)) is not None},
-        )  # fmt: skip
-
-    def _check_counts(self, split: str) -> None:
-        rows, count = self._rows[split], self._manifest.kept[split]
-        found = (len(rows), sum(row.num_steps for row in rows))
-        if found != (count.episodes, count.steps) or len({row.key for row in rows}) != len(rows):
+    def _check(self, split: str, index: EpisodeIndex) -> None:
+        unlisted = sorted(set(index.shards()) - {entry.file for entry in self.law.shards})
+        if unlisted:
+            raise BadDataError("an episode lies in an unlisted shard", file=self.directory, found=unlisted[0])
+        keys, count = index.keys(), self.law.kept[split]
+        found = (len(keys), int(index.num_steps.sum()))
+        if found != (count.episodes, count.steps) or len(set(keys)) != len(keys):
             raise BadDataError(
                 "episodes.parquet and manifest.json disagree", file=self.directory, place=split, found=found,
                 expected=(count.episodes, count.steps),
             )  # fmt: skip
 
     def _verify(self, hash_shards: bool) -> None:
-        files = [entry.file for entry in self._manifest.shards]
+        files = [entry.file for entry in self.law.shards]
         if len(set(files)) != len(files):
             raise BadDataError("a shard is listed twice", file=self.directory / "manifest.json")
-        for entry in self._manifest.shards:
+        for entry in self.law.shards:
             _check_file(inside(self.directory, entry.file), entry, hash_shards)
-        for name, file in self._manifest.files.items():
+        for name, file in self.law.files.items():
             _check_file(inside(self.directory, name), file, hash_file=True)
 
 
@@ -142,11 +137,6 @@ def parse_array(payload: bytes, file: Path, place: str) -> np.ndarray:
         raise BadDataError("not a plain npy array", file=file, place=place, found=str(error)[:200]) from None
 
 
-def _frames(row: dict[str, Any], role: str) -> np.ndarray | None:
-    columns = [row[f"{role}_frame_{what}"] for what in ("offsets", "sizes", "crc32c")]
-    return None if columns[0] is None else np.array(columns, np.int64).T.reshape(-1, 3)
-
-
 def _read_small(path: Path) -> bytes:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_JSON_BYTES}")
@@ -155,7 +145,14 @@ def _read_small(path: Path) -> bytes:
 
 def _parse_manifest(path: Path, data: bytes) -> Manifest:
     try:
-        return Manifest.parse(json.loads(data), file=path)
+        values = json.loads(data)
+        version = values.get("format_version") if isinstance(values, dict) else None
+        if version != FORMAT_VERSION and isinstance(version, int):
+            raise RefusedError(
+                "shards of another format version", file=path, found=version, expected=FORMAT_VERSION,
+                remedy=f"`dvc repro ingest@{values.get('name')}` writes them anew from the raw data",
+            )  # fmt: skip
+        return Manifest.parse(values, file=path)
     except (ValueError, ConfigError) as error:
         raise BadDataError("not a valid manifest", file=path, found=str(error)[:2000]) from None
 
@@ -165,5 +162,5 @@ def _check_file(path: Path, entry: FileEntry, hash_file: bool) -> None:
         raise BadDataError("a listed file is missing", file=path, remedy="`dvc checkout`, or re-run ingest")
     if path.stat().st_size != entry.bytes:
         raise BadDataError("a file changed size", file=path, found=path.stat().st_size, expected=entry.bytes)
-    if hash_file and sha256_of(path) != entry.sha256:
-        raise BadDataError("a file's bytes changed", file=path, found=file_entry(path).sha256, expected=entry.sha256)
+    if hash_file and (found := sha256_of(path)) != entry.sha256:
+        raise BadDataError("a file's bytes changed", file=path, found=found, expected=entry.sha256)

