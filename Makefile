@@ -43,7 +43,7 @@ ui: $(INSTALLED)
 	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 dag: $(INSTALLED)
-	@$(BIN)/python -m whale.lineage.dag_file --write
+	@$(BIN)/python -m whale.planning.dag_file --write
 
 clean:
 	@rm -rf artifacts work lineage/runs mlruns mlflow.db

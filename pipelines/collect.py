@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from whale.config import load_seed, stage_args
+from whale.runtime.guard.stage import stage
 from whale.runtime.rlds_writer import SplitSource, write_rlds
-from whale.runtime.stage import stage
 from whale.sim.fleet.collect import FleetConfig, generate_episodes, num_episodes, num_shards, robots, split_names
 from whale.sim.fleet.robots import METADATA_SCHEMA, SCHEMAS, Robot
 

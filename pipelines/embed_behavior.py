@@ -5,10 +5,10 @@ from functools import partial
 from whale.config import stage_args
 from whale.data.segment_maps import embed_shard
 from whale.data.segments import SegmentConfig
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.runtime.behavior_embedder import load_embedder, prior_digest, trained_statistics
+from whale.runtime.guard.stage import stage
 from whale.runtime.model_map import MapConfig, map_dataset
-from whale.runtime.stage import stage
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from whale.evaluation.uncertainty_measurement import EvaluateUncertaintyConfig, 
 from whale.evaluation.uncertainty_report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
 from whale.lineage.statement import write_json
 from whale.runtime.execution import load_execution
-from whale.runtime.stage import Run, stage
+from whale.runtime.guard.stage import Run, stage
 
 
 def main() -> None:

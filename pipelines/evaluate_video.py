@@ -14,7 +14,7 @@ from whale.evaluation.stack import Stack, load_stack
 from whale.evaluation.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
 from whale.evaluation.video_report import evaluate_split
 from whale.runtime.execution import load_execution
-from whale.runtime.stage import Run, stage
+from whale.runtime.guard.stage import Run, stage
 
 
 def main() -> None:

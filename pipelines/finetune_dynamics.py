@@ -7,7 +7,7 @@ from pathlib import Path
 from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
 from whale.models.dynamics import Dynamics
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 from whale.runtime.training_stage import run_training
 from whale.training.communicator import Communicator
 from whale.training.dynamics_task import FinetuneDynamicsConfig, dynamics_task

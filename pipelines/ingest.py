@@ -1,12 +1,14 @@
 """Ingest: one dataset's raw episodes, its spec -> shards, manifest, episode index, statistics, quarantine."""
 
 from whale.config import stage_args
+from whale.data.episode_table import episode_table
 from whale.data.ingest import IngestConfig, plan_tasks
 from whale.data.ingest_report import finish
 from whale.data.spec import load_spec
+from whale.lineage.summary import summarize_dataset
 from whale.runtime.beam_ingest import load_beam_config, run_tasks
 from whale.runtime.execution import load_execution
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 
 
 def main() -> None:
@@ -17,6 +19,8 @@ def main() -> None:
         with run.compute(), run.progress(len(tasks), "source files") as bar:
             run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
             report = finish(tasks, run.work, run.out)
+        run.add_dataset(summarize_dataset(run.out, spec.source.dataset, spec.source.version))
+        run.keep("episodes.parquet", episode_table(run.out))
         run.log_metrics(report_metrics(report))
 
 

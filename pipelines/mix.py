@@ -1,10 +1,10 @@
 """Mix: manifests of the pretraining datasets, weights -> sampling plans, expected receipt, statistics, contracts."""
 
 from whale.config import load_seed, stage_args
-from whale.data.files import write_json
 from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, open_datasets, pretrain_plan, receipt
 from whale.data.segments import SegmentConfig
-from whale.runtime.stage import stage
+from whale.data.storage.files import write_json
+from whale.runtime.guard.stage import stage
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
             "dynamics": dynamics_plan(config, segments, found, seed=seed),
         }
         write_json(run.out / "plan.json", {name: plan.model_dump(mode="json") for name, plan in plans.items()})
+        run.keep("plan.json", (run.out / "plan.json").read_bytes())
         receipts = {name: receipt(plan, found, config.draws) for name, plan in plans.items()}
         write_json(run.out / "receipt.json", receipts)
         write_json(run.out / "statistics.json", {name: shards.statistics for name, shards in datasets.items()})

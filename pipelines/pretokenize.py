@@ -5,8 +5,8 @@ from functools import partial
 from whale.config import stage_args
 from whale.data.segment_maps import tokenize_shard
 from whale.data.segments import SegmentConfig
+from whale.runtime.guard.stage import stage
 from whale.runtime.model_map import MapConfig, map_dataset
-from whale.runtime.stage import stage
 from whale.runtime.token_encoder import encoder_digest, load_encode
 
 

@@ -2,8 +2,8 @@
 
 from whale.config import stage_args
 from whale.reporting.report import ReportInputs, build_report
+from whale.runtime.guard.stage import stage
 from whale.runtime.mlflow_tracking import replay_all
-from whale.runtime.stage import stage
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from functools import partial
 
 from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 from whale.runtime.training_stage import run_training
 from whale.training.behavior_task import TrainBehaviorConfig, new_behavior_model, train_behavior_task
 from whale.training.communicator import Communicator

@@ -6,7 +6,7 @@ from functools import partial
 from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
 from whale.models.tokenizer import VideoTokenizer
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 from whale.runtime.training_stage import run_training
 from whale.training.communicator import Communicator
 from whale.training.dynamics_task import TrainDynamicsConfig, dynamics_task, new_dynamics

@@ -4,7 +4,7 @@ from functools import partial
 
 from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 from whale.runtime.training_stage import run_training
 from whale.training.communicator import Communicator
 from whale.training.inputs import PixelInputs
@@ -15,7 +15,10 @@ from whale.training.tokenizer_task import TrainTokenizerConfig, new_tokenizer, t
 def build(communicator: Communicator, config: TrainTokenizerConfig, inputs: PixelInputs) -> Task:
     """The task of one worker."""
     loader = inputs.loader(communicator, config.optimization.batch_size, stream="tokenizer")
-    return train_tokenizer_task(new_tokenizer(config.model, inputs.seed), config, loader, inputs.seed)
+    model = new_tokenizer(config.model, inputs.seed)
+    if config.model.mean_residual:
+        model.start_from_mean(inputs.mean_image())
+    return train_tokenizer_task(model, config, loader, inputs.seed)
 
 
 def main() -> None:

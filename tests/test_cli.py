@@ -6,12 +6,23 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tiny_shards import write_tiny_shards
 
 from whale.cli import run
 
 ROOT = Path(__file__).parents[1]
 VERBS = ["init", "plan", "timings", "metrics", "doctor", "profile list", "profile use", "profile diff", "data link"]
-VERBS += ["track sync", "evaluate video"]
+VERBS += [
+    "track sync",
+    "evaluate video",
+    "data fetch",
+    "data drop",
+    "shards verify",
+    "mix show",
+    "mix export",
+    "stats show",
+    "stats export",
+]
 
 
 @pytest.fixture
@@ -94,3 +105,28 @@ def test_init_makes_a_private_site_cache_and_says_so_to_dvc(project):
     site = project / ".dvc/tmp/site"
     assert site.stat().st_mode & 0o777 == 0o700
     assert Path(".dvc/config.local").read_text().count(str(site)) == 1
+
+
+def test_raw_data_are_fetched_by_their_description_and_dropped_only_after_whole_shards(project, capsys):
+    source = project / "bucket"
+    source.mkdir()
+    (source / "a.tfrecord").write_bytes(b"episode")
+    assert run(["data", "link", "tiny", str(source)]) == 0
+    assert run(["data", "fetch", "tiny", str(source), "--to", "copy"]) == 0
+    assert Path("copy/a.tfrecord").read_bytes() == b"episode"
+    assert run(["data", "fetch", "other", str(source), "--to", "copy"]) == 2
+    assert run(["data", "drop", "tiny"]) == 2 and Path("raw/tiny").is_symlink()
+    write_tiny_shards(Path("artifacts/demo/pretrain/shards/tiny"), "tiny", [5, 4])
+    assert run(["data", "drop", "tiny", "--delete"]) == 0
+    assert not source.exists() and not Path("raw/tiny").is_symlink()
+    assert Path("data_specs/sources/tiny.json").is_file()
+
+
+def test_statistics_are_shown_and_exported_for_others(project, capsys):
+    folder = write_tiny_shards(project / "tiny", "tiny", [5, 4])
+    assert run(["stats", "show", str(folder)]) == 0
+    assert run(["stats", "export", str(folder), "--dialect", "openpi", "--out", "exported", "--json"]) == 0
+    assert '"gripper_flipped": true' in capsys.readouterr().out
+    assert Path("exported/tiny/norm_stats.json").is_file()
+    assert run(["stats", "export", str(folder), "--dialect", "bogus", "--out", "exported"]) == 64
+    assert run(["stats", "show", "nowhere"]) == 2

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from whale.config import load_yaml
-from whale.lineage.dag_file import OUTLINE, compare, outline, rewrite, stage_bodies
+from whale.planning.dag_file import OUTLINE, compare, outline, rewrite, stage_bodies
+from whale.planning.graph import is_code
 
 ROOT = Path(__file__).parents[1]
 SHARED_SECTIONS = {"profile", "seed", "datasets", "segments"}
@@ -53,7 +54,7 @@ def test_every_stage_starts_its_own_module_with_its_declared_paths():
         assert words[:3] == ["python", "-m", f"pipelines.{name}"], name
         arguments = dict(zip(words[3::2], words[4::2], strict=True))
         inputs = {value for key, value in arguments.items() if key not in ("--item", "--out", "--metrics")}
-        deps = {dep for dep in body["deps"] if not dep.endswith(".py")}
+        deps = {dep for dep in body["deps"] if not is_code(dep)}
         assert inputs == deps, f"{name}: paths of cmd that are no deps, or the other way round: {inputs ^ deps}"
         assert {arguments[key] for key in ("--out",) if key in arguments} == set(body.get("outs", [])), name
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from whale import errors
-from whale.runtime.failure import as_whale_error, report
+from whale.runtime.guard.failure import as_whale_error, report
 
 CLASSES = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.WhaleError)]
 
@@ -31,6 +31,8 @@ def test_exit_codes_are_those_of_the_one_table():
         "MismatchError": 1,
         "MissingInputError": 2,
         "RefusedError": 3,
+        "IncompleteError": 4,
+        "TaintedError": 5,
         "ConfigError": 64,
         "BadDataError": 65,
         "CannotWriteError": 73,

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from whale.config import load_yaml
+from whale.planning.graph import is_code
 
 ROOT = Path(__file__).parents[1]
 DVC = str(Path(sys.executable).parent / "dvc")
@@ -36,7 +37,7 @@ def write_dvc_yaml(root):
     document = load_yaml(ROOT / "dvc.yaml")
     for body in document["stages"].values():
         body = body.get("do", body)
-        data = [dep for dep in body["deps"] if not dep.endswith(".py")]
+        data = [dep for dep in body["deps"] if not is_code(dep)]
         # test_dag proves the code deps; a few stand for all, since DVC rewrites the whole lock file at every stage.
         body["deps"] = data + [dep for dep in body["deps"] if dep.startswith(("pipelines/", "whale/evaluation/"))]
         made = [f"mkdir -p {out} && echo $digest > {out}/file" for out in body.get("outs", [])]

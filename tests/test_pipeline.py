@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from whale.config import load_yaml
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
+from whale.lineage import ledger, signing
 from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import verify_sealed
 
@@ -144,7 +145,8 @@ def test_the_report_is_one_page_that_needs_no_network(project):
 
 
 def test_each_run_left_a_statement_whose_inputs_are_the_digests_of_what_it_read(project):
-    statements = [json.loads(path.read_text()) for path in (project / "lineage/runs").glob("*/statement.json")]
+    entries = ledger.read(project / ledger.LEDGER)
+    statements = [signing.verify(entry.envelope, project / signing.PUBLIC_KEYS) for entry in entries]
     assert len(statements) == 24
     tokenizer = hashlib.sha256((project / "artifacts/demo/models/tokenizer/MANIFEST.json").read_bytes()).hexdigest()
     users = [json.dumps(statement["predicate"]) for statement in statements]

@@ -7,9 +7,17 @@ import numpy as np
 import simplejpeg
 
 from whale.data.episode import episode_key
-from whale.data.files import write_json
-from whale.data.manifest import Count, Manifest, episode_schema, file_entry, index_columns, write_table
-from whale.data.shards import TarWriter, array_bytes
+from whale.data.storage.files import write_json
+from whale.data.storage.manifest import (
+    FORMAT_VERSION,
+    Count,
+    Manifest,
+    episode_schema,
+    file_entry,
+    index_columns,
+    write_table,
+)
+from whale.data.storage.shards import TarWriter, array_bytes
 
 SIZE = 16
 
@@ -17,21 +25,30 @@ SIZE = 16
 def write_tiny_shards(directory: Path, name: str, lengths: list[int], per_shard: int = 2, seed: int = 0) -> Path:
     """Episodes of `lengths` frames in split train, `per_shard` per tar; the same arguments give the same bytes."""
     rng = np.random.default_rng([seed, *name.encode()])
+    frames = [[_square(step, ordinal) for step in range(length)] for ordinal, length in enumerate(lengths)]
+    return write_encoded_shards(directory, name, frames, [_action(rng, length) for length in lengths], SIZE, per_shard)
+
+
+def write_encoded_shards(
+    directory: Path, name: str, frames: list[list[bytes]], actions: list[np.ndarray], size: int, per_shard: int = 2
+) -> Path:
+    """Episodes of JPEG frames of `size` x `size` and actions (T, 7) in split train."""
     rows, shards = [], []
-    for part, first in enumerate(range(0, len(lengths), per_shard)):
-        chosen = list(enumerate(lengths))[first : first + per_shard]
+    for part, first in enumerate(range(0, len(frames), per_shard)):
+        chosen = range(first, min(first + per_shard, len(frames)))
         file = f"train/{name}-train-00000-{part:03d}.tar"
         with TarWriter(directory, file) as tar:
-            rows += [_write_episode(tar, name, ordinal, length, file, rng) for ordinal, length in chosen]
-        keys = [episode_key(name, "train", ordinal) for ordinal, _ in chosen]
-        steps = sum(length for _, length in chosen)
+            rows += [_write_episode(tar, name, ordinal, frames[ordinal], actions[ordinal], file) for ordinal in chosen]
+        keys = [episode_key(name, "train", ordinal) for ordinal in chosen]
+        steps = sum(len(frames[ordinal]) for ordinal in chosen)
         digest = {"bytes": tar.info.bytes, "sha256": tar.info.sha256}
         shards.append({"file": file, "split": "train", "episodes": len(chosen), "steps": steps, **digest})
         shards[-1] |= {"first_key": keys[0], "last_key": keys[-1]}
+    total = sum(map(len, frames))
     write_table(directory / "episodes.parquet", rows, episode_schema(["primary"]))
-    write_json(directory / "statistics.json", _statistics(sum(lengths), len(lengths)))
+    write_json(directory / "statistics.json", _statistics(total, len(frames)))
     write_json(directory / "contract.json", {"form": "delta", "retraceable": True})
-    _write_manifest(directory, name, shards, Count(episodes=len(lengths), steps=sum(lengths)))
+    _write_manifest(directory, name, shards, Count(episodes=len(frames), steps=total), size)
     return directory
 
 
@@ -41,15 +58,21 @@ def encode(frames_STHWC):
     return (means * 7 + means[:, :1]).astype(np.uint16)
 
 
-def _write_episode(tar, name: str, ordinal: int, length: int, file: str, rng) -> dict:
-    key = episode_key(name, "train", ordinal)
+def _action(rng, length: int) -> np.ndarray:
     action = rng.uniform(-1, 1, (length, 7)).astype(np.float32)
     action[:, 6] = action[:, 6] > 0
+    return action
+
+
+def _square(step: int, ordinal: int) -> bytes:
+    frame = np.full((SIZE, SIZE, 3), (10 * step % 256, 20 * ordinal % 256, 128), np.uint8)
+    return simplejpeg.encode_jpeg(frame, quality=95, colorsubsampling="444")
+
+
+def _write_episode(tar, name: str, ordinal: int, jpegs: list[bytes], action: np.ndarray, file: str) -> dict:
+    key, length = episode_key(name, "train", ordinal), len(jpegs)
     arrays = {"action.npy": array_bytes(action), "action_valid.npy": array_bytes(np.ones(length, bool))}
-    frames = {}
-    for step in range(length):
-        frame = np.full((SIZE, SIZE, 3), (10 * step % 256, 20 * ordinal % 256, 128), np.uint8)
-        frames[f"primary.{step:06d}.jpg"] = simplejpeg.encode_jpeg(frame, quality=95, colorsubsampling="444")
+    frames = {f"primary.{step:06d}.jpg": jpeg for step, jpeg in enumerate(jpegs)}
     members = tar.write_sample(key, arrays | frames)
     columns = index_columns(
         [member for member in members if member.name.endswith(".npy")],
@@ -67,14 +90,14 @@ def _statistics(num_transitions: int, num_trajectories: int) -> dict:
     return {"action": action, "num_transitions": num_transitions, "num_trajectories": num_trajectories}
 
 
-def _write_manifest(directory: Path, name: str, shards: list[dict], kept: Count) -> None:
+def _write_manifest(directory: Path, name: str, shards: list[dict], kept: Count, size: int) -> None:
     listed = ("episodes.parquet", "statistics.json", "contract.json")
     values = {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "name": name,
         "spec_digest": "0" * 64,
         "control_hz": 5.0,
-        "images": {"resolution": SIZE, "mode": "stretch", "jpeg_quality": 95, "encoder": "test", "roles": ["primary"]},
+        "images": {"resolution": size, "mode": "stretch", "jpeg_quality": 95, "encoder": "test", "roles": ["primary"]},
         "sources": [],
         "shards": shards,
         "files": {file: file_entry(directory / file).model_dump() for file in listed},

@@ -35,6 +35,12 @@ class StepLoader:
             yield self.step, {name: value.numpy()[self.rows] for name, value in batch.items()}
             self.step += 1
 
+    def position(self, step: int) -> dict:
+        return {"step": step}
+
+    def resume(self, position: dict) -> None:
+        self.step = position["step"]
+
     def receipt(self, num_steps: int) -> dict:
         return {"draws": num_steps * GLOBAL_BATCH}
 

@@ -7,8 +7,23 @@ import sys
 
 import typer
 
-from whale.commands import data, doctor, evaluate, init, metrics, plan, profile, spec, timings, track
-from whale.runtime import failure
+from whale.commands import (
+    data,
+    doctor,
+    evaluate,
+    init,
+    lineage,
+    metrics,
+    mix,
+    plan,
+    profile,
+    shards,
+    spec,
+    stats,
+    timings,
+    track,
+)
+from whale.runtime.guard import failure
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,8 +36,13 @@ app = typer.Typer(
 app.add_typer(profile.app, name="profile")
 app.add_typer(data.app, name="data")
 app.add_typer(spec.app, name="spec")
+app.add_typer(shards.app, name="shards")
+app.add_typer(mix.app, name="mix")
+app.add_typer(stats.app, name="stats")
 app.add_typer(track.app, name="track")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(lineage.app, name="lineage")
+app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(lineage.audit_checkpoint)
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("timings", epilog=timings.EXAMPLE)(timings.timings)

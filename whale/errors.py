@@ -56,6 +56,18 @@ class RefusedError(WhaleError):
     exit_code = 3
 
 
+class IncompleteError(WhaleError):
+    """The lineage says too little of something: nobody signed for it, or a field is missing."""
+
+    exit_code = 4
+
+
+class TaintedError(WhaleError):
+    """Made from something that was declared tainted."""
+
+    exit_code = 5
+
+
 class ConfigError(WhaleError):
     """Wrong usage: a parameter, a spec or a command line."""
 

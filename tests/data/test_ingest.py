@@ -9,9 +9,9 @@ from rlds_fixture import SIZE, episode, episodes, spec_values, tiny_spec, write_
 from whale.config import load_yaml
 from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
 from whale.data.ingest_report import finish
-from whale.data.shards import ShardSet
 from whale.data.sources.location import describe_source
 from whale.data.spec import DatasetSpec, load_spec
+from whale.data.storage.shards import ShardSet
 from whale.errors import BadDataError, ConfigError, MismatchError
 
 CONFIG = {"resolution": 16, "jpeg_quality": 95, "shard_bytes": 2**16, "max_bad": 0}

@@ -8,7 +8,7 @@ from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
 from whale.data.sampler import Draw, SegmentSampler, single_dataset_plan
 from whale.data.segment_reading import jitter_shifts, keyed_uniform
 from whale.data.segments import SegmentConfig
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.errors import BadDataError, ConfigError, RefusedError
 
 SEGMENTS = SegmentConfig(window=4, phases=2)
@@ -171,5 +171,5 @@ def test_a_damaged_frame_stops_training_and_names_where(tmp_path):
     digest = segments.shards_digest("fleet_a")
     plan = single_dataset_plan("fleet_a", 3, 0, window=4, phases=2, shards_digest=digest)
     with pytest.raises(BadDataError, match="bytes changed") as caught:
-        take(SegmentLoader(SegmentSampler(plan), segments, 3), 1)
+        take(SegmentLoader(SegmentSampler(plan), segments, 3), 8)  # jitter reaches frame 0 in some epoch
     assert "dataset fleet_a, episode fleet_a-train-0000000" in caught.value.__notes__[0]

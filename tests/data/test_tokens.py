@@ -9,7 +9,7 @@ from whale.data.loader import SegmentLoader, TokenSegments
 from whale.data.sampler import Draw, SegmentSampler, single_dataset_plan
 from whale.data.segment_maps import Embedder, embed_shard, grid_of_shards, shard_tasks, tokenize_shard
 from whale.data.segments import SegmentConfig, pad_frames
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import TokenSet, ZSet, require_same_grid, write_manifest
 from whale.errors import BadDataError, MismatchError, MissingInputError, RefusedError
 

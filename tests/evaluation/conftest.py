@@ -10,7 +10,7 @@ from tiny_shards import write_tiny_shards
 from whale.data.actions import ActionNormalizer
 from whale.data.segment_maps import Embedder, embed_shard, grid_of_shards, shard_tasks, tokenize_shard
 from whale.data.segments import SegmentConfig
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import write_manifest
 from whale.evaluation.heldout import Dataset, open_dataset
 from whale.evaluation.stack import Stack, load_stack

@@ -16,7 +16,7 @@ STAGE = """
 import os, subprocess, time
 from pathlib import Path
 from whale.config import Config, stage_args
-from whale.runtime.stage import stage
+from whale.runtime.guard.stage import stage
 
 def main():
     args = stage_args("source", "out")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from whale.lineage.closure import closure_digest, import_closure, imported_modules
-from whale.lineage.dag_file import compare, rewrite
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -62,19 +61,3 @@ def test_what_python_really_imports_is_in_the_closure():
     loaded = {Path(line) for line in done.stdout.split("\n") if line.startswith(str(ROOT)) and ".venv" not in line}
     real = {path.relative_to(ROOT) for path in loaded if path.stat().st_size}
     assert real <= set(import_closure(ROOT, Path("pipelines/mix.py")))
-
-
-def test_dvc_yaml_is_compared_and_rewritten_in_place(tmp_path, monkeypatch):
-    for name, text in FILES.items():
-        path = tmp_path / name.replace("lib/", "whale/")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text.replace("lib", "whale"))
-    text = (
-        "# kept\nstages:\n  x:\n    cmd: c\n    deps:\n      - pipelines/x.py\n      - whale/unused.py\n      - data\n"
-    )
-    (tmp_path / "dvc.yaml").write_text(text)
-    (difference,) = compare(tmp_path)
-    assert (difference.add, difference.drop) == (["whale/a.py", "whale/b.py", "whale/c.py"], ["whale/unused.py"])
-    (tmp_path / "dvc.yaml").write_text(rewrite(text, tmp_path))
-    assert not compare(tmp_path)
-    assert "# kept" in (tmp_path / "dvc.yaml").read_text() and "- data" in (tmp_path / "dvc.yaml").read_text()

@@ -55,3 +55,18 @@ def test_a_published_folder_loads_bit_equal_and_has_the_same_bytes_twice(tmp_pat
     loaded = load_model(tmp_path / "a", VideoTokenizer)
     assert tensor_digest(loaded.state_dict()) == tensor_digest(model.state_dict())
     assert loaded.config == model.config
+
+
+def test_with_a_mean_residual_an_untrained_decoder_paints_the_mean_image(tmp_path):
+    model = tiny.tokenizer(mean_residual=True)
+    mean = torch.linspace(0.1, 0.9, 16)[:, None, None].expand(16, 16, 3)
+    model.start_from_mean(mean)
+    tokens = model.encode(tiny.pixel_batch()["frames"].float() / 255)
+    torch.testing.assert_close(model.decode(tokens), mean.expand(*tokens.shape[:2], 16, 16, 3))
+    save_model(tmp_path, model)
+    torch.testing.assert_close(load_model(tmp_path, VideoTokenizer).mean_logit, model.mean_logit)
+
+
+def test_a_mean_residual_adds_no_parameter():
+    plain, residual = tiny.tokenizer(), tiny.tokenizer(mean_residual=True)
+    assert [p.shape for p in plain.parameters()] == [p.shape for p in residual.parameters()]

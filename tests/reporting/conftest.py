@@ -18,7 +18,7 @@ stages:
     foreach: ${datasets}
     do:
       desc: "raw episodes -> shards <safe>"
-      deps: ["${item.raw}", whale/data/shards.py]
+      deps: ["${item.raw}", whale/data/storage/shards.py]
       outs: ["artifacts/${profile}/${item.role}/shards/${key}"]
   mix: {cmd: m, deps: ["artifacts/${profile}/pretrain/shards"], outs: ["artifacts/${profile}/mix"]}
   train_tokenizer:

@@ -10,7 +10,7 @@ import pipelines.finetune_embed
 import pipelines.mix
 import pipelines.pretokenize
 from whale.data.sampler import Plan
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import TokenSet, ZSet, require_same_grid
 from whale.errors import RefusedError
 from whale.models.behavior import BehaviorConfig, BehaviorModel

@@ -9,7 +9,7 @@ import tiny_shards
 from whale.data.segment_maps import shard_tasks, tokenize_shard
 from whale.data.segments import SegmentConfig
 from whale.errors import BadDataError, ConfigError
-from whale.runtime import environment
+from whale.runtime.guard import environment
 from whale.runtime.ray_map import map_shards
 
 LENGTHS = [7, 2, 12, 1, 5]

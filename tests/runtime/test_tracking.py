@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
+from whale.runtime.guard.tracking_spool import TrackingSpool
 from whale.runtime.mlflow_tracking import replay
-from whale.runtime.tracking_spool import TrackingSpool
 
 
 @pytest.fixture(scope="module")

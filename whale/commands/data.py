@@ -14,11 +14,6 @@ RAW, SOURCES = Path("raw"), Path("data_specs/sources")
 app = typer.Typer(no_args_is_help=True, help="Link raw data that lie outside the project.")
 
 
-@app.callback()
-def _several() -> None:
-    """A group, also while it has one verb."""
-
-
 @app.command("link", epilog="Example: whale data link bridge_sample /data/bridge_dataset/1.0.0")
 def link(name: str, path: Annotated[Path, typer.Argument(help="Folder of the dataset, e.g. .../1.0.0")]) -> None:
     """Make raw/NAME point to PATH, and write what lies there (files, sizes, sha256) to data_specs/sources/NAME.json."""
@@ -37,3 +32,51 @@ def link(name: str, path: Annotated[Path, typer.Argument(help="Folder of the dat
     temporary.symlink_to(path.absolute(), target_is_directory=True)
     os.replace(temporary, target)
     print(f"{target} -> {path.absolute()}; described in {SOURCES / name}.json (commit that file)")
+
+
+@app.command("fetch", epilog="Example: whale data fetch toto gs://gresearch/robotics/toto/0.1.0 --to /data/toto")
+def fetch(
+    name: str,
+    uri: Annotated[str, typer.Argument(help="Where the described files lie: any fsspec URI or folder.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to bring them to.")],
+) -> None:
+    """Bring the files that data_specs/sources/NAME.json describes; size and sha256 of each must be as described."""
+    import json
+
+    from whale.data.fetch import fetch_files
+    from whale.data.sources.location import SourceDescription
+
+    path = SOURCES / f"{name}.json"
+    if not path.is_file():
+        remedy = "copy the files with the bucket's own tool, then `whale data link` describes them"
+        raise MissingInputError("no description to hold the files against", file=path, remedy=remedy)
+    described = SourceDescription.parse(json.loads(path.read_bytes()), file=path)
+    count = fetch_files(described.files, uri, to, done=lambda size: print(f"{size} bytes", flush=True))
+    print(f"{count} of {len(described.files)} files came; next: `whale data link {name} {to}`")
+
+
+@app.command("drop", epilog="Example: whale data drop toto")
+def drop(
+    name: str,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the files too, not only the link.")] = False,
+) -> None:
+    """Let go of a dataset's raw copy after its ingest: the description stays, so nothing becomes stale."""
+    import shutil
+
+    from whale.data.shard_check import check_shards
+
+    link = RAW / name
+    if not link.is_symlink():
+        raise MissingInputError("no link to raw data", file=link)
+    if not (SOURCES / f"{name}.json").is_file():
+        raise MissingInputError("raw data without a description", file=SOURCES / f"{name}.json")
+    folders = [path for path in Path("artifacts").glob(f"*/*/shards/{name}") if (path / "manifest.json").is_file()]
+    whole = [path for path in folders if not check_shards(path).findings]
+    if not whole:
+        raise MissingInputError("no whole shards of this dataset", file="artifacts", place=name,
+                                remedy=f"`dvc repro ingest@{name}` first")  # fmt: skip
+    target = link.resolve()
+    link.unlink()
+    if delete:
+        shutil.rmtree(target)
+    print(f"{link} is gone{f', {target} deleted' if delete else f'; {target} may be deleted'}; shards: {whole[0]}")

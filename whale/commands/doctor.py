@@ -11,7 +11,7 @@ import typer
 
 from whale.commands.init import SITE_CACHE
 from whale.commands.output import AsJson, print_json, print_table
-from whale.runtime import environment
+from whale.runtime.guard import environment, machine
 
 EXAMPLE = "Example: whale doctor"
 MIN_FREE_GB = 10.0
@@ -22,13 +22,13 @@ def doctor(as_json: AsJson = False) -> None:
     environment.apply()
     checks = [_python(), _disk(), _link_type(), _private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600)]
     checks.append(_private(SITE_CACHE, 0o700))
-    facts = environment.describe()
+    facts = machine.describe()
     if as_json:
         print_json({"checks": [dict(zip(("check", "state", "found"), row, strict=True)) for row in checks], **facts})
     else:
         print_table(["check", "state", "found"], checks)
         packages = facts["packages"]
-        print("packages: " + ", ".join(f"{name} {version}" for name, version in sorted(dict(packages).items())))  # type: ignore[call-overload]
+        print("packages: " + ", ".join(f"{name} {version}" for name, version in sorted(dict(packages).items())))
     raise typer.Exit(0 if all(state == "ok" for _, state, _ in checks) else 1)
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from whale.lineage.atomic_file import write_atomically
-from whale.runtime import environment
+from whale.runtime.guard import environment
 
 EXAMPLE = "Example: whale init"
 SITE_CACHE = Path(".dvc/tmp/site")

@@ -10,23 +10,52 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.errors import MissingInputError, WhaleError
+from whale.errors import ConfigError, MissingInputError, WhaleError
 
 if TYPE_CHECKING:
     from whale.planning.plan import Plan, PlannedStage
 
 WHY_WIDTH = 80  # of the table; --json has the whole
 EXAMPLE = 'Example: whale plan --hardware "8x RTX 4090"'
+StageName = Annotated[str | None, typer.Argument(help="ingest@NAME: what that stage would read and write.")]
 HardwareName = Annotated[str | None, typer.Option("--hardware", help='"8x RTX 4090", "1x H200", cpu, "16x cpu"')]
 
 
-def plan(as_json: AsJson = False, hardware: HardwareName = None) -> None:
+def plan(stage: StageName = None, as_json: AsJson = False, hardware: HardwareName = None) -> None:
     """Every stage of the active profile: does it run and why, FLOP, hours, disk, memory. Estimates, nothing is run."""
+    if stage is not None:
+        plan_one(stage, as_json)
+        return
     made = make_plan(hardware)
     if as_json:
         print_json(_as_json(made))
     else:
         _print(made)
+
+
+def plan_one(stage: str, as_json: bool) -> None:
+    """One ingest in detail; exit code 1 if the disk cannot hold its output."""
+    from whale.planning.ingest_plan import plan_ingest
+
+    kind, _, name = stage.partition("@")
+    if kind != "ingest" or not name:
+        raise ConfigError("only an ingest is planned alone", found=stage, expected="ingest@NAME")
+    made = plan_ingest(name, Path())
+    if as_json:
+        print_json(vars(made))
+    else:
+        here = "here" if made.raw_is_here else f"not here: `whale data link {name} PATH`, {made.place}"
+        hours = "" if made.hours is None else _time(made.hours)
+        rows = [
+            ["raw", f"{made.raw} ({here})"],
+            ["reads", f"{_scaled(made.read_bytes, 'B')} in {made.files or 'unknown'} files"],
+            ["frames", f"{made.frames or 'unknown'} ({made.frames_from})"],
+            ["writes", f"{_scaled(made.write_bytes, 'B')} in {made.shards or 'unknown'} shards to {made.out}"],
+            ["free", f"{_scaled(made.free_bytes, 'B')}" + (" NOT ENOUGH" if made.fits is False else "")],
+            ["time", f"{hours} on one core; {made.units_done} source files are done already"],
+        ]
+        print_table([stage, "estimate, not run"], rows)
+    raise typer.Exit(1 if made.fits is False else 0)
 
 
 def make_plan(hardware: str | None = None) -> "Plan":
@@ -164,10 +193,12 @@ def _as_json(made: "Plan") -> dict[str, Any]:
 
 def _reasons(changes: list[Any]) -> list[str]:
     """Short ones: a stage without an output was never run; code is counted, everything else is named."""
+    from whale.planning.graph import is_code
+
     outs, deps = _paths(changes, "changed outs"), _paths(changes, "changed deps")
     if outs and all(how == "deleted" for how in outs.values()):
         return ["not made yet"]
-    code = [path for path in deps if path.endswith(".py")]
+    code = [path for path in deps if is_code(path)]
     reasons = [str(change) for change in changes if isinstance(change, str)]  # "changed command"
     reasons += [f"{path}: {_how(how)}" for path, how in {**deps, **outs}.items() if path not in code]
     if code:

@@ -1,8 +1,10 @@
 """Ingest: one dataset's raw episodes and its spec -> shards, index, statistics, contract, quarantine, manifest.
 
-The unit of work is one source file: `process_source_shard` reads it, writes its shards and a fragment beside them; a
-rerun skips units whose fragment is there. `finish` joins the fragments. Who runs the units (Beam, a loop, how many
-workers) can't change a byte, because every output file belongs to exactly one source file. Law: read = kept + dropped.
+The unit of work is one source file: `process_source_shard` reads it, writes its shards, its rows of the index and,
+last, a fragment that says the unit is whole; a rerun skips such units. `finish` joins the fragments. Who runs the units
+(Beam, a loop, how many workers) can't change a byte, because every output file belongs to exactly one source file. A
+unit holds one episode, one open shard per split and the index rows of one source file, however large the dataset is.
+Law: read = kept + dropped.
 """
 
 import hashlib
@@ -20,13 +22,13 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.canonical import canonical_episode, check_keys, wanted_keys
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
-from whale.data.files import write_bytes, write_json
-from whale.data.images import ImageError, canonical_frame
-from whale.data.manifest import index_columns
-from whale.data.shards import STEP_ARRAYS, array_bytes
 from whale.data.sources.location import DescribedFile, Location, locate
 from whale.data.sources.rlds import RldsSource, ShardFile
 from whale.data.spec import DatasetSpec
+from whale.data.storage.files import write_bytes, write_json
+from whale.data.storage.images import ImageError, canonical_frame
+from whale.data.storage.manifest import fragment_schema, index_columns, write_table
+from whale.data.storage.shards import STEP_ARRAYS, array_bytes
 from whale.data.tar_parts import TarParts
 from whale.errors import BadDataError, ConfigError, MismatchError
 
@@ -74,6 +76,11 @@ class IngestTask:
     def train_actions(self) -> Path:
         return self.fragment.with_suffix(".actions.npy")
 
+    @property
+    def rows(self) -> Path:
+        """Rows of episodes.parquet, with the detail of what was dropped."""
+        return self.fragment.with_suffix(".rows.parquet")
+
     def split_of(self, ordinal: int) -> str | None:
         return next((a.split for a in self.assignments if a.start <= ordinal < a.stop), None)
 
@@ -107,9 +114,10 @@ def plan_tasks(
 
 
 def process_source_shard(task: IngestTask) -> None:
-    """Read one source file; write its shards, its fragment and the actions of its valid train steps below `work`."""
+    """Read one source file; write its shards, index rows, valid train actions and its fragment below `work`."""
     if read_fragment(task) is not None:
         return
+    clear_leftovers(task)
     rows: list[dict[str, Any]] = []
     actions: list[np.ndarray] = []
     source = RldsSource(Path(task.directory))
@@ -126,12 +134,22 @@ def process_source_shard(task: IngestTask) -> None:
     origin = {"file": task.shard.file, "bytes": size, "sha256": reader.sha256, "records": task.shard.records}
     joined = np.concatenate([np.zeros((0, 7), np.float32), *actions])
     write_bytes(task.train_actions, array_bytes(joined))
-    write_json(task.fragment, {"source": origin, "rows": rows, "shards": tars.entries})
+    write_table(task.rows, rows, fragment_schema(task.config.cameras))
+    write_json(
+        task.fragment, {"source": origin, "splits": sorted({row["split"] for row in rows}), "shards": tars.entries}
+    )
+
+
+def clear_leftovers(task: IngestTask) -> None:
+    """Remove what a killed writer of this unit left under temporary names."""
+    for pattern in (f"*/.*-{task.file_number:05d}-*.tar.tmp-*", f"fragments/.{task.file_number:05d}.*.tmp-*"):
+        for path in Path(task.work).glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def read_fragment(task: IngestTask) -> dict[str, Any] | None:
     """The fragment of a finished unit whose shards are still there, else None."""
-    if not task.fragment.is_file() or not task.train_actions.is_file():
+    if not all(path.is_file() for path in (task.fragment, task.train_actions, task.rows)):
         return None
     fragment = json.loads(task.fragment.read_bytes())
     paths = [(Path(task.work) / shard["file"], shard["bytes"]) for shard in fragment["shards"]]

@@ -1,26 +1,35 @@
-"""The end of an ingest: fragments of all source files -> one sealed dataset folder, or a refusal with a report."""
+"""The end of an ingest: fragments of all source files -> one sealed dataset folder, or a refusal with a report.
 
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+The index rows of a dataset never stand in memory together: those of one source file at a time pass from its fragment
+to episodes.parquet, split by split, which is the order of the keys.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from whale.data.episode import ACTION_NAMES, BAD_REASONS
-from whale.data.files import write_json
-from whale.data.images import ENCODER
 from whale.data.ingest import IngestTask, read_fragment
-from whale.data.manifest import (
+from whale.data.spec import DatasetSpec
+from whale.data.statistics import action_statistics
+from whale.data.storage.files import copy_file, sync_folder, write_json
+from whale.data.storage.images import ENCODER
+from whale.data.storage.manifest import (
     FORMAT_VERSION,
     Manifest,
     episode_schema,
     file_entry,
+    fragment_schema,
     quarantine_schema,
+    read_table,
+    table_writer,
     write_table,
 )
-from whale.data.spec import DatasetSpec
-from whale.data.statistics import action_statistics
 from whale.errors import BadDataError
 
 SIDE_FILES = ("contract.json", "episodes.parquet", "quarantine.parquet", "statistics.json")
@@ -34,19 +43,30 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     """
     spec, config = tasks[0].spec, tasks[0].config
     fragments = [_require_fragment(task) for task in tasks]
-    rows = sorted((row for fragment in fragments for row in fragment["rows"]), key=lambda row: row["key"])
-    dropped = [row | {"steps": row["steps_in"]} for row in rows if not row["kept"]]
+    for leftover in work.glob(".*.tmp-*"):
+        leftover.unlink()  # of an end that was killed
+    counts = _Counts(spec.source.splits)
+    dropped: list[dict[str, Any]] = []
+    for table in _tables(tasks, fragments):
+        counts.add(table)
+        missing = table.filter(pc.invert(table["kept"])).select(["key", "source_file", "record_index", "byte_offset",
+                               "payload_sha256", "reason", "detail", "steps_in"])  # fmt: skip
+        dropped += [row | {"steps": row["steps_in"]} for row in missing.to_pylist()]
     write_table(work / "quarantine.parquet", dropped, quarantine_schema())
-    _require_few_bad(dropped, config.max_bad, work / "quarantine.parquet", len(rows))
-    counts = _count(rows, spec.source.splits)
-    _require_law(fragments, counts)
-    out.mkdir(parents=True, exist_ok=True)
+    _require_few_bad(dropped, config.max_bad, work / "quarantine.parquet", counts.read["episodes"])
     shards = [shard for fragment in fragments for shard in fragment["shards"]]
-    statistics = _statistics(tasks, spec, rows)
+    counts.require_law(shards)
+    statistics = _statistics(tasks, spec, counts.kept["train"]["episodes"])
+    out.mkdir(parents=True, exist_ok=True)
     for shard in shards:
-        _move(work / shard["file"], out / shard["file"])
-    write_table(out / "episodes.parquet", rows, episode_schema(config.cameras))
-    shutil.copyfile(work / "quarantine.parquet", out / "quarantine.parquet")
+        _place(work / shard["file"], out / shard["file"])
+    for folder in sorted({(out / shard["file"]).parent for shard in shards}):
+        sync_folder(folder)
+    schema = episode_schema(config.cameras)
+    with table_writer(out / "episodes.parquet", schema) as writer:
+        for table in _tables(tasks, fragments):
+            writer.write_table(table.select(schema.names))
+    copy_file(work / "quarantine.parquet", out / "quarantine.parquet")
     write_json(out / "statistics.json", statistics)
     write_json(out / "contract.json", contract(spec, config.resolution))
     manifest = {
@@ -58,10 +78,10 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
         "sources": [fragment["source"] for fragment in fragments],
         "shards": sorted(shards, key=lambda shard: shard["file"]),
         "files": {name: file_entry(out / name).model_dump() for name in SIDE_FILES},
-        **counts,
+        **counts.as_dict(),
     }
     write_json(out / "manifest.json", Manifest.parse(manifest, file=out / "manifest.json").model_dump(mode="json"))
-    return {"name": spec.name, **counts}
+    return {"name": spec.name, **counts.as_dict()}
 
 
 def contract(spec: DatasetSpec, resolution: int) -> dict[str, Any]:
@@ -87,6 +107,15 @@ def _require_fragment(task: IngestTask) -> dict[str, Any]:
     return fragment
 
 
+def _tables(tasks: Sequence[IngestTask], fragments: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
+    """Index rows in the order of their keys: split by split, source file by source file."""
+    for split in sorted({split for fragment in fragments for split in fragment["splits"]}):
+        for task, fragment in zip(tasks, fragments, strict=True):
+            if split in fragment["splits"]:
+                table = read_table(task.rows, fragment_schema(task.config.cameras))
+                yield table.filter(pc.equal(table["split"], split)).sort_by("key")
+
+
 def _require_few_bad(dropped: Sequence[Mapping[str, Any]], max_bad: int, report: Path, total: int) -> None:
     bad = [row for row in dropped if row["reason"] in BAD_REASONS]
     if len(bad) > max_bad:
@@ -99,37 +128,45 @@ def _require_few_bad(dropped: Sequence[Mapping[str, Any]], max_bad: int, report:
         )  # fmt: skip
 
 
-def _count(rows: Iterable[Mapping[str, Any]], splits: Iterable[str]) -> dict[str, Any]:
+class _Counts:
     """`read`, `kept` per split and `dropped` per reason; steps as recorded for read and dropped, as kept for kept."""
 
-    def zero() -> dict[str, int]:
-        return {"episodes": 0, "steps": 0, "valid_steps": 0}
+    def __init__(self, splits: Iterable[str]):
+        self.read = _zero()
+        self.kept = {split: _zero() for split in sorted(splits)}
+        self.dropped: dict[str, dict[str, int]] = {}
 
-    read, kept = zero(), {split: zero() for split in sorted(splits)}
-    dropped: dict[str, dict[str, int]] = {}
-    for row in rows:
-        read = {"episodes": read["episodes"] + 1, "steps": read["steps"] + row["steps_in"], "valid_steps": 0}
-        count = kept[row["split"]] if row["kept"] else dropped.setdefault(row["reason"], zero())
-        count["episodes"] += 1
-        count["steps"] += row["steps_out"] if row["kept"] else row["steps_in"]
-        count["valid_steps"] += row["valid_steps"]
-    if not any(count["episodes"] for count in kept.values()):
-        raise BadDataError("no episode is left", found={reason: c["episodes"] for reason, c in dropped.items()})
-    return {"read": read, "kept": kept, "dropped": dict(sorted(dropped.items()))}
+    def add(self, table: pa.Table) -> None:
+        """Count rows of one split of one source file."""
+        columns = table.select(["split", "kept", "reason", "steps_in", "steps_out", "valid_steps"]).to_pylist()
+        for row in columns:
+            self.read["episodes"] += 1
+            self.read["steps"] += row["steps_in"]
+            count = self.kept[row["split"]] if row["kept"] else self.dropped.setdefault(row["reason"], _zero())
+            count["episodes"] += 1
+            count["steps"] += row["steps_out"] if row["kept"] else row["steps_in"]
+            count["valid_steps"] += row["valid_steps"]
+
+    def require_law(self, shards: Iterable[Mapping[str, Any]]) -> None:
+        """Something is left, read = kept + dropped, and what was kept is what lies in the shards."""
+        kept = sum(count["episodes"] for count in self.kept.values())
+        dropped = {reason: count["episodes"] for reason, count in sorted(self.dropped.items())}
+        if not kept:
+            raise BadDataError("no episode is left", found=dropped)
+        stored = sum(shard["episodes"] for shard in shards)
+        assert self.read["episodes"] == kept + sum(dropped.values()), (self.read, kept, dropped)
+        assert kept == stored, (kept, stored)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"read": self.read, "kept": self.kept, "dropped": dict(sorted(self.dropped.items()))}
 
 
-def _require_law(fragments: Iterable[Mapping[str, Any]], counts: Mapping[str, Any]) -> None:
-    """read = kept + dropped, and what was kept is what lies in the shards."""
-    kept = sum(count["episodes"] for count in counts["kept"].values())
-    dropped = sum(count["episodes"] for count in counts["dropped"].values())
-    stored = sum(shard["episodes"] for fragment in fragments for shard in fragment["shards"])
-    assert counts["read"]["episodes"] == kept + dropped, (counts, kept, dropped)
-    assert kept == stored, (kept, stored)
+def _zero() -> dict[str, int]:
+    return {"episodes": 0, "steps": 0, "valid_steps": 0}
 
 
-def _statistics(tasks: Iterable[IngestTask], spec: DatasetSpec, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    parts = [np.load(task.train_actions, allow_pickle=False) for task in tasks]
-    num_train = sum(row["kept"] and row["split"] == "train" for row in rows)
+def _statistics(tasks: Iterable[IngestTask], spec: DatasetSpec, num_train: int) -> dict[str, Any]:
+    parts = [np.load(task.train_actions, allow_pickle=False, mmap_mode="r") for task in tasks]
     return action_statistics(parts, spec.action.contract.action_mask(), num_train)
 
 
@@ -141,10 +178,11 @@ def _image_format(task: IngestTask) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _move(source: Path, target: Path) -> None:
-    """Rename; across file systems copy, and leave the original."""
+def _place(source: Path, target: Path) -> None:
+    """A second name for the finished shard, so that a kill from here on loses no work; across file systems a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     try:
-        source.replace(target)
+        os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        copy_file(source, target)

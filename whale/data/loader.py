@@ -7,11 +7,14 @@ resumed run, see the same samples (design data.md 7-8, reliability.md 4).
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
-from whale.data.consumption import Batch, Segments, consumption_receipt
+from whale.data.consumption import Batch, Segments, consumption_receipt, rank_ledger, rank_slice
+from whale.data.plan_difference import require_same_plan
 from whale.data.sampler import Draw, Plan, SegmentSampler
 from whale.data.segment_reading import PixelSegments, TokenSegments
 from whale.errors import ConfigError, RefusedError
@@ -38,7 +41,11 @@ def _require_planned_data(plan: Plan, segments: Segments) -> None:
 
 
 class SegmentLoader:
-    """Iterates (step, batch) from `start_step` on, for ever; batches are prepared by one thread."""
+    """Iterates (step, batch) from `start_step` on, for ever.
+
+    Batches are prepared by one thread, their samples by `decode_threads` (decoding lets others run); which thread reads
+    a sample changes nothing about it.
+    """
 
     def __init__(
         self,
@@ -48,6 +55,7 @@ class SegmentLoader:
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,
+        decode_threads: int = 1,
     ):
         if global_batch % world_size:
             legal = [n for n in range(1, global_batch + 1) if global_batch % n == 0]
@@ -58,15 +66,54 @@ class SegmentLoader:
             )
         _require_planned_data(sampler.plan, segments)
         self.sampler, self.segments, self.global_batch = sampler, segments, global_batch
-        self.slice_size = global_batch // world_size
-        self._offset = rank * self.slice_size
+        self.rank, self.world_size = rank, world_size
+        self._pool = ThreadPoolExecutor(decode_threads) if decode_threads > 1 else None
         self.step = start_step  # the whole state: the step that comes next
+
+    def position(self, step: int) -> dict:
+        """What makes a resumed loader go on with step `step`: its whole state, and the plan it belongs to."""
+        return {"next_sample": step * self.global_batch, "plan": self.sampler.plan.model_dump(mode="json")}
+
+    def resume(self, position: Mapping[str, Any]) -> None:
+        """Go on where `position` was taken, on any number of ranks.
+
+        Raises RefusedError with the differences when the plan (seed, weights, shards, cut) is another one or when the
+        position lies inside a step of this global batch.
+        """
+        require_same_plan(position["plan"], self.sampler.plan)
+        step, rest = divmod(position["next_sample"], self.global_batch)
+        if rest:
+            raise RefusedError(
+                "the position lies inside a step: the global batch was another one", found=position["next_sample"],
+                expected=f"a multiple of {self.global_batch}", remedy="resume with the batch_size of the saved run",
+            )  # fmt: skip
+        self.step = step
 
     def batch(self, step: int) -> Batch:
         """This rank's slice of the batch of `step`: stacked arrays."""
-        start = step * self.global_batch + self._offset
-        samples = [self._fetch(draw) for draw in self.sampler.draws(start, start + self.slice_size)]
-        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+        return self._finish(*self._start(step))
+
+    def _start(self, step: int) -> tuple[Batch, Iterator[Batch]]:
+        """The arrays of a batch, and its samples on their way into them (with threads they are read at once)."""
+        part = rank_slice(step, self.global_batch, self.rank, self.world_size)
+        draws = self.sampler.draws(part.start, part.stop)
+        buffers = self.segments.buffers(len(draws))
+        parts = [{name: array[number] for name, array in buffers.items()} for number in range(len(draws))]
+        return buffers, (self._pool.map if self._pool else map)(self._fetch, draws, parts)
+
+    def _finish(self, buffers: Batch, coming: Iterator[Batch]) -> Batch:
+        samples = list(coming)
+        small = {name: np.stack([sample[name] for sample in samples]) for name in samples[0] if name not in buffers}
+        return buffers | small
+
+    def memory_bound(self) -> int:
+        """Bytes that this loader holds at most, whatever the size of the data and however long it runs.
+
+        The index (8 bytes a frame, some hundred an episode, 8 a segment), the cache of actions, and the batches under
+        way: those that wait, the two that are made, the one that is handed over and the one that is used.
+        """
+        batch = sum(array.nbytes for array in self.batch(self.step).values())
+        return self.segments.memory_bound() + (PREFETCH_BATCHES + 4) * batch
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         """Yields from `self.step` on. A failed read stops the iteration with its error; no sample is substituted."""
@@ -88,13 +135,16 @@ class SegmentLoader:
     def receipt(self, num_steps: int | None = None) -> dict:
         """What `num_steps` steps of all ranks consume (default: up to the current step), planned against realised."""
         steps = self.step if num_steps is None else num_steps
-        return consumption_receipt(self.sampler, self.segments, steps * self.global_batch)
+        receipt = consumption_receipt(self.sampler, self.segments, steps * self.global_batch)
+        return receipt | {"ledger": rank_ledger(self.global_batch, self.world_size, steps)}
 
     def _produce(self, step: int, ready: queue.Queue, stopped: threading.Event) -> None:
+        ahead = self._start(step)
         while not stopped.is_set():
             item: tuple[int, Batch, Exception | None]
+            current, ahead = ahead, self._start(step + 1)  # threads never wait for the slowest sample of a batch
             try:
-                item = (step, self.batch(step), None)
+                item = (step, self._finish(*current), None)
             except Exception as error:  # handed to the consumer, which raises it
                 item = (step, {}, error)
             while not stopped.is_set():
@@ -107,9 +157,9 @@ class SegmentLoader:
                 return
             step += 1
 
-    def _fetch(self, draw: Draw) -> Batch:
+    def _fetch(self, draw: Draw, buffers: Batch) -> Batch:
         try:
-            return self.segments.fetch(draw)
+            return self.segments.fetch(draw, buffers)
         except Exception as error:
             error.add_note(f"while reading sample {draw.index}: {self.segments.describe(draw)}")
             raise

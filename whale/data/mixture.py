@@ -17,7 +17,7 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.sampler import Plan, PlannedDataset, single_dataset_plan
 from whale.data.segments import SegmentConfig, SegmentIndex, dataset_folders
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.errors import ConfigError, MissingInputError
 
 __all__ = ["DatasetSegments", "MixConfig", "Plan", "dynamics_plan", "pretrain_plan", "receipt", "single_dataset_plan"]
@@ -67,7 +67,7 @@ class DatasetSegments:
     def count(cls, shards: ShardSet, split: str, segments: SegmentConfig) -> "DatasetSegments":
         """Count the grid's segments over the episodes of a split."""
         rows = shards.episodes(split)
-        index = SegmentIndex([row.num_steps for row in rows], segments)
+        index = SegmentIndex(rows.num_steps, segments)
         frames = int(index.num_frames().sum(dtype=np.int64))
         return cls(index.num_segments, frames, len(rows), shards.digest)
 

@@ -1,17 +1,21 @@
-"""Sampling order: draw i of a mixture as a pure function of (plan, i), for any i, with no table in memory.
+"""Sampling order: draw i of a mixture as a pure function of (plan, i), for any i, with no table of the data in memory.
 
-Blocks of B draws hold exactly n_d draws of dataset d, in a keyed random order. Draw i lies in block b = i div B; its
-slot perm(B; seed, b)(i mod B) decides the dataset d and k = b n_d + rank of the slot within d. In epoch e = k div S_d
-of d the segment is perm(S_d; seed, d, e)(k mod S_d), so every segment of d comes once per epoch of d. `perm` is a
-Feistel network with cycle walking: a bijection that is computable at any index. The integer mixing is our own, so the
-order never depends on a library's version (design data.md 7-8).
+Blocks of B draws hold exactly n_d draws of dataset d. The B slots of a block are laid out evenly (those of d at
+(j + 1/2) / n_d of the block), the layout is turned by a keyed offset, and strata of 100 neighbouring slots are put in a
+keyed random order: so shares are exact at block ends and within half a percent long before, which a free permutation of
+the block is not (27 datasets: 1.2 points off after 2,000 draws). Draw i lies in block b = i div B; its slot decides the
+dataset d and k = b n_d + rank of the slot within d. In epoch e = k div S_d of d the segment is perm(S_d; seed, d, e)(k
+mod S_d): a permutation over ALL segments of d, each once per epoch. `perm` is a Feistel network with cycle walking: a
+bijection that is computable at any index. The integer mixing is our own, so the order never depends on a library's
+version (design data.md 7-8). Memory: 16 bytes for each of the B slots.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -20,6 +24,7 @@ from whale.config import Config, canonical_json
 from whale.errors import MismatchError, MissingInputError
 
 NUM_ROUNDS = 8
+STRATUM = 100  # slots that are shuffled among themselves
 
 
 class PlannedDataset(Config):
@@ -37,6 +42,7 @@ class PlannedDataset(Config):
 class Plan(Config):
     """Everything the order depends on. `digest` covers every other field."""
 
+    order: Literal[2] = 2  # version of this module's arithmetic
     seed: int = Field(ge=0)
     block: int = Field(gt=0)
     split: str
@@ -113,7 +119,7 @@ class SegmentSampler:
         self.names = [dataset.name for dataset in plan.datasets]
         self._per_block = np.array([dataset.per_block for dataset in plan.datasets], np.uint64)
         self._num_segments = np.array([dataset.num_segments for dataset in plan.datasets], np.uint64)
-        self._block_ends = np.cumsum(self._per_block)
+        self._slot_dataset, self._slot_rank = spread_slots([dataset.per_block for dataset in plan.datasets])
         # Keyed by name, so that adding a dataset does not reshuffle the others.
         self._dataset_keys = np.array([text_key(f"segments/{name}") for name in self.names], np.uint64)
         self._seed_key = mix(np.uint64(plan.seed % 2**64))
@@ -123,20 +129,38 @@ class SegmentSampler:
         index = np.arange(start, stop, dtype=np.uint64)
         block, position = np.divmod(index, np.uint64(self.plan.block))
         block_key = combine(combine(self._seed_key, text_key("block")), block)
-        slot = permute(position, np.full_like(position, self.plan.block), block_key)
-        dataset = np.searchsorted(self._block_ends, slot, side="right")
+        slot = self._slots(position, block_key)
+        dataset = self._slot_dataset[slot]
         per_block = self._per_block[dataset]
-        rank = slot - (self._block_ends[dataset] - per_block)
+        rank = self._slot_rank[slot]
         epoch, within = np.divmod(block * per_block + rank, self._num_segments[dataset])
         key = combine(combine(self._seed_key, self._dataset_keys[dataset]), epoch)
         segment = permute(within, self._num_segments[dataset], key)
         return dataset.astype(np.int64), segment.astype(np.int64)
+
+    def _slots(self, position: np.ndarray, block_key: np.ndarray) -> np.ndarray:
+        """Slot of the layout at each position of its block."""
+        block = np.uint64(self.plan.block)
+        stratum, within = np.divmod(position, np.uint64(STRATUM))
+        first = stratum * np.uint64(STRATUM)
+        shuffled = first + permute(within, np.minimum(np.uint64(STRATUM), block - first), combine(block_key, stratum))
+        turn = combine(block_key, text_key("turn")) % block
+        return (shuffled + turn) % block
 
     def draws(self, start: int, stop: int) -> list[Draw]:
         """Draws start..stop-1; a pure function of the plan."""
         datasets, segments = self.arrays(start, stop)
         pairs = zip(datasets.tolist(), segments.tolist(), strict=True)
         return [Draw(start + i, self.names[dataset], segment) for i, (dataset, segment) in enumerate(pairs)]
+
+
+def spread_slots(per_block: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Dataset (int64) and rank within it (uint64) of every slot of a block: slot j of n lies at (j + 1/2) / n."""
+    datasets = np.repeat(np.arange(len(per_block)), per_block)
+    ranks = np.concatenate([np.arange(count) for count in per_block])
+    places = (ranks + 0.5) / np.asarray(per_block, np.float64)[datasets]
+    order = np.lexsort((datasets, places))
+    return datasets[order], ranks[order].astype(np.uint64)
 
 
 def permute(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ from whale.data.segments import (
     segment_num_frames,
     segment_starts,
 )
-from whale.data.shards import EpisodeRow, ShardSet, array_bytes
-from whale.data.tar import Member, TarWriter
+from whale.data.storage.episode_index import EpisodeRow
+from whale.data.storage.shards import ShardSet, array_bytes
+from whale.data.storage.tar import Member, TarWriter
 from whale.errors import MismatchError
 
 Encode = Callable[[np.ndarray], np.ndarray]
@@ -55,7 +56,7 @@ class Embedder:
 def shard_tasks(shards_dir: Path, out_dir: Path, segments: SegmentConfig) -> list[ShardTask]:
     """One task for every frame shard that holds a kept episode, sorted; paths are absolute."""
     shard_set = ShardSet.open(shards_dir)
-    files = sorted({(split, row.shard) for split in shard_set.splits for row in shard_set.episodes(split)})
+    files = sorted((split, shard) for split in shard_set.splits for shard in shard_set.episodes(split).shards())
     where, to = str(shards_dir.absolute()), str(out_dir.absolute())
     return [ShardTask(where, file, split, to, segments, shard_set.digest) for split, file in files]
 
@@ -109,7 +110,7 @@ def _map_shard(
     rows: list[dict[str, Any]] = []
     too_short = 0
     with TarWriter(Path(task.out_dir), task.file) as tar:
-        for row in (row for row in shard_set.episodes(task.split) if row.shard == task.file):
+        for row in shard_set.episodes(task.split).in_shard(task.file):
             starts = segment_starts(row.num_steps, window, phases)
             if not len(starts):
                 too_short += 1

@@ -14,26 +14,35 @@ import numpy as np
 from whale.data.actions import ActionNormalizer
 from whale.data.consumption import Batch
 from whale.data.sampler import Draw, combine, mix, text_key
-from whale.data.segments import SegmentConfig, SegmentIndex, cut_actions, normalize_actions, pad_frames
-from whale.data.shards import ShardSet
-from whale.data.tokens import SampleRow, TokenSet, ZSet, require_same_grid
+from whale.data.segments import SegmentConfig, SegmentIndex, cut_actions, normalize_actions
+from whale.data.storage.shards import ShardSet
+from whale.data.tokens import CACHE_BYTES, SampleRow, TokenSet, ZSet, require_same_grid
 from whale.errors import BadDataError
 
 NUM_Z, NUM_Z_CLASSES = 16, 16
 ACTION_CACHE_EPISODES = 4096  # some kilobytes each
+ACTION_BYTES = 7 * 4 + 1  # of one step: the action and whether it is valid
 
 
 def keyed_uniform(seed: int, stream: str, index: int, shape: tuple[int, ...]) -> np.ndarray:
     """float32 in [0, 1), a pure function of its arguments (Philox, 24 bits of each raw word)."""
-    key = np.frombuffer(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:16], "<u8")
-    raw = np.random.Philox(key=key, counter=[0, 0, 0, index]).random_raw(int(np.prod(shape)))
+    raw = np.random.Philox(key=_noise_key(seed, stream), counter=[0, 0, 0, index]).random_raw(int(np.prod(shape)))
     return ((raw >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)).reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _noise_key(seed: int, stream: str) -> np.ndarray:
+    return np.frombuffer(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:16], "<u8")
+
+
+@lru_cache(maxsize=64)
+def _jitter_key(seed: int) -> np.ndarray:
+    return combine(mix(np.uint64(seed % 2**64)), text_key("jitter"))
 
 
 def jitter_shifts(seed: int, indices: np.ndarray, limit: np.ndarray) -> np.ndarray:
     """int64 shifts, uniform in [0, limit), keyed by (seed, global sample index)."""
-    key = combine(mix(np.uint64(seed % 2**64)), text_key("jitter"))
-    bits = combine(key, np.asarray(indices, np.uint64)) >> np.uint64(32)
+    bits = combine(_jitter_key(seed), np.asarray(indices, np.uint64)) >> np.uint64(32)
     return ((bits * np.asarray(limit, np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
@@ -58,7 +67,7 @@ class PixelSegments:
         self.shards, self.config, self.normalizers = dict(shards), config, dict(normalizers)
         self.resolution, self.jitter, self.seed, self.stream = resolution, jitter, seed, stream
         self._rows = {name: shard_set.episodes(split) for name, shard_set in self.shards.items()}
-        self._index = {name: SegmentIndex([row.num_steps for row in rows], config) for name, rows in self._rows.items()}
+        self._index = {name: SegmentIndex(rows.num_steps, config) for name, rows in self._rows.items()}
         self._actions_of = lru_cache(maxsize=ACTION_CACHE_EPISODES)(self._read_actions)
         self._frames_left = {name: index.frames_left() for name, index in self._index.items()}
 
@@ -77,27 +86,47 @@ class PixelSegments:
         row = self._rows[draw.dataset][episode]
         return f"dataset {draw.dataset}, episode {row.key}, frame {start}, shard {row.shard}"
 
-    def fetch(self, draw: Draw) -> Batch:
+    def buffers(self, num_samples: int) -> Batch:
+        """Arrays of a batch that `fetch` fills itself."""
+        shape = (num_samples, self.config.window + 1, self.resolution, self.resolution, 3)
+        return {"frames": np.empty(shape, np.uint8)}
+
+    def fetch(self, draw: Draw, buffers: Batch | None = None) -> Batch:
         """frames uint8 [T+1,R,R,3], action float32 [T,A], action_valid bool [T], action_mask bool [A].
 
         And of every sample: num_frames int32, sample_index int64, uniform float32 [T,Z] in [0, 1).
+        buffers: this sample's part of `self.buffers`; its frames are decoded there.
         """
         window, shard_set = self.config.window, self.shards[draw.dataset]
         episode, start = self._index[draw.dataset].start_of(draw.segment)
         row = self._rows[draw.dataset][episode]
         start += int(self._shift(draw.dataset, np.array([draw.segment]), np.array([draw.index]))[0])
         stop = min(start + window + 1, row.num_steps)
-        frames_FHWC = shard_set.read_frames(row, start, stop)
-        self._check_frames(draw, frames_FHWC, stop - start)
+        self._check_resolution(draw)
+        frames_FHWC = (buffers or {name: array[0] for name, array in self.buffers(1).items()})["frames"]
+        shard_set.read_frames_into(row, start, frames_FHWC[: stop - start])
+        frames_FHWC[stop - start :] = frames_FHWC[stop - start - 1]
         action_TA, valid_T = cut_actions(*self._actions_of(draw.dataset, episode), start, window)
         return {
-            "frames": pad_frames(frames_FHWC, window + 1),
+            "frames": frames_FHWC,
             "action": normalize_actions(self.normalizers[draw.dataset].normalize, action_TA, valid_T),
             "action_valid": valid_T,
             "action_mask": ~self.normalizers[draw.dataset].dead,
             "num_frames": np.array(stop - start, np.int32),
             **_common(self.seed, self.stream, draw, window),
         }
+
+    def episode_of(self, draw: Draw) -> int:
+        """Which episode of its dataset a draw comes from."""
+        return self._index[draw.dataset].locate(draw.segment)[0]
+
+    def memory_bound(self) -> int:
+        """Bytes of the index, and of a full cache of actions of the longest episodes."""
+        index = sum(rows.nbytes for rows in self._rows.values())
+        index += sum(left.nbytes for left in self._frames_left.values())
+        longest = max(int(rows.num_steps.max()) for rows in self._rows.values() if len(rows))
+        cached = min(ACTION_CACHE_EPISODES, sum(map(len, self._rows.values())))
+        return index + cached * longest * ACTION_BYTES
 
     def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Unpadded frames of draws `indices` of a dataset."""
@@ -114,14 +143,14 @@ class PixelSegments:
         limit = np.minimum(self.config.stride, self._frames_left[dataset][segments] - 1)
         return jitter_shifts(self.seed, indices, limit)
 
-    def _check_frames(self, draw: Draw, frames_FHWC: np.ndarray, count: int) -> None:
-        expected = (count, self.resolution, self.resolution, 3)
-        if frames_FHWC.shape != expected:
+    def _check_resolution(self, draw: Draw) -> None:
+        found = self.shards[draw.dataset].law.images.resolution
+        if found != self.resolution:
             raise BadDataError(
                 "frames of another shape than the model's",
                 place=self.describe(draw),
-                found=frames_FHWC.shape,
-                expected=expected,
+                found=f"{found} x {found}",
+                expected=f"{self.resolution} x {self.resolution}",
                 remedy="set the same size in `ingest` and `tokenizer`",
             )
 
@@ -140,6 +169,9 @@ class TokenSegments:
     ):
         self.tokens, self.z, self.normalizers = dict(tokens), None if z is None else dict(z), dict(normalizers)
         self.seed, self.stream = seed, stream
+        sets = [*self.tokens.values(), *(self.z or {}).values()]
+        for each in sets:
+            each.limit_cache(CACHE_BYTES // len(sets))
         self._rows: dict[str, list[SampleRow]] = {}
         self._index: dict[str, SegmentIndex] = {}
         for name, token_set in self.tokens.items():
@@ -165,7 +197,11 @@ class TokenSegments:
         row = self._rows[draw.dataset][episode]
         return f"dataset {draw.dataset}, episode {row.key}, segment {position}, shard {row.shard}"
 
-    def fetch(self, draw: Draw) -> Batch:
+    def buffers(self, num_samples: int) -> Batch:
+        """None: tokens are small, their batches are stacked."""
+        return {}
+
+    def fetch(self, draw: Draw, buffers: Batch | None = None) -> Batch:
         """tokens int64 [T+1,N], z_log_probs float32 [T,Z,16], and action, action_valid, ... as of pixels."""
         episode, position = self._index[draw.dataset].locate(draw.segment)
         row = self._rows[draw.dataset][episode]
@@ -181,6 +217,10 @@ class TokenSegments:
             "num_frames": arrays["num_frames"][position],
             **_common(self.seed, self.stream, draw, window),
         }
+
+    def memory_bound(self) -> int:
+        """Bytes of the cached episodes of all sets of tokens and z at most; their index comes on top."""
+        return CACHE_BYTES
 
     def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Unpadded frames of segments of a dataset; `indices` play no part, stored segments are never re-cut."""

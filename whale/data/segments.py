@@ -8,7 +8,7 @@ Shapes: F frames of an episode, T window, A = 7 action dimensions.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -85,7 +85,7 @@ def normalize_actions(
 class SegmentIndex:
     """Segments of a dataset, numbered over its episodes in their given order (sorted by key)."""
 
-    def __init__(self, num_frames: list[int], config: SegmentConfig):
+    def __init__(self, num_frames: Sequence[int] | np.ndarray, config: SegmentConfig):
         self.config = config
         self.episode_frames = np.asarray(num_frames, np.int64)
         # Starts of all phases together are the multiples of the stride; counting them needs no loop over episodes.

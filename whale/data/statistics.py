@@ -1,10 +1,11 @@
 """Action statistics of one dataset: train split, valid steps, raw units.
 
-Mean and deviation by Chan's merge in float64 in the given order; quantiles exact. Never mean(x^2) - mean(x)^2: at
-1000 +- 0.01 in float32 that gives a deviation of 0. Shapes: N steps, A = 7.
+Mean and deviation by Chan's merge in float64 in the given order; quantiles exact, one dimension at a time: 16 bytes a
+step at once (430 MB for the 27 M steps of DROID), the parts themselves may be memory-mapped. Never mean(x^2) -
+mean(x)^2: at 1000 +- 0.01 in float32 that gives a deviation of 0. Shapes: N steps, A = 7.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -46,7 +47,7 @@ class Moments:
         return np.sqrt(self.squares_A / self.count)
 
 
-def action_statistics(parts: Iterable[np.ndarray], mask: Sequence[bool], num_trajectories: int) -> dict[str, Any]:
+def action_statistics(parts: Sequence[np.ndarray], mask: Sequence[bool], num_trajectories: int) -> dict[str, Any]:
     """statistics.json. `parts`: float32 (N, 7) of valid train steps, in the order of the shards.
 
     mask: from the contract's `live`. Raises BadDataError when there is no valid step.
@@ -55,16 +56,24 @@ def action_statistics(parts: Iterable[np.ndarray], mask: Sequence[bool], num_tra
     if not arrays:
         raise BadDataError("no valid train step: there is nothing to compute statistics of")
     moments = reduce(Moments.merge, map(Moments.of, arrays))
-    values_NA = np.concatenate(arrays).astype(np.float64)
-    quantiles_QA = np.quantile(values_NA, list(QUANTILES.values()), axis=0)
+    columns = [_column(arrays, dimension) for dimension in range(arrays[0].shape[1])]
     action = {
         "count": moments.count,
         "mean": moments.mean_A.tolist(),
         "std": moments.std_A.tolist(),
-        "min": values_NA.min(axis=0).tolist(),
-        "max": values_NA.max(axis=0).tolist(),
-        **{name: row.tolist() for name, row in zip(QUANTILES, quantiles_QA, strict=True)},
-        "zero_share": (values_NA == 0.0).mean(axis=0).tolist(),
+        **{name: [column[name] for column in columns] for name in columns[0]},
         "mask": list(mask),
     }
     return {"action": action, "num_transitions": moments.count, "num_trajectories": num_trajectories}
+
+
+def _column(arrays: Sequence[np.ndarray], dimension: int) -> dict[str, float]:
+    """Extremes, quantiles and share of zeros of one dimension."""
+    values_N = np.concatenate([array[:, dimension] for array in arrays]).astype(np.float64)
+    quantiles = np.quantile(values_N, list(QUANTILES.values()))
+    return {
+        "min": float(values_N.min()),
+        "max": float(values_N.max()),
+        **{name: float(value) for name, value in zip(QUANTILES, quantiles, strict=True)},
+        "zero_share": float((values_N == 0.0).mean()),
+    }

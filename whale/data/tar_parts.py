@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.data.tar import BLOCK, Member, TarWriter
+from whale.data.storage.tar import BLOCK, Member, TarWriter
 from whale.errors import BadDataError
 
 MAX_PARTS = 1000

@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from whale.data.files import inside, sha256_of, write_json
-from whale.data.manifest import read_table, write_table
 from whale.data.segments import SegmentConfig, grid_digest, segment_starts
-from whale.data.shards import parse_array
-from whale.data.tar import Member, read_members
+from whale.data.storage.files import inside, sha256_of, write_json
+from whale.data.storage.manifest import read_table, write_table
+from whale.data.storage.shards import parse_array
+from whale.data.storage.tar import Member, read_members
 from whale.errors import BadDataError, MismatchError, MissingInputError, RefusedError
 
 FORMAT = 1
@@ -141,6 +141,11 @@ class SampleSet:
             raise BadDataError("segments off the grid", file=self.directory / row.shard, place=row.key)
         self._remember(row.key, arrays)
         return arrays
+
+    def limit_cache(self, cache_bytes: int) -> None:
+        """Forget what was read, and hold at most so much from now on: many sets share one budget."""
+        self._cache.clear()
+        self._cache_left = cache_bytes
 
     def _remember(self, key: str, arrays: dict[str, np.ndarray]) -> None:
         self._cache[key] = arrays

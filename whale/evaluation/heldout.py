@@ -12,7 +12,7 @@ import numpy as np
 
 from whale.data.actions import ActionNormalizer
 from whale.data.segments import normalize_actions, pad_frames
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import TokenSet, ZSet, require_same_grid
 from whale.errors import BadDataError, MissingInputError
 

@@ -12,7 +12,11 @@ CHUNK_BYTES = 2**20
 
 def sha256_of_file(path: str | Path) -> str:
     """Hex sha256 of the bytes of `path`, read in 1 MiB pieces."""
-    digest = hashlib.sha256()
+    return _digest_of_file(path, "sha256")
+
+
+def _digest_of_file(path: str | Path, algorithm: str) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
@@ -23,10 +27,11 @@ class FileDigests:
     """A cache of sha256 by (path, size, mtime_ns, ctime_ns, inode); losing its file loses nothing but time.
 
     ctime is part of the key because an edit can restore mtime but not ctime. `paranoid` hashes everything again.
+    `algorithm`: sha256, or md5 to compare with what DVC noted.
     """
 
-    def __init__(self, cache_path: Path | None = None, paranoid: bool = False):
-        self.cache_path, self.paranoid = cache_path, paranoid
+    def __init__(self, cache_path: Path | None = None, paranoid: bool = False, algorithm: str = "sha256"):
+        self.cache_path, self.paranoid, self.algorithm = cache_path, paranoid, algorithm
         self.num_hashed = 0
         self._known: dict[str, list] = _read_cache(cache_path)
         self._is_changed = False
@@ -37,7 +42,7 @@ class FileDigests:
         known = self._known.get(name)
         if known is not None and known[:-1] == key and not self.paranoid:
             return known[-1]
-        digest = sha256_of_file(path)
+        digest = _digest_of_file(path, self.algorithm)
         self.num_hashed += 1
         self._known[name] = [*key, digest]
         self._is_changed = True

@@ -10,32 +10,66 @@
 """
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from whale.errors import MismatchError, MissingInputError
 from whale.lineage.seal import MANIFEST_NAME, Hasher, list_files, read_manifest, verify_file, verify_sealed
 
+MAX_HOLDERS = 64
+
+
+@dataclass(frozen=True)
+class ProvenInput:
+    """`digest` names the input. `holders`: path -> sha256 of each MANIFEST.json that it was proven against, or of each
+    plain file; whoever made a holder made the input. Empty for a plain folder of more than MAX_HOLDERS files."""
+
+    digest: str
+    holders: dict[str, str]
+
 
 def verify_input(path: Path, sha256: Hasher) -> str:
-    """Check `path` and return its digest; the errors name the file (seal.verify_sealed)."""
+    """`prove_input` for those who want the digest only."""
+    return prove_input(path, sha256).digest
+
+
+def prove_input(path: Path, sha256: Hasher) -> ProvenInput:
+    """Check `path` and name it; the errors name the file (seal.verify_sealed)."""
     if not path.exists():
         remedy = "run `dvc repro`, which makes inputs first, or correct the path"
         raise MissingInputError("an input does not exist", file=path, remedy=remedy)
     if path.is_file():
-        return _verify_file(path, sha256)
+        return _prove_file(path, sha256)
     if (path / MANIFEST_NAME).is_file():
         verify_sealed(path, sha256)
-        return sha256(path / MANIFEST_NAME)
+        digest = sha256(path / MANIFEST_NAME)
+        return ProvenInput(digest, {_name(path / MANIFEST_NAME): digest})
     if (owner := _sealed_ancestor(path)) is not None:
         below = path.absolute().relative_to(owner).as_posix()
-        return _digest_of_rows(verify_sealed(owner, sha256, below), below)
+        digest = _digest_of_rows(verify_sealed(owner, sha256, below), below)
+        return ProvenInput(digest, {_name(owner / MANIFEST_NAME): sha256(owner / MANIFEST_NAME)})
     if sealed := _sealed_folders(path):
-        return _verify_parent(path, sealed, sha256)
+        return _prove_parent(path, sealed, sha256)
+    files = {file: sha256(file) for file in list_files(path)}
     rows = {
-        file.relative_to(path).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)}
-        for file in list_files(path)
+        file.relative_to(path).as_posix(): {"bytes": file.stat().st_size, "sha256": digest}
+        for file, digest in files.items()
     }
-    return _digest_of_rows(rows, "")
+    few = files if len(files) <= MAX_HOLDERS else {}
+    return ProvenInput(_digest_of_rows(rows, ""), {_name(file): digest for file, digest in few.items()})
+
+
+def _prove_file(path: Path, sha256: Hasher) -> ProvenInput:
+    digest = _verify_file(path, sha256)
+    owner = _sealed_ancestor(path)
+    holder = path if owner is None else owner / MANIFEST_NAME
+    return ProvenInput(digest, {_name(holder): sha256(holder)})
+
+
+def _name(path: Path) -> str:
+    """Relative to the current folder where it lies below it: statements hold no path of a machine."""
+    full = path.absolute()
+    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.as_posix()
 
 
 def _verify_file(path: Path, sha256: Hasher) -> str:
@@ -62,16 +96,17 @@ def _sealed_folders(path: Path) -> list[Path]:
     return found
 
 
-def _verify_parent(path: Path, sealed: list[Path], sha256: Hasher) -> str:
+def _prove_parent(path: Path, sealed: list[Path], sha256: Hasher) -> ProvenInput:
     for file in list_files(path):
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
         if not hidden and not any(folder in file.parents for folder in sealed):
             raise MismatchError("a file outside every manifest", file=file, remedy="remove it, or seal its folder")
-    lines = []
+    lines, holders = [], {}
     for folder in sealed:
         verify_sealed(folder, sha256)
-        lines.append(f"{sha256(folder / MANIFEST_NAME)}  {folder.relative_to(path).as_posix()}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+        digest = holders[_name(folder / MANIFEST_NAME)] = sha256(folder / MANIFEST_NAME)
+        lines.append(f"{digest}  {folder.relative_to(path).as_posix()}\n")
+    return ProvenInput(hashlib.sha256("".join(lines).encode()).hexdigest(), holders)
 
 
 def _digest_of_rows(rows: dict[str, dict], below: str) -> str:

@@ -1,18 +1,19 @@
 """One statement per stage run that ended well: what was used, what was made, by which code (lineage.md 3 and 4).
 
-Shaped as an in-toto Statement v1 with a SLSA provenance v1 predicate, not signed yet. Clock, host and commit stand here
-and nowhere else: outputs are functions of inputs, code and params.
+An in-toto Statement v1 with a SLSA provenance v1 predicate; what SLSA has no field for stands in `annotations`. Clock,
+host and commit stand here and nowhere else: outputs are functions of inputs, code and params.
 """
 
 import hashlib
 import json
-import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from whale.config import canonical_json
 from whale.lineage.atomic_file import write_atomically
+from whale.lineage.code_state import CodeState
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -35,7 +36,7 @@ class Derivation:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFacts:
     """What happened to be so: never part of an output."""
 
     run_id: str
@@ -43,84 +44,92 @@ class Run:
     started: str
     finished: str
     input_paths: dict[str, str]
-    environment_sha256: str
-    commit: str | None
-    is_dirty: bool | None
+    input_holders: dict[str, dict[str, str]]  # argument -> {path: sha256}, see inputs.ProvenInput
+    settings: dict[str, str]  # params.yaml, constraints.txt, ...: path -> sha256 of the bytes
+    code: CodeState
+    byproducts: dict[str, tuple[str, str]]  # path -> (role, sha256)
+    internal: dict[str, Any] = field(default_factory=dict)  # machine, threads, switches
+    versions: dict[str, str] = field(default_factory=dict)
 
 
-def build_statement(derivation: Derivation, run: Run, subjects: dict[str, str]) -> dict[str, Any]:
-    """`subjects`: path of each output file -> sha256."""
-    name = derivation.stage if derivation.item is None else f"{derivation.stage}@{derivation.item}"
+def build_statement(
+    derivation: Derivation, run: RunFacts, subjects: Mapping[str, str], sizes: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """`subjects`: path of each output file -> sha256; `sizes`: bytes of those that are known."""
     build = {
         "buildType": f"urn:whale:stage:{derivation.stage}:1",
         "externalParameters": {
             "stage": derivation.stage,
             "item": derivation.item,
             "command": run.command,
-            "params": _floats_as_text(derivation.config),
+            "params": floats_as_text(derivation.config),
         },
-        "internalParameters": {"derivation_sha256": derivation.digest()},
-        "resolvedDependencies": _dependencies(derivation, run),
+        "internalParameters": {"derivation_sha256": derivation.digest(), **floats_as_text(run.internal)},
+        "resolvedDependencies": [_code(derivation, run.code), *_settings(run), *_inputs(derivation, run)],
     }
     details = {
-        "builder": {"id": "urn:whale:stage-runner:1"},
+        "builder": {"id": "urn:whale:stage-runner:1", "version": run.versions},
         "metadata": {"invocationId": run.run_id, "startedOn": run.started, "finishedOn": run.finished},
         "byproducts": [
-            {
-                "name": f"lineage/runs/{run.run_id}/environment.json",
-                "digest": {"sha256": run.environment_sha256},
-                "annotations": {"role": "environment", "stage": name},
-            }
+            {"name": path, "digest": {"sha256": digest}, "annotations": {"role": role}}
+            for path, (role, digest) in sorted(run.byproducts.items())
         ],
     }
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": path, "digest": {"sha256": digest}} for path, digest in sorted(subjects.items())],
+        "subject": [_subject(path, digest, sizes or {}) for path, digest in sorted(subjects.items())],
         "predicateType": PREDICATE_TYPE,
         "predicate": {"buildDefinition": build, "runDetails": details},
     }
 
 
-def _dependencies(derivation: Derivation, run: Run) -> list[dict[str, Any]]:
-    code: dict[str, Any] = {
+def _subject(path: str, digest: str, sizes: Mapping[str, int]) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": path, "digest": {"sha256": digest}}
+    return row | {"annotations": {"size": sizes[path]}} if path in sizes else row
+
+
+def _code(derivation: Derivation, code: CodeState) -> dict[str, Any]:
+    """Named by its commit, or, where there is no git, by the import closure alone."""
+    return {
         "name": "code",
-        "digest": {"gitCommit": run.commit} if run.commit else {"sha256": derivation.code_sha256},
+        "digest": {"gitCommit": code.commit} if code.commit else {"sha256": derivation.code_sha256},
         "annotations": {
-            "dirty": run.is_dirty,
+            "role": "code",
+            "dirty": code.is_dirty,
+            "tree": code.tree,
             "closure_files": derivation.code_files,
             "closure_sha256": derivation.code_sha256,
         },
     }
-    params = hashlib.sha256(canonical_json(derivation.config).encode()).hexdigest()
-    inputs = [
-        {"name": run.input_paths[name], "digest": {"sha256": digest}, "annotations": {"role": "data", "argument": name}}
+
+
+def _settings(run: RunFacts) -> list[dict[str, Any]]:
+    roles = {"params.yaml": "params", "constraints.txt": "lock"}
+    return [
+        {"name": path, "digest": {"sha256": digest}, "annotations": {"role": roles.get(path, "settings")}}
+        for path, digest in sorted(run.settings.items())
+    ]
+
+
+def _inputs(derivation: Derivation, run: RunFacts) -> list[dict[str, Any]]:
+    """`holders` leads to the runs that made an input: each is a subject of theirs."""
+    return [
+        {
+            "name": run.input_paths[name],
+            "digest": {"sha256": digest},
+            "annotations": {"role": "data", "argument": name, "holders": run.input_holders[name]},
+        }
         for name, digest in sorted(derivation.inputs.items())
     ]
-    return [code, {"name": "params", "digest": {"sha256": params}, "annotations": {"role": "params"}}, *inputs]
 
 
-def git_state(root: Path) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the repository at `root`; (None, None) where there is no git or no commit yet."""
-    try:
-        commit = _git(root, "rev-parse", "--verify", "-q", "HEAD")
-        dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!lineage"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    return commit, dirty
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-
-
-def _floats_as_text(value: Any) -> Any:
+def floats_as_text(value: Any) -> Any:
     """Floats as their `repr`: the statement passes through parsers that do not keep every float (lineage.md 3)."""
     if isinstance(value, float):
         return repr(value)
-    if isinstance(value, dict):
-        return {key: _floats_as_text(each) for key, each in value.items()}
-    return [_floats_as_text(each) for each in value] if isinstance(value, list) else value
+    if isinstance(value, Mapping):
+        return {str(key): floats_as_text(each) for key, each in value.items()}
+    return [floats_as_text(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def write_json(path: Path, value: object) -> str:

@@ -8,14 +8,14 @@ import math
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from whale.config import Config
 from whale.models.categorical import sample
 from whale.models.folder import PublishedModel
 from whale.models.layers import linear
-from whale.models.masking import mean_over_valid
+from whale.models.masking import mean_weights
 from whale.models.st_transformer import STTransformer, STTransformerConfig
+from whale.models.token_loss import tied_cross_entropy
 
 TOKEN_STD = 0.02
 
@@ -56,11 +56,7 @@ class Dynamics(PublishedModel):
 
         Without behavior conditioning `z_BTZ` is replaced by zeros: the same network, blind to z.
         """
-        if not self.config.behavior_conditioning:
-            z_BTZ = torch.zeros_like(z_BTZ)
-        x_BTND = self.tokens(tokens_BTN) * math.sqrt(self.config.trunk.d_model)
-        x_BTND = x_BTND + (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None]
-        logits_BTNV = self.trunk(x_BTND) @ self.tokens.weight.T
+        logits_BTNV = self._features(tokens_BTN, actions_BTA, z_BTZ) @ self.tokens.weight.T
         if self.config.copy_bias is None:
             return logits_BTNV
         return logits_BTNV.scatter_add(
@@ -76,10 +72,28 @@ class Dynamics(PublishedModel):
         tokens, actions = batch["tokens"], batch["action"]
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         z_BTZ = sample(batch["z_log_probs"], batch["uniform"]).flatten(2)
-        logits = self.logits(inputs, actions, z_BTZ)
-        nll_BTN = F.cross_entropy(logits.float().flatten(0, 2), targets.flatten(), reduction="none").view_as(targets)
         step_BT = torch.arange(actions.shape[1], device=actions.device) < batch["num_frames"][:, None] - 1
-        loss = mean_over_valid(nll_BTN.mean(-1), step_BT & batch["action_valid"])
-        hit, changed = logits.detach().argmax(-1) == targets, (targets != inputs) & step_BT[..., None]
-        changed_accuracy = (hit & changed).sum() / changed.sum().clamp_min(1)
+        features = self._features(inputs, actions, z_BTZ)
+        loss, is_hit = tied_cross_entropy(
+            features.flatten(0, 2),
+            self.tokens.weight,
+            targets.flatten(),
+            self._token_weights(step_BT & batch["action_valid"], targets).flatten(),
+            inputs.flatten(),
+            self.copy_bias if self.config.copy_bias is not None else None,
+        )
+        changed = (targets != inputs) & step_BT[..., None]
+        changed_accuracy = (is_hit.view_as(changed) & changed).sum() / changed.sum().clamp_min(1)
         return loss, {"nll": loss.detach(), "changed_accuracy": changed_accuracy}
+
+    def _features(self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor) -> Tensor:
+        """What the tied head reads: [B, T, N, D]."""
+        if not self.config.behavior_conditioning:
+            z_BTZ = torch.zeros_like(z_BTZ)
+        x_BTND = self.tokens(tokens_BTN) * math.sqrt(self.config.trunk.d_model)
+        return self.trunk(x_BTND + (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None])
+
+    def _token_weights(self, valid_BT: Tensor, targets_BTN: Tensor) -> Tensor:
+        """Weights [B, T, N] of the nll: its mean over tokens, then over valid steps, then over segments."""
+        weights_BT = mean_weights(valid_BT, self.tokens.weight.dtype)
+        return (weights_BT / targets_BTN.shape[-1])[..., None].expand_as(targets_BTN)

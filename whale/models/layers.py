@@ -1,6 +1,6 @@
 """The building blocks of every trunk: attention with QK-norm, the MLP, fixed positions, patches.
 
-Shapes: B batch, L sequence length, D width, H image height and width, C channels, P patch size, N patches.
+Shapes: B batch, T frames, D width, H image height and width, C channels, P patch size, N patches.
 """
 
 import math
@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from whale.models.attention import QK_EPS, Axis, attend
 
 
 def linear(fan_in: int, fan_out: int, *, bias: bool = False, scale: float = 1.0) -> nn.Linear:
@@ -21,22 +23,21 @@ def linear(fan_in: int, fan_out: int, *, bias: bool = False, scale: float = 1.0)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with RMS-normalised queries and keys (QK-norm, as Genie), no biases."""
+    """Multi-head attention along one axis, queries and keys RMS-normalised (QK-norm, as Genie), no biases.
 
-    def __init__(self, d_model: int, num_heads: int, *, causal: bool = False, out_scale: float = 1.0):
+    `axis`: among the tokens of a frame (`space`), or causally among the frames at one place (`time`).
+    """
+
+    def __init__(self, d_model: int, num_heads: int, axis: Axis, *, out_scale: float = 1.0):
         super().__init__()
-        self.num_heads, self.causal = num_heads, causal
+        self.axis: Axis = axis
         head_dim = d_model // num_heads
         self.qkv = linear(d_model, 3 * d_model)
-        self.query_norm, self.key_norm = nn.RMSNorm(head_dim, eps=1e-6), nn.RMSNorm(head_dim, eps=1e-6)
+        self.query_norm, self.key_norm = nn.RMSNorm(head_dim, eps=QK_EPS), nn.RMSNorm(head_dim, eps=QK_EPS)
         self.out = linear(d_model, d_model, scale=out_scale)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        batch, length, width = x_BLD.shape
-        qkv = self.qkv(x_BLD).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = self.query_norm(qkv[0]), self.key_norm(qkv[1]), qkv[2]
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal and length > 1)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+    def forward(self, x_BTND: Tensor) -> Tensor:
+        return self.out(attend(self.qkv(x_BTND), self.query_norm.weight, self.key_norm.weight, self.axis))
 
 
 class MLP(nn.Module):

@@ -1,5 +1,6 @@
 """Means over what is valid, segment by segment."""
 
+import torch
 from torch import Tensor
 
 
@@ -11,3 +12,9 @@ def mean_over_valid(value_BT: Tensor, valid_BT: Tensor) -> Tensor:
     """
     valid = valid_BT.to(value_BT.dtype)
     return ((value_BT * valid).sum(1) / valid.sum(1).clamp_min(1)).mean()
+
+
+def mean_weights(valid_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights [B, T] whose weighted sum is `mean_over_valid`, for a loss that wants them beforehand."""
+    valid = valid_BT.to(dtype)
+    return valid / (valid.sum(1, keepdim=True).clamp_min(1) * len(valid))

@@ -38,18 +38,14 @@ class STBlock(nn.Module):
     def __init__(self, d_model: int, num_heads: int, out_scale: float):
         super().__init__()
         self.spatial_norm = nn.LayerNorm(d_model)
-        self.spatial = SelfAttention(d_model, num_heads, out_scale=out_scale)
+        self.spatial = SelfAttention(d_model, num_heads, "space", out_scale=out_scale)
         self.temporal_norm = nn.LayerNorm(d_model)
-        self.temporal = SelfAttention(d_model, num_heads, causal=True, out_scale=out_scale)
+        self.temporal = SelfAttention(d_model, num_heads, "time", out_scale=out_scale)
         self.mlp_norm, self.mlp = nn.LayerNorm(d_model), MLP(d_model, out_scale=out_scale)
 
     def forward(self, x_BTND: Tensor) -> Tensor:
-        batch, num_frames, num_tokens, width = x_BTND.shape
-        normed = self.spatial_norm(x_BTND).reshape(batch * num_frames, num_tokens, width)
-        x_BTND = x_BTND + self.spatial(normed).view_as(x_BTND)
-        normed = self.temporal_norm(x_BTND).transpose(1, 2).reshape(batch * num_tokens, num_frames, width)
-        moved = self.temporal(normed).view(batch, num_tokens, num_frames, width).transpose(1, 2)
-        x_BTND = x_BTND + moved
+        x_BTND = x_BTND + self.spatial(self.spatial_norm(x_BTND))
+        x_BTND = x_BTND + self.temporal(self.temporal_norm(x_BTND))
         return x_BTND + self.mlp(self.mlp_norm(x_BTND))
 
 

@@ -17,9 +17,14 @@ from whale.models.masking import mean_over_valid
 from whale.models.quantizer import Quantizer
 from whale.models.st_transformer import STTransformer, STTransformerConfig
 
+MEAN_RANGE = (0.02, 0.98)  # a pixel that is always black must not cost an endless logit
+
 
 class TokenizerConfig(Config):
-    """Table 5; `pixel_weight: motion` is for small CPU runs only (the paper's loss is `uniform`)."""
+    """Table 5; `pixel_weight: motion` (the paper's loss is `uniform`) and `mean_residual` are for small CPU runs only.
+
+    `mean_residual`: the decoder adds to the logit of the training data's mean image, its last layer starting at zero.
+    """
 
     resolution: int = Field(gt=0)
     patch_size: int = Field(gt=0)
@@ -27,6 +32,7 @@ class TokenizerConfig(Config):
     latent_dim: int = Field(gt=0)
     commitment: float = Field(ge=0)
     pixel_weight: Literal["uniform", "motion"] = "uniform"
+    mean_residual: bool = False
     encoder: STTransformerConfig
     decoder: STTransformerConfig
 
@@ -67,6 +73,12 @@ class VideoTokenizer(PublishedModel):
                 "patches": linear(config.decoder.d_model, patch_dim, bias=True),
             }
         )
+        self.mean_logit: Tensor | None
+        if config.mean_residual:
+            nn.init.zeros_(self.decoder.get_parameter("patches.weight"))
+            self.register_buffer("mean_logit", torch.zeros(config.resolution, config.resolution, 3))
+        else:
+            self.mean_logit = None
         self.is_quantizing = True  # the trainer switches it off during codebook_warmup_steps
 
     def latents(self, frames_BTRRC: Tensor) -> Tensor:
@@ -84,8 +96,17 @@ class VideoTokenizer(PublishedModel):
 
     def decode_latents(self, latents_BTNE: Tensor) -> Tensor:
         """Normalised codes (or latents) -> frames in (0, 1)."""
-        x_BTND = self.decoder["trunk"](self.decoder["latents"](latents_BTNE))
-        return unpatchify(self.decoder["patches"](x_BTND).sigmoid(), self.config.patch_size)
+        return self._paint(self.decoder["trunk"](self.decoder["latents"](latents_BTNE)))
+
+    def start_from_mean(self, mean_image_RRC: Tensor) -> None:
+        """Give `mean_residual` its image, in [0, 1]; does nothing without that option."""
+        if self.mean_logit is not None:
+            self.mean_logit.copy_(mean_image_RRC.clamp(*MEAN_RANGE).logit())
+
+    def _paint(self, x_BTND: Tensor) -> Tensor:
+        """What the decoder's trunk says of each token -> frames in (0, 1)."""
+        logits = unpatchify(self.decoder["patches"](x_BTND), self.config.patch_size)
+        return (logits if self.mean_logit is None else logits + self.mean_logit).sigmoid()
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """L1 + codebook + commitment * commitment over the valid frames of `frames` uint8 [B, T, R, R, 3] (P 5.1.2)."""

@@ -13,6 +13,14 @@ from whale.errors import ConfigError
 TEMPLATE = re.compile(r"\$\{([a-z_.]+)\}")
 
 
+CODE_FOLDERS = ("pipelines/", "whale/")
+
+
+def is_code(dep: str) -> bool:
+    """Code deps are files of the import closure, or folders that lie in it whole."""
+    return dep.startswith(CODE_FOLDERS)
+
+
 @dataclass(frozen=True)
 class Node:
     """One stage, or one item of a foreach stage. `reads`: data, not code; `makes`: outputs and metrics files."""
@@ -54,7 +62,7 @@ def upstream(nodes: Iterable[Node]) -> dict[str, list[str]]:
 
 
 def _node(stage: str, item: str | None, body: Mapping[str, Any], values: Mapping[str, Any]) -> Node:
-    reads = [dep for dep in body.get("deps", []) if not dep.endswith(".py")]
+    reads = [dep for dep in body.get("deps", []) if not is_code(dep)]
     makes = [*body.get("outs", []), *(path for each in body.get("metrics", []) for path in each)]
     return Node(stage, item, _fill(reads, values, stage), _fill(makes, values, stage))
 

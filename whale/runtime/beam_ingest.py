@@ -17,8 +17,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from whale.config import Config, load_yaml
-from whale.data.files import write_json
 from whale.data.ingest import IngestTask, process_source_shard
+from whale.data.storage.files import write_json
 from whale.errors import BadDataError, CannotWriteError, MismatchError, MissingInputError, WhaleError
 
 POLL_SECONDS = 1.0

@@ -13,8 +13,9 @@ import torch
 
 from whale.data.actions import ActionNormalizer
 from whale.data.segment_maps import Embedder
-from whale.data.shards import ShardSet
-from whale.errors import MissingInputError, RefusedError
+from whale.data.statistics_contract import require_same_statistics
+from whale.data.storage.shards import ShardSet
+from whale.errors import MissingInputError
 from whale.models.behavior import BehaviorModel
 from whale.runtime.model_map import as_float, digest_of_parts, in_batches, use_one_thread
 
@@ -46,12 +47,5 @@ def trained_statistics(behavior_dir: Path, shards: ShardSet) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInputError("a model without statistics", file=path, remedy="run its training stage again")
     known = json.loads(path.read_text())
-    if shards.name not in known:
-        raise RefusedError(
-            "the model was not trained on this dataset", file=path, found=shards.name, expected=sorted(known)
-        )
-    found, expected = shards.statistics["action"], known[shards.name]["action"]
-    if found != expected:
-        raise RefusedError("the model was trained with other action statistics", file=path, place=shards.name,
-                           found=found, expected=expected, remedy="train the behavior model again")  # fmt: skip
+    require_same_statistics(known, {shards.name: shards.statistics}, file=path)
     return known[shards.name]

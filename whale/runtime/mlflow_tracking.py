@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from whale.lineage.atomic_file import write_atomically
-from whale.runtime import environment
-from whale.runtime.tracking_spool import SPOOL_DIR
+from whale.runtime.guard import environment
+from whale.runtime.guard.tracking_spool import SPOOL_DIR
 
 STORE = "mlflow.db"
 ARTIFACTS_DIR = Path("mlruns")

@@ -15,12 +15,12 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.segment_maps import ShardTask, grid_of_shards, shard_tasks
 from whale.data.segments import SegmentConfig
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import write_manifest
 from whale.models.folder import tensor_digest
 from whale.runtime.execution import load_execution
+from whale.runtime.guard.stage import Run
 from whale.runtime.ray_map import map_shards
-from whale.runtime.stage import Run
 
 
 class MapConfig(Config):
@@ -44,7 +44,7 @@ def map_dataset(
     execution = load_execution()
     tasks = shard_tasks(shards_dir, out_dir, segments)
     shards = ShardSet.open(shards_dir)
-    num_frames = sum(row.num_steps for split in shards.splits for row in shards.episodes(split))
+    num_frames = sum(int(shards.episodes(split).num_steps.sum()) for split in shards.splits)
     with run.progress(len(tasks), "shards") as progress:
         fragments = map_shards(
             function,

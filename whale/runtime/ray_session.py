@@ -5,7 +5,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 
-from whale.runtime import environment
+from whale.runtime.guard import environment
 
 OBJECT_STORE_BYTES = 256 * 2**20  # results are small: workers write their shards and models themselves
 

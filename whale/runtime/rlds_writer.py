@@ -20,7 +20,7 @@ import numpy as np
 import simplejpeg
 
 from whale.errors import BadDataError
-from whale.runtime import environment
+from whale.runtime.guard import environment
 
 LEAF = re.compile(r"(?P<kind>[a-z0-9]+)(\[(?P<shape>[0-9,]*)\])?")
 JPEG_QUALITY = 95

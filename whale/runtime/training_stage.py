@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 
 from whale.lineage.statement import write_json
 from whale.runtime.execution import load_execution
+from whale.runtime.guard.stage import Run
 from whale.runtime.ray_train import TrainingJob, train
-from whale.runtime.stage import Run
+from whale.training.card import write_card
 from whale.training.communicator import Communicator
 from whale.training.loop import Task
 
@@ -35,11 +36,14 @@ def run_training(
 
         found = train(job, on_record=lambda record: _log(run, record), on_step=follow)
     run.add_compute(found["seconds"])
+    run.note(workers=num_workers, threads=threads, steps=found["steps"], resumed_from=found["resumed_from"])
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
     run.log_metrics({"steps": found["steps"], "resumed_from": found["resumed_from"]})
+    run.keep("receipt.json", (run.out / "receipt.json").read_bytes())
     write_json(run.out / "dataset_statistics.json", statistics)
     write_json(run.out / "contract.json", contracts)
+    write_card(run.out, stage_name, run.item, run.derivation.config)
 
 
 def _log(run: Run, record: dict) -> None:

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from whale.data.actions import ActionNormalizer
 from whale.data.loader import SegmentLoader
 from whale.data.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.segment_reading import PixelSegments, TokenSegments
 from whale.data.segments import SegmentConfig, dataset_folders
-from whale.data.shards import ShardSet
+from whale.data.storage.shards import ShardSet
 from whale.data.tokens import TokenSet, ZSet
 from whale.errors import MissingInputError
 from whale.training.communicator import Communicator
+
+MEAN_IMAGE_SEGMENTS = 64
 
 
 def open_each(directory: Path, opener) -> dict:
@@ -62,12 +66,23 @@ class PixelInputs:
         draws: list[Draw] = []
         for place, name in enumerate(names):
             share = len(range(place, num_segments, len(names)))
-            available = segments.num_segments(name)
-            chosen = np.unique(np.linspace(0, available - 1, min(share, available)).round().astype(int))
-            draws += [Draw(len(draws) + i, name, int(segment)) for i, segment in enumerate(chosen)]
+            draws += [Draw(len(draws) + i, name, chosen) for i, chosen in enumerate(_spread(segments, name, share))]
         samples = [segments.fetch(draw) for draw in draws]
         groups = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
         return [{key: np.stack([sample[key] for sample in group]) for key in group[0]} for group in groups]
+
+    def mean_image(self) -> Tensor:
+        """float32 [R, R, 3] in [0, 1]: the mean of first frames of training segments, every dataset weighing the same.
+
+        At most MEAN_IMAGE_SEGMENTS of each dataset, spread evenly over its episodes.
+        """
+        segments = self._segments("train", jitter=False, stream="mean-image")
+        means = [
+            np.mean([segments.fetch(Draw(0, name, each))["frames"][0] for each in chosen], axis=0, dtype=np.float64)
+            for name in sorted(segments.shards)
+            if (chosen := _spread(segments, name, MEAN_IMAGE_SEGMENTS))
+        ]
+        return torch.from_numpy(np.mean(means, axis=0) / 255).float()
 
     def _segments(self, split: str, jitter: bool, stream: str) -> PixelSegments:
         return PixelSegments(
@@ -107,6 +122,12 @@ class TokenInputs:
             stream,
         )
         return _loader(plan or _single(segments, names, self.segments, self.seed), segments, communicator, batch_size)
+
+
+def _spread(segments: PixelSegments, name: str, count: int) -> list[int]:
+    """At most `count` segments of a dataset, evenly over all of them."""
+    available = segments.num_segments(name)
+    return [int(each) for each in np.unique(np.linspace(0, available - 1, min(count, available)).round())]
 
 
 def _plan(mix: Path | None, name: str, segments: PixelSegments, grid: SegmentConfig, seed: int) -> Plan:

@@ -6,7 +6,7 @@ the newest verified state, and a run on another number of workers, take the same
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ class Loader(Protocol):
     def __iter__(self) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]: ...
 
     def receipt(self, num_steps: int) -> dict: ...
+
+    def position(self, step: int) -> dict: ...
+
+    def resume(self, position: Mapping[str, Any]) -> None: ...
 
 
 class Upkeep(Protocol):
@@ -175,7 +179,7 @@ class _Fit:
     def _state(self, done: int) -> TrainingState:
         tensors = {f"model.{name}": value for name, value in self.task.model.state_dict().items()}
         tensors |= optimizer_tensors(self.task.model, self.optimizer)
-        record: dict = {"curve": self.result.curve}
+        record: dict = {"curve": self.result.curve, "loader": self.task.loader.position(done)}
         if self.task.upkeep:
             tensors |= {f"upkeep.{name}": value for name, value in self.task.upkeep.tensors().items()}
         if self.stopping:
@@ -187,6 +191,7 @@ class _Fit:
         state = self.states.newest()
         if state is None:
             return 0
+        self.task.loader.resume(state.record["loader"])
         self.task.model.load_state_dict(section(state.tensors, "model"))
         load_optimizer_tensors(self.task.model, self.optimizer, state.tensors)
         if self.task.upkeep:

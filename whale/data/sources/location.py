@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from whale.config import Config
-from whale.data.files import inside, sha256_of
+from whale.data.storage.files import inside, sha256_of
 from whale.errors import BadDataError, ConfigError, MismatchError, MissingInputError
 
 MAX_DESCRIPTION_BYTES = 64 * 2**20

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from whale.data.episode import EpisodeError, RawEpisode, Rejected
-from whale.data.files import inside
 from whale.data.sources.features import Feature, parse_features
 from whale.data.sources.tf_example import ExampleError, parse_example
 from whale.data.sources.tf_example import Feature as Stored
 from whale.data.sources.tfrecord import FRAMING_BYTES, Record, TFRecordError, TFRecordFile
+from whale.data.storage.files import inside
 from whale.errors import BadDataError, MissingInputError
 
 MAX_JSON_BYTES = 16 * 2**20

@@ -1,0 +1,211 @@
+"""A whole chain in the current folder within a second: real ingest, mixture, receipts, guard and ledger; the "weights"
+are bytes made of the inputs, so that nothing here waits for a gradient.
+
+raw/alpha, raw/beta -> ingest -> mix -> train_tokenizer -> pretokenize -> train_dynamics@full -> finetune_dynamics@full
+(on gamma) -> evaluate_video. dvc.lock is written as DVC writes it.
+"""
+
+import argparse
+import hashlib
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import yaml
+from rlds_fixture import episodes, spec_values, write_rlds
+
+from whale.audit import dvc_lock
+from whale.audit.runs import RunGraph
+from whale.config import load_yaml
+from whale.data.actions import ActionNormalizer
+from whale.data.consumption import consumption_receipt
+from whale.data.episode_table import episode_table
+from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
+from whale.data.ingest_report import finish
+from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, open_datasets, pretrain_plan
+from whale.data.sampler import Plan, SegmentSampler, single_dataset_plan
+from whale.data.segment_reading import PixelSegments
+from whale.data.segments import SegmentConfig
+from whale.data.spec import load_spec
+from whale.data.storage.files import write_json
+from whale.data.storage.shards import ShardSet
+from whale.lineage.file_digests import FileDigests
+from whale.lineage.summary import summarize_dataset
+from whale.runtime.guard.stage import stage
+
+ART = Path("artifacts/demo")
+FINAL = ART / "models/finetuned/dynamics/full"
+METRICS = ART / "metrics/evaluate_video.json"
+LENGTHS = {"alpha": [[6, 9, 4], [5, 1]], "beta": [[8, 7], [12]], "gamma": [[10, 9]]}
+ROLES = {"alpha": "pretrain", "beta": "pretrain", "gamma": "finetune"}
+OPTIMIZATION = {"batch_size": 4, "training_steps": 40}
+PARAMS = {
+    "profile": "demo",
+    "seed": 0,
+    "segments": {"window": 4, "phases": 2},
+    "ingest": {"resolution": 16, "jpeg_quality": 95, "shard_bytes": 65536, "max_bad": 0},
+    "mix": {
+        "weights": {"alpha": {"weight": 1.0, "source": "ours"}, "beta": {"weight": 2.5, "source": "ours"}},
+        "dynamics": {"datasets": ["alpha", "beta"], "provenance": "all of the mixture"},
+        "block": 20,
+    },
+    "train_tokenizer": {"optimization": OPTIMIZATION, "rate": 3.0e-05},
+    "pretokenize": {"batch_segments": 8},
+    "train_dynamics": {"full": {"optimization": OPTIMIZATION, "size": {"num_layers": 2}}},
+    "finetune_dynamics": {"full": {"initial": "full", "optimization": OPTIMIZATION}},
+    "evaluate_video": {"seed": 0, "max_episodes": 2},
+}
+
+
+def write_project() -> None:
+    """Raw data, specs, params.yaml and constraints.txt in the current folder."""
+    Path("data_specs").mkdir()
+    for number, (name, lengths) in enumerate(LENGTHS.items()):
+        files = [episodes(file, 10 * number + index) for index, file in enumerate(lengths)]
+        held_out = [episodes([7, 6], 10 * number + 9)]
+        write_rlds(Path("raw"), {"train": files, "val": held_out, "test": held_out}, name=name)
+        values = spec_values(name=name)
+        values["source"] |= {"dataset": name, "splits": {"train": "train", "val": "val", "test": "test"}}
+        Path(f"data_specs/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    Path("params.yaml").write_text("# the active parameters\n" + yaml.safe_dump(PARAMS, sort_keys=False))
+    Path("constraints.txt").write_text("numpy==2.4.6\n")
+
+
+def build() -> Path:
+    """Make the chain; returns the final checkpoint's folder."""
+    write_project()
+    for name in LENGTHS:
+        ingest(name)
+    mix()
+    train("train_tokenizer", None, ART / "models/tokenizer", "pretrain", initial=None)
+    for name in LENGTHS:
+        pretokenize(name)
+    train("train_dynamics", "full", ART / "models/dynamics/full", "pretrain", initial=ART / "models/tokenizer")
+    train("finetune_dynamics", "full", FINAL, "finetune", initial=ART / "models/dynamics/full")
+    evaluate()
+    write_lock()
+    return FINAL
+
+
+@contextmanager
+def guarded(*arguments):
+    """The guard, as in a process of its own, where an audit hook listens; here there is none."""
+    with stage(*arguments) as run:
+        run.note(listened=True)
+        yield run
+
+
+def params() -> dict:
+    return load_yaml("params.yaml")
+
+
+def arguments(**values) -> argparse.Namespace:
+    return argparse.Namespace(**({"item": None, "metrics": None} | values))
+
+
+def ingest(name: str) -> None:
+    config, spec = IngestConfig.load("ingest"), load_spec(name)
+    args = arguments(item=name, raw=Path("raw") / name / "1.0.0", out=ART / ROLES[name] / "shards" / name)
+    with guarded("ingest", args, {"ingest": config, "spec": spec.ingest_values()}) as run:
+        tasks = plan_tasks(args.raw, spec, config, run.work)
+        for task in tasks:
+            process_source_shard(task)
+        finish(tasks, run.work, run.out)
+        run.add_dataset(summarize_dataset(run.out, spec.source.dataset, spec.source.version))
+        run.keep("episodes.parquet", episode_table(run.out))
+
+
+def mix() -> None:
+    config, segments, seed = MixConfig.load("mix"), SegmentConfig.load("segments"), params()["seed"]
+    args = arguments(shards=ART / "pretrain/shards", out=ART / "mix")
+    with guarded("mix", args, {"mix": config, "segments": segments, "seed": seed}) as run:
+        found = {
+            name: DatasetSegments.count(each, "train", segments) for name, each in open_datasets(args.shards).items()
+        }
+        plans = {
+            "pretrain": pretrain_plan(config, segments, found, seed=seed),
+            "dynamics": dynamics_plan(config, segments, found, seed=seed),
+        }
+        write_json(run.out / "plan.json", {name: plan.model_dump(mode="json") for name, plan in plans.items()})
+        run.keep("plan.json", (run.out / "plan.json").read_bytes())
+
+
+def train(name: str, item: str | None, out: Path, role: str, initial: Path | None, extra: dict | None = None) -> list:
+    """Draw what the real stage would draw; returns [(step, episode key)] of every draw, as a log would have it."""
+    values = params()
+    section = values[name] if item is None else values[name][item]
+    args = arguments(item=item, shards=ART / role / "shards", out=out)
+    if role == "pretrain":
+        args.mix = ART / "mix"
+    if initial is not None:
+        args.initial, args.tokens = initial, ART / role / "tokens"
+    config = {name: section, "segments": values["segments"], "seed": values["seed"]}
+    with guarded(name, args, config) as run:
+        segments = _segments(args.shards, SegmentConfig(**values["segments"]), values["seed"])
+        sampler = SegmentSampler(_plan(name, args, segments, values))
+        batch, steps = section["optimization"]["batch_size"], section["optimization"]["training_steps"]
+        draws = sampler.draws(0, batch * steps)
+        weights = hashlib.sha256(json.dumps([run.inputs, section, extra], sort_keys=True).encode()).digest()
+        tensors = {"b": np.frombuffer(weights, np.uint8), "a": np.arange(6, dtype=np.float32)}
+        (run.out / "model.safetensors").write_bytes(safetensors.numpy.save(tensors))
+        write_json(run.out / "config.json", {"kind": name, "config": section})
+        write_json(run.out / "receipt.json", consumption_receipt(sampler, segments, len(draws)))
+        write_json(run.out / "contract.json", {key: shards.contract for key, shards in segments.shards.items()})
+        run.keep("receipt.json", (run.out / "receipt.json").read_bytes())
+        run.note(workers=0, threads=1, steps=steps, resumed_from=0)
+    return [(draw.index // batch + 1, _episode(segments, draw)) for draw in draws]
+
+
+def pretokenize(name: str) -> None:
+    role, section = ROLES[name], {"pretokenize": params()["pretokenize"]}
+    args = arguments(item=name, shards=ART / role / "shards" / name, tokenizer=ART / "models/tokenizer",
+                     out=ART / role / "tokens" / name)  # fmt: skip
+    with guarded("pretokenize", args, section) as run:
+        (run.out / "tokens.bin").write_bytes(run.inputs["shards"].encode() * 50)
+
+
+def evaluate() -> None:
+    args = arguments(models=ART / "models", finetune=ART / "finetune", out=ART / "evaluation/video", metrics=METRICS)
+    with guarded("evaluate_video", args, {"evaluate_video": params()["evaluate_video"]}) as run:
+        (run.out / "arrays.npz").write_bytes(bytes(range(256)))
+        run.write_metrics({"finetune": {"gamma": {"test": {"psnr": 21.5, "protocol": "psnr|v1|uint8|16x16"}}}})
+
+
+def write_lock() -> None:
+    """dvc.lock with one entry per stage, as DVC would write it."""
+    md5, stages = FileDigests(algorithm="md5"), {}
+    for run in {run.name: run for run in RunGraph.load().runs}.values():
+        outs = [Path(out).parent if out.endswith("MANIFEST.json") else Path(out) for out in run.outputs]
+        closure = json.loads(run.byproduct("closure.json"))
+        code = [{"path": name, "hash": "md5", "md5": row["md5"], "size": row["bytes"]} for name, row in closure.items()]
+        values = params()
+        names = [name for name in run.params if name in values]
+        stages[run.name] = {
+            "cmd": " ".join(run.command),
+            "deps": code + [dvc_lock._data_row(Path(each.path), md5) for each in run.inputs],
+            "params": {"params.yaml": {name: values[name] for name in names}},
+            "outs": [dvc_lock._data_row(out, md5) for out in outs],
+        }
+    Path("dvc.lock").write_text(dvc_lock.canonical({"schema": "2.0", "stages": stages}))
+
+
+def _segments(shards: Path, segments: SegmentConfig, seed: int) -> PixelSegments:
+    sets = {path.name: ShardSet.open(path) for path in sorted(shards.iterdir()) if not path.name.startswith(".")}
+    normalizers = {name: ActionNormalizer.from_statistics(each.statistics) for name, each in sets.items()}
+    return PixelSegments(sets, "train", segments, normalizers, 16, True, seed)
+
+
+def _plan(name: str, args: argparse.Namespace, segments: PixelSegments, values: dict) -> Plan:
+    if hasattr(args, "mix"):
+        return Plan.load(args.mix / "plan.json", "dynamics" if name == "train_dynamics" else "pretrain")
+    (dataset,) = segments.shards
+    return single_dataset_plan(
+        dataset, segments.num_segments(dataset), values["seed"], **values["segments"],
+        shards_digest=segments.shards_digest(dataset),
+    )  # fmt: skip
+
+
+def _episode(segments: PixelSegments, draw) -> str:
+    return segments.describe(draw).split("episode ")[1].split(",")[0]

@@ -1,0 +1,49 @@
+"""Code deps of dvc.yaml: exact, folded, rewritten in place."""
+
+from pathlib import Path
+
+import pytest
+
+from whale.planning.dag_file import compare, fold, rewrite
+
+FILES = {
+    "pipelines/x.py": "from whale.one import a\n",
+    "whale/__init__.py": "",
+    "whale/one/__init__.py": "",
+    "whale/one/a.py": "from whale.one import b\nfrom whale.two import c\n",
+    "whale/one/b.py": "deep = 1\n",
+    "whale/two/c.py": "deep = 2\n",
+    "whale/two/unused.py": "",
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_dvc_yaml_is_compared_and_rewritten_in_place(project):
+    deps = "      - pipelines/x.py\n      - whale/two/unused.py\n      - data\n"
+    text = f"# kept\nstages:\n  x:\n    cmd: c\n    deps:\n{deps}"
+    (project / "dvc.yaml").write_text(text)
+    (difference,) = compare(project)
+    assert (difference.add, difference.drop) == (["whale/one", "whale/two/c.py"], ["whale/two/unused.py"])
+    (project / "dvc.yaml").write_text(rewrite(text, project))
+    assert not compare(project)
+    assert "# kept" in (project / "dvc.yaml").read_text() and "- data" in (project / "dvc.yaml").read_text()
+
+
+def test_a_folder_stands_for_its_files_only_while_every_file_of_it_is_reached(project):
+    reached = {Path("whale/one/a.py"), Path("whale/one/b.py"), Path("whale/two/c.py")}
+    assert fold(project, reached) == ["whale/one", "whale/two/c.py"]
+    (project / "whale/one/new.py").write_text("not reached\n")
+    assert fold(project, reached) == ["whale/one/a.py", "whale/one/b.py", "whale/two/c.py"]
+
+
+def test_a_data_file_in_a_folder_unfolds_it_too(project):
+    """DVC would hash it with the folder."""
+    (project / "whale/one/table.json").write_text("{}")
+    assert fold(project, {Path("whale/one/a.py"), Path("whale/one/b.py")}) == ["whale/one/a.py", "whale/one/b.py"]

@@ -1,0 +1,122 @@
+"""What runs left behind, read back: datasets, receipts, episode tables, checkpoints. Byproducts first, outputs second,
+so that answers survive the deletion of the outputs."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from whale.audit.runs import RunGraph, StageRun
+from whale.errors import MissingInputError
+
+WEIGHTS = "model.safetensors"
+MAX_HEADER_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that entered the pipeline with `run`."""
+
+    run: StageRun
+    summary: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.summary["name"]
+
+    @property
+    def id(self) -> str:
+        return self.summary["id"]
+
+    @property
+    def digest(self) -> str:
+        return self.summary["upstream"]["sha256"]
+
+    def episodes(self) -> pa.Table:
+        """One row per source episode (whale.data.episode_table.COLUMNS), sorted by key."""
+        payload = self.run.byproduct("episodes.parquet")
+        if payload is None:
+            path = self.run.byproducts.get("episodes.parquet", ("episodes.parquet", ""))[0]
+            raise MissingInputError("the episode table is gone", file=path, remedy="take lineage/runs from git")
+        return pq.read_table(io.BytesIO(payload))
+
+
+def datasets_of(run: StageRun, graph: RunGraph) -> list[Dataset]:
+    """Every dataset above `run`, by name."""
+    found = [Dataset(each, summary) for each in graph.ancestors(run) if (summary := each.dataset())]
+    return sorted(found, key=lambda dataset: (dataset.name, dataset.digest))
+
+
+def trainings_of(run: StageRun, graph: RunGraph) -> list[StageRun]:
+    """Runs at or above `run` that trained a model, oldest first."""
+    return [each for each in graph.ancestors(run) if is_training(each)]
+
+
+def is_training(run: StageRun) -> bool:
+    return run.stage.startswith(("train_", "finetune_")) and any(Path(name).name == WEIGHTS for name in run.subjects)
+
+
+def is_evaluation(run: StageRun) -> bool:
+    return run.stage.startswith("evaluate_")
+
+
+def receipt_of(run: StageRun) -> dict[str, Any] | None:
+    """What a training drew, per dataset; None where neither record nor output is left."""
+    return read_json(run, "receipt.json")
+
+
+def read_json(run: StageRun, name: str) -> Any:
+    """The byproduct `name` of `run`, else the file of that name in its output; None where neither is there."""
+    payload = run.byproduct(name)
+    if payload is None:
+        paths = [Path(out).parent / name for out in run.outputs]
+        payload = next((path.read_bytes() for path in paths if path.is_file()), None)
+    return None if payload is None else json.loads(payload)
+
+
+def weights_of(run: StageRun) -> str | None:
+    """sha256 of the weights that a training published."""
+    return next((digest for name, digest in run.subjects.items() if Path(name).name == WEIGHTS), None)
+
+
+def tensor_sha256(path: Path) -> str:
+    """sha256 over (name, dtype, shape, bytes) of a safetensors file's tensors, sorted by name: equal weights have equal
+    digests, whatever the order or the metadata of the file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > MAX_HEADER_BYTES:
+            raise MissingInputError("not a safetensors file", file=path)
+        header = json.loads(file.read(size))
+        for name, row in sorted(header.items()):
+            if name != "__metadata__":
+                start, stop = row["data_offsets"]
+                file.seek(8 + size + start)
+                digest.update(f"{name}|{row['dtype']}|{tuple(row['shape'])}\n".encode())
+                digest.update(file.read(stop - start))
+    return digest.hexdigest()
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of the leaves of nested mappings; lists are leaves."""
+    if isinstance(value, dict) and value:
+        for key, each in value.items():
+            yield from flatten(each, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def changed(one: Iterable[tuple[str, Any]], other: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """{name: [value of one, value of the other]} of all that differs; None stands for absent."""
+    first, second = dict(one), dict(other)
+    return {
+        name: [first.get(name), second.get(name)]
+        for name in sorted({*first, *second})
+        if first.get(name) != second.get(name) or (name in first) != (name in second)
+    }

@@ -1,0 +1,59 @@
+"""Is an evaluation episode in the training set, by content and not by name (Q15)?
+
+`content_sha256` covers the first frame and the actions, so a renamed, re-split or re-keyed copy is found; the upstream
+record's own `payload_sha256` finds byte copies whose ingest differed.
+"""
+
+from typing import Any
+
+import pyarrow.compute as pc
+
+from whale.audit.affected import find_datasets
+from whale.audit.facts import Dataset, datasets_of, receipt_of, trainings_of
+from whale.audit.runs import RunGraph, StageRun
+from whale.errors import MissingInputError
+
+COLUMNS = ("content_sha256", "payload_sha256")
+
+
+def leakage(run: StageRun, evaluation: str, graph: RunGraph) -> dict[str, Any]:
+    """`evaluation`: NAME[:SPLIT] or dataset:NAME[@DIGEST][:SPLIT], of a dataset in the ledger; default split test."""
+    name, _, split = evaluation.removeprefix("dataset:").partition(":")
+    chosen, _ = find_datasets(f"dataset:{name}", graph)
+    held_out = _rows(chosen[-1], split or "test")
+    if not held_out:
+        raise MissingInputError("no kept episode in this split", found=evaluation, expected=_splits(chosen[-1]))
+    trained = {name for each in trainings_of(run, graph) for name in (receipt_of(each) or {"datasets": {}})["datasets"]}
+    found = []
+    for dataset in datasets_of(run, graph):
+        for used in ("train", "val") if dataset.name in trained else ():
+            found += _matches(held_out, dataset, used)
+    return {
+        "evaluation": f"{chosen[-1].name}:{split or 'test'}",
+        "episodes": len(held_out),
+        "compared_with": sorted(trained),
+        "leaked": [row for row in found if row["role"] == "train"],
+        "in_validation": [row for row in found if row["role"] == "val"],
+    }
+
+
+def _rows(dataset: Dataset, split: str) -> list[dict[str, Any]]:
+    table = dataset.episodes()
+    kept = table.filter(pc.and_(table["kept"], pc.equal(table["split"], split)))
+    return kept.select(["key", *COLUMNS]).to_pylist()
+
+
+def _matches(held_out: list[dict[str, Any]], dataset: Dataset, role: str) -> list[dict[str, Any]]:
+    own = {row["key"] for row in held_out}
+    by_digest = {(column, row[column]): row["key"] for row in _rows(dataset, role) for column in COLUMNS}
+    found = []
+    for row in held_out:
+        hits = {column: by_digest[column, row[column]] for column in COLUMNS if (column, row[column]) in by_digest}
+        if hits and not set(hits.values()) <= own:
+            same = "content" if "content_sha256" in hits else "payload"
+            found.append({"episode": row["key"], "is": next(iter(hits.values())), "role": role, "by": same})
+    return found
+
+
+def _splits(dataset: Dataset) -> str:
+    return ", ".join(sorted(dataset.summary["kept"]))

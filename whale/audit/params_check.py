@@ -1,0 +1,94 @@
+"""The files that rule a pipeline, against what the ledger saw: params.yaml, specs, constraints, dvc.lock.
+
+Two laws. Every byte of such a file was seen by some signed run (an edit that no stage has run with is reported). And
+the sections that an artefact's own ancestors used still say the same (a weight edited after training is reported).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from whale.audit.findings import Finding
+from whale.audit.runs import StageRun
+from whale.config import load_yaml
+from whale.errors import ConfigError
+from whale.lineage.file_digests import sha256_of_file
+from whale.lineage.statement import floats_as_text
+
+PARAMS = "params.yaml"
+
+
+def check_settings(ancestors: list[StageRun], runs: list[StageRun], target: StageRun) -> Iterator[Finding]:
+    """Findings on every settings file that an ancestor used."""
+    used = {name for run in ancestors for name in run.settings}
+    for name in sorted(used):
+        path = settings_file(name, target)
+        seen = {run.settings[name] for run in runs if name in run.settings}
+        if not path.is_file():
+            yield Finding("missing", "settings", "a file that this was made with is gone", str(path))
+        elif sha256_of_file(path) not in seen:
+            what = "was edited: no run of the ledger has seen these bytes"
+            yield Finding("mismatch", "settings", what, str(path), sha256_of_file(path), _last(runs, name))
+    if PARAMS in used and (path := settings_file(PARAMS, target)).is_file():
+        yield from _check_values(ancestors, path)
+
+
+def settings_file(name: str, target: StageRun) -> Path:
+    """params.yaml is the active profile; another profile's artefacts are held against profiles/<profile>.yaml."""
+    if name != PARAMS or not Path(PARAMS).is_file():
+        return Path(name)
+    own = target.internal.get("profile")
+    try:
+        active = load_yaml(PARAMS).get("profile")
+    except (ConfigError, AttributeError):
+        return Path(name)
+    is_other = active != own and Path(f"profiles/{active}.yaml").is_file() and Path(f"profiles/{own}.yaml").is_file()
+    return Path(f"profiles/{own}.yaml") if is_other else Path(name)
+
+
+def _check_values(ancestors: list[StageRun], path: Path) -> Iterator[Finding]:
+    try:
+        values = load_yaml(path)
+    except ConfigError as error:
+        yield Finding.of("settings", error)
+        return
+    for run in ancestors:
+        for section, recorded in run.params.items():
+            found: Any = values.get(section) if isinstance(values, Mapping) else None
+            place = f"{section}.{run.item}" if _is_item(found, section, run) else section
+            found = found[run.item] if place != section else found
+            if section != "spec" and not agrees(floats_as_text(found), recorded):
+                what = f"'{place}' was edited after this ran"
+                yield Finding("mismatch", run.name, what, str(path), _short(found), _short(recorded))
+
+
+def _is_item(found: Any, section: str, run: StageRun) -> bool:
+    """A foreach stage over a mapping reads `section.item`."""
+    return section == run.stage and isinstance(found, Mapping) and run.item in found
+
+
+def agrees(given: Any, resolved: Any) -> bool:
+    """Whether what a file says is what a run resolved it to: defaults may be absent in the file, nothing may differ."""
+    if isinstance(given, Mapping) and isinstance(resolved, Mapping):
+        return all(key in resolved and agrees(value, resolved[key]) for key, value in given.items())
+    if isinstance(given, list) and isinstance(resolved, list):
+        return len(given) == len(resolved) and all(map(agrees, given, resolved))
+    return given == resolved or _as_number(given) == _as_number(resolved) is not None
+
+
+def _as_number(value: Any) -> float | None:
+    """`1` in a file may have been resolved to the float 1.0, whose text is "1.0"."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _last(runs: Iterable[StageRun], name: str) -> str | None:
+    return next((run.settings[name] for run in reversed(list(runs)) if name in run.settings), None)
+
+
+def _short(value: Any) -> str:
+    return str(value)[:120]

@@ -1,0 +1,187 @@
+"""The answers of `whale lineage` in plain language; `--json` gives the same facts to programs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from whale.audit.findings import Report
+from whale.commands.output import print_table
+
+MAX_ROWS = 40
+
+
+def show(found: dict[str, Any]) -> None:
+    made = found["made_by"]
+    print(f"{found['artefact']['name']}\n  sha256 {found['artefact']['sha256']}")
+    print(f"  made by {made['stage']}, run {made['run']}, {made['started']} to {made['finished']}")
+    print(f"  code {_code(made)}; derivation {short(made['derivation'])}; statement {short(made['statement'])}\n")
+    if found["datasets"]:
+        rows = [
+            [row["name"], short(row["sha256"]), row["version"], row["licence"], str(row["read"]), str(row["kept"]),
+             str(sum(row["dropped"].values())), str(row["steps"])]
+            for row in found["datasets"]
+        ]  # fmt: skip
+        print_table(["dataset", "upstream sha256", "version", "licence", "read", "kept", "dropped", "steps"], rows)
+        print()
+    if found["sampled"]:
+        rows = [
+            [row["stage"], row["dataset"], f"{row['weight_set']:g}", f"{row['planned_share']:.4f}",
+             f"{row['segment_share']:.4f}", f"{row['frame_share']:.4f}", f"{row['epochs']:.2f}"]
+            for row in found["sampled"]
+        ]  # fmt: skip
+        print_table(["training", "dataset", "weight", "planned", "segments", "frames", "epochs"], rows)
+        print()
+    for row in found["checkpoints"]:
+        print(f"built on {row['stage']}: {row['output']} {short(row['sha256'])}")
+    print(f"{len(found['runs'])} runs: {', '.join(found['runs'])}")
+    for name in found["missing"]:
+        print(f"MISSING  {name}")
+
+
+def verify(artefact: str, report: Report) -> None:
+    for finding in report.findings:
+        print(finding)
+    if report.broken_below:
+        print(f"breaks below: {', '.join(report.broken_below)}")
+    for note in report.notes:
+        print(f"note: {note}")
+    counted = ", ".join(f"{number} {what}" for what, number in report.checked.items())
+    verdict = "nothing has changed" if report.code == 0 else f"{len(report.findings)} findings, exit code {report.code}"
+    print(f"{artefact}: {verdict} ({counted})")
+
+
+def episodes(found: dict[str, Any]) -> None:
+    for row in found["datasets"]:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in row["dropped"].items()) or "none dropped"
+        print(f"{row['dataset']}: {row['read']} read, {row['kept']} kept; {dropped}")
+    rows = [
+        [row["key"], row["split"], "kept" if row["kept"] else row["reason"], str(row["steps_in"]),
+         f"{row['source_file']}#{row['record_index']}", short(row["content_sha256"] or row["payload_sha256"])]
+        for row in found["episodes"][:MAX_ROWS]
+    ]  # fmt: skip
+    if rows:
+        print()
+        print_table(["episode", "split", "state", "steps", "source", "content sha256"], rows)
+    _more(found["episodes"])
+
+
+def env(found: dict[str, Any]) -> None:
+    environment = found["environment"] or {}
+    for name in ("python", "platform", "processor", "memory_mb", "cpus_allowed", "torch_threads", "gpus", "cuda"):
+        if environment.get(name) not in (None, []):
+            print(f"{name + ':':<16}{environment[name]}")
+    packages = environment.get("packages", {})
+    print(f"{'packages:':<16}{', '.join(f'{name} {version}' for name, version in packages.items())}")
+    print(
+        f"{'':<16}and {len(environment.get('installed', {})) - len(packages)} more, each with the sha256 of its RECORD"
+    )
+    for name, value in {**environment.get("variables", {}), **found["internal"]}.items():
+        if not isinstance(value, dict | list):
+            print(f"{name + ':':<32}{value}")
+    print("params:")
+    for name, value in _flat(found["params"]):
+        print(f"  {name + ':':<48}{value}")
+
+
+def code(found: dict[str, Any]) -> None:
+    print(f"{found['stage']}: {_code(found)}, tree {short(found['tree'])}")
+    print(f"commit and patch ({found['patch_bytes']} bytes) give this tree again: {found['tree_again']}")
+    print(f"{len(found['files'])} files in its import closure, sha256 {found['closure_sha256']}")
+    print(f"changed since: {', '.join(found['changed_since']) or 'none'}")
+
+
+def licences(found: dict[str, Any]) -> None:
+    rows = [[row["dataset"], row["spdx"], row["evidence"], row["refused"] or "allowed"] for row in found["datasets"]]
+    print_table(["dataset", "licence", "evidence", "verdict"], rows)
+
+
+def diff(found: dict[str, Any]) -> None:
+    if found["equal"]:
+        print("equal: same digest")
+    for subject, rows in found["differences"].items():
+        print(f"{subject}: {len(rows)}")
+        for name, (one, other) in list(rows.items())[:MAX_ROWS]:
+            print(f"  {name}: {_brief(one)} -> {_brief(other)}")
+        _more(list(rows))
+
+
+def seen(episode: str, found: Sequence[dict[str, Any]]) -> None:
+    for row in found:
+        steps = f", steps {row['first_step']} to {row['last_step']}" if row["times"] else ""
+        print(f"{row['stage']}: {row['times']} times{steps}")
+    if not found:
+        print(f"no training draws from the dataset of {episode}")
+
+
+def leakage(found: dict[str, Any]) -> None:
+    for row in found["leaked"]:
+        print(f"LEAKED  {row['episode']} is {row['is']} of the training data, by {row['by']}")
+    for row in found["in_validation"]:
+        print(f"in validation: {row['episode']} is {row['is']}, by {row['by']}")
+    trained = ", ".join(found["compared_with"])
+    count = f"{len(found['leaked'])} of {found['episodes']} episodes"
+    print(f"{found['evaluation']}: {count} are in the training data ({trained})")
+
+
+def why(found: dict[str, Any]) -> None:
+    made = found["made_by"]
+    if found["key"]:
+        print(f"{found['key']} = {found['value']}")
+    print(f"file {found['file']['name']}, sha256 {found['file']['sha256']}")
+    print(f"made by {made['stage']}, run {made['run']}, {made['finished']}, commit {made['commit'] or 'none'}")
+    print(f"protocol: {found['protocol'] or 'none recorded above this key'}")
+    for row in found["checkpoints"]:
+        print(f"checkpoint {row['output']}: weights {short(row['weights_sha256'])}")
+    for row in found["data"]:
+        print(f"data {row['output']}: {short(row['sha256'])}")
+    print(f"judge: {found['judge'] or 'none'}")
+
+
+def affected(found: dict[str, Any]) -> None:
+    print(f"{', '.join(found['of'])}{'#' + found['episode'] if found['episode'] else ''}"
+          f"{'' if found['kept'] else ' (dropped at ingest)'}")  # fmt: skip
+    for row in found["checkpoints"]:
+        share = "inherited" if row["frame_share"] is None and row["times"] is None else None
+        how = share or (
+            f"{row['times']} draws" if row["times"] is not None else f"{row['frame_share']:.4f} of its frames"
+        )
+        print(f"  checkpoint {row['stage']} {short(row['sha256'])}: {how}")
+    for row in found["evaluations"]:
+        print(f"  evaluation {row['stage']} {short(row['sha256'])}")
+    print(f"  and {len(found['others'])} other runs: {', '.join(row['stage'] for row in found['others'])}")
+
+
+def completeness(found: dict[str, Any]) -> None:
+    for name in found["missing"]:
+        print(f"MISSING  {name}")
+    print(f"{found['present']} of {found['fields']} required fields: {found['percent']} %")
+
+
+def taints(found: Sequence[dict[str, Any]]) -> None:
+    for row in found:
+        print(f"{row['kind']} {row['name']}: {row['reason']}")
+    print(f"{len(found)} taints")
+
+
+def short(digest: str | None) -> str:
+    return digest[:16] if digest else "none"
+
+
+def _code(made: dict[str, Any]) -> str:
+    state = {True: " with changes", False: "", None: ""}[made["dirty"]]
+    return f"commit {made['commit'][:12]}{state}" if made["commit"] else "outside git"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    from whale.audit.facts import flatten
+
+    return list(flatten(values, prefix))
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _more(rows: Sequence[Any]) -> None:
+    if len(rows) > MAX_ROWS:
+        print(f"... and {len(rows) - MAX_ROWS} more (--json shows all)")

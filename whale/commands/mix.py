@@ -1,0 +1,110 @@
+"""`whale mix`: the mixture as the paper prints it, as it is asked for, as it is drawn; and for other loaders."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from whale.commands.output import AsJson, print_json, print_table
+from whale.config import load_yaml
+from whale.errors import ConfigError, MissingInputError
+
+if TYPE_CHECKING:
+    from whale.planning.mixture_table import MixtureRow
+
+PARAMS = Path("params.yaml")
+Params = Annotated[Path, typer.Option("--params", help="A parameter set, e.g. profiles/whale-x.yaml.")]
+Receipt = Annotated[Path | None, typer.Option("--receipt", help="receipt.json of a checkpoint, or its folder.")]
+MixDir = Annotated[Path, typer.Argument(help="The folder of `mix`, e.g. artifacts/demo/mix.")]
+Shards = Annotated[Path, typer.Option("--shards", help="The folder above the datasets' shards.")]
+PlanName = Annotated[str, typer.Option("--plan", help="pretrain or dynamics.")]
+Webdataset = Annotated[bool, typer.Option("--webdataset", help="A WebDataset pipeline (the only form so far).")]
+
+app = typer.Typer(no_args_is_help=True, help="The mixture: asked, normalised, expected, realised.")
+
+
+@app.command("show", epilog="Example: whale mix show --params profiles/whale-x.yaml")
+def show(params: Params = PARAMS, receipt: Receipt = None, as_json: AsJson = False) -> None:
+    """Table 11 as printed, normalised, the w N derivation, and this profile's weights; or a checkpoint's receipt."""
+    if receipt is not None:
+        _show_receipt(receipt, as_json)
+        return
+    from whale.data.mixture import MixConfig
+    from whale.planning.datasets import load_facts
+    from whale.planning.mixture_table import mixture_rows, totals
+
+    if not params.is_file():
+        raise MissingInputError("no parameters here", file=params, remedy="run from the project's root")
+    mix = MixConfig.parse((load_yaml(params) or {})["mix"], file=params, place="mix")
+    rows = mixture_rows(load_facts(Path()), mix)
+    if as_json:
+        print_json({"rows": [vars(row) for row in rows], "sums": totals(rows), "block": mix.block})
+        return
+    header = ["dataset", "printed %", "normalised %", "w N %", "x 0.9535", "asked", "share %", "draws", "source"]
+    print_table(header, [_cells(row) for row in rows] + [_sums(rows)])
+    print(
+        f"share: of segments drawn; draws: of every {mix.block}. The printed numbers sum to 94.8, two rows are '<0.1':"
+    )
+    print("weights are normalised as fractions and never asserted to sum to anything.")
+
+
+@app.command(
+    "export", epilog="Example: whale mix export artifacts/demo/mix --shards artifacts/demo/pretrain/shards --webdataset"
+)
+def export(mix_dir: MixDir, shards: Shards, webdataset: Webdataset = False, plan: PlanName = "pretrain") -> None:
+    """Print a Python module with the weighted pipeline, for people who train with their own loader."""
+    from whale.data.sampler import Plan
+    from whale.data.webdataset_export import webdataset_module
+
+    if not webdataset:
+        raise ConfigError("which form?", expected="--webdataset")
+    print(webdataset_module(Plan.load(mix_dir / "plan.json", plan), shards), end="")
+
+
+def _cells(row: "MixtureRow") -> list[str]:
+    numbers = (row.printed_normalized, row.w_times_n, row.w_times_n_fitted)
+    share = "" if row.share is None else f"{row.share:.3f}"
+    asked, draws = ("" if value is None else f"{value:g}" for value in (row.asked, row.draws))
+    return [row.name, row.printed, *("" if n is None else f"{n:.3f}" for n in numbers), asked, share, draws, row.source]
+
+
+def _sums(rows: "list[MixtureRow]") -> list[str]:
+    from whale.planning.mixture_table import totals
+
+    sums = totals(rows)
+    names = ("printed_normalized", "w_times_n", "w_times_n_fitted")
+    cells = [f"{sums['printed']:.1f}", *(f"{sums[name]:.3f}" for name in names)]
+    return ["sum", *cells, f"{sums['asked']:g}", f"{sums['share']:.3f}", f"{sums['draws']:g}", ""]
+
+
+def _show_receipt(path: Path, as_json: bool) -> None:
+    path = path / "receipt.json" if path.is_dir() else path
+    if not path.is_file():
+        raise MissingInputError("no receipt here", file=path, remedy="train a model: its folder holds receipt.json")
+    receipt: dict[str, Any] = json.loads(path.read_text())
+    if as_json:
+        print_json(receipt)
+        return
+    header = [
+        "dataset",
+        "asked",
+        "normalised",
+        "expected",
+        "realised",
+        "expected fr.",
+        "realised fr.",
+        "unique",
+        "epochs",
+    ]
+    rows = [
+        [name, f"{row['raw_weight']:g}", f"{row['normalized_share']:.4%}", f"{row['planned_share']:.4%}",
+         f"{row['segment_share']:.4%}", f"{row['expected_frame_share']:.4%}", f"{row['valid_frame_share']:.4%}",
+         str(row["unique_segments"]), f"{row['epochs']:.3f}"]
+        for name, row in sorted(receipt["datasets"].items())
+    ]  # fmt: skip
+    print_table(header, rows)
+    test, ledger = receipt["chi_square"], receipt["ledger"]
+    print(f"{receipt['num_draws']} draws; chi2 {test['statistic']:.3f} of {test['degrees']}, p {test['p']:.3f}"
+          + ("  ALARM: the draws do not fit the plan" if test["alarm"] else ""))  # fmt: skip
+    print(f"{ledger['world_size']} ranks: overlap {ledger['overlap']}, missing {ledger['missing']}")

@@ -1,0 +1,66 @@
+"""`whale shards`: ingested data, proved byte by byte."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whale.commands.output import AsJson, print_json, print_table
+from whale.errors import MissingInputError
+
+if TYPE_CHECKING:
+    from whale.data.shard_check import Report
+
+SHOWN = 20
+Directory = Annotated[Path, typer.Argument(help="A dataset's folder, or the folder above several.")]
+Decode = Annotated[bool, typer.Option("--decode", help="Decode every frame as well.")]
+
+app = typer.Typer(no_args_is_help=True, help="Ingested data: shards, index, manifest.")
+
+
+@app.callback()
+def _several() -> None:
+    """A group, also while it has one verb."""
+
+
+@app.command("verify", epilog="Example: whale shards verify artifacts/demo/pretrain/shards")
+def verify(directory: Directory, decode: Decode = False, as_json: AsJson = False) -> None:
+    """Every byte against manifest and index: headers, payloads, padding, unlisted files; exit code 1 on a finding."""
+    from whale.data.segments import dataset_folders
+    from whale.data.shard_check import check_shards
+
+    folders = [directory] if (directory / "manifest.json").is_file() else dataset_folders(directory)
+    if not folders:
+        raise MissingInputError("no manifest.json here or one level below", file=directory, remedy="run ingest")
+    reports = [check_shards(folder, decode) for folder in folders]
+    if as_json:
+        print_json({"datasets": [_plain(report) for report in reports], "ok": not any(r.findings for r in reports)})
+    else:
+        _print(reports)
+    raise typer.Exit(1 if any(report.findings for report in reports) else 0)
+
+
+def _print(reports: "list[Report]") -> None:
+    rows = [
+        [r.name or r.directory.name, str(r.shards), str(r.episodes), str(r.frames), f"{r.num_bytes / 1e6:.1f}",
+         f"{len(r.findings)} findings" if r.findings else "ok"]
+        for r in reports
+    ]  # fmt: skip
+    print_table(["dataset", "shards", "episodes", "frames", "MB", "verdict"], rows)
+    for report in reports:
+        for finding in report.findings[:SHOWN]:
+            print(f"  {finding}")
+        if len(report.findings) > SHOWN:
+            print(f"  ... and {len(report.findings) - SHOWN} more (--json has all)")
+
+
+def _plain(report: "Report") -> dict:
+    return {
+        "directory": str(report.directory),
+        "name": report.name,
+        "shards": report.shards,
+        "episodes": report.episodes,
+        "frames": report.frames,
+        "bytes": report.num_bytes,
+        "findings": [vars(finding) for finding in report.findings],
+    }

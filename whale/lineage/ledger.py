@@ -1,0 +1,156 @@
+"""The ledger: one signed statement per line, each line naming the hashes of the heads before it (lineage.md 3).
+
+`lineage/ledger.jsonl` is only ever appended to; `lineage/HEAD` holds the ids of its heads and is kept by git, so that a
+line cut off the end is noticed. A line's id is the sha256 of its bytes without the newline. `prev` is a list because a
+merge of two git branches leaves two heads; the next line names both.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whale.config import canonical_json
+from whale.errors import MismatchError, MissingInputError
+from whale.lineage.atomic_file import sync_directory, write_atomically
+from whale.lineage.signing import Envelope, payload_of
+
+LEDGER, HEAD = Path("lineage/ledger.jsonl"), Path("lineage/HEAD")
+MAX_LINE_BYTES = 2**24
+HEAD_FORM = re.compile(r"([0-9a-f]{64}\n)+")
+PREV = re.compile(rb'"prev":\[([^\]]*)\],"seq":\d+\}$')
+QUOTED = re.compile(r'"([0-9a-f]{64})"')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: its id, place in the file (from 1), envelope, and the statement in it (not yet verified)."""
+
+    id: str
+    line: int
+    prev: tuple[str, ...]
+    envelope: Envelope
+    statement: dict[str, Any]
+
+
+def append(envelope: Mapping[str, Any], ledger: Path = LEDGER, head: Path = HEAD) -> str:
+    """Add one line and return its id; processes wait for one another. A torn last line is cut off first.
+
+    Ids of HEAD that the ledger lacks stay in HEAD: a removed line must be noticed also after the next run.
+    """
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(ledger) as descriptor:
+        lines = _whole_lines(descriptor)
+        ids = [hashlib.sha256(line).hexdigest() for line in lines]
+        heads = _heads(lines, ids)
+        line = canonical_json({"dsse": dict(envelope), "prev": heads, "seq": len(lines) + 1}).encode()
+        os.lseek(descriptor, 0, os.SEEK_END)
+        os.write(descriptor, line + b"\n")
+        os.fsync(descriptor)
+        sync_directory(ledger.parent)
+        entry_id = hashlib.sha256(line).hexdigest()
+        lost = sorted(set(_noted(head)) - set(ids))
+        write_atomically(head, "".join(f"{each}\n" for each in [entry_id, *lost]).encode())
+    return entry_id
+
+
+def read(ledger: Path = LEDGER) -> list[Entry]:
+    """Every line, in order; MismatchError names the first that is no line of a ledger, or whose chain is broken."""
+    if not ledger.is_file():
+        raise MissingInputError("no ledger", file=ledger, remedy="`dvc repro` writes it; or take it from git")
+    payload = ledger.read_bytes()
+    if payload and not payload.endswith(b"\n"):
+        raise MismatchError("the last line is torn", file=ledger, remedy="the next stage run cuts it off")
+    entries: list[Entry] = []
+    known: set[str] = set()
+    for number, line in enumerate(payload.split(b"\n")[:-1], start=1):
+        entry = _entry(line, number, ledger)
+        if entry.id in known:
+            raise MismatchError("a line stands twice", file=ledger, place=f"line {number}", found=entry.id[:16])
+        unknown = [each for each in entry.prev if each not in known]
+        if unknown or (number > 1 and not entry.prev):
+            found = f"prev {', '.join(each[:16] for each in unknown) or 'nothing'}"
+            raise MismatchError("the chain is broken", file=ledger, place=f"line {number}", found=found)
+        known.add(entry.id)
+        entries.append(entry)
+    return entries
+
+
+def heads_of(entries: list[Entry]) -> list[str]:
+    """Ids that no later line names, in order."""
+    named = {each for entry in entries for each in entry.prev}
+    return [entry.id for entry in entries if entry.id not in named]
+
+
+def check_head(entries: list[Entry], head: Path = HEAD, expected: str | None = None) -> None:
+    """Every id of HEAD, and `expected` (kept elsewhere), must be in the ledger.
+
+    HEAD may lag behind: a run that was killed between its line and HEAD leaves that, and harms nothing.
+    """
+    if not head.is_file():
+        raise MissingInputError("no ledger head", file=head, remedy="take it from git")
+    text = head.read_text(encoding="ascii", errors="replace")
+    ids = {entry.id for entry in entries}
+    if not HEAD_FORM.fullmatch(text):
+        raise MismatchError("not a ledger head", file=head, found=text[:80], expected="lines of 64 hex digits")
+    lost = [each for each in [*text.split(), *([expected] if expected else [])] if each not in ids]
+    if lost:
+        raise MismatchError("a head is not in the ledger: lines were removed or changed", file=head, found=lost[0])
+
+
+def _entry(line: bytes, number: int, ledger: Path) -> Entry:
+    try:
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError("longer than 16 MiB")
+        row = json.loads(line)
+        prev = tuple(str(each) for each in row["prev"])
+        if set(row) != {"dsse", "prev", "seq"} or canonical_json(row).encode() != line:
+            raise ValueError("not in the form that this project writes")
+        statement = payload_of(row["dsse"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MismatchError("not a line of a ledger", file=ledger, place=f"line {number}", found=str(error)) from None
+    return Entry(hashlib.sha256(line).hexdigest(), number, prev, row["dsse"], statement)
+
+
+def _heads(lines: list[bytes], ids: list[str]) -> list[str]:
+    """Ids that no line names; read off the lines' ends, so that a stage does not parse the whole ledger."""
+    named: set[str] = set()
+    for line in lines:
+        if match := PREV.search(line):
+            named.update(QUOTED.findall(match[1].decode("ascii", "replace")))
+    return [each for each in ids if each not in named]
+
+
+def _noted(head: Path) -> list[str]:
+    text = head.read_text(encoding="ascii", errors="replace") if head.is_file() else ""
+    return text.split() if HEAD_FORM.fullmatch(text) else []
+
+
+def _whole_lines(descriptor: int) -> list[bytes]:
+    """All lines. A writer that was killed inside its one write leaves bytes without a newline: they are cut off, they
+    were never in the chain."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    parts = []
+    while part := os.read(descriptor, 2**20):
+        parts.append(part)
+    payload = b"".join(parts)
+    end = payload.rfind(b"\n") + 1
+    if end < len(payload):
+        os.ftruncate(descriptor, end)
+    return payload[:end].split(b"\n")[:-1]
+
+
+@contextmanager
+def _locked(ledger: Path) -> Iterator[int]:
+    descriptor = os.open(ledger, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,76 @@
+"""lineage.json: what a published folder says of its own origin when it lies alone, without ledger and without clock.
+
+It is a function of the derivation and of the inputs' own lineage.json, so equal derivations give equal bytes.
+`datasets` is transitive: every dataset that reached this folder through any input, each named by the digest of its
+upstream files.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from whale.lineage.statement import Derivation
+
+LINEAGE_NAME = "lineage.json"
+FORMAT_VERSION = 1
+
+Summary = dict[str, Any]
+
+
+def summarize(derivation: Derivation, inputs: Iterable[Summary | None], own_datasets: Iterable[Summary]) -> Summary:
+    """`inputs`: the lineage.json of each sealed folder that an input stands on, None for one that has none."""
+    read = list(inputs)
+    datasets = {each["id"]: each for each in own_datasets}
+    for summary in read:
+        datasets.update({each["id"]: each for each in (summary or {}).get("datasets", [])})
+    return {
+        "format_version": FORMAT_VERSION,
+        "stage": derivation.stage,
+        "item": derivation.item,
+        "derivation_sha256": derivation.digest(),
+        "params": derivation.config,
+        "inputs": derivation.inputs,
+        "code": {"files": derivation.code_files, "closure_sha256": derivation.code_sha256},
+        "datasets": [datasets[key] for key in sorted(datasets)],
+        "complete": all(summary is not None and summary.get("complete") is True for summary in read),
+    }
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """lineage.json of a published folder; None where there is none, or none that can be read."""
+    try:
+        found = json.loads((folder / LINEAGE_NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def dataset_digest(sources: Iterable[Mapping[str, Any]]) -> str:
+    """sha256 of the sorted lines `sha256  size  relpath` of a dataset's upstream files: name and version identify
+    nothing, this does (lineage.md 3)."""
+    lines = sorted(f"{each['sha256']}  {each['bytes']}  {each['file']}\n" for each in sources)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def summarize_dataset(folder: Path, dataset: str, version: str) -> Summary:
+    """What lineage.json says of an ingested dataset, read off its manifest.json and contract.json.
+
+    `dataset`, `version`: the upstream's names for it.
+    """
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    contract = json.loads((folder / "contract.json").read_bytes())
+    digest = dataset_digest(manifest["sources"])
+    return {
+        "id": f"dataset:{manifest['name']}@sha256:{digest}",
+        "name": manifest["name"],
+        "upstream": {"dataset": dataset, "version": version, "files": len(manifest["sources"]), "sha256": digest},
+        "spec_digest": manifest["spec_digest"],
+        "manifest_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
+        "robot": contract["robot"],
+        "licence": contract["licence"],
+        "read": manifest["read"],
+        "kept": manifest["kept"],
+        "dropped": manifest["dropped"],
+    }

@@ -1,0 +1,71 @@
+"""Taints: signed, append-only statements that something must not be built upon (predicate urn:whale:taint:1).
+
+A taint names bytes: a published folder or file by its sha256, a dataset by the digest of its upstream files, or one
+episode of a dataset by its payload. `lineage/taints/` holds a copy of each, so that a stage that has none to mind looks
+at an empty folder and nothing else.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whale.lineage.signing import payload_of
+from whale.lineage.statement import STATEMENT_TYPE
+
+TAINT_TYPE = "urn:whale:taint:1"
+TAINTS_DIR = Path("lineage/taints")
+
+
+@dataclass(frozen=True)
+class Taint:
+    """`kind`: artefact, dataset or episode; `sha256`: of its manifest or bytes, upstream files, or payload."""
+
+    kind: str
+    name: str
+    sha256: str
+    reason: str
+    dataset_sha256: str | None = None  # of an episode
+
+    def describe(self) -> str:
+        return f"{self.name} ({self.reason})"
+
+
+def taint_statement(taint: Taint, declared: str) -> dict[str, Any]:
+    """The statement to sign; `declared`: ISO time."""
+    predicate = {"kind": taint.kind, "reason": taint.reason, "declaredOn": declared}
+    if taint.dataset_sha256:
+        predicate["datasetSha256"] = taint.dataset_sha256
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": taint.name, "digest": {"sha256": taint.sha256}}],
+        "predicateType": TAINT_TYPE,
+        "predicate": predicate,
+    }
+
+
+def taint_of(statement: Mapping[str, Any]) -> Taint | None:
+    """The taint that a statement declares; None for another kind of statement."""
+    if statement.get("predicateType") != TAINT_TYPE:
+        return None
+    (subject,) = statement["subject"]
+    predicate = statement["predicate"]
+    digest = subject["digest"]["sha256"]
+    return Taint(predicate["kind"], subject["name"], digest, predicate["reason"], predicate.get("datasetSha256"))
+
+
+def kept_taints(directory: Path = TAINTS_DIR) -> list[Taint]:
+    """Those of the folder's files, sorted by name."""
+    files = sorted(directory.glob("*.dsse.json")) if directory.is_dir() else []
+    return [taint for path in files if (taint := taint_of(payload_of(json.loads(path.read_bytes())))) is not None]
+
+
+def taints_of_inputs(
+    taints: Iterable[Taint], digests: Iterable[str], summaries: Iterable[Mapping[str, Any] | None]
+) -> list[Taint]:
+    """Taints that reach a run by its direct inputs: their digests, and the datasets that their lineage.json names."""
+    found, ids = set(digests), set()
+    for summary in summaries:
+        ids |= {row["upstream"]["sha256"] for row in (summary or {}).get("datasets", [])}
+    return [taint for taint in taints if (taint.dataset_sha256 or taint.sha256) in (found | ids)]

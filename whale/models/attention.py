@@ -1,0 +1,125 @@
+"""Multi-head attention along one axis of [B, T, N, 3 D]: two implementations of the same function.
+
+`composite_attention` is written with torch's own operators: GPUs, autocast and compilation take it. `fused_attention`
+is for float32 or float64 on a CPU with short sequences, for which torch's CPU attention is not made: it keeps the
+probabilities, writes normalised queries and keys straight into the layout that the batched products want, and gathers
+all gradients in one buffer, so that nothing is copied or zero-filled twice.
+
+Shapes: B batch, T frames, N tokens per frame, D width, h heads, d head width, L = N (space) or T (time).
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Axis = Literal["space", "time"]
+QK_EPS = 1e-6
+LONGEST_FUSED = 128  # beyond it the kept probabilities weigh more than what they save
+
+
+def attend(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Tensor:
+    """Attention within each frame (`space`) or, causally, along time at each place (`time`).
+
+    qkv [B, T, N, 3 D], gains [d] of the RMS-normalised queries and keys -> [B, T, N, D].
+    """
+    length = qkv.shape[2 if axis == "space" else 1]
+    is_plain = qkv.device.type == "cpu" and qkv.dtype == query_gain.dtype and not torch.compiler.is_compiling()
+    if is_plain and length <= LONGEST_FUSED:
+        return fused_attention(qkv, query_gain, key_gain, axis)
+    return composite_attention(qkv, query_gain, key_gain, axis)
+
+
+def composite_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Tensor:
+    """By torch's RMSNorm and scaled_dot_product_attention; QK-norm statistics in the gains' precision."""
+    query, key, value = by_sequence(qkv, query_gain.shape[0], axis).unbind(0)
+    query, key = _rms_normed(query, query_gain), _rms_normed(key, key_gain)
+    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=axis == "time" and value.shape[-2] > 1)
+    return from_sequence(mixed, axis)
+
+
+def _rms_normed(x: Tensor, gain: Tensor) -> Tensor:
+    return F.rms_norm(x.to(gain.dtype), gain.shape, gain, QK_EPS).to(x.dtype)
+
+
+def by_sequence(qkv: Tensor, head_dim: int, axis: Axis) -> Tensor:
+    """[B, T, N, 3 D] -> a view [3, B, T or N, h, L, d]: the last two axes are one head's sequence."""
+    split = qkv.unflatten(-1, (3, -1, head_dim))
+    return split.permute(3, 0, 1, 4, 2, 5) if axis == "space" else split.permute(3, 0, 2, 4, 1, 5)
+
+
+def from_sequence(mixed: Tensor, axis: Axis) -> Tensor:
+    """[B, T or N, h, L, d] -> [B, T, N, D]."""
+    return (mixed.transpose(2, 3) if axis == "space" else mixed.permute(0, 3, 1, 2, 4)).flatten(-2)
+
+
+def fused_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Tensor:
+    """As `composite_attention`, with its own backward pass (not differentiable twice)."""
+    return _FusedAttention.apply(qkv, query_gain, key_gain, axis)
+
+
+class _FusedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Tensor:
+        head_dim = query_gain.shape[0]
+        parts = by_sequence(qkv, head_dim, axis)
+        rates = by_sequence_rates(qkv, head_dim, axis)
+        # q and k meet in products only, so both gains and the scale 1 / sqrt(d) can go to q.
+        gain = query_gain * key_gain / math.sqrt(head_dim)
+        query, key, value = (torch.empty(parts.shape[1:], dtype=qkv.dtype) for _ in range(3))
+        torch.mul(parts[0], rates[0], out=query).mul_(gain)
+        torch.mul(parts[1], rates[1], out=key)
+        value.copy_(parts[2])
+        scores = _product(query, key.transpose(-1, -2))
+        if axis == "time" and scores.shape[-1] > 1:
+            scores += _causal_mask(scores)
+        probs = scores.softmax(-1)
+        ctx.save_for_backward(qkv, query_gain, key_gain, rates, query, key, value, probs)
+        ctx.axis = axis
+        return from_sequence(_product(probs, value), axis)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        qkv, query_gain, key_gain, rates, query, key, value, probs = ctx.saved_tensors
+        head_dim = query_gain.shape[0]
+        parts = by_sequence(qkv, head_dim, ctx.axis)
+        into = torch.empty_like(qkv)
+        into_parts = by_sequence(into, head_dim, ctx.axis)
+        by_head = grads[0].unflatten(-1, (-1, head_dim))
+        out = (by_head.transpose(2, 3) if ctx.axis == "space" else by_head.permute(0, 2, 3, 1, 4)).contiguous()
+        into_parts[2].copy_(_product(probs.transpose(-1, -2), out))
+        by_probs = _product(out, value.transpose(-1, -2))
+        by_scores = torch._softmax_backward_data(by_probs, probs, -1, probs.dtype)
+        by_query, by_key = _product(by_scores, key), _product(by_scores.transpose(-1, -2), query)
+        unit = torch.mul(parts[0], rates[0], out=torch.empty_like(query))
+        by_gain = torch.mul(by_query, unit).flatten(0, -2).sum(0) / math.sqrt(head_dim)
+        _norm_backward(by_query.mul_(query_gain * key_gain / math.sqrt(head_dim)), unit, rates[0], into_parts[0])
+        _norm_backward(by_key, key, rates[1], into_parts[1])
+        return into, by_gain * key_gain, by_gain * query_gain, None
+
+
+def by_sequence_rates(qkv: Tensor, head_dim: int, axis: Axis) -> Tensor:
+    """1 / RMS of every query and key: [2, B, T or N, h, L, 1]."""
+    split = qkv.unflatten(-1, (3, -1, head_dim))[..., :2, :, :]
+    square = torch.linalg.vector_norm(split, dim=-1, keepdim=True).square_()
+    rates = square.div_(head_dim).add_(QK_EPS).rsqrt_()
+    return rates.permute(3, 0, 1, 4, 2, 5) if axis == "space" else rates.permute(3, 0, 2, 4, 1, 5)
+
+
+def _norm_backward(grad: Tensor, unit: Tensor, rates: Tensor, into: Tensor) -> None:
+    """into = rates (grad - unit mean(grad unit)): the gradient of x for unit = x rates. Overwrites `grad`."""
+    mean = torch.mul(grad, unit).mean(-1, keepdim=True)
+    torch.mul(grad.addcmul_(unit, mean, value=-1), rates, out=into)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """A matrix product per head, over merged leading axes."""
+    lead = left.shape[:-2]
+    return torch.bmm(left.flatten(0, -3), right.flatten(0, -3)).unflatten(0, lead)
+
+
+def _causal_mask(scores: Tensor) -> Tensor:
+    """[L, L]: -inf above the diagonal."""
+    return torch.full(scores.shape[-2:], -math.inf, dtype=scores.dtype, device=scores.device).triu_(1)

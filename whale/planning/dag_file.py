@@ -1,0 +1,122 @@
+"""dvc.yaml against the import closure: a stage's code deps are the files that `pipelines/<stage>.py` reaches.
+
+A folder of `whale/` whose every file is reached stands for its files: DVC reads and writes its whole lock file at each
+stage, so that every dep less is time. A new file in such a folder that the stage does not reach unfolds it.
+
+python -m whale.planning.dag_file [--write]
+"""
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from whale.config import load_yaml
+from whale.lineage.atomic_file import write_atomically
+from whale.lineage.closure import import_closure
+
+CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+)")
+STAGE = re.compile(r"  ([a-z_]+):")
+OUTLINE = Path("docs/pipeline.yaml")
+OUTLINE_HEADER = "# The data flow of dvc.yaml, for the report; written by `make dag`, compared by tests/test_dag.py.\n"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What the code deps of `stage` lack, and what they list in vain."""
+
+    stage: str
+    add: list[str]
+    drop: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.stage}: add {self.add}, drop {self.drop} (`make dag` does it)"
+
+
+def compare(root: Path) -> list[Difference]:
+    """One difference per stage whose code deps are not its closure."""
+    found = []
+    for name, body in stage_bodies(root).items():
+        expected = code_deps(root, name)
+        listed = [dep for dep in body.get("deps", []) if isinstance(dep, str) and CODE_DEP.fullmatch(f"- {dep}")]
+        add, drop = sorted(set(expected) - set(listed)), sorted(set(listed) - set(expected))
+        if add or drop:
+            found.append(Difference(name, add, drop))
+    return found
+
+
+def stage_bodies(root: Path) -> dict[str, dict]:
+    """{stage: its entry in dvc.yaml}, `do` of a foreach stage unwrapped."""
+    stages = load_yaml(root / "dvc.yaml")["stages"]
+    return {name: body.get("do", body) for name, body in stages.items()}
+
+
+def code_deps(root: Path, stage: str) -> list[str]:
+    """The closure of `pipelines/<stage>.py`, its own file first, whole folders folded."""
+    entry = Path("pipelines") / f"{stage}.py"
+    if not (root / entry).is_file():
+        return [entry.as_posix()]
+    return [entry.as_posix(), *fold(root, set(import_closure(root, entry)) - {entry})]
+
+
+def fold(root: Path, files: set[Path]) -> list[str]:
+    """`files` (relative to `root`), sorted, with every folder below whale/ that holds nothing else in their place."""
+    folders = sorted({parent for path in files for parent in path.parents if len(parent.parts) > 1})
+    whole = [folder for folder in folders if _sources(root, folder) <= files]
+    tops = [folder for folder in whole if not any(other in folder.parents for other in whole)]
+    loose = {path for path in files if not any(folder in path.parents for folder in tops)}
+    return sorted(path.as_posix() for path in {*tops, *loose})
+
+
+def _sources(root: Path, folder: Path) -> set[Path]:
+    """What `folder` holds, empty __init__.py files left out: they cannot change a result."""
+    paths = (path for path in (root / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(root) for path in paths if path.name != "__init__.py" or path.stat().st_size}
+
+
+def rewrite(text: str, root: Path) -> str:
+    """dvc.yaml with every block of code deps replaced; other lines, comments too, stay as they are."""
+    lines: list[str] = []
+    stage, written = "", False
+    for line in text.splitlines():
+        if match := STAGE.fullmatch(line):
+            stage, written = match[1], False
+        if CODE_DEP.fullmatch(line):
+            if not written:
+                indent = line[: line.index("-")]
+                lines += [f"{indent}- {path}" for path in code_deps(root, stage)]
+            written = True
+            continue
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def outline(root: Path) -> str:
+    """The data flow of dvc.yaml, which the report draws; DVC refuses dvc.yaml itself as a dep."""
+    kept = ("foreach", "matrix")
+    stages = {}
+    for name, entry in load_yaml(root / "dvc.yaml")["stages"].items():
+        body = entry.get("do", entry)
+        inner = {key: body[key] for key in ("desc", "outs", "metrics") if key in body}
+        data = [dep for dep in body.get("deps", []) if not CODE_DEP.fullmatch(f"- {dep}")]
+        inner |= {"deps": data} if data else {}
+        outer = {key: entry[key] for key in kept if key in entry}
+        stages[name] = outer | {"do": inner} if outer else inner
+    return OUTLINE_HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="rewrite dvc.yaml, and its outline for the report")
+    root, path = Path.cwd(), Path("dvc.yaml")
+    if parser.parse_args().write:
+        write_atomically(path, rewrite(path.read_text(), root).encode())
+        write_atomically(root / OUTLINE, outline(root).encode())
+    for difference in compare(root):
+        print(difference)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What `dvc repro ingest@NAME` would read and write, before it does: files, bytes, frames, hours, disk. An estimate.
+
+Rates are those of benchmarks/ingest.py on one core of an AMD EPYC: 0.6 ms a frame whose bytes pass through; decoding,
+resizing and encoding 3.6 ms for 480 x 640 source pixels, in proportion.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from whale.config import load_yaml
+from whale.data.ingest import IngestConfig
+from whale.data.sources.location import SourceDescription
+from whale.data.spec import DatasetSpec, load_spec
+from whale.errors import ConfigError
+from whale.planning.datasets import SPECS, Facts, load_facts
+
+GIB = 2**30
+PASS_SECONDS, SECONDS_PER_PIXEL = 0.6e-3, 3.6e-3 / (480 * 640)
+FRAME_BYTES, TAR_OVERHEAD, INDEX_BYTES = 22_100, 750, 8  # JPEG of quality 95 at 256 x 256, members, index
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """None: unknown before the data are here. Bytes, except `files`, `frames`, `shards`, `hours` (one core)."""
+
+    name: str
+    raw: str
+    raw_is_here: bool
+    place: str
+    files: int | None
+    read_bytes: int | None
+    frames: int | None
+    frames_from: str
+    out: str
+    write_bytes: int | None
+    shards: int | None
+    units_done: int
+    hours: float | None
+    free_bytes: int
+    fits: bool | None
+
+
+def plan_ingest(name: str, root: Path) -> IngestPlan:
+    """Raises ConfigError if the active profile has no such dataset."""
+    params = load_yaml(root / "params.yaml")
+    if name not in params["datasets"]:
+        raise ConfigError("no such dataset in the active profile", place="datasets", found=name,
+                          expected=", ".join(sorted(params["datasets"])))  # fmt: skip
+    entry, spec, facts = params["datasets"][name], load_spec(name, root / SPECS), load_facts(root)
+    config = IngestConfig.parse(params["ingest"], file=root / "params.yaml", place="ingest")
+    raw = root / entry["raw"]
+    described = _described(raw, root)
+    fact = facts.datasets.get(name)
+    size = sum(file.bytes for file in described.files) if described else None
+    read = size if size is not None else int(fact.gib * GIB) if fact and fact.gib else None
+    frames, source = _frames(name, spec, facts)
+    written = None if frames is None else round(frames * _frame_bytes(config))
+    free = shutil.disk_usage(root).free
+    return IngestPlan(
+        name=name, raw=entry["raw"], raw_is_here=_is_here(raw, described, root), place=facts.place(name),
+        files=len(described.files) if described else None, read_bytes=read, frames=frames, frames_from=source,
+        out=f"artifacts/{params['profile']}/{entry['role']}/shards/{name}", write_bytes=written,
+        shards=None if written is None else max(1, -(-written // config.shard_bytes)),
+        units_done=len(list((root / "work" / params["profile"] / f"ingest@{name}").glob("*/fragments/?????.json"))),
+        hours=None if frames is None else frames * _frame_seconds(spec, config) / 3600, free_bytes=free,
+        fits=None if written is None else written < free,
+    )  # fmt: skip
+
+
+def _frames(name: str, spec: DatasetSpec, facts: Facts) -> tuple[int | None, str]:
+    if spec.expect.steps is not None:
+        return spec.expect.steps, f"spec: {spec.expect.source}"
+    return facts.steps(name), "data_specs/mixtures/oxe.yaml"
+
+
+def _described(raw: Path, root: Path) -> SourceDescription | None:
+    if raw.suffix != ".json" or not raw.is_file():
+        return None
+    return SourceDescription.parse(json.loads(raw.read_bytes()), file=raw)
+
+
+def _is_here(raw: Path, described: SourceDescription | None, root: Path) -> bool:
+    return (root / described.link).is_dir() if described else raw.is_dir()
+
+
+def _frame_bytes(config: IngestConfig) -> float:
+    return len(config.cameras) * (FRAME_BYTES * (config.resolution / 256) ** 1.5 + TAR_OVERHEAD + INDEX_BYTES)
+
+
+def _frame_seconds(spec: DatasetSpec, config: IngestConfig) -> float:
+    total = 0.0
+    for role in config.cameras:
+        height, width = spec.cameras[role].hw if role in spec.cameras else (0, 0)
+        passes = (height, width) == (config.resolution, config.resolution) and spec.cameras[role].channels == "rgb"
+        total += PASS_SECONDS if passes else PASS_SECONDS + height * width * SECONDS_PER_PIXEL
+    return total

@@ -1,0 +1,57 @@
+"""The switches of every framework, set before any of them is imported (frameworks are imported inside functions).
+
+`apply` is called by `stage()`, by the command line and by the tests. Child processes inherit what it sets.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+STATE_DIR = Path(".whale")
+
+FORCED = {  # security or silence that nobody may switch off by accident
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",  # Ray listens on every interface, whatever its node address
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WDS_SECURE": "1",
+}
+DEFAULTS = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # other kernels, other sums
+    "MUJOCO_GL": "osmesa",
+    "LP_NUM_THREADS": "0",
+}
+RECORDED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES", *FORCED, *DEFAULTS)
+PACKAGES = (
+    *("apache-beam", "dvc", "mlflow", "numpy", "opencv-python-headless", "pyarrow", "pydantic", "ray", "safetensors"),
+    *("simplejpeg", "tensorflow-cpu", "tensorflow-datasets", "torch", "webdataset"),
+)
+
+
+def apply(root: Path | None = None) -> None:
+    """Set the switches in this process; make the Ray token of the project at `root` (default: here) on first use."""
+    os.environ.update(FORCED)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    token = (root or Path.cwd()).absolute() / STATE_DIR / "ray-token"
+    if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+        _make_token(token)
+
+
+def _make_token(path: Path) -> None:
+    """64 random hex digits, readable by the owner only, complete under the final name from the first moment."""
+    if path.exists():
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    try:
+        os.link(temporary, path)
+    except FileExistsError:  # another process was first; its token holds
+        pass
+    finally:
+        temporary.unlink()

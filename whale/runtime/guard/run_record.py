@@ -1,0 +1,163 @@
+"""`lineage/runs/<id>/`: what a stage run that ended well leaves beside its line of the ledger. Only here is a clock.
+
+| file | holds |
+|---|---|
+| `statement.dsse.json` | the signed statement, as in the ledger |
+| `environment.json` | machine, switches, packages, and the sha256 of each installed package's RECORD |
+| `closure.json` | the code files of the stage: sha256, and md5 as DVC writes it |
+| `code.patch` | from the commit to the code that ran, if that was not the commit |
+| `opened.json` | what was opened and imported beyond the declared; `attempts.json`: earlier tries |
+| others | what the stage asked to keep, e.g. its episode table |
+| `timings.json` | seconds and memory; not in the statement, not in git |
+
+Their sha256 stand in the statement. The ledger line is written last: without it the run did not happen.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whale.config import canonical_json
+from whale.lineage import ledger, signing
+from whale.lineage.atomic_file import write_atomically
+from whale.lineage.code_state import UNKNOWN, CodeState, code_state
+from whale.lineage.seal import MANIFEST_NAME, read_manifest
+from whale.lineage.statement import RunFacts, build_statement, pretty_json, write_json
+from whale.lineage.summary import LINEAGE_NAME
+from whale.runtime.guard import environment, machine, opened_files
+
+if TYPE_CHECKING:
+    from whale.runtime.guard.stage import Run
+
+RUNS_DIR = Path("lineage/runs")
+MAX_SUBJECTS = 64  # more files than that are named by the folder's manifest alone
+ALWAYS_RECORDED = ("params.yaml", "constraints.txt")
+
+
+def write_run_record(run: "Run", args: argparse.Namespace, subjects: dict[str, str]) -> Path:
+    """Write the record and sign it into the ledger; `subjects`: path -> sha256 of the outputs. Returns the folder."""
+    finished = datetime.now(UTC)
+    moment = [run.started.isoformat(), finished.isoformat(), os.getpid()]
+    run_id = hashlib.sha256(canonical_json([run.digest, subjects, moment]).encode()).hexdigest()[:16]
+    directory = RUNS_DIR / run_id
+    directory.mkdir(parents=True, exist_ok=True)
+    code = code_state(Path.cwd(), run.closure) if run.code_root == Path.cwd() else UNKNOWN
+    opened = opened_files.report(Path.cwd(), run.code_root, run.closure, *_paths(run, args))
+    described = machine.describe()
+    named, sizes = _all_subjects(subjects)
+    facts = RunFacts(
+        run_id=run_id,
+        command=["python", *_command()],
+        started=run.started.isoformat(timespec="milliseconds"),
+        finished=finished.isoformat(timespec="milliseconds"),
+        input_paths={name: str(getattr(args, name)) for name in run.inputs},
+        input_holders={name: proven.holders for name, proven in run.proven.items()},
+        settings=_settings(opened["settings"]),
+        code=code,
+        byproducts=_write_byproducts(run, directory, code, opened, described),
+        internal=_internal(run, opened, described),
+        versions=_versions(),
+    )
+    _sign(build_statement(run.derivation, facts, named, sizes), directory)
+    timings = {"stage": run.name, "profile": run.profile, "finished": facts.finished, **run.clock.report()}
+    write_json(directory / "timings.json", timings)
+    run.attempts.clear()
+    return directory
+
+
+def _sign(statement: Mapping[str, Any], directory: Path) -> None:
+    envelope, keyid, pem = signing.sign(statement, signing.key_file(environment.STATE_DIR))
+    signing.publish_key(keyid, pem)
+    write_atomically(directory / "statement.dsse.json", canonical_json(envelope).encode() + b"\n")
+    ledger.append(envelope)
+
+
+def _write_byproducts(
+    run: "Run", directory: Path, code: CodeState, opened: Mapping[str, Any], described: Mapping[str, Any]
+) -> dict[str, tuple[str, str]]:
+    files: dict[str, tuple[str, bytes]] = {
+        "environment.json": ("environment", pretty_json({**described, "installed": machine.installed_packages()})),
+        "closure.json": ("closure", pretty_json(_closure(run.code_root, run.closure))),
+        "opened.json": ("opened_files", pretty_json(opened)),
+    }
+    if earlier := run.attempts.earlier():
+        files["attempts.json"] = ("attempts", pretty_json(earlier))
+    if code.patch:
+        files["code.patch"] = ("patch", code.patch)
+    for dataset in run.datasets:
+        files["dataset.json"] = ("dataset", pretty_json(dataset))
+    files |= {name: ("kept", payload) for name, payload in run.kept.items()}
+    for name, (_, payload) in files.items():
+        write_atomically(directory / name, payload)
+    return {
+        (directory / name).as_posix(): (role, hashlib.sha256(payload).hexdigest())
+        for name, (role, payload) in files.items()
+    }
+
+
+def _closure(root: Path, files: list[Path]) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = {}
+    for path in files:
+        payload = (root / path).read_bytes()
+        md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
+        sha256 = hashlib.sha256(payload).hexdigest()
+        found[path.as_posix()] = {"bytes": len(payload), "md5": md5, "sha256": sha256}
+    return found
+
+
+def _internal(run: "Run", opened: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
+    """What SLSA calls internal parameters: where it ran, and what it must answer for."""
+    shown = ("machine", "processor", "cpus_allowed", "torch_threads", "deterministic_algorithms", "cuda", "gpus")
+    undeclared = len(opened["undeclared_files"]) + len(opened["undeclared_modules"])
+    return {
+        "profile": run.profile,
+        "dvc_stage": os.environ.get("DVC_STAGE"),
+        "env": described["variables"],
+        **{name: described[name] for name in shown if name in described},
+        "undeclared": undeclared,
+        "listened": opened["listened"],
+        "earlier_attempts": len(run.attempts.earlier()),
+        **run.notes,
+    }
+
+
+def _settings(opened: list[str]) -> dict[str, str]:
+    """Files beside the declared inputs whose bytes the run read or could have: path -> sha256."""
+    paths = {Path(name) for name in (*ALWAYS_RECORDED, *opened)}
+    return {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+
+def _paths(run: "Run", args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    inputs = [Path(getattr(args, name)) for name in run.inputs]
+    inputs += [Path(os.path.realpath(path)) for path in inputs]  # raw/NAME may be a link
+    for holder in (Path(path) for proven in run.proven.values() for path in proven.holders):
+        inputs += [holder, holder.parent / LINEAGE_NAME]  # the guard's own reading
+    return inputs, [Path(getattr(args, name)) for name in ("out", "metrics") if getattr(args, name, None)]
+
+
+def _all_subjects(subjects: dict[str, str]) -> tuple[dict[str, str], dict[str, int]]:
+    """Every output file, if they are few, with its size."""
+    found, sizes = dict(subjects), {}
+    for path in (Path(name) for name in subjects if Path(name).name == MANIFEST_NAME):
+        rows = read_manifest(path.parent)
+        if len(rows) <= MAX_SUBJECTS:
+            found.update({str(path.parent / name): row["sha256"] for name, row in rows.items()})
+            sizes.update({str(path.parent / name): row["bytes"] for name, row in rows.items()})
+    return found, sizes
+
+
+def _command() -> list[str]:
+    """As dvc.yaml says it, without this machine's path of the interpreter."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", None)
+    return ["-m", module, *sys.argv[1:]] if module else list(sys.argv)
+
+
+def _versions() -> dict[str, str]:
+    installed = machine.installed_packages()
+    names = {"whale": "whale-world-model", "dvc": "dvc"}
+    return {name: installed[package]["version"] for name, package in names.items() if package in installed}
