@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import toy_chain
+import yaml
 from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.affected import affected
@@ -113,8 +114,9 @@ def test_leakage_finds_a_renamed_copy_and_nothing_else(chain):
     for name in ("dataset_info.json", "features.json"):
         text = (copy / name).read_text().replace('"alpha"', '"delta"')
         (copy / name).write_text(text)
-    spec = Path("data_specs/alpha.yaml").read_text().replace("alpha", "delta").replace("test: test", "test: train")
-    Path("data_specs/delta.yaml").write_text(spec.replace("train: train\n", "train: val\n", 1))
+    spec = yaml.safe_load(Path("data_specs/alpha.yaml").read_text().replace("alpha", "delta"))
+    spec["source"]["splits"] = {"train": "val", "test": "train"}
+    Path("data_specs/delta.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
     toy_chain.ROLES["delta"] = "other"
     toy_chain.ingest("delta")
     graph = RunGraph.load()

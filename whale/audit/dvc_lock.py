@@ -116,7 +116,7 @@ def _check_outs(entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Ha
         return
     for row in rows:
         signed = made[row["path"]]
-        is_as_made = Path(signed).is_file() and sha256(Path(signed)) == run.subjects[signed]
+        is_as_made = _is_as_then(Path(row["path"]), run.subjects[signed], sha256)
         if is_as_made and row != (expected := _data_row(Path(row["path"]), md5)):
             yield wrong(f"another digest of {row['path']} than that of the bytes there", row, expected)
 
