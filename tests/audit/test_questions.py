@@ -231,3 +231,20 @@ def test_each_verb_says_it_to_people_and_to_programs(chain, arguments, code, cap
 def test_audit_is_show_and_verify(chain, capsys):
     assert whale(["audit", str(FINAL)]) == 0
     assert "nothing has changed" in capsys.readouterr().out
+
+
+def test_the_page_draws_every_run_and_needs_no_network(chain):
+    assert whale(["lineage", "show", str(FINAL), "--html", "page.html"]) == 0
+    page = Path("page.html").read_text(encoding="ascii")
+    graph = RunGraph.load()
+    for each in graph.ancestors(final(graph)):
+        assert f'href="#run-{each.run_id}"' in page and f'id="run-{each.run_id}"' in page
+        assert all(digest in page for digest in each.subjects.values())
+    assert "http" not in page and "<script" not in page
+
+
+def test_rederive_says_what_is_missing(chain, capsys):
+    """Running a stage again is tested on the real chain (tests/test_pipeline.py): the toy's stages are no processes."""
+    shutil.rmtree("raw/alpha")
+    assert whale(["lineage", "rederive", str(FINAL)]) == 2
+    assert "raw/alpha" in capsys.readouterr().out

@@ -195,6 +195,26 @@ def completeness(artefact: Artefact, as_json: AsJson = False) -> None:
     raise typer.Exit(4 if found["missing"] else 0)
 
 
+@app.command("rederive", epilog="Example: whale lineage rederive train_tokenizer --run")
+def rederive(
+    artefact: Artefact,
+    run: Annotated[bool, typer.Option("--run", help="Do it, in a scratch folder, and compare by sha256.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What making it again needs and whether all of that is there; with --run its last stage is made again."""
+    from whale.audit.rederive import plan, run_again
+
+    graph = _graph()
+    target = graph.find(artefact)
+    if run:
+        found = run_again(target.run)
+        print_json(found) if as_json else say.rederived(found)
+        raise typer.Exit(0 if found["equal"] else 1)
+    plans = [each.as_dict() for each in plan(target.run, graph)]
+    print_json({"runs": plans}) if as_json else say.plans(plans)
+    raise typer.Exit(2 if any(each["missing"] for each in plans) else 0)
+
+
 @app.command("prove", epilog="Example: whale lineage prove artifacts/demo/models/dynamics/full -o bundle")
 def prove(
     artefact: Artefact,
