@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from whale.audit.findings import Finding
+from whale.audit.lock_text import is_canonical, parse
 from whale.audit.params_check import agrees
 from whale.audit.runs import RunGraph, StageRun
 from whale.config import load_yaml
@@ -39,7 +40,7 @@ def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5:
         document = parse(text)
         stages: dict[str, dict[str, Any]] = document["stages"]
         is_written_by_dvc = set(document) == {"schema", "stages"} and document["schema"] == "2.0"
-        is_written_by_dvc &= canonical(document) == text
+        is_written_by_dvc &= is_canonical(text, document)
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         is_written_by_dvc, stages = False, {}
     if not is_written_by_dvc:
@@ -54,21 +55,6 @@ def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5:
         yield from _check_entry(name, entry, _run_of(name, graph, sha256), settings, sha256, md5)
     for name in sorted(made_by_dvc - set(stages)):
         yield Finding("missing", "dvc.lock", f"the entry of {name} is gone", str(LOCK))
-
-
-def parse(text: str) -> Any:
-    """Plain YAML data by libyaml: a lock file has thousands of lines, which take the parser in Python seconds."""
-    loader = yaml.CSafeLoader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
-def canonical(document: Mapping[str, Any]) -> str:
-    """As DVC writes it: block style, keys in their order, no folding."""
-    style: dict[str, Any] = {"sort_keys": False, "default_flow_style": False, "width": 2**31 - 1, "allow_unicode": True}
-    return yaml.dump(document, Dumper=yaml.CSafeDumper, **style)
 
 
 def _run_of(name: str, graph: RunGraph, sha256: Hasher) -> StageRun:
