@@ -73,8 +73,6 @@ def _episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str])
             "too_short", f"{num_steps} of {raw.num_steps} steps left, min_steps {spec.episodes.min_steps}"
         )
     action, action_valid = _action(raw, spec, first)
-    if "shift_action" in spec.episodes.edits:
-        action, action_valid = _next(action), _next(action_valid)
     language, varies = instruction(raw, spec.language, slice(first, last))
     state = None if spec.state is None else _state(raw, spec.state)
     index = np.arange(num_steps)
@@ -137,6 +135,8 @@ def _action(raw: RawEpisode, spec: DatasetSpec, first: int) -> tuple[np.ndarray,
     action_TA[:, 6] = np.clip(action_TA[:, 6], 0.0, 1.0)
     if spec.action.contract.limit is not None:
         valid_T &= (np.abs(action_TA) <= np.array(spec.action.contract.limit)).all(axis=1)
+    if "shift_action" in spec.episodes.edits:
+        action_TA, valid_T = _next(action_TA), _next(valid_T)
     if spec.action.contract.last_step == "undefined":
         valid_T[-1:] = False  # gone as well when the spec drops it
     action_TA = action_TA.astype(np.float32)

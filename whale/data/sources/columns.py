@@ -4,7 +4,7 @@ Shapes: N rows, D columns of a list.
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def is_plain(kind: pa.DataType) -> bool:
     return _is_number(kind) or _is_text(kind) or (pa.types.is_struct(kind) and _is_image(kind))
 
 
-def content_sha256(columns: dict[str, np.ndarray | list[bytes]], extra: Collection[str] = ()) -> str:
+def content_sha256(columns: Mapping[str, np.ndarray | list[bytes]], extra: Collection[str] = ()) -> str:
     """Of the values, by sorted name; `extra`: digests of what belongs to them."""
     digest = hashlib.sha256()
     for name in sorted(columns):

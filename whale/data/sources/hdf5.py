@@ -69,14 +69,17 @@ class Hdf5Reader:
 
     def __iter__(self) -> Iterator[RawEpisode | Rejected]:
         self.files = {self.shard.file: measured(self.path)}
-        with open_hdf5(self.path) as opened:
-            for number, name in enumerate(self.demos):
-                try:
-                    yield self._episode(opened["data"], name, number)
-                except EpisodeError as error:
-                    yield Rejected(error.reason, f"{name}: {error}", self.shard.file, number)
-                except (OSError, ValueError, KeyError, TypeError) as error:
-                    yield Rejected("decode_error", f"{name}: {error}", self.shard.file, number)
+        opened = open_hdf5(self.path)  # closed when the last episode's frames are forgotten
+        for number, name in enumerate(self.demos):
+            yield self._outcome(opened["data"], name, number)
+
+    def _outcome(self, data: h5py.Group, name: str, number: int) -> RawEpisode | Rejected:
+        try:
+            return self._episode(data, name, number)
+        except EpisodeError as error:
+            return Rejected(error.reason, f"{name}: {error}", self.shard.file, number)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Rejected("decode_error", f"{name}: {error}", self.shard.file, number)
 
     def _episode(self, data: h5py.Group, name: str, number: int) -> RawEpisode:
         demo = data[name]

@@ -93,7 +93,8 @@ def locate(raw: Path, dataset: str, version: str, links: Path = Path(), kind: st
 
 
 def _below(description: SourceDescription, prefix: str) -> dict[str, DescribedFile]:
-    return {f.path.removeprefix(prefix): f for f in description.files if f.path.startswith(prefix)}
+    below = [f for f in description.files if f.path.startswith(prefix)]
+    return {f.path.removeprefix(prefix): f.model_copy(update={"path": f.path.removeprefix(prefix)}) for f in below}
 
 
 def _version_folder(raw: Path, dataset: str, version: str, kind: str) -> Path:

@@ -73,6 +73,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise EpisodeError("unsafe", f"{path.name}: {len(members)} arrays, {packed} -> {size} bytes")
         with np.load(path, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in sorted(loaded.files)}
+    except EpisodeError:
+        raise
     except (zipfile.BadZipFile, ValueError, OSError, KeyError, EOFError) as error:
         raise EpisodeError("decode_error", f"{path.name}: {error}") from None
 

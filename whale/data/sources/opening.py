@@ -1,10 +1,10 @@
-"""The reader of a format, by the word in the spec. A new format is one class and one line here."""
+"""The reader of a format, by the word in the spec. A new format is one class and two lines here.
+
+A reader is imported when it is needed: PyAV and h5py are for those who ingest.
+"""
 
 from pathlib import Path
 
-from whale.data.sources.hdf5 import Hdf5Source
-from whale.data.sources.lerobot import LeRobotSource
-from whale.data.sources.npz import NpzSource
 from whale.data.sources.rlds import RldsSource
 from whale.data.sources.source import Source
 from whale.errors import ConfigError
@@ -17,10 +17,16 @@ def open_source(kind: str, directory: Path, name: str, version: str) -> Source:
     if kind == "rlds":
         return RldsSource(directory)
     if kind == "lerobot":
+        from whale.data.sources.lerobot import LeRobotSource
+
         return LeRobotSource(directory, name)
     if kind == "hdf5":
+        from whale.data.sources.hdf5 import Hdf5Source
+
         return Hdf5Source(directory, name, version)
     if kind == "npz":
+        from whale.data.sources.npz import NpzSource
+
         return NpzSource(directory, name, version)
     raise ConfigError("no reader for this format", place="source.format", found=kind, expected=", ".join(FORMATS))
 

@@ -41,7 +41,7 @@ class Source(Protocol):
     directory: Path
     name: str
     version: str
-    splits: Mapping[str, Sequence[ShardFile]]
+    splits: dict[str, list[ShardFile]]
 
     @property
     def features(self) -> Collection[str]: ...

@@ -26,20 +26,20 @@ class VideoFrames(Sequence[bytes]):
     """
 
     def __init__(self, path: Path, start: int, count: int, is_whole: bool):
-        self.path, self.start, self.count, self.is_whole = path, start, count, is_whole
+        self.path, self.start, self.length, self.is_whole = path, start, count, is_whole
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __iter__(self) -> Iterator[bytes]:
         frames = islice(decode_video(self.path), self.start, None)
-        for number in range(self.count):
+        for number in range(self.length):
             image_HWC = next(frames, None)
             if image_HWC is None:
-                raise EpisodeError("length_mismatch", f"{self.path.name}: {number} frames for {self.count} rows")
+                raise EpisodeError("length_mismatch", f"{self.path.name}: {number} frames for {self.length} rows")
             yield pack_rgb(image_HWC)
         if self.is_whole and next(frames, None) is not None:
-            raise EpisodeError("length_mismatch", f"{self.path.name}: more than {self.count} frames")
+            raise EpisodeError("length_mismatch", f"{self.path.name}: more than {self.length} frames")
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -47,12 +47,12 @@ class VideoFrames(Sequence[bytes]):
     def __getitem__(self, index: slice) -> "VideoFrames": ...
     def __getitem__(self, index: int | slice) -> "bytes | VideoFrames":
         if isinstance(index, slice):
-            start, stop, step = index.indices(self.count)
+            start, stop, step = index.indices(self.length)
             if step != 1:
                 raise ValueError("frames are read in order")
             count = max(stop - start, 0)
-            return VideoFrames(self.path, self.start + start, count, self.is_whole and stop == self.count)
-        if not 0 <= index < self.count:
+            return VideoFrames(self.path, self.start + start, count, self.is_whole and stop == self.length)
+        if not 0 <= index < self.length:
             raise IndexError(index)
         return next(iter(VideoFrames(self.path, self.start + index, 1, False)))
 
@@ -60,7 +60,7 @@ class VideoFrames(Sequence[bytes]):
 def decode_video(path: Path) -> Iterator[np.ndarray]:
     """uint8 (H, W, 3) RGB, in the order of presentation."""
     try:
-        with open(path, "rb") as stream, av.open(stream, format="mp4", options=OPTIONS) as container:
+        with open(path, "rb") as stream, av.open(stream, "r", format="mp4", options=OPTIONS) as container:
             if len(container.streams.video) != 1:
                 raise EpisodeError("decode_error", f"{path.name}: {len(container.streams.video)} video streams")
             video = container.streams.video[0]
