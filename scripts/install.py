@@ -25,7 +25,7 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "venv", str(target)], check=True)
     print("installing (about 4 GB; 5 to 7 minutes the first time)", flush=True)
     pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    return _follow([*pip, "-c", "constraints.txt", "-e", ".[all,dev,validators]"], target / "install.log")
+    return _follow([*pip, "-c", "constraints.txt", "-e", ".[all,dev]"], target / "install.log")
 
 
 def _follow(command: list[str], log_path: Path) -> int:

@@ -153,6 +153,34 @@ def test_each_run_left_a_statement_whose_inputs_are_the_digests_of_what_it_read(
     assert sum(tokenizer in user for user in users) >= 4
 
 
+def lineage(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [BIN / "python", "-m", "whale.cli", "lineage", *arguments]
+    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def test_an_untouched_chain_is_complete_and_raises_no_alarm(project):
+    for artefact in ("models/tokenizer", "models/finetuned/dynamics/full", "metrics/evaluate_video.json"):
+        verified = lineage(project, "verify", f"artifacts/demo/{artefact}")
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+    completeness = lineage(project, "completeness", "artifacts/demo/models/finetuned/dynamics/full")
+    assert (completeness.returncode, "100.0 %" in completeness.stdout) == (0, True), completeness.stdout
+
+
+def test_one_changed_byte_of_real_weights_is_named(project):
+    weights = project / "artifacts/demo/models/tokenizer/model.safetensors"
+    original, mode = weights.read_bytes(), weights.stat().st_mode
+    weights.unlink()  # a hard link into DVC's cache: write another file, not the cache
+    try:
+        weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        verified = lineage(project, "verify", "artifacts/demo/models/finetuned/dynamics/full")
+        assert verified.returncode == 1
+        assert "models/tokenizer/model.safetensors" in verified.stdout
+    finally:
+        weights.unlink()
+        weights.write_bytes(original)
+        weights.chmod(mode)
+
+
 def test_stages_that_run_again_make_the_same_bytes(project):
     """Data, training and evaluation, each from its inputs alone; resume state is out of the way."""
     again = ["ingest@fleet_absolute", "train_tokenizer", "pretokenize@fleet_delta", "train_dynamics@full"]

@@ -16,7 +16,7 @@ import safetensors.numpy
 import yaml
 from rlds_fixture import episodes, spec_values, write_rlds
 
-from whale.audit import dvc_lock
+from whale.audit import dvc_lock, lock_text
 from whale.audit.runs import RunGraph
 from whale.config import load_yaml
 from whale.data.actions import ActionNormalizer
@@ -188,7 +188,7 @@ def write_lock() -> None:
             "params": {"params.yaml": {name: values[name] for name in names}},
             "outs": [dvc_lock._data_row(out, md5) for out in outs],
         }
-    Path("dvc.lock").write_text(dvc_lock.canonical({"schema": "2.0", "stages": stages}))
+    Path("dvc.lock").write_text(lock_text.canonical({"schema": "2.0", "stages": stages}))
 
 
 def _segments(shards: Path, segments: SegmentConfig, seed: int) -> PixelSegments:

@@ -11,7 +11,7 @@ from whale.data import fetch
 from whale.data.fetch import FetchConfig, fetch_files
 from whale.data.sources.location import DescribedFile
 from whale.data.storage.files import sha256_of
-from whale.errors import MismatchError, MissingInputError
+from whale.errors import CannotWriteError, MismatchError, MissingInputError
 
 DATA = np.random.default_rng(0).bytes(300_000)
 NO_WAIT = {"config": FetchConfig(tries=4, wait=0.0)}
@@ -100,3 +100,10 @@ def test_tries_are_bounded_and_waits_grow(described, tmp_path):
     with bucket(["503"] * 50) as (uri, _), pytest.raises(MissingInputError, match="run again"):
         fetch_files(described, uri, tmp_path / "raw", config=FetchConfig(tries=3, wait=1.0), sleep=waits.append)
     assert waits == [1.0, 2.0]
+
+
+def test_a_full_disk_of_this_machine_is_named_at_once_and_not_tried_again(described, tmp_path):
+    (tmp_path / "raw/1.0.0").mkdir(parents=True)
+    (tmp_path / "raw/1.0.0/.x.tfrecord.part").symlink_to("/dev/full")
+    with bucket([]) as (uri, _), pytest.raises(CannotWriteError, match="free space"):
+        fetch_files(described, uri, tmp_path / "raw", **NO_WAIT, sleep=lambda s: pytest.fail("tried again"))

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from whale.audit.findings import Finding
+from whale.audit.lock_text import is_canonical, parse
 from whale.audit.params_check import agrees
 from whale.audit.runs import RunGraph, StageRun
 from whale.config import load_yaml
@@ -35,44 +36,40 @@ def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5:
             yield Finding("missing", "dvc.lock", "DVC's record of the pipeline is gone", str(LOCK))
         return
     try:
-        document = load_yaml(LOCK)
+        text = LOCK.read_text(encoding="utf-8")
+        document = parse(text)
         stages: dict[str, dict[str, Any]] = document["stages"]
-        if (
-            set(document) != {"schema", "stages"}
-            or document["schema"] != "2.0"
-            or canonical(document) != LOCK.read_text()
-        ):
-            raise ConfigError("not in the form that DVC writes", file=LOCK)
-    except (ConfigError, KeyError, TypeError, UnicodeDecodeError) as error:
-        what = error.what if isinstance(error, ConfigError) else "not a lock file"
-        yield Finding("mismatch", "dvc.lock", what, str(LOCK))
+        is_written_by_dvc = set(document) == {"schema", "stages"} and document["schema"] == "2.0"
+        is_written_by_dvc &= is_canonical(text, document)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        is_written_by_dvc, stages = False, {}
+    if not is_written_by_dvc:
+        yield Finding("mismatch", "dvc.lock", "not in the form that DVC writes", str(LOCK))
         return
     newest = {run.name: run for run in graph.runs}
+    settings = _Settings()
     for name, entry in stages.items():
         if name not in newest or not isinstance(entry, dict) or not set(entry) <= KEYS:
             yield Finding("incomplete", "dvc.lock", f"no run of the ledger made the entry '{name}'", str(LOCK))
             continue
-        yield from _check_entry(name, entry, _run_of(name, entry, graph), sha256, md5)
+        yield from _check_entry(name, entry, _run_of(name, graph, sha256), settings, sha256, md5)
     for name in sorted(made_by_dvc - set(stages)):
         yield Finding("missing", "dvc.lock", f"the entry of {name} is gone", str(LOCK))
 
 
-def canonical(document: Mapping[str, Any]) -> str:
-    """As DVC writes it: block style, keys in their order, no folding."""
-    return yaml.safe_dump(document, sort_keys=False, default_flow_style=False, width=2**31, allow_unicode=True)
-
-
-def _run_of(name: str, entry: Mapping[str, Any], graph: RunGraph) -> StageRun:
+def _run_of(name: str, graph: RunGraph, sha256: Hasher) -> StageRun:
     """The newest run of this stage; DVC may have restored an older one from its run cache, then the one whose outputs
     lie there."""
     runs = [run for run in graph.runs if run.name == name]
     for run in reversed(runs):
-        if all(Path(out).is_file() and sha256_of_file(out) == run.subjects[out] for out in run.outputs):
+        if all(Path(out).is_file() and sha256(Path(out)) == run.subjects[out] for out in run.outputs):
             return run
     return runs[-1]
 
 
-def _check_entry(name: str, entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Hasher) -> Iterator[Finding]:
+def _check_entry(
+    name: str, entry: Mapping[str, Any], run: StageRun, settings: "_Settings", sha256: Hasher, md5: Hasher
+) -> Iterator[Finding]:
     def wrong(what: str, found: object = None, expected: object = None) -> Finding:
         texts = [None if each is None else str(each)[:160] for each in (found, expected)]
         return Finding("mismatch", f"dvc.lock, {name}", what, str(LOCK), *texts)
@@ -81,7 +78,7 @@ def _check_entry(name: str, entry: Mapping[str, Any], run: StageRun, sha256: Has
         yield wrong("another command than the one that ran", entry.get("cmd"), " ".join(run.command))
     for file, given in (entry.get("params") or {}).items():
         for key, value in given.items():
-            if not _is_recorded(run, file, key, value):
+            if not settings.had(run, file, key, value):
                 yield wrong(f"the value of '{key}' of {file} is not what the run had", value)
     closure = json.loads(run.byproduct("closure.json") or b"{}")
     folders = {each.path: each.sha256 for each in run.inputs}
@@ -105,20 +102,34 @@ def _check_outs(entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Ha
         return
     for row in rows:
         signed = made[row["path"]]
-        is_as_made = Path(signed).is_file() and sha256(Path(signed)) == run.subjects[signed]
+        is_as_made = _is_as_then(Path(row["path"]), run.subjects[signed], sha256)
         if is_as_made and row != (expected := _data_row(Path(row["path"]), md5)):
             yield wrong(f"another digest of {row['path']} than that of the bytes there", row, expected)
 
 
-def _is_recorded(run: StageRun, file: str, key: str, value: Any) -> bool:
-    """Exactly what the file says, if the file still is the one that the run had; else what the run resolved it to."""
-    if Path(file).is_file() and sha256_of_file(file) == run.settings.get(file):
-        found: Any = load_yaml(file)
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        return found == value and type(found) is type(value)
-    recorded: Any = run.params.get(key.split(".")[0])
-    return file != "params.yaml" or agrees(floats_as_text(value), recorded)
+class _Settings:
+    """The parameter files as they lie there, each read once."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[str | None, Any]] = {}
+
+    def had(self, run: StageRun, file: str, key: str, value: Any) -> bool:
+        """Exactly what the file says, if it still is the file that the run had; else what the run resolved it to."""
+        digest, values = self._read(file)
+        if digest is not None and digest == run.settings.get(file):
+            for part in key.split("."):
+                values = values.get(part) if isinstance(values, Mapping) else None
+            return values == value and type(values) is type(value)
+        recorded: Any = run.params.get(key.split(".")[0])
+        return file != "params.yaml" or agrees(floats_as_text(value), recorded)
+
+    def _read(self, file: str) -> tuple[str | None, Any]:
+        if file not in self._files:
+            try:
+                self._files[file] = (sha256_of_file(file), load_yaml(file))
+            except (OSError, ConfigError):
+                self._files[file] = (None, None)
+        return self._files[file]
 
 
 def _is_as_then(path: Path, expected: str, sha256: Hasher) -> bool:

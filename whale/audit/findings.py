@@ -43,7 +43,6 @@ class Report:
     """Findings in the order from the sources down; the first broken link comes first."""
 
     findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
     broken_below: list[str] = field(default_factory=list)
 
@@ -69,6 +68,5 @@ class Report:
             "exit_code": self.code,
             "findings": [finding.as_dict() for finding in self.findings],
             "broken_below": self.broken_below,
-            "notes": self.notes,
             "checked": self.checked,
         }

@@ -3,6 +3,7 @@
 Paths in statements are names, not keys: a folder that was moved or restored from a cache is found by its digest.
 """
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -130,9 +131,12 @@ class StageRun:
         return json.loads(payload) if payload else None
 
     def byproduct(self, name: str) -> bytes | None:
-        """A file of the run's record, unverified; None where it is gone."""
-        path = self.byproducts.get(name, (None, None))[0]
-        return Path(path).read_bytes() if path and Path(path).is_file() else None
+        """A file of the run's record; None where it is gone or is not what was signed (`verify` says which)."""
+        path, expected = self.byproducts.get(name, ("", ""))
+        if not path or not Path(path).is_file():
+            return None
+        payload = Path(path).read_bytes()
+        return payload if hashlib.sha256(payload).hexdigest() == expected else None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,6 @@ def check_ledger(report: Report, expected_head: str | None = None, root: Path = 
 def verify(target: Target, graph: RunGraph, report: Report, sha256: Hasher, strict: bool = False) -> Report:
     """Hold `target` and all that it came from against the ledger; `sha256` decides how much is read again."""
     ancestors = graph.ancestors(target.run)
-    by_name: dict[str, StageRun] = {run.name: run for run in ancestors}
     checked: dict[tuple[str, str], Finding | None] = {}
     for run in ancestors:
         before = len(report.findings)
@@ -60,8 +59,6 @@ def verify(target: Target, graph: RunGraph, report: Report, sha256: Hasher, stri
             report.broken_below = _below(run, graph, ancestors)
         report.count("runs")
     report.extend(check_settings(ancestors, graph.runs, target.run))
-    if missing := sorted(set(by_name) - {run.name for run in graph.runs}):
-        report.notes.append(f"not in the ledger: {', '.join(missing)}")
     return report
 
 
@@ -181,11 +178,10 @@ def _check_code(run: StageRun, report: Report, strict: bool) -> Iterable[Finding
         except (OSError, subprocess.SubprocessError):
             yield Finding("missing", run.name, "the commit of its code is not in this repository", found=commit)
     if run.code["dirty"] or commit is None:
-        what = "ran on a tree with changes" if commit else "ran outside git: its code is known by closure.json only"
+        what = "ran on a tree with changes" if commit else "ran outside git, its code is known by closure.json only"
         if strict:
             yield Finding("incomplete", run.name, what)
-        elif (note := f"{run.name} {what}") not in report.notes:
-            report.notes.append(note)
+        report.count(what)
 
 
 def _check_taints(run: StageRun, graph: RunGraph) -> Iterable[Finding]:

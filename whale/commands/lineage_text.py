@@ -42,9 +42,7 @@ def verify(artefact: str, report: Report) -> None:
         print(finding)
     if report.broken_below:
         print(f"breaks below: {', '.join(report.broken_below)}")
-    for note in report.notes:
-        print(f"note: {note}")
-    counted = ", ".join(f"{number} {what}" for what, number in report.checked.items())
+    counted = "; ".join(f"{number} {what}" for what, number in report.checked.items())
     verdict = "nothing has changed" if report.code == 0 else f"{len(report.findings)} findings, exit code {report.code}"
     print(f"{artefact}: {verdict} ({counted})")
 

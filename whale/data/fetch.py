@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from whale.data.sources.location import DescribedFile
-from whale.data.storage.files import CHUNK, inside, sha256_of, sync_folder
+from whale.data.storage.files import CHUNK, inside, refusals_named, sha256_of, sync_folder
 from whale.errors import MismatchError, MissingInputError
 
 
@@ -63,10 +63,7 @@ def _fetch(
         if before > file.bytes:
             partial.unlink()
             before = 0
-        try:
-            _append(filesystem, remote, partial, before, file.bytes)
-        except Exception as error:  # of fsspec and of whatever client is below it; the bytes decide what is true
-            problem = f"{type(error).__name__}: {error}"[:300]
+        problem = _append(filesystem, remote, partial, before, file.bytes)
         size = partial.stat().st_size if partial.is_file() else 0
         if size == file.bytes:
             _publish(partial, path, file, remote)
@@ -80,16 +77,23 @@ def _fetch(
     )  # fmt: skip
 
 
-def _append(filesystem: Any, remote: str, partial: Path, start: int, size: int) -> None:
-    """Ask for ranges of at most one chunk from `start` on; a short answer ends the try."""
-    with open(partial, "ab") as stream:
+def _append(filesystem: Any, remote: str, partial: Path, start: int, size: int) -> str:
+    """Ask for ranges of at most one chunk from `start` on; returns what ended the try, "" at the end of the file.
+
+    Only the other side is tried again: a disk of this machine that refuses is a CannotWriteError at once.
+    """
+    with refusals_named(partial), open(partial, "ab") as stream:
         while start < size:
             wanted = min(CHUNK, size - start)
-            data = filesystem.cat_file(remote, start=start, end=start + wanted)
+            try:
+                data = filesystem.cat_file(remote, start=start, end=start + wanted)
+            except Exception as error:  # of fsspec or whatever client is below it; size and sha256 decide at the end
+                return f"{type(error).__name__}: {error}"[:300]
             stream.write(data[:wanted])
             start += len(data[:wanted])
             if len(data) < wanted:
-                raise EOFError(f"{len(data)} of {wanted} bytes at {start}")
+                return f"{len(data)} of {wanted} bytes at {start}"
+    return ""
 
 
 def _publish(partial: Path, path: Path, file: DescribedFile, remote: str) -> None:

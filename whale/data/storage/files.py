@@ -30,27 +30,34 @@ CHUNK = 2**20
 
 
 @contextmanager
+def refusals_named(path: Path) -> Iterator[None]:
+    """CannotWriteError for what a person can mend (a full disk, a read-only folder); other OSErrors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED_BY_THE_SYSTEM:
+            raise
+        remedy = REFUSED_BY_THE_SYSTEM[error.errno]
+        raise CannotWriteError("cannot write", file=path, found=error.strerror, remedy=remedy) from None
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A binary stream that becomes `path` on a clean exit; on an exception the previous state is intact."""
     temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, flags, 0o644), "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
+        with refusals_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(os.open(temporary, flags, 0o644), "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+    except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if error.errno not in REFUSED_BY_THE_SYSTEM:
-            raise
-        remedy = REFUSED_BY_THE_SYSTEM[error.errno]
-        raise CannotWriteError("cannot write", file=path, found=error.strerror, remedy=remedy) from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
         raise
 
 

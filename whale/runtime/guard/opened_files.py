@@ -72,7 +72,9 @@ def undeclared_modules(code_root: Path, closure: Iterable[Path], modules: Mappin
     found = set()
     for module in list((sys.modules if modules is None else modules).values()):
         file = getattr(module, "__file__", None)
-        path = _below(code_root, file) if isinstance(file, str) and file.endswith(".py") else None
+        if not isinstance(file, str) or not os.path.isabs(file):  # torch has modules whose __file__ is no file
+            continue
+        path = _below(code_root, file) if file.endswith(".py") else None
         if path is None or path.parts[0] in (".venv", "tests") or path.as_posix() in declared:
             continue
         if path.name != "__init__.py" or (code_root / path).stat().st_size:

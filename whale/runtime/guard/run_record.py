@@ -57,7 +57,7 @@ def write_run_record(run: "Run", args: argparse.Namespace, subjects: dict[str, s
         finished=finished.isoformat(timespec="milliseconds"),
         input_paths={name: str(getattr(args, name)) for name in run.inputs},
         input_holders={name: proven.holders for name, proven in run.proven.items()},
-        settings=_settings(opened["settings"]),
+        settings=_settings(run, opened["settings"]),
         code=code,
         byproducts=_write_byproducts(run, directory, code, opened, described),
         internal=_internal(run, opened, described),
@@ -126,9 +126,10 @@ def _internal(run: "Run", opened: Mapping[str, Any], described: Mapping[str, Any
     }
 
 
-def _settings(opened: list[str]) -> dict[str, str]:
+def _settings(run: "Run", opened: list[str]) -> dict[str, str]:
     """Files beside the declared inputs whose bytes the run read or could have: path -> sha256."""
-    paths = {Path(name) for name in (*ALWAYS_RECORDED, *opened)}
+    specs = [f"data_specs/{dataset['name']}.yaml" for dataset in run.datasets]
+    paths = {Path(name) for name in (*ALWAYS_RECORDED, *specs, *opened)}
     return {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
 
