@@ -22,6 +22,8 @@ VERBS += [
     "mix export",
     "stats show",
     "stats export",
+    "model counts",
+    "rollout",
 ]
 
 
