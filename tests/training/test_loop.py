@@ -67,7 +67,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_samples_and_keeps_the
         return batch
 
     broken.loader.make_batch = poisoned
-    with pytest.raises(BadDataError, match=r"step 5, samples \[0, 1, 2, 3\]"):
+    with pytest.raises(BadDataError, match=r"step 5, samples \[20\] of \[20, 21, 22, 23\]\n +sample 20: row 0"):
         fit(broken, StateFolder(tmp_path), Communicator())
     assert StateFolder(tmp_path).newest().step == 4
 

@@ -1,13 +1,30 @@
-"""One Ray inside the stage that needs it: token mode, no dashboard, ended with the stage."""
+"""One Ray inside the stage that needs it: token mode, no dashboard, ended with the stage.
+
+A plain start of Ray for two training workers costs 150 s of CPU time and 17 Python processes (measured under load); a
+group on one machine needs a third of them, so the others are left out here.
+"""
 
 import contextlib
 import logging
+import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from whale.runtime.guard import environment
 
 OBJECT_STORE_BYTES = 256 * 2**20  # results are small: workers write their shards and models themselves
+LEAN = {
+    "RAY_enable_worker_prestart": "0",  # workers started on suspicion have no runtime environment, so none is ever used
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # asks a cloud provider
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # also how late the end of a training is noticed
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a busy machine takes its time
+}
 
 
 @contextlib.contextmanager
@@ -20,10 +37,14 @@ def ray_session(num_workers: int, address: str | None = None) -> Iterator[None]:
     if num_workers == 0:
         yield
         return
+    for name, value in LEAN.items():
+        os.environ.setdefault(name, value)
     import ray
 
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        local = {
+    _remove_leftovers()
+    prefix = f"whale-ray-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder, _without_extras():
+        local: dict[str, Any] = {
             "num_cpus": num_workers + 1,
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
@@ -39,3 +60,41 @@ def ray_session(num_workers: int, address: str | None = None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_extras() -> Iterator[None]:
+    """No autoscaler and no log shipper on a cluster of one: Ray has the switches, `ray.init` does not pass them on."""
+    from ray._private import parameter
+
+    class LeanParams(parameter.RayParams):
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            self.no_monitor, self.include_log_monitor = True, False
+
+    original = parameter.RayParams
+    parameter.RayParams = LeanParams
+    try:
+        yield
+    finally:
+        parameter.RayParams = original
+
+
+def _remove_leftovers() -> None:
+    """Folders of sessions whose process was killed."""
+    for path in Path(tempfile.gettempdir()).glob("whale-ray-*"):
+        match = re.match(r"whale-ray-(\d+)-", path.name)
+        if match and not Path(f"/proc/{match[1]}").exists() and Path("/proc").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def lean_trainer(*args: Any, **kwargs: Any) -> Any:
+    """Ray Train's TorchTrainer without the actor that outlives a lost driver: our Ray ends with the driver anyway."""
+    from ray.train.torch import TorchTrainer
+
+    class LeanTorchTrainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list:
+            callbacks = super()._create_default_callbacks()
+            return [each for each in callbacks if type(each).__name__ != "PlacementGroupCleanerCallback"]
+
+    return LeanTorchTrainer(*args, **kwargs)
