@@ -24,7 +24,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from test_pipeline import digests, dvc, environment, make_project  # noqa: E402
+from test_pipeline import BIN, digests, environment, make_project  # noqa: E402
 
 KILL_AGAIN = 0.5
 STAGE_SECONDS = 600
@@ -39,7 +39,7 @@ class Soak:
         self.phases: Counter = Counter()
         self.runs = self.kills = self.missed = 0
         self.errors: list[str] = []
-        dvc(root, "repro")
+        subprocess.run([BIN / "dvc", "repro"], cwd=root, env=environment(), check=True, stdout=subprocess.DEVNULL)
         self.stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
         self.names = [name for name in self.stages if not only_trainings or _has_workers(name)]
         if workers:

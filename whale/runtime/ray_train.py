@@ -6,6 +6,7 @@ the steps since the last saved state: the group starts again from there.
 """
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -73,6 +74,7 @@ def run_here(job: TrainingJob) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # that it runs in this process is no news
     TorchTrainer(
         _train_worker,
         train_loop_config={"job": job, "directory": os.getcwd()},

@@ -73,7 +73,7 @@ def _wait(workers: list[_Worker]) -> None:
     while running:
         timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         for sentinel in wait(list(running), timeout):
-            ended.append(running.pop(sentinel))  # type: ignore[index]
+            ended.append(running.pop(sentinel))
         if deadline is None and any(worker.process.exitcode for worker in ended):
             deadline = time.monotonic() + REPORT_SECONDS
         if deadline is not None and time.monotonic() >= deadline:

@@ -4,12 +4,14 @@ Kept outside every DVC output, in a work folder keyed by the run's derivation. T
 could go stale: the newest folder that verifies wins, and every rejected one is named.
 """
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ import safetensors.torch
 from torch import Tensor
 
 from whale.errors import CannotWriteError, MismatchError, WhaleError
-from whale.lineage.atomic_file import sync_directory
+from whale.lineage.atomic_file import sync_directory, sync_file
 from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, seal, verify_sealed
 
@@ -116,7 +118,10 @@ class StateFolder:
         safetensors.torch.save_file(tensors, temporary / TENSORS)
         record = {"step": state.step, "identity": self.identity, **state.record}
         (temporary / RECORD).write_text(json.dumps(record, sort_keys=True))
+        to_disk = threading.Thread(target=_sync, args=(temporary / TENSORS,))  # while the processor hashes
+        to_disk.start()
         seal(temporary, sha256_of_file)
+        to_disk.join()
 
     def _read_record(self, step: int, folder: Path) -> dict:
         record = json.loads((folder / RECORD).read_text())
@@ -139,6 +144,12 @@ class StateFolder:
     def _folders(self) -> list[tuple[int, Path]]:
         found = [(STEP_FOLDER.fullmatch(path.name), path) for path in self.directory.glob("step-*")]
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+
+
+def _sync(path: Path) -> None:
+    """Ahead of `seal`, which does the same and raises what goes wrong."""
+    with contextlib.suppress(OSError):
+        sync_file(path)
 
 
 def _is_disk_error(error: Exception) -> bool:

@@ -6,6 +6,7 @@ DDP or FSDP) and, within a worker, into micro-batches (weighted by their rows). 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,10 +67,11 @@ class GradientStep:
 
     def _synchronised(self, is_last: bool) -> AbstractContextManager:
         """Workers exchange gradients once per step, with the last micro-batch."""
-        if hasattr(self.model, "set_requires_gradient_sync"):  # FSDP2
-            self.model.set_requires_gradient_sync(is_last)
-        elif not is_last and hasattr(self.model, "no_sync"):  # DDP
-            return self.model.no_sync()
+        wrapped: Any = self.model
+        if hasattr(wrapped, "set_requires_gradient_sync"):  # FSDP2
+            wrapped.set_requires_gradient_sync(is_last)
+        elif not is_last and hasattr(wrapped, "no_sync"):  # DDP
+            return wrapped.no_sync()
         return nullcontext()
 
 

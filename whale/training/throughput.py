@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+
+from whale.models.folder import PublishedModel
 
 TRAINING = 3  # one forward pass, two for the gradients of weights and of activations
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "4090": 165e12}  # dense bf16, as printed by the maker
@@ -43,7 +45,7 @@ class Throughput:
         finally:
             self.idle += time.perf_counter() - started
 
-    def measure(self, model: nn.Module, batch: Mapping[str, Tensor]) -> None:
+    def measure(self, model: PublishedModel, batch: Mapping[str, Tensor]) -> None:
         """Count the FLOP and tokens of one segment; once per process."""
         row = {name: value[:1] for name, value in batch.items()}
         was_training = model.training
@@ -82,12 +84,12 @@ class Throughput:
         self.started, self.waited, self.idle, self.steps = time.perf_counter(), 0.0, 0.0, 0
 
 
-def num_tokens(model: nn.Module, row: Mapping[str, Tensor]) -> int:
+def num_tokens(model: PublishedModel, row: Mapping[str, Tensor]) -> int:
     """Tokens of one segment: stored ones, or patches of its frames."""
     if "tokens" in row:
         return row["tokens"][:, 1:].numel()
     config = model.config
-    return (row["frames"].shape[1]) * (config.resolution // config.patch_size) ** 2
+    return row["frames"].shape[1] * (config.resolution // config.patch_size) ** 2
 
 
 def peak_flops(device: torch.device) -> float | None:

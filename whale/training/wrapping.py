@@ -29,7 +29,8 @@ def shard(model: nn.Module) -> nn.Module:
         )
     for block in _blocks(model):
         fully_shard(block)
-    return fully_shard(model)
+    fully_shard(model)  # in place
+    return model
 
 
 def _blocks(model: nn.Module) -> list[STBlock]:
