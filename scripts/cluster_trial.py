@@ -48,7 +48,7 @@ def build(communicator):
 
 def job(folder: Path) -> TrainingJob:
     (folder / "out").mkdir(parents=True)
-    return TrainingJob(cluster_trial.build, folder / "out", folder / "work", num_workers=2, identity="tiny")
+    return TrainingJob(cluster_trial.build, folder / "out", folder / "work", 2, identity="tiny", placement="SPREAD")
 
 
 def digest(folder: Path) -> str:
@@ -75,7 +75,7 @@ def main() -> int:
             if step >= KILL_AFTER and not killed:
                 killed.append(time.monotonic())
                 threading.Thread(target=functools.partial(_replace, cluster, nodes)).start()
-            elif killed and len(killed) == 1 and step < KILL_AFTER + 2:
+            elif len(killed) == 1 and time.monotonic() - killed[0] > 5:
                 killed.append(time.monotonic())
 
         try:

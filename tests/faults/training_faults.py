@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import tempfile
 import threading
 import time
@@ -308,6 +309,49 @@ def not_a_number(folder: Path) -> str:
     return CLEAR if is_named and again == 1 and any("loss nan  sample 22" in line for line in lines) else SILENT
 
 
+def store_locked(folder: Path) -> str:
+    """F23: MLflow's store is locked, then gone: training is not slowed, and one replay later brings each point once."""
+    from whale.runtime.guard.tracking_spool import TrackingSpool
+    from whale.runtime.mlflow_tracking import replay as replay_tracking
+
+    store = folder / "mlflow.db"
+    lock = sqlite3.connect(store)
+    lock.execute("BEGIN EXCLUSIVE")
+    spool = TrackingSpool(folder / "spool/run.jsonl")
+    spool.start("train_dynamics", None, "demo", {})
+    started = time.monotonic()
+    given = job(folder)
+    train(given, lambda record: spool.log_metrics({"loss": record["loss"]}, int(record["step"])), lambda step: None)
+    was_quick = time.monotonic() - started < 30
+    spool.end("FINISHED")
+    lock.close()
+    store.unlink()
+    for _ in range(2):
+        replay_tracking(folder / "spool", f"sqlite:///{store}", folder / "mlruns")
+    counted = sqlite3.connect(store).execute("SELECT count(*), count(DISTINCT step) FROM metrics WHERE key = 'loss'")
+    return RIGHT if was_quick and counted.fetchone() == (STEPS, STEPS) and digest(folder) == straight(0) else SILENT
+
+
+def second_trainer(folder: Path) -> str:
+    """F16: a second trainer of the same output is refused and told the pid of the first."""
+    from whale.runtime.guard import lock
+
+    path, output = folder / "locks/out.lock", folder / "out"
+    reader, writer = os.pipe()
+    first = os.fork()
+    if first == 0:
+        lock.acquire(path, output)
+        os.write(writer, b"1")
+        time.sleep(60)
+        os._exit(0)
+    os.read(reader, 1)
+    try:
+        return outcome(lambda: lock.acquire(path, output), names=f"pid {first}")
+    finally:
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+
+
 def _state(step: int) -> TrainingState:
     import torch
 
@@ -326,6 +370,8 @@ TRAINING_FAULTS = [
     Fault("F14", "SIGKILL at every event of a save", killed_while_saving),
     Fault("F14", "second SIGTERM before the state is saved", second_signal),
     *(Fault("F15", f"newest state: {name}", functools.partial(damaged_state, damage=name)) for name in DAMAGES),
+    Fault("F16", "two trainers on one output", second_trainer),
     Fault("F18", "NaN in the data, 1 and 2 workers, and its replay", not_a_number),
+    Fault("F23", "MLflow's store locked, then gone", store_locked),
     Fault("F28", "a worker blocks for ever", worker_hangs),
 ]

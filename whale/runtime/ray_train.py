@@ -91,7 +91,9 @@ def run_on_ray(job: TrainingJob) -> None:
     trainer = lean_trainer(
         _train_worker,
         train_loop_config={"job": job, "directory": os.getcwd()},
-        scaling_config=ScalingConfig(num_workers=job.num_workers, use_gpu=torch.cuda.is_available()),
+        scaling_config=ScalingConfig(
+            num_workers=job.num_workers, use_gpu=torch.cuda.is_available(), placement_strategy=job.placement
+        ),
         run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
     )
     try:

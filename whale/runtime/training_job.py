@@ -50,6 +50,7 @@ class TrainingJob:
     engine: Engine = field(default_factory=Engine)
     identity: str = ""
     replay: str = Surroundings.replay
+    placement: str = "PACK"  # on a Ray cluster: few nodes, or SPREAD
 
     def states(self) -> StateFolder:
         """The saved states of this run."""
