@@ -58,6 +58,8 @@ def optimization(training_steps: int, save_every: int = 2) -> OptimizationConfig
         min_lr=1e-4,
         weight_decay=0.01,
         grad_clip=1.0,
+        precision="float32",
+        ema_decay=0.0,
         save_every=save_every,
     )
 

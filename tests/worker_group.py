@@ -1,4 +1,4 @@
-"""Several ranks of one training, as forked processes with a gloo group: torch is loaded already, so a group costs 1 s."""
+"""Several ranks of one training, as forked processes with a gloo group: torch is loaded already, a group costs 1 s."""
 
 import multiprocessing
 import os

@@ -1,5 +1,6 @@
 """F10, F11: a run stopped anywhere and continued is the straight run, bit for bit; other workers, the same samples."""
 
+import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,9 @@ class Recorder:
         path.write_text(json.dumps({"losses": self.losses, "samples": self.samples, "generator": generator}))
 
 
-def train(communicator: Communicator, kind: str, folder: Path, stop_after: int | None = None, name: str = "run") -> None:
+def train(
+    communicator: Communicator, kind: str, folder: Path, stop_after: int | None = None, name: str = "run"
+) -> None:
     """One rank of a run; with `stop_after` it is asked to stop there, saves and ends."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(communicator.rank)
@@ -77,8 +80,10 @@ def straight(tmp_path_factory):
     return get
 
 
-GRID = [("dynamics", 1, stop) for stop in STOPS] + [("dynamics", 2, stop) for stop in ("1", "mid", "last - 1")]
-GRID += [("tokenizer", 1, "mid"), ("tokenizer", 2, "epoch end"), ("behavior", 2, "second epoch")]
+EVERY_RUN = [("dynamics", 1, stop) for stop in STOPS] + [("dynamics", 2, stop) for stop in ("1", "mid", "last - 1")]
+EVERY_RUN += [("tokenizer", 2, "epoch end"), ("behavior", 2, "second epoch")]
+WHOLE_GRID = itertools.product(["dynamics", "tokenizer", "behavior"], [1, 2], STOPS)
+GRID = [pytest.param(*cell, marks=[] if cell in EVERY_RUN else pytest.mark.nightly) for cell in WHOLE_GRID]
 
 
 @pytest.mark.parametrize(("kind", "world_size", "stop"), GRID)

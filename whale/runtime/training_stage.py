@@ -55,10 +55,11 @@ def run_training(
             restarts=execution.restarts,
         )
     run.add_compute(found["seconds"])
-    run.note(workers=job.num_workers, threads=job.engine.threads, steps=found["steps"], resumed_from=found["resumed_from"])
+    counts = {"steps": found["steps"], "resumed_from": found["resumed_from"]}
+    run.note(workers=job.num_workers, threads=job.engine.threads, **counts)
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
-    run.log_metrics({"steps": found["steps"], "resumed_from": found["resumed_from"]})
+    run.log_metrics(counts)
     run.keep("receipt.json", (run.out / "receipt.json").read_bytes())
     write_json(run.out / "dataset_statistics.json", statistics)
     write_json(run.out / "contract.json", contracts)

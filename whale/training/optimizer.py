@@ -27,8 +27,8 @@ class OptimizationConfig(Config):
     weight_decay: float = Field(ge=0)
     grad_clip: float = Field(gt=0)
     save_every: int = Field(gt=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["float32", "bfloat16"]
+    ema_decay: float = Field(ge=0, lt=1)
 
 
 def learning_rate(step: int, config: OptimizationConfig) -> float:
