@@ -7,7 +7,7 @@ from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
 from whale.models.behavior import BehaviorModel
 from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import run_training
+from whale.runtime.training_stage import GRACE_SECONDS, run_training
 from whale.training.behavior_task import FinetuneBehaviorConfig, finetune_behavior_task
 from whale.training.communicator import Communicator
 from whale.training.inputs import PixelInputs
@@ -24,7 +24,7 @@ def main() -> None:
     args = stage_args("shards", "initial", "out", doc=__doc__)
     config, segments = FinetuneBehaviorConfig.load("finetune_behavior"), SegmentConfig.load("segments")
     values = {"finetune_behavior": config, "segments": segments, "seed": load_seed()}
-    with stage("finetune_behavior", args, values) as run:
+    with stage("finetune_behavior", args, values, grace_seconds=GRACE_SECONDS) as run:
         resolution = BehaviorModel.restore(args.initial).config.resolution
         inputs = PixelInputs(args.shards, None, segments, resolution, load_seed())
         run_training(

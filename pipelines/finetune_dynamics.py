@@ -8,7 +8,7 @@ from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
 from whale.models.dynamics import Dynamics
 from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import run_training
+from whale.runtime.training_stage import GRACE_SECONDS, run_training
 from whale.training.communicator import Communicator
 from whale.training.dynamics_task import FinetuneDynamicsConfig, dynamics_task
 from whale.training.inputs import TokenInputs
@@ -25,7 +25,7 @@ def main() -> None:
     args = stage_args("tokens", "z", "behavior", "initial", "out", doc=__doc__)
     config, segments = FinetuneDynamicsConfig.load("finetune_dynamics", args.item), SegmentConfig.load("segments")
     values = {"finetune_dynamics": config, "segments": segments, "seed": load_seed()}
-    with stage("finetune_dynamics", args, values) as run:
+    with stage("finetune_dynamics", args, values, grace_seconds=GRACE_SECONDS) as run:
         statistics = json.loads((args.behavior / "dataset_statistics.json").read_text())
         inputs = TokenInputs(args.tokens, args.z, None, statistics, segments, load_seed())
         run_training(

@@ -5,7 +5,7 @@ from functools import partial
 from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
 from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import run_training
+from whale.runtime.training_stage import GRACE_SECONDS, run_training
 from whale.training.behavior_task import TrainBehaviorConfig, new_behavior_model, train_behavior_task
 from whale.training.communicator import Communicator
 from whale.training.inputs import PixelInputs
@@ -22,7 +22,12 @@ def build(communicator: Communicator, config: TrainBehaviorConfig, inputs: Pixel
 def main() -> None:
     args = stage_args("shards", "mix", "out", doc=__doc__)
     config, segments, seed = TrainBehaviorConfig.load("train_behavior"), SegmentConfig.load("segments"), load_seed()
-    with stage("train_behavior", args, {"train_behavior": config, "segments": segments, "seed": seed}) as run:
+    with stage(
+        "train_behavior",
+        args,
+        {"train_behavior": config, "segments": segments, "seed": seed},
+        grace_seconds=GRACE_SECONDS,
+    ) as run:
         inputs = PixelInputs(args.shards, args.mix, segments, config.model.resolution, seed)
         run_training(
             run,

@@ -7,7 +7,7 @@ from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
 from whale.models.tokenizer import VideoTokenizer
 from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import run_training
+from whale.runtime.training_stage import GRACE_SECONDS, run_training
 from whale.training.communicator import Communicator
 from whale.training.dynamics_task import TrainDynamicsConfig, dynamics_task, new_dynamics
 from whale.training.inputs import TokenInputs
@@ -25,7 +25,7 @@ def main() -> None:
     args = stage_args("tokens", "z", "mix", "tokenizer", "out", doc=__doc__)
     config, segments = TrainDynamicsConfig.load("train_dynamics", args.item), SegmentConfig.load("segments")
     values = {"train_dynamics": config, "segments": segments, "seed": load_seed()}
-    with stage("train_dynamics", args, values) as run:
+    with stage("train_dynamics", args, values, grace_seconds=GRACE_SECONDS) as run:
         statistics = json.loads((args.mix / "statistics.json").read_text())
         inputs = TokenInputs(args.tokens, args.z, args.mix, statistics, segments, load_seed())
         num_codes = VideoTokenizer.restore(args.tokenizer).config.num_codes

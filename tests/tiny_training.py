@@ -9,7 +9,7 @@ from whale.training.checkpoint import StateFolder
 from whale.training.codebook import CodebookConfig, CodebookUpkeep
 from whale.training.communicator import Communicator
 from whale.training.early_stopping import ValidationConfig
-from whale.training.loop import FitResult, Task, fit
+from whale.training.loop import FitResult, Surroundings, Task, fit
 from whale.training.optimizer import OptimizationConfig
 
 GLOBAL_BATCH = 4
@@ -32,6 +32,7 @@ class StepLoader:
             self.seen.append(self.step)
             seed = self.step % self.num_batches if self.num_batches else self.step
             batch = self.make_batch(size=GLOBAL_BATCH, seed=seed)
+            batch["sample_index"] = batch["sample_index"] + self.step * GLOBAL_BATCH
             yield self.step, {name: value.numpy()[self.rows] for name, value in batch.items()}
             self.step += 1
 
@@ -44,6 +45,9 @@ class StepLoader:
     def receipt(self, num_steps: int) -> dict:
         return {"draws": num_steps * GLOBAL_BATCH}
 
+    def describe(self, samples: list[int]) -> list[str]:
+        return [f"sample {index}: row {index % GLOBAL_BATCH} of its batch" for index in samples]
+
 
 def optimization(training_steps: int, save_every: int = 2) -> OptimizationConfig:
     return OptimizationConfig(
@@ -54,6 +58,8 @@ def optimization(training_steps: int, save_every: int = 2) -> OptimizationConfig
         min_lr=1e-4,
         weight_decay=0.01,
         grad_clip=1.0,
+        precision="float32",
+        ema_decay=0.0,
         save_every=save_every,
     )
 
@@ -84,7 +90,7 @@ def run(
         if step == stop_after:
             raise KeyboardInterrupt
 
-    return trained, fit(trained, StateFolder(directory), Communicator(), on_step=crash)
+    return trained, fit(trained, StateFolder(directory), Communicator(), Surroundings(on_step=crash))
 
 
 def dumps(value: object) -> str:

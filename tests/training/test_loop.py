@@ -14,13 +14,12 @@ KINDS = ["tokenizer", "behavior", "dynamics"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stop_after", [1, 5, 9])
-def test_a_run_stopped_and_continued_equals_the_straight_run_bit_for_bit(kind, stop_after, tmp_path):
+def test_a_run_that_crashed_between_two_saves_continues_and_equals_the_straight_run_bit_for_bit(kind, tmp_path):
     straight, straight_result = runs.run(kind, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
-        runs.run(kind, tmp_path / "stopped", stop_after=stop_after)
+        runs.run(kind, tmp_path / "stopped", stop_after=5)
     continued, result = runs.run(kind, tmp_path / "stopped")
-    assert result.resumed_from == stop_after - stop_after % 2
+    assert result.resumed_from == 4
     assert tensor_digest(continued.model.state_dict()) == tensor_digest(straight.model.state_dict())
     assert runs.dumps(result.curve) == runs.dumps(straight_result.curve)
     assert result.best == straight_result.best
@@ -67,7 +66,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_samples_and_keeps_the
         return batch
 
     broken.loader.make_batch = poisoned
-    with pytest.raises(BadDataError, match=r"step 5, samples \[0, 1, 2, 3\]"):
+    with pytest.raises(BadDataError, match=r"step 5, samples \[20\] of \[20, 21, 22, 23\]\n +sample 20: row 0"):
         fit(broken, StateFolder(tmp_path), Communicator())
     assert StateFolder(tmp_path).newest().step == 4
 

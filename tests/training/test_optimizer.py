@@ -6,10 +6,12 @@ import torch
 
 from whale.training.optimizer import OptimizationConfig, learning_rate, make_optimizer
 
+FIXED = {"weight_decay": 0.1, "grad_clip": 1.0, "save_every": 10, "precision": "float32", "ema_decay": 0.0}
+
 
 def config(**changes) -> OptimizationConfig:
     values = {"batch_size": 4, "training_steps": 110, "warmup_steps": 10, "max_lr": 1e-3, "min_lr": 1e-4}
-    return OptimizationConfig(**(values | {"weight_decay": 0.1, "grad_clip": 1.0, "save_every": 10} | changes))
+    return OptimizationConfig(**(values | FIXED | changes))
 
 
 @pytest.mark.parametrize(("step", "rate"), [(0, 1e-4), (9, 1e-3), (10, 1e-3), (60, 5.5e-4), (110, 1e-4), (999, 1e-4)])

@@ -32,7 +32,7 @@ TAR_OVERHEAD = 750  # bytes per frame: members of a tar are padded to 512
 ASSUMPTIONS = (
     "training = 3 forward passes; causal attention counted in full; loading, validation and start-up left out",
     "a stage is as fast as its matrices allow at the stated share of the peak; several devices share it without loss",
-    "GPU figures take bf16; this version trains in fp32",
+    "GPU figures take bf16, as `optimization.precision: bfloat16` computes; float32 is slower",
     "JPEG of quality 95: 22.1 kB x (resolution / 256)^1.5, measured on Meta-World frames of 64 and 256 pixels",
     "memory: weights, gradients, AdamW moments and activations of one worker's share of the batch, no micro-batches "
     "and no checkpointing of activations; in host RAM allow 2 GB more per worker, and 2 GB for Ray",

@@ -2,8 +2,8 @@
 
 Nothing here may change a result, so nothing here is in params.yaml or in a digest. Committed defaults are overridden by
 `execution:` of the git-ignored local.yaml, and that by the environment (tests, laptops):
-WHALE_RAY_ADDRESS, WHALE_TRAIN_WORKERS=0 and WHALE_MAP_ENGINE=local for every stage, WHALE_MAP_WORKERS,
-WHALE_BEAM_WORKERS, WHALE_THREADS.
+WHALE_RAY_ADDRESS; WHALE_TRAIN_WORKERS=0, WHALE_TRAIN_LAUNCHER=ray and WHALE_MAP_ENGINE=local for every stage;
+WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS, WHALE_RESTARTS.
 """
 
 import os
@@ -17,6 +17,7 @@ from whale.config import Config, load_yaml
 from whale.errors import ConfigError
 
 MapEngine = Literal["auto", "local", "ray"]
+Launcher = Literal["processes", "ray"]
 TRAIN_STAGES = (
     "train_tokenizer",
     "train_behavior",
@@ -30,6 +31,14 @@ DEFAULTS: dict[str, Any] = {
     "ray_address": None,
     # 0: Ray Train's local mode, the same loop without Ray processes; starting Ray costs more than a small stage.
     "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
+    # Workers on one machine: plain processes that Ray Train's local mode joins (a start of 5 s), or Ray actors (20 s).
+    "train_launcher": dict.fromkeys(TRAIN_STAGES, "processes") | {"train_tokenizer": "ray"},
+    "micro_batch": dict.fromkeys(TRAIN_STAGES, None),
+    "compile": False,
+    "checkpoint_activations": False,
+    "sharding": "ddp",
+    "restarts": 2,
+    "hang_seconds": 600,
     "map_engine": dict.fromkeys(MAP_STAGES, "auto") | {"finetune_embed": "local"},  # demonstrations are few
     "ray_from_frames": 4000,
     "map_workers": 2,
@@ -41,12 +50,23 @@ DEFAULTS: dict[str, Any] = {
 class Execution(Config):
     """`threads`: torch threads of a process that works alone; worker processes have one each.
 
+    Training: `micro_batch` rows per forward pass of a worker (None: all it has), their gradients are accumulated;
+    `sharding` fsdp spreads weights over the workers; `restarts` of a group that lost a worker; a worker that finishes
+    no step in `hang_seconds` is ended with its stacks. With a `ray_address` workers are Ray actors there.
+
     Map engine "auto": Ray Data for a dataset of at least `ray_from_frames` frames, this process for a smaller one,
     which is done before Ray has started (10 s).
     """
 
     ray_address: str | None
     train_workers: dict[str, int]
+    train_launcher: dict[str, Launcher]
+    micro_batch: dict[str, int | None]
+    compile: bool
+    checkpoint_activations: bool
+    sharding: Literal["ddp", "fsdp"]
+    restarts: int = Field(ge=0)
+    hang_seconds: int = Field(gt=0)
     map_engine: dict[str, MapEngine]
     ray_from_frames: int = Field(ge=0)
     map_workers: int = Field(gt=0)
@@ -85,7 +105,9 @@ def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> 
         found["map_engine"] = dict.fromkeys(values["map_engine"], engine)
     if workers := environ.get("WHALE_TRAIN_WORKERS"):
         found["train_workers"] = dict.fromkeys(values["train_workers"], _number("WHALE_TRAIN_WORKERS", workers))
-    for name in ("map_workers", "beam_workers", "threads"):
+    if launcher := environ.get("WHALE_TRAIN_LAUNCHER"):
+        found["train_launcher"] = dict.fromkeys(values["train_launcher"], launcher)
+    for name in ("map_workers", "beam_workers", "threads", "hang_seconds", "restarts"):
         variable = f"WHALE_{name.upper()}"
         if text := environ.get(variable):
             found[name] = _number(variable, text)

@@ -1,117 +1,141 @@
-"""Run the training loop under Ray Train: in this process (no workers) or in a group of workers, the same loop.
+"""Run the training loop under Ray Train: in this process, in processes of this machine, or on a Ray cluster.
 
 What a worker does is one function; what differs is where it runs. The lead worker writes the trained model into the
-stage's output and its curve to a file, which the stage follows for progress and tracking.
+stage's output and its curve to a file, which the stage follows for progress and tracking. A worker that is lost costs
+the steps since the last saved state: the group starts again from there.
 """
 
 import json
+import logging
 import os
+import sys
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from whale.errors import WhaleError
-from whale.lineage.statement import write_json
-from whale.models.folder import save_model
-from whale.runtime.ray_session import ray_session
-from whale.training.checkpoint import StateFolder
+from whale.runtime.ray_session import lean_trainer, ray_session
+from whale.runtime.training_job import FOUND, LIVE, STOP, StopSwitch, TrainingJob, work
+from whale.runtime.worker_processes import WorkerLostError, run_group
 from whale.training.communicator import Communicator
-from whale.training.loop import Task, fit
 
 POLL_SECONDS = 0.5
+Launcher = Literal["processes", "ray"]
 
 
-@dataclass(frozen=True)
-class TrainingJob:
-    """What one training stage asks for.
+def train(
+    job: TrainingJob,
+    on_record: Callable[[dict], None],
+    on_step: Callable[[int], None],
+    *,
+    launcher: Launcher = "processes",
+    ray_address: str | None = None,
+    restarts: int = 2,
+    start_method: Literal["spawn", "fork"] = "spawn",
+) -> dict:
+    """Run `job` to its end; returns {"steps", "best", "resumed_from", "is_stopped", "seconds"} (the loop's own time).
 
-    `build(communicator)` makes the task in the worker; it must be picklable. `out` gets the model folder, `work` keeps
-    the resume state.
+    `on_record` and `on_step` are called in this process, at most twice a second. Raises SystemExit(143) when SIGTERM
+    came and the state is saved, the error of a worker, or WorkerLostError when workers are lost more than `restarts`
+    times.
     """
+    job.work.mkdir(parents=True, exist_ok=True)
+    (job.work / LIVE).write_text("")
+    job.states().clean()
+    uses_ray = job.num_workers > 0 and (launcher == "ray" or ray_address is not None)
+    with (
+        _Follower(job.work / LIVE, on_record, on_step),
+        ray_session(job.num_workers if uses_ray else 0, ray_address),
+        StopSwitch(job.work / STOP) as stop,  # after Ray, which has a handler of its own
+    ):
+        group = partial(run_group, start_method=start_method)
+        run = run_on_ray if uses_ray else group if job.num_workers else run_here
+        for attempt in range(restarts + 1):
+            try:
+                run(job)
+                break
+            except WorkerLostError as error:
+                _say_lost(job, error)
+                if attempt == restarts or stop.is_requested:
+                    raise
+    found = json.loads((job.work / FOUND).read_text())
+    if found["is_stopped"]:
+        print(f"stopped after step {found['steps']}; its state is saved", file=sys.stderr, flush=True)
+        raise SystemExit(143)
+    return found
 
-    build: Callable[[Communicator], Task]
-    out: Path
-    work: Path
-    num_workers: int
-    threads: int
-    ray_address: str | None = None
 
-
-def train(job: TrainingJob, on_record: Callable[[dict], None], on_step: Callable[[int], None]) -> dict:
-    """Run `job` to its end; returns {"steps", "best", "resumed_from", "seconds"} (the loop's own time).
-
-    `on_record` and `on_step` are called in this process, at most twice a second.
-    """
+def run_here(job: TrainingJob) -> None:
+    """Ray Train's local mode: the worker is this process (under torchrun's variables, one of a group)."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.exceptions import WorkerGroupError
 
-    live = job.work / "live.jsonl"
-    job.work.mkdir(parents=True, exist_ok=True)
-    live.write_text("")
-    StateFolder(job.work / "states").clean()
-    with _Follower(live, on_record, on_step), ray_session(job.num_workers, job.ray_address):
-        trainer = TorchTrainer(
-            _work,
-            train_loop_config={"job": job, "directory": os.getcwd()},
-            scaling_config=ScalingConfig(num_workers=job.num_workers, use_gpu=torch.cuda.is_available()),
-            run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
-        )
-        try:
-            trainer.fit()
-        except WorkerGroupError as error:
-            raise _cause(error) from error
-    return json.loads((job.work / "fit.json").read_text())
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # that it runs in this process is no news
+    TorchTrainer(
+        _train_worker,
+        train_loop_config={"job": job, "directory": os.getcwd()},
+        scaling_config=ScalingConfig(num_workers=0, use_gpu=torch.cuda.is_available()),
+        run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
+    ).fit()
 
 
-def _work(settings: dict) -> None:
-    """What each worker runs."""
+def run_on_ray(job: TrainingJob) -> None:
+    """A worker group of Ray actors, in the session that is open."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+    trainer = lean_trainer(
+        _train_worker,
+        train_loop_config={"job": job, "directory": os.getcwd()},
+        scaling_config=ScalingConfig(
+            num_workers=job.num_workers, use_gpu=torch.cuda.is_available(), placement_strategy=job.placement
+        ),
+        run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        raise _cause(error) from error
+    except ControllerError as error:
+        raise WorkerLostError(f"Ray's controller: {error}") from error
+
+
+def _train_worker(settings: dict) -> None:
+    """What Ray Train calls in each worker."""
     import ray.train
-    from ray.train.torch import prepare_model
+    from ray.train.torch import get_device, prepare_model
 
-    os.chdir(settings["directory"])  # a worker starts elsewhere; paths are relative to the project
-    job: TrainingJob = settings["job"]
+    os.chdir(settings["directory"])  # an actor starts elsewhere; paths are relative to the project
     context = ray.train.get_context()
-    communicator = Communicator(context.get_world_rank(), context.get_world_size())
-    torch.set_num_threads(job.threads)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # debugging aid, costs 5 %
-    task = job.build(communicator)
-    states = StateFolder(job.work / "states", say=print)
-    with open(job.work / "live.jsonl", "a") as live:
-
-        def write(line: dict) -> None:
-            live.write(json.dumps(line) + "\n")
-            live.flush()
-
-        started = time.monotonic()
-        result = fit(
-            task,
-            states,
-            communicator,
-            wrap=prepare_model,
-            on_record=lambda record: write({"record": record}),
-            on_step=lambda step: write({"step": step}),
-        )
-    if communicator.is_lead:
-        save_model(job.out, task.model)
-        write_json(job.out / "curves.json", result.curve)
-        write_json(job.out / "receipt.json", task.loader.receipt(result.steps))
-        found = {"steps": result.steps, "best": result.best}
-        write_json(job.out / "training.json", found)
-        took = {"resumed_from": result.resumed_from, "seconds": time.monotonic() - started}
-        write_json(job.work / "fit.json", found | took)
+    communicator = Communicator(context.get_world_rank(), context.get_world_size(), get_device())
+    work(settings["job"], communicator, prepare_model)
 
 
 def _cause(error: Exception) -> Exception:
-    """The error of the lowest-ranked worker that names a cause a person can mend; else `error` itself."""
+    """As for a group of processes: a named error, then a lost worker, then any error."""
+    import ray.exceptions
+
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     causes = [getattr(failures[rank], "_base_exc", failures[rank]) for rank in sorted(failures)]
-    return next((cause for cause in causes if isinstance(cause, WhaleError)), error)
+    lost = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
+    if named := [cause for cause in causes if isinstance(cause, WhaleError)]:
+        return named[0]
+    if any(isinstance(cause, lost) or "Health" in type(cause).__name__ for cause in causes):
+        return WorkerLostError("; ".join(str(cause).splitlines()[0] for cause in causes))
+    return error
+
+
+def _say_lost(job: TrainingJob, error: WorkerLostError) -> None:
+    """Name the loss, where training goes on, and the stacks of a worker that hung."""
+    newest = job.states().newest_name()
+    print(f"lost {error}; saved: {newest.partition(':')[0] if newest else 'nothing'}", file=sys.stderr, flush=True)
+    for path in sorted(job.work.glob("hang-*.txt")):
+        if text := path.read_text():
+            print(f"no step for {job.engine.hang_seconds} s, stacks of {path}:\n{text}", file=sys.stderr, flush=True)
 
 
 class _Follower:

@@ -1,14 +1,23 @@
 """What every training stage does around its model: choose where to run, follow, publish a checkpoint folder."""
 
+import os
+import shlex
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from whale.lineage.statement import write_json
-from whale.runtime.execution import load_execution
+from whale.runtime.execution import Execution, load_execution
 from whale.runtime.guard.stage import Run
-from whale.runtime.ray_train import TrainingJob, train
+from whale.runtime.ray_train import train
+from whale.runtime.resume_guard import describe_afresh, resume_from
+from whale.runtime.training_job import Engine, TrainingJob
 from whale.training.card import write_card
 from whale.training.communicator import Communicator
 from whale.training.loop import Task
+from whale.training.replay import replay
+
+GRACE_SECONDS = 30.0  # for a step, a state of some GB and the end of the workers
 
 
 def run_training(
@@ -20,30 +29,64 @@ def run_training(
     statistics: Mapping[str, dict],
     contracts: Mapping[str, dict],
 ) -> None:
-    """Train what `build` makes; `run.out` becomes a checkpoint folder."""
+    """Train what `build` makes; `run.out` becomes a checkpoint folder.
+
+    Raises SystemExit(143) after SIGTERM, with the state saved; the next run goes on from it.
+    """
     execution = load_execution()
-    # Publishing initial weights needs no group of workers.
-    num_workers = execution.train_workers.get(stage_name, 0) if training_steps else 0
-    # Sums depend on the number of threads: one per worker in a group, a fixed number alone.
-    threads = 1 if num_workers > 1 else execution.threads
-    job = TrainingJob(build, run.out, run.work, num_workers, threads, execution.ray_address)
+    describe_afresh(run)
+    job = _job(run, stage_name, build, training_steps, execution)
+    resume_from(run, job.states())
+    if step := os.environ.get("WHALE_REPLAY_STEP"):
+        raise SystemExit(replay(build(Communicator()), job.states(), int(step)))
     with run.progress(training_steps, "steps") as progress:
 
         def follow(step: int) -> None:
-            if progress.done == 0:  # starting Ray is not training
+            if progress.done == 0:  # starting workers is not training
                 progress.resume_at(step - 1)
             progress.update(step - progress.done)
 
-        found = train(job, on_record=lambda record: _log(run, record), on_step=follow)
+        found = train(
+            job,
+            on_record=lambda record: _log(run, record),
+            on_step=follow,
+            launcher=execution.train_launcher[stage_name],
+            ray_address=execution.ray_address,
+            restarts=execution.restarts,
+        )
     run.add_compute(found["seconds"])
-    run.note(workers=num_workers, threads=threads, steps=found["steps"], resumed_from=found["resumed_from"])
+    counts = {"steps": found["steps"], "resumed_from": found["resumed_from"]}
+    run.note(workers=job.num_workers, threads=job.engine.threads, **counts)
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
-    run.log_metrics({"steps": found["steps"], "resumed_from": found["resumed_from"]})
+    run.log_metrics(counts)
     run.keep("receipt.json", (run.out / "receipt.json").read_bytes())
     write_json(run.out / "dataset_statistics.json", statistics)
     write_json(run.out / "contract.json", contracts)
     write_card(run.out, stage_name, run.item, run.derivation.config)
+
+
+def _job(
+    run: Run, stage_name: str, build: Callable[[Communicator], Task], training_steps: int, execution: Execution
+) -> TrainingJob:
+    # Publishing initial weights needs no group of workers.
+    num_workers = execution.train_workers[stage_name] if training_steps else 0
+    engine = Engine(
+        # Sums depend on the number of threads: one per worker in a group, a fixed number alone.
+        threads=1 if num_workers > 1 else execution.threads,
+        micro_batch=execution.micro_batch[stage_name],
+        compile=execution.compile,
+        checkpoint_activations=execution.checkpoint_activations,
+        sharding=execution.sharding,
+        hang_seconds=execution.hang_seconds,
+    )
+    again = f"WHALE_REPLAY_STEP=<step> python {shlex.join(_command())}"
+    return TrainingJob(build, run.out, run.work, num_workers, engine, run.digest, again)
+
+
+def _command() -> list[str]:
+    module = getattr(sys.modules["__main__"].__spec__, "name", None)
+    return ["-m", module, *sys.argv[1:]] if module else [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def _log(run: Run, record: dict) -> None:

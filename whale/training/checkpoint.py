@@ -4,42 +4,48 @@ Kept outside every DVC output, in a work folder keyed by the run's derivation. T
 could go stale: the newest folder that verifies wins, and every rejected one is named.
 """
 
+import contextlib
+import errno
 import json
 import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from whale.errors import WhaleError
-from whale.lineage.atomic_file import sync_directory
+from whale.errors import CannotWriteError, MismatchError, WhaleError
+from whale.lineage.atomic_file import sync_directory, sync_file
 from whale.lineage.file_digests import sha256_of_file
-from whale.lineage.seal import seal, verify_sealed
+from whale.lineage.seal import MANIFEST_NAME, seal, verify_sealed
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
+TENSORS, RECORD = "tensors.safetensors", "state.json"
 KEEP = 2
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 @dataclass
 class TrainingState:
-    """What makes a resumed run equal to a straight one; the loader and all noise follow from `step` alone."""
+    """What makes a resumed run equal to a straight one; all noise follows from `step` alone."""
 
     step: int = 0  # steps that are done
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    record: dict = field(default_factory=dict)  # JSON: curves, early stopping
+    record: dict = field(default_factory=dict)  # JSON: curve, position of the loader, early stopping
 
 
 class StateFolder:
-    """Writes and finds TrainingStates under `directory`."""
+    """Writes and finds TrainingStates under `directory`; `identity` says whose they are (the run's derivation)."""
 
-    def __init__(self, directory: Path, say: Callable[[str], None] = print):
-        self.directory, self.say = directory, say
+    def __init__(self, directory: Path, say: Callable[[str], None] = print, identity: str = ""):
+        self.directory, self.say, self.identity = directory, say, identity
+        self._verified = ""
 
     def clean(self) -> None:
         """Remove what a killed writer left under temporary names; call it with the stage's lock held."""
@@ -47,58 +53,117 @@ class StateFolder:
             shutil.rmtree(leftover)
 
     def save(self, state: TrainingState) -> Path:
-        """Publish `state` atomically and drop all but the newest folders."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Publish `state` atomically and drop all but the newest folders.
+
+        Raises CannotWriteError when the disk is full or read-only: nothing partial is left, older states are intact.
+        """
         final = self.directory / f"step-{state.step:08d}"
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.tmp-{os.getpid()}-", dir=self.directory))
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.tensors.items())}
-        (temporary / "tensors.safetensors").write_bytes(safetensors.torch.save(tensors))
-        (temporary / "state.json").write_text(json.dumps({"step": state.step, **state.record}, sort_keys=True))
-        seal(temporary, sha256_of_file)
-        if final.exists():  # it did not verify, or this run would have started from it
-            shutil.rmtree(final)
-        temporary.rename(final)
-        sync_directory(self.directory)
+        temporary: Path | None = None
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.tmp-{os.getpid()}-", dir=self.directory))
+            self._write(temporary, state)
+            if final.exists():  # it did not verify, or this run would have started from it
+                shutil.rmtree(final)
+            temporary.rename(final)
+            sync_directory(self.directory)
+        except BaseException as error:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError | safetensors.SafetensorError) and _is_disk_error(error):
+                raise self._cannot_write(final, error) from error
+            raise
         for _, old in self._folders()[KEEP:]:
             shutil.rmtree(old)
         return final
 
     def newest(self) -> TrainingState | None:
-        """The newest state whose every byte is as sealed; None if there is none."""
+        """The newest state whose every byte is as sealed and that this run wrote; None if there is none."""
+        name = self.newest_name()
+        return None if name is None else self.load(name)
+
+    def newest_name(self) -> str | None:
+        """`<folder>:<sha256 of its manifest>` of the newest good state: what the lead worker tells the others."""
         for step, folder in self._folders():
             try:
                 verify_sealed(folder, sha256_of_file)
-                record = json.loads((folder / "state.json").read_text())
-                tensors = safetensors.torch.load((folder / "tensors.safetensors").read_bytes())
-            except (WhaleError, OSError, ValueError, safetensors.SafetensorError) as error:
-                self.say(f"rejected {folder}: {str(error).splitlines()[0]}")
+                self._read_record(step, folder)
+            except (WhaleError, OSError, ValueError, KeyError) as error:
+                self.say(f"rejected {folder}: {'; '.join(line.strip() for line in str(error).splitlines())}")
                 continue
-            del record["step"]
-            return TrainingState(step, tensors, record)
+            self._verified = f"{folder.name}:{sha256_of_file(folder / MANIFEST_NAME)}"
+            return self._verified
         return None
+
+    def load(self, name: str) -> TrainingState:
+        """The state that `newest_name`, perhaps another worker's, named; MismatchError when other bytes lie there."""
+        folder_name, _, expected = name.partition(":")
+        folder = self.directory / folder_name
+        found = sha256_of_file(folder / MANIFEST_NAME) if (folder / MANIFEST_NAME).is_file() else "no such folder"
+        if found != expected:
+            raise MismatchError(
+                "workers see different saved states",
+                file=folder,
+                found=found,
+                expected=expected,
+                remedy="give every worker the same `work` folder (a shared file system)",
+            )
+        if name != self._verified:
+            verify_sealed(folder, sha256_of_file)
+        step = int(folder_name.removeprefix("step-"))
+        return TrainingState(step, safetensors.torch.load_file(folder / TENSORS), self._read_record(step, folder))
+
+    def _write(self, temporary: Path, state: TrainingState) -> None:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.tensors.items())}
+        safetensors.torch.save_file(tensors, temporary / TENSORS)
+        record = {"step": state.step, "identity": self.identity, **state.record}
+        (temporary / RECORD).write_text(json.dumps(record, sort_keys=True))
+        to_disk = threading.Thread(target=_sync, args=(temporary / TENSORS,))  # while the processor hashes
+        to_disk.start()
+        seal(temporary, sha256_of_file)
+        to_disk.join()
+
+    def _read_record(self, step: int, folder: Path) -> dict:
+        record = json.loads((folder / RECORD).read_text())
+        found = {"step": record.pop("step"), "identity": record.pop("identity")}
+        expected = {"step": step, "identity": self.identity}
+        if found != expected:
+            raise MismatchError("a state of another run", file=folder / RECORD, found=found, expected=expected)
+        return record
+
+    def _cannot_write(self, final: Path, error: Exception) -> CannotWriteError:
+        intact = self._folders()
+        return CannotWriteError(
+            "cannot save the training state",
+            file=final,
+            found=getattr(error, "strerror", None) or str(error),
+            expected=f"room for it; intact: {intact[0][1].name if intact else 'no older state'}",
+            remedy="free some space, then run the same command again: it continues from the intact state",
+        )
 
     def _folders(self) -> list[tuple[int, Path]]:
         found = [(STEP_FOLDER.fullmatch(path.name), path) for path in self.directory.glob("step-*")]
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The moments and step counts of AdamW under `optimizer.<moment>.<parameter name>`."""
-    return {
-        f"optimizer.{key}.{name}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+def _sync(path: Path) -> None:
+    """Ahead of `seal`, which does the same and raises what goes wrong."""
+    with contextlib.suppress(OSError):
+        sync_file(path)
 
 
-def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`."""
-    for name, parameter in model.named_parameters():
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            if (value := tensors.get(f"optimizer.{key}.{name}")) is not None:
-                optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+def _is_disk_error(error: Exception) -> bool:
+    """safetensors writes in Rust and gives the operating system's error as text."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_ERRORS
+    return any(f"os error {number}" in str(error) for number in DISK_ERRORS)
 
 
 def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors under `prefix.`, with the prefix cut off."""
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
+
+
+def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The inverse of `section`."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}

@@ -29,10 +29,18 @@ class CodebookUpkeep:
         # Replaced codes need time to settle: none in the last tenth.
         self.last_reset_step = training_steps - training_steps // 10
         self.idle_steps = torch.zeros(model.config.num_codes, dtype=torch.int64)
+        self._tokens: list[Tensor] = []
+        self._latents: list[Tensor] = []
 
     def before_step(self, step: int) -> None:
         """Quantise from `codebook_warmup_steps` on."""
         self.model.is_quantizing = step >= self.config.codebook_warmup_steps
+        self._tokens, self._latents = [], []
+
+    def after_forward(self) -> None:
+        """Keep tokens and latents of a micro-batch until the step is done."""
+        self._tokens.append(self.model.last_tokens)
+        self._latents.append(self.model.last_latents)
 
     def after_step(self, step: int, communicator: Communicator, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Start the codebook from data, count use, replace idle codes; returns usage (share) and perplexity."""
@@ -41,7 +49,7 @@ class CodebookUpkeep:
         if not self.model.is_quantizing:
             return {}
         num_codes = self.model.config.num_codes
-        counts = torch.bincount(self.model.last_tokens.flatten(), minlength=num_codes).float()
+        counts = torch.bincount(torch.cat(self._tokens).flatten(), minlength=num_codes).float()
         counts = communicator.sum(counts).cpu()
         self.idle_steps = torch.where(counts > 0, 0, self.idle_steps + 1)
         period = self.config.dead_code_steps
@@ -66,7 +74,7 @@ class CodebookUpkeep:
         if num_dead == 0:
             return
         codebook = self.model.quantizer.codebook
-        latents_ME = communicator.gather(self.model.last_latents.flatten(0, 1)).flatten(0, -2)
+        latents_ME = communicator.gather(torch.cat(self._latents).flatten(0, 1)).flatten(0, -2)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         order = torch.randperm(len(latents_ME), generator=generator)
         chosen = order[torch.arange(num_dead) % len(order)]

@@ -12,10 +12,11 @@ from torch import distributed as dist
 
 @dataclass(frozen=True)
 class Communicator:
-    """Rank and size of the process group; collectives do nothing when there is one worker."""
+    """Rank and size of the process group, and the device of its collectives, which do nothing for one worker."""
 
     rank: int = 0
     world_size: int = 1
+    device: torch.device | str = "cpu"  # NCCL moves nothing that lies on the CPU
 
     @property
     def is_lead(self) -> bool:
@@ -44,8 +45,16 @@ class Communicator:
         dist.all_gather(parts, value.contiguous())
         return torch.cat(parts)
 
-    def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
-        """True if `flag` is true on any worker."""
+    def any_of(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is true on any worker; one collective, so that all decide alike."""
         if self.world_size == 1:
-            return flag
-        return bool(self.sum(torch.tensor(float(flag), device=device)).item())
+            return list(flags)
+        return [value > 0 for value in self.sum(torch.tensor(flags, dtype=torch.float32, device=self.device)).tolist()]
+
+    def agree(self, text: str | None) -> str | None:
+        """The lead's `text`, on every worker."""
+        if self.world_size == 1:
+            return text
+        carried = [text]
+        dist.broadcast_object_list(carried, src=0, device=torch.device(self.device))
+        return carried[0]

@@ -1,5 +1,6 @@
 """Early stopping: keep the weights with the best held-out loss, stop when patience runs out (P B.1)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -7,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from whale.config import Config
+from whale.training.optimizer import placed_like, whole
 
 
 class ValidationConfig(Config):
@@ -27,20 +29,26 @@ class EarlyStopping:
     validations_since: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def observe(self, step: int, loss: float, model: nn.Module) -> bool:
-        """Take in a validation after `step` steps; True when training should stop."""
+    @property
+    def is_exhausted(self) -> bool:
+        """True when training should stop."""
+        return self.validations_since >= self.patience
+
+    def observe(self, step: int, loss: float, weights: Mapping[str, Tensor]) -> bool:
+        """Take in a validation of `weights` after `step` steps; True when training should stop."""
         if self.best_loss is None or loss < self.best_loss:
             self.best_loss, self.best_step, self.validations_since = loss, step, 0
-            self.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            self.weights = {name: whole(value).detach().cpu().clone() for name, value in weights.items()}
         else:
             self.validations_since += 1
-        return self.validations_since >= self.patience
+        return self.is_exhausted
 
     @torch.no_grad()
     def restore_best(self, model: nn.Module) -> None:
         """Put the best weights back into `model`."""
         if self.weights:
-            model.load_state_dict(self.weights)
+            own = model.state_dict()
+            model.load_state_dict({name: placed_like(value, own[name]) for name, value in self.weights.items()})
 
     def record(self) -> dict:
         """The part that goes to JSON."""

@@ -33,6 +33,15 @@ def open_each(directory: Path, opener) -> dict:
     return found
 
 
+class TrainingLoader(SegmentLoader):
+    """A loader that can say where its samples come from."""
+
+    def describe(self, samples: list[int]) -> list[str]:
+        """`sample 7: <dataset, episode, frames>` for global sample indices."""
+        draws = [self.sampler.draws(index, index + 1)[0] for index in samples]
+        return [f"sample {draw.index}: {self.segments.describe(draw)}" for draw in draws]
+
+
 @dataclass(frozen=True)
 class PixelInputs:
     """Shards of one role (pretrain, with the plan of `mix`; finetune, `mix` is None)."""
@@ -53,7 +62,7 @@ class PixelInputs:
         """What an action means, per dataset."""
         return {name: shard_set.contract for name, shard_set in open_each(self.shards, ShardSet.open).items()}
 
-    def loader(self, communicator: Communicator, batch_size: int, stream: str) -> SegmentLoader:
+    def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker; segment starts are jittered, noise is keyed by `stream`."""
         segments = self._segments("train", jitter=True, stream=stream)
         plan = _plan(self.mix, "pretrain", segments, self.segments, self.seed)
@@ -108,7 +117,7 @@ class TokenInputs:
     segments: SegmentConfig
     seed: int
 
-    def loader(self, communicator: Communicator, batch_size: int, stream: str) -> SegmentLoader:
+    def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker, over the stored segment grid."""
         tokens, z = open_each(self.tokens, TokenSet.open), open_each(self.z, ZSet.open)
         plan = Plan.load(self.mix / "plan.json", "dynamics") if self.mix is not None else None
@@ -152,5 +161,5 @@ def _normalizers(statistics: Mapping[str, dict]) -> dict[str, ActionNormalizer]:
     return {name: ActionNormalizer.from_statistics(of_one) for name, of_one in statistics.items()}
 
 
-def _loader(plan: Plan, segments, communicator: Communicator, batch_size: int) -> SegmentLoader:
-    return SegmentLoader(SegmentSampler(plan), segments, batch_size, communicator.rank, communicator.world_size)
+def _loader(plan: Plan, segments, communicator: Communicator, batch_size: int) -> TrainingLoader:
+    return TrainingLoader(SegmentSampler(plan), segments, batch_size, communicator.rank, communicator.world_size)

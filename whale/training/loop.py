@@ -6,24 +6,23 @@ the newest verified state, and a run on another number of workers, take the same
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whale.errors import BadDataError
 from whale.models.folder import PublishedModel
-from whale.training.checkpoint import (
-    StateFolder,
-    TrainingState,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    section,
-)
+from whale.training.average import WeightAverage
+from whale.training.checkpoint import StateFolder
 from whale.training.communicator import Communicator
 from whale.training.early_stopping import EarlyStopping, ValidationConfig
-from whale.training.optimizer import OptimizationConfig, learning_rate, make_optimizer
+from whale.training.gradient_step import GradientStep
+from whale.training.non_finite import refusal
+from whale.training.optimizer import OptimizationConfig, make_optimizer
+from whale.training.state import TrainedParts
+from whale.training.throughput import Throughput
 
 CURVE_POINTS = 100
 
@@ -41,11 +40,15 @@ class Loader(Protocol):
 
     def resume(self, position: Mapping[str, Any]) -> None: ...
 
+    def describe(self, samples: list[int]) -> list[str]: ...
+
 
 class Upkeep(Protocol):
     """Work around each step that is not gradient descent, with tensors that must survive a restart."""
 
     def before_step(self, step: int) -> None: ...
+
+    def after_forward(self) -> None: ...
 
     def after_step(self, step: int, communicator: Communicator, optimizer: torch.optim.Optimizer) -> dict: ...
 
@@ -65,32 +68,48 @@ class Task:
     validation: tuple[ValidationConfig, list[Mapping[str, np.ndarray]]] | None = None
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker's environment gives the loop; nothing here changes what is learned.
+
+    `wrap` puts the model on its device and into its process group. `stop_requested` is asked once per step; the run
+    then saves and ends, on every worker at the same step. `on_record` gets each curve record with timings and
+    `on_step` the number of steps done, on the lead worker; `on_alive` marks each step on every worker. `replay` is the
+    command that looks at one step again.
+    """
+
+    wrap: Callable[[nn.Module], nn.Module] = lambda model: model
+    micro_batch: int | None = None  # rows per forward pass; None: a worker's whole slice
+    stop_requested: Callable[[], bool] = lambda: False
+    on_record: Callable[[dict], None] = lambda record: None
+    on_step: Callable[[int], None] = lambda step: None
+    on_alive: Callable[[], None] = lambda: None
+    replay: str = "the stage's command with WHALE_REPLAY_STEP set to this step"
+
+
 @dataclass
 class FitResult:
-    """The loss curve (a record every 1 % of the steps), steps done, where it resumed, and the kept validation."""
+    """The loss curve (a record every 1 % of the steps), steps done, where it resumed, and the kept validation.
+
+    `is_stopped`: ended early because it was asked to, with its state saved.
+    """
 
     curve: list[dict] = field(default_factory=list)
     steps: int = 0
     resumed_from: int = 0
     best: dict | None = None
+    is_stopped: bool = False
 
 
 def fit(
-    task: Task,
-    states: StateFolder,
-    communicator: Communicator,
-    *,
-    wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
-    on_record: Callable[[dict], None] = lambda record: None,
-    on_step: Callable[[int], None] = lambda step: None,
+    task: Task, states: StateFolder, communicator: Communicator, surroundings: Surroundings | None = None
 ) -> FitResult:
     """Train `task.model` in place for its budget of steps, resuming from `states`.
 
-    `wrap` puts the model on its device and into its process group; `on_record` gets each curve record and `on_step` the
-    number of steps done, both on the lead worker only. Raises BadDataError on a loss or gradient that is not finite.
+    Raises BadDataError on a loss or gradient that is not finite, CannotWriteError when a state can't be saved.
     """
-    model = wrap(task.model)
-    return _Fit(task, model, states, communicator, on_record, on_step).run()
+    surroundings = surroundings or Surroundings()
+    return _Fit(task, surroundings.wrap(task.model), states, communicator, surroundings).run()
 
 
 class _Fit:
@@ -100,70 +119,92 @@ class _Fit:
         model: nn.Module,
         states: StateFolder,
         communicator: Communicator,
-        on_record: Callable[[dict], None],
-        on_step: Callable[[int], None],
+        surroundings: Surroundings,
     ):
-        self.task, self.model, self.states, self.communicator = task, model, states, communicator
-        self.on_record, self.on_step = on_record, on_step
+        self.task, self.states, self.communicator, self.around = task, states, communicator, surroundings
         self.config: OptimizationConfig = task.optimization
         self.optimizer = make_optimizer(task.model, self.config)
-        self.device = next(task.model.parameters()).device
         self.stopping = EarlyStopping(task.validation[0].patience) if task.validation else None
+        self.average = WeightAverage(task.model, self.config.ema_decay) if self.config.ema_decay else None
+        after_forward = task.upkeep.after_forward if task.upkeep else lambda: None
+        self.gradient_step = GradientStep(
+            model, task.model, self.optimizer, self.config, surroundings.micro_batch, after_forward
+        )
+        self.device = self.gradient_step.device
+        self.parts = TrainedParts(task.model, self.optimizer, task.upkeep, self.stopping, self.average, communicator)
+        self.speed = Throughput(self.device, self.config.batch_size, communicator.world_size)
         self.result = FitResult()
 
     def run(self) -> FitResult:
         start = self._resume()
-        is_stopped = bool(self.stopping and self.stopping.validations_since >= self.stopping.patience)
-        if start < self.config.training_steps and not is_stopped:
-            self.task.loader.step = start
-            for step, batch in self.task.loader:
-                logs = self._step(step, self._to_device(batch))
-                if self._close_step(step, logs):
-                    break
-        if self.stopping:
+        is_exhausted = bool(self.stopping and self.stopping.is_exhausted)
+        if start < self.config.training_steps and not is_exhausted:
+            self._train()
+        if self.average and not self.result.is_stopped:
+            self.average.exchange()
+        if self.stopping and not self.result.is_stopped:
             self.stopping.restore_best(self.task.model)
             self.result.best = self.stopping.record()
         return self.result
 
+    def _train(self) -> None:
+        batches = iter(self.task.loader)
+        try:
+            while True:
+                with self.speed.waiting():
+                    step, batch = next(batches)
+                if self._close_step(step, self._step(step, self._to_device(batch))):
+                    break
+        finally:
+            if hasattr(batches, "close"):
+                batches.close()  # ends the loader's thread
+
     def _step(self, step: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Forward, backward, clip, update."""
-        if self.task.upkeep:
-            self.task.upkeep.before_step(step)
-        rate = learning_rate(step, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.model.train()
-        loss, logs = self.model(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.task.model.parameters(), self.config.grad_clip)
-        self._refuse_non_finite(step, loss, norm, batch)
-        self.optimizer.step()
-        logs = {"loss": loss.detach(), **logs, "grad_norm": norm, "lr": torch.tensor(rate)}
-        if self.task.upkeep:
-            logs |= self.task.upkeep.after_step(step, self.communicator, self.optimizer)
+        """Gradient, one exchange of flags (stop, not finite), update."""
+        upkeep = self.task.upkeep
+        if upkeep:
+            upkeep.before_step(step)
+        if self.speed.flops_of_segment is None:
+            self.speed.measure(self.task.model, batch)
+        logs, is_finite = self.gradient_step.gradients(batch)
+        self.result.is_stopped, is_bad = self.communicator.any_of(self.around.stop_requested(), not is_finite)
+        if is_bad:
+            self._refuse(step, logs, batch)
+        rate = self.gradient_step.update(step)
+        if self.average:
+            self.average.update(step)
+        logs["lr"] = torch.tensor(rate)
+        if upkeep:
+            logs |= upkeep.after_step(step, self.communicator, self.optimizer)
+        self.around.on_alive()
+        self.speed.step_done()
         return {name: value.detach().to(self.device) for name, value in logs.items()}
 
     def _close_step(self, step: int, logs: dict[str, Tensor]) -> bool:
         """Record, validate, save; True when training ends."""
         done = self.result.steps = step + 1
         is_last = done >= self.config.training_steps
-        record_every = max(1, self.config.training_steps // CURVE_POINTS)
         record: dict[str, float] = {"step": done}
-        if done % record_every == 0 or is_last:
+        if done % max(1, self.config.training_steps // CURVE_POINTS) == 0 or is_last:
             record |= self.communicator.mean(logs)
         if self.task.validation and self.stopping and self._is_validated(done):
-            record["validation_loss"] = self._validate(self.task.validation[1])
-            is_last |= self.stopping.observe(done, record["validation_loss"], self.task.model)
+            with self.speed.paused():
+                record["validation_loss"] = self._validate(self.task.validation[1])
+            is_last |= self.stopping.observe(done, record["validation_loss"], self._averaged_weights())
         if len(record) > 1:
-            self.result.curve.append({name: _rounded(value) for name, value in record.items()})
-            if self.communicator.is_lead:
-                self.on_record(self.result.curve[-1])
-        if done % self.config.save_every == 0 and not is_last and self.communicator.is_lead:
-            self.states.save(self._state(done))
+            self._keep(record)
+        self.result.is_stopped &= not is_last  # a run that is done needs no stop
+        if (done % self.config.save_every == 0 or self.result.is_stopped) and not is_last:
+            with self.speed.paused():
+                self._save(done, self.states)
         if self.communicator.is_lead:
-            self.on_step(done)
-        return is_last
+            self.around.on_step(done)
+        return is_last or self.result.is_stopped
+
+    def _keep(self, record: dict[str, float]) -> None:
+        self.result.curve.append({name: _rounded(value) for name, value in record.items()})
+        if self.communicator.is_lead:
+            self.around.on_record(self.result.curve[-1] | self.speed.record())
 
     def _is_validated(self, done: int) -> bool:
         every_steps = self.task.validation[0].every_steps if self.task.validation else 0
@@ -173,47 +214,47 @@ class _Fit:
     def _validate(self, batches: list[Mapping[str, np.ndarray]]) -> float:
         """Mean loss on the fixed held-out batches, the same on every worker."""
         self.task.model.eval()
-        losses = [float(self.task.model(self._to_device(batch))[0]) for batch in batches]
+        losses = []
+        with self.average.applied() if self.average else self.gradient_step.autocast():
+            for batch in batches:
+                losses.append(float(self.task.model(self._to_device(batch))[0]))
+                self.around.on_alive()
         return sum(losses) / len(losses)
 
-    def _state(self, done: int) -> TrainingState:
-        tensors = {f"model.{name}": value for name, value in self.task.model.state_dict().items()}
-        tensors |= optimizer_tensors(self.task.model, self.optimizer)
-        record: dict = {"curve": self.result.curve, "loader": self.task.loader.position(done)}
-        if self.task.upkeep:
-            tensors |= {f"upkeep.{name}": value for name, value in self.task.upkeep.tensors().items()}
-        if self.stopping:
-            tensors |= {f"best.{name}": value for name, value in self.stopping.weights.items()}
-            record["early_stopping"] = self.stopping.record()
-        return TrainingState(done, tensors, record)
+    def _averaged_weights(self) -> dict[str, Tensor]:
+        """What would be published now."""
+        return {**self.task.model.state_dict(), **(self.average.values if self.average else {})}
 
     def _resume(self) -> int:
-        state = self.states.newest()
-        if state is None:
+        name = self.communicator.agree(self.states.newest_name() if self.communicator.is_lead else None)
+        if name is None:
             return 0
+        state = self.states.load(name)
         self.task.loader.resume(state.record["loader"])
-        self.task.model.load_state_dict(section(state.tensors, "model"))
-        load_optimizer_tensors(self.task.model, self.optimizer, state.tensors)
-        if self.task.upkeep:
-            self.task.upkeep.load(section(state.tensors, "upkeep"))
-        if self.stopping:
-            self.stopping.load(state.record["early_stopping"], section(state.tensors, "best"))
+        self.parts.load(state)
         self.result = FitResult(state.record["curve"], state.step, state.step)
         return state.step
+
+    def _save(self, done: int, states: StateFolder) -> None:
+        """Every worker takes part in putting the state together; the lead writes it."""
+        state = self.parts.state(done, {"curve": self.result.curve, "loader": self.task.loader.position(done)})
+        if self.communicator.is_lead:
+            states.save(state)
+        self.around.on_alive()
+
+    def _refuse(self, step: int, logs: dict[str, Tensor], batch: dict[str, Tensor]) -> None:
+        """Keep the state before the step for a replay, then raise."""
+        self._save(step, StateFolder(replay_folder(self.states), self.states.say, self.states.identity))
+        describe = self.task.loader.describe
+        raise refusal(step, logs, batch, self.task.model, self.communicator, describe, self.around.replay)
 
     def _to_device(self, batch: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         return {name: torch.as_tensor(value).to(self.device) for name, value in batch.items()}
 
-    def _refuse_non_finite(self, step: int, loss: Tensor, norm: Tensor, batch: dict[str, Tensor]) -> None:
-        if bool(torch.isfinite(loss)) and bool(torch.isfinite(norm)):
-            return
-        raise BadDataError(
-            "the loss or its gradient is not finite",
-            place=f"step {step}, samples {batch['sample_index'].tolist()}",
-            found=f"loss {loss.item()}, gradient norm {norm.item()}",
-            expected="finite numbers",
-            remedy="look at these samples; the newest saved state is intact",
-        )
+
+def replay_folder(states: StateFolder) -> Path:
+    """Where the state before a refused step is kept."""
+    return states.directory.parent / "replay"
 
 
 def _rounded(value: float) -> float:

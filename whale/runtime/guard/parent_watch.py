@@ -22,7 +22,7 @@ FORWARD_INTERRUPT = 'trap "kill -s INT -- -$0" INT; trap "" HUP; read -r _'  # t
 def die_with_dvc(grace_seconds: float = 0.0) -> bool:
     """Watch the DVC that started this process; False when there is none (started by hand, or not by this route).
 
-    On DVC's end: with `grace_seconds` SIGTERM to the process group, then SIGKILL; without, SIGKILL at once.
+    On DVC's end: with `grace_seconds` SIGTERM to this process, then SIGKILL to its group; without, SIGKILL at once.
     """
     if "DVC_STAGE" not in os.environ:
         return False
@@ -91,7 +91,7 @@ def _watch(wait, grace_seconds: float, owns_group: bool) -> bool:
         wait()
         print("whale: DVC has ended, so this stage ends", file=sys.stderr, flush=True)
         if grace_seconds > 0:
-            _kill(signal.SIGTERM, owns_group)
+            _kill(signal.SIGTERM, owns_group=False)  # this process leads its workers: it stops them at one step
             time.sleep(grace_seconds)
         _kill(signal.SIGKILL, owns_group)
 

@@ -1,0 +1,10 @@
+"""F4, F9, F13-F16, F18, F23, F28: training ends in an undisturbed run's bytes, or in an error that names the place."""
+
+import pytest
+from faults.outcomes import CLEAR, RIGHT
+from faults.training_faults import TRAINING_FAULTS
+
+
+@pytest.mark.parametrize("fault", TRAINING_FAULTS, ids=lambda fault: f"{fault.number} {fault.name}")
+def test_a_fault_ends_right_or_in_a_clear_error(fault, tmp_path):
+    assert fault.run(tmp_path) in (RIGHT, CLEAR)

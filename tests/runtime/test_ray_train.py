@@ -1,0 +1,39 @@
+"""Where workers run decides no byte: processes of this machine and Ray actors publish the same model."""
+
+import os
+from pathlib import Path
+
+import pytest
+import tiny_training as runs
+
+from whale.lineage.file_digests import sha256_of_file
+from whale.runtime.ray_train import Launcher, train
+from whale.runtime.training_job import TrainingJob
+from whale.training.communicator import Communicator
+from whale.training.loop import Task
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 4
+
+
+def build(communicator: Communicator) -> Task:
+    return runs.task("dynamics", STEPS, communicator)
+
+
+def train_with(launcher: Launcher, folder: Path) -> tuple[str, list[int]]:
+    """Train on two workers; the digest of the model, and the steps of the records that arrived here."""
+    (folder / "out").mkdir(parents=True)
+    steps: list[int] = []
+    job = TrainingJob(build, folder / "out", folder / "work", 2, identity="tiny")
+    found = train(job, lambda record: steps.append(record["step"]), lambda step: None, launcher=launcher)
+    assert found["steps"] == STEPS
+    return sha256_of_file(folder / "out/model.safetensors"), steps
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_ray_actors_and_processes_give_the_same_bytes_and_the_same_records(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")  # an actor unpickles `build` by its name
+    expected = list(range(1, STEPS + 1))
+    of_processes = train_with("processes", tmp_path / "processes")
+    assert train_with("ray", tmp_path / "ray") == of_processes == (of_processes[0], expected)

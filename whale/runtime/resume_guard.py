@@ -1,0 +1,80 @@
+"""Whose saved states a training may go on from: its own, or on an explicit word those that other code wrote.
+
+The work folder is keyed by the derivation (config, inputs, code). A new one starts afresh and says what differs and
+where the old state lies. WHALE_RESUME_FROM=<that folder> goes on from it where only the code differs (a comment mended
+during ten days of training), and is refused, with the differences, where config or inputs differ.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from whale.errors import MissingInputError, RefusedError
+from whale.lineage.statement import Derivation, write_json
+from whale.runtime.guard.stage import Run
+from whale.training.checkpoint import StateFolder
+
+DERIVATION, FOREIGN = "derivation.json", "continued.json"
+
+
+def describe_afresh(run: Run) -> None:
+    """Note this run's derivation in its work folder; print how it differs from the last one when it is new."""
+    path = run.work / DERIVATION
+    if path.is_file():
+        return
+    others = [each for each in run.work.parent.glob(f"*/{DERIVATION}") if each != path]
+    if others:
+        newest = max(others, key=lambda each: each.stat().st_mtime)
+        lines = differences(json.loads(newest.read_text()), vars(run.derivation))
+        text = "".join(f"\n  {line}" for line in lines)
+        print(f"{run.name}: differs from {newest.parent} in:{text}", file=sys.stderr, flush=True)
+    write_json(path, vars(run.derivation))
+
+
+def resume_from(run: Run, states: StateFolder) -> None:
+    """Take over the newest state of the folder that WHALE_RESUME_FROM names, once, and note it in `continued.json`.
+
+    Raises RefusedError with the differences when config or inputs are not those of this run.
+    """
+    named = os.environ.get("WHALE_RESUME_FROM")
+    if not named or Path(named).absolute() == run.work.absolute() or (run.work / FOREIGN).exists():
+        return
+    path = Path(named) / DERIVATION
+    if not path.is_file():
+        raise MissingInputError("no saved training here", file=path, place="WHALE_RESUME_FROM")
+    old = json.loads(path.read_text())
+    lines = [line for line in differences(old, vars(run.derivation)) if not line.startswith("code_")]
+    if lines:
+        raise RefusedError(
+            "a training with other config or inputs cannot be continued",
+            file=named,
+            place="WHALE_RESUME_FROM",
+            found="\n            ".join(lines),
+            remedy="leave WHALE_RESUME_FROM out to start afresh, or take the old settings back",
+        )
+    state = StateFolder(Path(named) / "states", identity=_digest(old)).newest()
+    if state is None:
+        raise MissingInputError("no saved state that verifies", file=Path(named) / "states")
+    states.save(state)
+    note = {"from": named, "step": state.step, "code_sha256": old["code_sha256"]}
+    write_json(run.work / FOREIGN, note)
+    print(f"{run.name}: continues step {state.step} of {named}, made by other code", file=sys.stderr, flush=True)
+
+
+def _digest(derivation: dict[str, Any]) -> str:
+    return Derivation(**derivation).digest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """`name: old -> new` for every value that differs, by dotted name."""
+    lines: list[str] = []
+    for name in sorted({*old, *new}, key=str):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            lines.append(f"{prefix}{name}: {before} -> {after}")
+    return lines

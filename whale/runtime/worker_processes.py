@@ -1,0 +1,137 @@
+"""A group of worker processes on this machine, led by Ray Train's local mode as under torchrun: no Ray processes.
+
+Each worker is a fresh interpreter with torchrun's variables, so `TorchTrainer(num_workers=0)` joins them into one gloo
+(or NCCL) group. This process holds the group's store on a loopback port, waits, and ends everybody when one is gone.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import wait
+from typing import Any, Literal
+
+from whale.errors import WhaleError
+from whale.runtime.training_job import TrainingJob
+
+REPORT_SECONDS = 5.0  # how long the others may take to say what they know when one has ended badly
+PR_SET_PDEATHSIG = 1
+
+
+class WorkerLostError(Exception):
+    """A worker process ended without an error of its own: killed, out of memory, or hung and ended by its watchdog."""
+
+
+def run_group(job: TrainingJob, start_method: Literal["spawn", "fork"] = "spawn") -> None:
+    """Run `job` in `job.num_workers` processes to their end; "fork" is for tests, where torch is loaded already.
+
+    Raises the error of a worker; WorkerLostError when one was lost, after every other has been ended.
+    """
+    context = multiprocessing.get_context(start_method)
+    with _store(job.num_workers) as port:
+        workers = [_Worker(context, job, rank, port) for rank in range(job.num_workers)]
+        try:
+            _wait(workers)
+        finally:
+            for worker in workers:
+                worker.end()
+
+
+class _Worker:
+    def __init__(self, context: Any, job: TrainingJob, rank: int, port: int):
+        self.rank = rank
+        self.errors, child = context.Pipe(duplex=False)
+        arguments = (job, rank, port, child, os.getpid())
+        self.process = context.Process(target=_start, args=arguments, name=f"train-{rank}", daemon=True)
+        self.process.start()
+        child.close()
+
+    def error(self) -> BaseException | None:
+        """What the worker reported before it ended."""
+        with contextlib.suppress(EOFError, OSError):
+            if self.errors.poll():
+                return self.errors.recv()
+        return None
+
+    def end(self) -> None:
+        """At once; a worker that is done already is only cleared away."""
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        self.process.close()
+
+
+def _wait(workers: list[_Worker]) -> None:
+    running = {worker.process.sentinel: worker for worker in workers}
+    ended: list[_Worker] = []
+    deadline = None
+    while running:
+        timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        for sentinel in wait(list(running), timeout):
+            ended.append(running.pop(sentinel))
+        if deadline is None and any(worker.process.exitcode for worker in ended):
+            deadline = time.monotonic() + REPORT_SECONDS
+        if deadline is not None and time.monotonic() >= deadline:
+            break
+    if deadline is not None:
+        raise _cause(ended)
+
+
+def _cause(ended: list[_Worker]) -> BaseException:
+    """A named error first; then a worker that was lost (others only saw its connection close); then any error."""
+    errors = {worker.rank: worker.error() for worker in sorted(ended, key=lambda worker: worker.rank)}
+    named = [error for error in errors.values() if isinstance(error, WhaleError)]
+    lost = [worker for worker in ended if worker.process.exitcode and errors[worker.rank] is None]
+    if named:
+        return named[0]
+    if lost:
+        return WorkerLostError(", ".join(f"worker {each.rank}, exit code {each.process.exitcode}" for each in lost))
+    return next(error for error in errors.values() if error is not None)
+
+
+@contextlib.contextmanager
+def _store(num_workers: int) -> Iterator[int]:
+    """torch's key-value store of the group on a loopback port; torch by itself would listen on every interface."""
+    from torch.distributed import TCPStore
+
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    port = listening.getsockname()[1]
+    store = TCPStore("127.0.0.1", port, None, True, wait_for_workers=False, master_listen_fd=listening.detach())
+    yield port
+    del store
+
+
+def _start(job: TrainingJob, rank: int, port: int, errors: Any, parent: int) -> None:
+    """A worker's life. Signals are the parent's business, and with the parent the worker ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) if sys.platform == "linux" else None
+    if os.getppid() != parent:
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    number = str(rank)
+    os.environ |= {"RANK": number, "LOCAL_RANK": number, "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {"WORLD_SIZE": str(job.num_workers), "LOCAL_WORLD_SIZE": str(job.num_workers)}
+    os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    from whale.runtime.ray_train import run_here
+
+    try:
+        run_here(job)
+    except BaseException as error:
+        errors.send(error if isinstance(error, WhaleError) else _portable(error))
+        os._exit(70)
+    sys.stdout.flush()
+    os._exit(0)  # threads of torch and Ray have nothing left to do
+
+
+def _portable(error: BaseException) -> RuntimeError:
+    import traceback
+
+    return RuntimeError("".join(traceback.format_exception(error)))
