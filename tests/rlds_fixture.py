@@ -26,7 +26,8 @@ def episode(rng: np.random.Generator, num_steps: int, instruction: str = "push t
     """Flattened feature name -> stored values of one tf.Example."""
     action = rng.uniform(-0.1, 0.1, (num_steps, 7))
     action[:, 6] = rng.integers(0, 2, num_steps)
-    state = np.concatenate([np.cumsum(action[:, :6], axis=0), action[:, 6:]], axis=1)
+    pose = np.cumsum(action[:, :6], axis=0) - action[:, :6]  # before the action
+    state = np.concatenate([pose, np.roll(action[:, 6:], 1, axis=0)], axis=1)
     steps = np.arange(num_steps)
     return {
         "steps/action": action.astype(np.float32).ravel(),

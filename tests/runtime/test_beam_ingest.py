@@ -6,13 +6,15 @@ from rlds_fixture import episodes, tiny_spec, write_rlds
 
 from whale.data.ingest import IngestConfig, plan_tasks
 from whale.data.ingest_report import finish
+from whale.data.quality.gate import QualityConfig
 from whale.data.sources.location import DescribedFile
 from whale.errors import MismatchError
 from whale.runtime.beam_ingest import BeamConfig, load_beam_config, run_tasks
 
 pytest.importorskip("apache_beam")
 
-CONFIG = IngestConfig(resolution=16, jpeg_quality=95, shard_bytes=2**16, max_bad=0)
+QUALITY = QualityConfig(policy="fail", budget=0)
+CONFIG = IngestConfig(resolution=16, jpeg_quality=95, shard_bytes=2**16, max_bad=0, quality=QUALITY)
 
 
 @pytest.fixture(scope="module")

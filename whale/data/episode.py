@@ -24,16 +24,14 @@ BAD_REASONS = (
     "nan",
     "empty",
     "unsafe",
-    "black_camera",
-    "frozen_video",
-    "duplicate_content",
-    "leaked_split",
 )
+# Reasons of the quality gate: the episode can be read, but it is not what its spec says (quality/ judges).
+QUALITY_REASONS = ("black_camera", "zero_frames", "frozen_video", "truncated_episode")
 DECIDED_REASONS = ("filtered", "too_short", "excluded_by_hand")
 
 
 class EpisodeError(ValueError):
-    """One record can't become an episode; `reason` is a code of BAD_REASONS or DECIDED_REASONS."""
+    """One record can't become an episode; `reason` is a code of one of the three lists above."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
@@ -59,7 +57,7 @@ class RawEpisode:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A source record that is not kept: a reason code (BAD_REASONS or DECIDED_REASONS) and where and what exactly."""
+    """A source record that is not kept: a reason code of the lists above and where and what exactly."""
 
     reason: str
     detail: str

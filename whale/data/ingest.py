@@ -22,6 +22,8 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.canonical import canonical_episode, check_keys, wanted_keys
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
+from whale.data.quality.episode import inspect_episode
+from whale.data.quality.gate import Evidence, QualityConfig
 from whale.data.sources.location import DescribedFile, Location, locate
 from whale.data.sources.rlds import RldsSource, ShardFile
 from whale.data.spec import DatasetSpec
@@ -35,13 +37,15 @@ from whale.errors import BadDataError, ConfigError, MismatchError
 
 class IngestConfig(Config):
     """resolution: pixels of a side; shard_bytes: a tar is closed before it grows beyond; max_bad: broken episodes
-    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them)."""
+    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them);
+    quality: what happens to episodes that can be read but are not what the spec says."""
 
     resolution: int = Field(ge=16, le=1024)
     jpeg_quality: int = Field(ge=1, le=100)
     shard_bytes: int = Field(ge=2**14)
     max_bad: int = Field(ge=0)
     cameras: list[str] = ["primary"]
+    quality: QualityConfig
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,10 @@ def plan_tasks(
     ]  # fmt: skip
 
 
+# What the gate compares between episodes at the end: the only part of an index row that stays in memory.
+COMPARED = ("key", "split", "kept", "reason", "content_sha256", "agreement", "warm", "accepted")
+
+
 def process_source_shard(task: IngestTask) -> None:
     """Read one source file; write its shards, index rows, valid train actions and its fragment below `work`."""
     if read_fragment(task) is not None:
@@ -120,13 +128,14 @@ def process_source_shard(task: IngestTask) -> None:
     clear_leftovers(task)
     rows: list[dict[str, Any]] = []
     actions: list[np.ndarray] = []
+    evidence = Evidence()
     source = RldsSource(Path(task.directory))
-    reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.config.cameras))
+    reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.spec.cameras))
     with TarParts(Path(task.work), task.spec.name, task.file_number, task.config.shard_bytes) as tars:
         for raw in reader:
             split = task.split_of(task.shard.first_ordinal + raw.record_index)
             if split is not None:
-                rows.append(_process_record(raw, task, split, tars, actions))
+                rows.append(_process_record(raw, task, split, tars, actions, evidence))
     Location(Path(task.directory), {task.shard.file: task.expected} if task.expected else {}).check_sha256(
         task.shard.file, reader.sha256
     )
@@ -135,9 +144,9 @@ def process_source_shard(task: IngestTask) -> None:
     joined = np.concatenate([np.zeros((0, 7), np.float32), *actions])
     write_bytes(task.train_actions, array_bytes(joined))
     write_table(task.rows, rows, fragment_schema(task.config.cameras))
-    write_json(
-        task.fragment, {"source": origin, "splits": sorted({row["split"] for row in rows}), "shards": tars.entries}
-    )
+    fragment = {"source": origin, "splits": sorted({row["split"] for row in rows}), "shards": tars.entries}
+    compared = [{name: row.get(name) for name in COMPARED} for row in rows]
+    write_json(task.fragment, fragment | {"quality": evidence.to_json(), "compared": compared})
 
 
 def clear_leftovers(task: IngestTask) -> None:
@@ -172,16 +181,24 @@ def sample_members(episode: Episode) -> dict[str, bytes]:
 
 
 def _process_record(
-    raw: RawEpisode | Rejected, task: IngestTask, split: str, tars: TarParts, actions: list[np.ndarray]
+    raw: RawEpisode | Rejected,
+    task: IngestTask,
+    split: str,
+    tars: TarParts,
+    actions: list[np.ndarray],
+    evidence: Evidence,
 ) -> dict[str, Any]:
     """One row of the index; a kept episode goes to its tar."""
     key = episode_key(task.spec.name, split, task.shard.first_ordinal + raw.record_index)
     row = {"key": key, "split": split, "source_file": raw.source_file, "record_index": raw.record_index}
     row |= {"byte_offset": raw.byte_offset, "payload_sha256": raw.payload_sha256, "steps_in": raw.num_steps}
     outcome = raw if isinstance(raw, Rejected) else _canonical(raw, task, key)
+    inspected: dict[str, Any] = {}
+    if not isinstance(outcome, Rejected) and not isinstance(raw, Rejected):
+        outcome, inspected = _inspect(raw, outcome, task, evidence)
     if isinstance(outcome, Rejected):
         dropped = {"kept": False, "reason": outcome.reason, "detail": outcome.detail}
-        return row | dropped | {"steps_out": 0, "valid_steps": 0}
+        return row | inspected | dropped | {"steps_out": 0, "valid_steps": 0}
     file, members = tars.write(split, key, sample_members(outcome), outcome.num_steps)
     if split == "train":
         actions.append(outcome.action[outcome.action_valid])
@@ -189,16 +206,36 @@ def _process_record(
     frames = {
         role: [member for member in members if member.name.startswith(f"{key}.{role}.")] for role in outcome.frames
     }
-    digest = hashlib.sha256(outcome.frames["primary"][0] + outcome.action.tobytes()).hexdigest()
-    return row | index_columns(arrays, frames) | {
-        "kept": True, "steps_out": outcome.num_steps, "valid_steps": int(outcome.action_valid.sum()), "shard": file,
-        "member_offset": members[0].offset - 512, "content_sha256": digest, "language": outcome.language,
+    return row | inspected | index_columns(arrays, frames) | {
+        "kept": True,
+        "steps_out": outcome.num_steps, "valid_steps": int(outcome.action_valid.sum()), "shard": file,
+        "member_offset": members[0].offset - 512, "language": outcome.language,
         "action_abs_max": np.abs(outcome.action).max(axis=0).astype(float).tolist(),
         "metadata": json.dumps(outcome.metadata, sort_keys=True, separators=(",", ":"), allow_nan=False),
     }  # fmt: skip
 
 
+def _inspect(
+    raw: RawEpisode, episode: Episode, task: IngestTask, evidence: Evidence
+) -> tuple[Episode | Rejected, dict[str, Any]]:
+    """The episode, or why the gate refuses it; and what is compared with other episodes at the end.
+
+    Policy fail judges all that could be read, so that one run shows all there is; quarantine judges what is left.
+    """
+    inspection = inspect_episode(raw, episode, episode.frames, task.spec)
+    accepted, refused = inspection.sorted_by(task.spec.episodes.accept)
+    if refused:
+        rejected = Rejected.of(raw, refused[0].detector, "; ".join(fault.detail for fault in refused))
+        if task.config.quality.policy == "quarantine":
+            return rejected, {}
+    digest = hashlib.sha256(episode.frames["primary"][0] + episode.action.tobytes()).hexdigest()
+    compared = evidence.add(inspection) | {"content_sha256": digest, "accepted": accepted}
+    return (rejected if refused else episode), compared
+
+
 def _canonical(raw: RawEpisode, task: IngestTask, key: str) -> Episode | Rejected:
+    if key in task.spec.episodes.exclude:
+        return Rejected.of(raw, "excluded_by_hand", task.spec.episodes.exclude[key])
     episode = canonical_episode(raw, task.spec, key, task.config.cameras)
     if isinstance(episode, Rejected):
         return episode

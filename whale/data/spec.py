@@ -87,10 +87,12 @@ class Language(Config):
 
 
 class StatePose(Config):
+    """xy and xyz measure a part of the pose: enough to check actions against, not stored as state."""
+
     key: str
     slice: Slice
-    form: Literal["xyz_rpy", "xyz_quat_xyzw", "xyz_axis_angle"]
-    units: list[Unit]
+    form: Literal["xyz_rpy", "xyz_quat_xyzw", "xyz_axis_angle", "xyz", "xy"]
+    units: list[Unit] = Field(min_length=1, max_length=2)
 
 
 class StateGripper(Config):
@@ -101,7 +103,7 @@ class StateGripper(Config):
 
 class State(Config):
     pose: StatePose
-    gripper: StateGripper
+    gripper: StateGripper | None
 
 
 class Operation(Config):
@@ -190,9 +192,14 @@ class EpisodeFilter(Config):
 
 
 class Episodes(Config):
+    """accept: detectors of the quality gate whose faults are known and kept; each has an erratum that says why.
+    exclude: our episode key -> why it is left out."""
+
     filters: list[EpisodeFilter]
     edits: list[Literal["drop_first", "drop_last"]]
     min_steps: int = Field(ge=2)
+    accept: list[str] = []
+    exclude: dict[str, str] = {}
 
 
 class Licence(Config):
@@ -241,6 +248,9 @@ class DatasetSpec(Config):
             raise ValueError("difference leaves the last step undefined: add edit drop_last or last_step: undefined")
         if self.action.contract.form == "absolute" and self.action.contract.retraceable:
             raise ValueError("action.contract: absolute poses are not retraceable; use difference")
+        unexplained = sorted(set(self.episodes.accept) - {erratum.detector for erratum in self.errata})
+        if unexplained:
+            raise ValueError(f"episodes.accept: no erratum says why these are accepted: {', '.join(unexplained)}")
         return self
 
     def ingest_values(self) -> dict[str, Any]:

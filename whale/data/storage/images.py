@@ -91,6 +91,19 @@ def decode_all(frames: Sequence[bytes]) -> np.ndarray:
     return np.stack(images) if images else np.zeros((0, 0, 0, 3), np.uint8)
 
 
+def glance(data: bytes, side: int) -> np.ndarray:
+    """RGB uint8 of one image, about `side` pixels at least (a JPEG is scaled by its decoder): to judge, not to keep."""
+    height, width = image_size(data)
+    if not data.startswith(JPEG_MAGIC):
+        image_HWC = decode(data)
+        stride = max(min(height, width) // side, 1)
+        return image_HWC[::stride, ::stride]
+    try:
+        return simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=side, min_width=side)
+    except ValueError as error:
+        raise ImageError("JPEG does not decode", found=str(error)) from None
+
+
 def encode(image_HWC: np.ndarray, quality: int) -> bytes:
     """RGB uint8 (H, W, 3) -> JPEG 4:4:4."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image_HWC), quality=quality, colorsubsampling="444")
