@@ -45,7 +45,7 @@ def test_an_error_in_a_worker_comes_back_as_it_was(tmp_path):
     raw = write_rlds(tmp_path, {"train": [episodes([4])], "val": [episodes([4])]})
     tasks = plan_tasks(raw, tiny_spec(), CONFIG, tmp_path / "work")
     described = {"path": tasks[0].shard.file, "bytes": 1, "sha256": "0" * 64}
-    tasks[0] = replace(tasks[0], expected=DescribedFile(**described))
+    tasks[0] = replace(tasks[0], expected=(DescribedFile(**described),))
     with pytest.raises(MismatchError, match="not the described one"):
         run_tasks(tasks, 1, BeamConfig())
 

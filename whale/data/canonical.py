@@ -5,7 +5,7 @@ Shapes: T steps, A = 7 action dimensions.
 """
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def check_keys(spec: DatasetSpec, features: Collection[str], roles: Iterable[str
         near = {key: difflib.get_close_matches(key, list(features), n=1) for key in missing}
         hints = [f"{key} (did you mean {close[0]}?)" if close else key for key, close in near.items()]
         raise BadDataError(
-            f"features.json lacks what data_specs/{spec.name}.yaml reads", file=str(file), found=sorted(features),
+            f"the dataset lacks what data_specs/{spec.name}.yaml reads", file=str(file), found=sorted(features),
             expected=", ".join(hints), remedy="correct the keys of the spec, or pin another version",
         )  # fmt: skip
 
@@ -77,6 +77,8 @@ def _episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str])
     state = None if spec.state is None else _state(raw, spec.state)
     index = np.arange(num_steps)
     fields = {name: _step_field(raw, name)[first:last] for name in STEP_FIELDS}
+    if "shift_action" in spec.episodes.edits:
+        fields["reward"] = _next(_step_field(raw, "reward")[first:])[:num_steps]
     return Episode(
         key=key,
         frames=_frames(raw, spec, roles, slice(first, last)),
@@ -95,6 +97,11 @@ def _episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str])
 def kept_steps(raw: RawEpisode, spec: DatasetSpec) -> slice:
     """The steps that the spec's edits leave."""
     return slice(int("drop_first" in spec.episodes.edits), raw.num_steps - int("drop_last" in spec.episodes.edits))
+
+
+def _next(values: np.ndarray) -> np.ndarray:
+    """Every step takes what is stored at the one after it; the last takes nothing (0, false)."""
+    return np.concatenate([values[1:], np.zeros_like(values[:1])])
 
 
 def _parts(spec: DatasetSpec) -> tuple[Part, Part, Part]:
@@ -128,6 +135,8 @@ def _action(raw: RawEpisode, spec: DatasetSpec, first: int) -> tuple[np.ndarray,
     action_TA[:, 6] = np.clip(action_TA[:, 6], 0.0, 1.0)
     if spec.action.contract.limit is not None:
         valid_T &= (np.abs(action_TA) <= np.array(spec.action.contract.limit)).all(axis=1)
+    if "shift_action" in spec.episodes.edits:
+        action_TA, valid_T = _next(action_TA), _next(valid_T)
     if spec.action.contract.last_step == "undefined":
         valid_T[-1:] = False  # gone as well when the spec drops it
     action_TA = action_TA.astype(np.float32)
@@ -171,14 +180,14 @@ def _step_field(raw: RawEpisode, name: str) -> np.ndarray:
     return values.astype(dtype)
 
 
-def _frames(raw: RawEpisode, spec: DatasetSpec, roles: Iterable[str], steps: slice) -> dict[str, list[bytes]]:
+def _frames(raw: RawEpisode, spec: DatasetSpec, roles: Iterable[str], steps: slice) -> dict[str, Sequence[bytes]]:
     frames = {}
     for role in roles:
         camera = spec.cameras.get(role)
         if camera is None or (camera.optional and not any(raw.steps.get(camera.key, []))):
             continue
         images = step_feature(raw, camera.key)
-        if not isinstance(images, list):
-            raise EpisodeError("dtype_mismatch", f"'{camera.key}' holds numbers, expected encoded images")
+        if isinstance(images, np.ndarray):
+            raise EpisodeError("dtype_mismatch", f"'{camera.key}' holds numbers, expected images")
         frames[role] = images[steps]
     return frames

@@ -3,7 +3,7 @@
 Shapes: T steps, A = 7 action dimensions. action[t] is taken at observation[t] and leads to observation[t + 1].
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,11 +42,12 @@ class EpisodeError(ValueError):
 class RawEpisode:
     """One source record, decoded from its container but not yet interpreted.
 
-    `steps` maps the flattened feature name without `steps/` to an array (T, ...) or to T byte strings (text, encoded
-    images); `metadata` holds every feature outside the steps under its own flattened name.
+    `steps` maps the flattened feature name without `steps/` to an array (T, ...) or to T byte strings: text, encoded
+    images, or a sequence that reads the frames of a video or an array when asked. `metadata` holds every feature
+    outside the steps under its own flattened name.
     """
 
-    steps: Mapping[str, np.ndarray | list[bytes]]
+    steps: Mapping[str, np.ndarray | Sequence[bytes]]
     num_steps: int
     metadata: Mapping[str, object]
     source_file: str
@@ -84,7 +85,7 @@ class Episode:
     """
 
     key: str
-    frames: Mapping[str, list[bytes]]
+    frames: Mapping[str, Sequence[bytes]]
     action: np.ndarray
     action_valid: np.ndarray
     state: np.ndarray | None

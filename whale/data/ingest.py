@@ -25,8 +25,9 @@ from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, epis
 from whale.data.quality.episode import inspect_episode
 from whale.data.quality.gate import Evidence, QualityConfig
 from whale.data.sources.location import DescribedFile, Location, locate
-from whale.data.sources.rlds import RldsSource, ShardFile
-from whale.data.spec import DatasetSpec
+from whale.data.sources.opening import open_source
+from whale.data.sources.source import ShardFile, Source, digest_of
+from whale.data.spec import DatasetSpec, SplitSlice
 from whale.data.storage.files import write_bytes, write_json
 from whale.data.storage.images import ImageError, canonical_frame
 from whale.data.storage.manifest import fragment_schema, index_columns, write_table
@@ -50,11 +51,15 @@ class IngestConfig(Config):
 
 @dataclass(frozen=True)
 class Assignment:
-    """Records `start` to `stop` - 1 of the source split belong to our `split`."""
+    """Records `start` to `stop` - 1 of the source split belong to our `split`, as far as `part` holds them."""
 
     split: str
     start: int
     stop: int
+    part: SplitSlice
+
+    def holds(self, ordinal: int) -> bool:
+        return self.start <= ordinal < self.stop and self.part.holds(ordinal)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class IngestTask:
     config: IngestConfig
     work: str
     file_number: int
-    expected: DescribedFile | None
+    expected: tuple[DescribedFile, ...]
 
     @property
     def fragment(self) -> Path:
@@ -86,7 +91,7 @@ class IngestTask:
         return self.fragment.with_suffix(".rows.parquet")
 
     def split_of(self, ordinal: int) -> str | None:
-        return next((a.split for a in self.assignments if a.start <= ordinal < a.stop), None)
+        return next((a.split for a in self.assignments if a.holds(ordinal)), None)
 
 
 def plan_tasks(
@@ -97,21 +102,21 @@ def plan_tasks(
     Raises MissingInputError (no such folder or file), BadDataError (another dataset or version, keys that
     features.json lacks, an empty split), ConfigError (splits that overlap).
     """
-    if spec.source.format != "rlds" or "train" not in spec.source.splits or "primary" not in config.cameras:
+    if "train" not in spec.source.splits or "primary" not in config.cameras:
         raise ConfigError(
-            "ingest needs format rlds, a split named train and the camera primary", place=f"spec {spec.name}",
-            found=[spec.source.format, list(spec.source.splits), config.cameras],
+            "ingest needs a split named train and the camera primary", place=f"spec {spec.name}",
+            found=[list(spec.source.splits), config.cameras],
         )  # fmt: skip
-    location = locate(raw, spec.source.dataset, spec.source.version, links)
-    source = RldsSource(location.directory)
+    location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
+    source = _open(location.directory, spec)
     _check_identity(source, spec)
-    check_keys(spec, source.features, config.cameras, source.directory / "features.json")
+    check_keys(spec, source.features, config.cameras, source.directory)
     assignments = _assign(source, spec)
     return [
         IngestTask(
             directory=str(source.directory), source_split=split, index=index, shard=shard,
             assignments=tuple(assignments[split]), spec=spec, config=config, work=str(work), file_number=number,
-            expected=location.expected.get(shard.file),
+            expected=tuple(location.expected[file] for file in shard.files if file in location.expected),
         )
         for number, (split, index, shard) in enumerate(_files(source, assignments))
     ]  # fmt: skip
@@ -129,18 +134,18 @@ def process_source_shard(task: IngestTask) -> None:
     rows: list[dict[str, Any]] = []
     actions: list[np.ndarray] = []
     evidence = Evidence()
-    source = RldsSource(Path(task.directory))
+    source = _open(Path(task.directory), task.spec)
     reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.spec.cameras))
     with TarParts(Path(task.work), task.spec.name, task.file_number, task.config.shard_bytes) as tars:
         for raw in reader:
             split = task.split_of(task.shard.first_ordinal + raw.record_index)
             if split is not None:
                 rows.append(_process_record(raw, task, split, tars, actions, evidence))
-    Location(Path(task.directory), {task.shard.file: task.expected} if task.expected else {}).check_sha256(
-        task.shard.file, reader.sha256
-    )
-    size = (Path(task.directory) / task.shard.file).stat().st_size
-    origin = {"file": task.shard.file, "bytes": size, "sha256": reader.sha256, "records": task.shard.records}
+    location = Location(Path(task.directory), {file.path: file for file in task.expected})
+    for file, (_, sha256) in reader.files.items():
+        location.check_sha256(file, sha256)
+    size, sha256 = digest_of(reader.files)
+    origin = {"file": task.shard.file, "bytes": size, "sha256": sha256, "records": task.shard.records}
     joined = np.concatenate([np.zeros((0, 7), np.float32), *actions])
     write_bytes(task.train_actions, array_bytes(joined))
     write_table(task.rows, rows, fragment_schema(task.config.cameras))
@@ -266,7 +271,11 @@ def _canonical_frames(images: Sequence[bytes], role: str, task: IngestTask) -> l
     return frames
 
 
-def _check_identity(source: RldsSource, spec: DatasetSpec) -> None:
+def _open(directory: Path, spec: DatasetSpec) -> Source:
+    return open_source(spec.source.format, directory, spec.source.dataset, spec.source.version)
+
+
+def _check_identity(source: Source, spec: DatasetSpec) -> None:
     found = (source.name, source.version)
     if found != (spec.source.dataset, spec.source.version):
         raise MismatchError(
@@ -275,29 +284,29 @@ def _check_identity(source: RldsSource, spec: DatasetSpec) -> None:
         )  # fmt: skip
 
 
-def _assign(source: RldsSource, spec: DatasetSpec) -> dict[str, list[Assignment]]:
+def _assign(source: Source, spec: DatasetSpec) -> dict[str, list[Assignment]]:
     """Source split -> which of its records go to which of our splits."""
     assignments: dict[str, list[Assignment]] = {}
     for name, part in spec.source.slices().items():
         if part.split not in source.splits:
             raise BadDataError(
-                "no such split", file=source.directory / "dataset_info.json", found=list(source.splits),
+                "no such split", file=source.directory, place=f"source.splits.{name}", found=list(source.splits),
                 expected=part.split,
             )  # fmt: skip
         total = sum(shard.records for shard in source.splits[part.split])
         if total == 0:
             raise BadDataError("a split without records", file=source.directory, place=part.split, found=0)
-        assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total)))
+        assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total), part))
     for split, parts in assignments.items():
         ordered = sorted(parts, key=lambda part: part.start)
-        if any(a.stop > b.start for a, b in pairwise(ordered)):
+        if any(a.stop > b.start and not a.part.hashed for a, b in pairwise(ordered)):
             raise ConfigError(
                 "splits overlap: a record would be in two", place=f"source.splits of {split}", found=parts
             )
     return assignments
 
 
-def _files(source: RldsSource, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
+def _files(source: Source, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
     """Files with at least one assigned record."""
     return [
         (split, index, shard)

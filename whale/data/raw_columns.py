@@ -3,6 +3,8 @@
 Shapes: T steps, D columns.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from whale.data.episode import EpisodeError, RawEpisode
@@ -15,7 +17,7 @@ ORIENTATIONS: dict[str, Orientation | None] = {
 UNIT_FACTORS = {"mm": 1.0e-3, "deg": np.pi / 180.0}  # to m and rad
 
 
-def step_feature(raw: RawEpisode, key: str) -> np.ndarray | list[bytes]:
+def step_feature(raw: RawEpisode, key: str) -> np.ndarray | Sequence[bytes]:
     if key not in raw.steps:
         raise EpisodeError("missing_key", f"no step feature '{key}'")
     return raw.steps[key]
@@ -24,8 +26,8 @@ def step_feature(raw: RawEpisode, key: str) -> np.ndarray | list[bytes]:
 def columns(raw: RawEpisode, key: str, chosen: list[int]) -> np.ndarray:
     """float64 (T, D): columns of a numeric step feature; a scalar is one column."""
     values = step_feature(raw, key)
-    if isinstance(values, list):
-        raise EpisodeError("dtype_mismatch", f"'{key}' holds byte strings, expected numbers")
+    if not isinstance(values, np.ndarray):
+        raise EpisodeError("dtype_mismatch", f"'{key}' holds byte strings or images, expected numbers")
     x_TD = values[:, None] if values.ndim == 1 else values
     start, stop = chosen
     if x_TD.ndim != 2 or not 0 <= start < stop <= x_TD.shape[1]:

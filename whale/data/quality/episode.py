@@ -141,7 +141,9 @@ def _camera_faults(role: str, report: CameraReport) -> list[Fault]:
 
 def _unused_camera(role: str, images: Any, kept: slice, moves_T: np.ndarray) -> Counter[str]:
     """A camera of the spec that is not ingested: its state is counted, for whoever wants to use it."""
-    if not isinstance(images, list) or not any(images):
+    if images is not None and not isinstance(images, list):
+        return Counter()  # a video: looking would mean decoding all of it
+    if not images or not any(images):
         return Counter({f"camera/{role}/absent": 1})
     try:
         report = look(images[kept], moves_T)
