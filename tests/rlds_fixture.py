@@ -49,8 +49,14 @@ def episodes(lengths: list[int], seed: int = 0) -> list[dict]:
     return [episode(rng, length) for length in lengths]
 
 
-def write_rlds(root: Path, splits: dict[str, list[list[dict]]], name: str = "tiny", version: str = "1.0.0") -> Path:
-    """`splits[split][file]` is a list of episodes; returns <root>/<name>/<version>."""
+def write_rlds(
+    root: Path,
+    splits: dict[str, list[list[dict]]],
+    name: str = "tiny",
+    version: str = "1.0.0",
+    tree: dict | None = None,
+) -> Path:
+    """`splits[split][file]` is a list of episodes, `tree` their features.json; returns <root>/<name>/<version>."""
     directory = root / name / version
     directory.mkdir(parents=True, exist_ok=True)
     infos = []
@@ -64,7 +70,7 @@ def write_rlds(root: Path, splits: dict[str, list[list[dict]]], name: str = "tin
         infos.append({"name": split, "numBytes": str(num_bytes), "shardLengths": [str(len(file)) for file in files]})
     info = {"name": name, "version": version, "fileFormat": "tfrecord", "splits": infos}
     (directory / "dataset_info.json").write_text(json.dumps(info))
-    (directory / "features.json").write_text(json.dumps(feature_tree()))
+    (directory / "features.json").write_text(json.dumps(tree or feature_tree()))
     return directory
 
 

@@ -22,6 +22,10 @@ VERBS += [
     "mix export",
     "stats show",
     "stats export",
+    "spec list",
+    "spec check",
+    "spec init",
+    "spec preview",
 ]
 
 

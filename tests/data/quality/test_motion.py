@@ -68,6 +68,13 @@ def test_a_fault_raises_nothing_but_its_detector(detector):
     assert raised(FAULTS[detector])[0] == {detector}
 
 
+def test_an_opening_in_metres_is_judged_as_one_from_0_to_1():
+    in_metres = lambda action, pose, command, opening: (action, pose, command, opening * 0.08)  # noqa: E731
+    np.testing.assert_array_equal(total(in_metres).answers, total().answers)
+    still = total(lambda action, pose, command, opening: (action, pose, command, opening * 0.003))
+    assert total().answers[0] > 50 and not still.answers.any()
+
+
 @pytest.mark.parametrize("lag", [1, 2, 3])
 def test_the_lag_that_fits_is_found(lag):
     late = changed_action(lambda a: np.concatenate([np.zeros((lag, 6)), a[:-lag]]))

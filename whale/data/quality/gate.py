@@ -134,7 +134,8 @@ def _between_episodes(rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Verd
         first, *others = group
         for row in others:
             found["duplicate_content" if row["split"] == first["split"] else "leaked_split"].append(row["key"])
-    if any(verdict.detector == "action_sign" and verdict.outcome == "ok" for verdict in verdicts):
+    signs = [v.outcome for v in verdicts if v.detector == "action_sign" and v.scope in ("x", "y", "z")]
+    if signs and set(signs) == {"ok"}:
         against = [row["key"] for row in rows if row["agreement"] is not None and row["agreement"] < OPPOSED]
         if against:
             found["episode_sign"] = against

@@ -24,7 +24,8 @@ N, SUM_A, SUM_B, SUM_AA, SUM_BB, SUM_AB = range(6)
 # Smaller motions are noise of the sensor: half a millimetre, 0.3 degrees.
 LEAST_MOTION = np.array([5.0e-4] * 3 + [5.0e-3] * 6)
 GRIPPER_EVENT = 0.5  # a command that changes by this much is an event
-GRIPPER_ANSWER = 0.05  # so much of [0, 1] must the opening change to be an answer
+GRIPPER_ANSWER = 0.05  # so much of its stroke must the opening change to be an answer
+METRES, STROKE = 0.25, 0.08  # a sensor that never reads more reports the width in metres; strokes are near 8 cm
 
 
 @dataclass(frozen=True)
@@ -139,4 +140,5 @@ def _answers(command_T: np.ndarray, opening_T: np.ndarray) -> np.ndarray:
     events = np.flatnonzero(np.abs(np.diff(command_T)) > GRIPPER_EVENT) + 1
     later = np.minimum(events + GRIPPER_LAGS[-1], len(opening_T) - 1)
     answer = (opening_T[later] - opening_T[events]) * np.sign(command_T[events] - command_T[events - 1])
-    return np.array([(answer > GRIPPER_ANSWER).sum(), (answer < -GRIPPER_ANSWER).sum()], np.float64)
+    least = GRIPPER_ANSWER * (1.0 if np.abs(opening_T).max() > METRES else STROKE)
+    return np.array([(answer > least).sum(), (answer < -least).sum()], np.float64)
