@@ -131,8 +131,10 @@ def spec(case: str):
 def ours(data: Path, case: str, out: Path) -> dict:
     from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
     from whale.data.ingest_report import finish
+    from whale.data.quality.gate import QualityConfig
 
-    config = IngestConfig(resolution=RESOLUTION, jpeg_quality=95, shard_bytes=2**28, max_bad=0)
+    quality = QualityConfig(policy="fail", budget=0)
+    config = IngestConfig(resolution=RESOLUTION, jpeg_quality=95, shard_bytes=2**28, max_bad=0, quality=quality)
     dataset = spec(case)
 
     def body() -> int:

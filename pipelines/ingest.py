@@ -30,7 +30,7 @@ def report_metrics(report: dict) -> dict[str, float]:
     for group in ("kept", "dropped"):
         for name, counts in report[group].items():
             flat |= {f"{group}/{name}/{what}": count for what, count in counts.items()}
-    return flat
+    return flat | {f"quality/{outcome}": number for outcome, number in report["quality"].items()}
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Fact:
     view: str
     others: tuple[tuple[str, str, int, int, str], ...]
     language: tuple[str, str]
-    state: tuple[str, int, int, str, str, int, int, str] | None
+    state: tuple[str | int, ...] | None  # pose key, slice, form; then gripper key, slice, what makes it rise
     units: tuple[str | None, str | None]
     raw_gripper: str
     contract: tuple[str, str, str, bool, str]
@@ -294,7 +294,8 @@ FACTS: dict[str, Fact] = {
         scale=(3, 3, 3)),
     "language_table": Fact(
         "language_table", "0.1.0", HELD_95, 10, 442226, 7045476, ("rgb", 360, 640, RGB), "fixed", (),
-        ("observation/instruction", "natural"), None, ("m", None), "none", contract("delta", "xy"), (),
+        ("observation/instruction", "natural"), ("effector_translation", 0, 2, "xy"), ("m", None), "none",
+        contract("delta", "xy"), (),
         "lynch2022interactive", {"action": 2}, language_table, encoding="codepoints_int32"),
     "stanford_hydra_dataset" + CONVERTED: Fact(
         "stanford_hydra_dataset" + CONVERTED, "0.1.0", HELD_95, 10, 570, 358234, ("image", 240, 320, BGR), "fixed",

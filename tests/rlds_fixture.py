@@ -26,7 +26,8 @@ def episode(rng: np.random.Generator, num_steps: int, instruction: str = "push t
     """Flattened feature name -> stored values of one tf.Example."""
     action = rng.uniform(-0.1, 0.1, (num_steps, 7))
     action[:, 6] = rng.integers(0, 2, num_steps)
-    state = np.concatenate([np.cumsum(action[:, :6], axis=0), action[:, 6:]], axis=1)
+    pose = np.cumsum(action[:, :6], axis=0) - action[:, :6]  # before the action
+    state = np.concatenate([pose, np.roll(action[:, 6:], 1, axis=0)], axis=1)
     steps = np.arange(num_steps)
     return {
         "steps/action": action.astype(np.float32).ravel(),
@@ -48,8 +49,14 @@ def episodes(lengths: list[int], seed: int = 0) -> list[dict]:
     return [episode(rng, length) for length in lengths]
 
 
-def write_rlds(root: Path, splits: dict[str, list[list[dict]]], name: str = "tiny", version: str = "1.0.0") -> Path:
-    """`splits[split][file]` is a list of episodes; returns <root>/<name>/<version>."""
+def write_rlds(
+    root: Path,
+    splits: dict[str, list[list[dict]]],
+    name: str = "tiny",
+    version: str = "1.0.0",
+    tree: dict | None = None,
+) -> Path:
+    """`splits[split][file]` is a list of episodes, `tree` their features.json; returns <root>/<name>/<version>."""
     directory = root / name / version
     directory.mkdir(parents=True, exist_ok=True)
     infos = []
@@ -63,7 +70,7 @@ def write_rlds(root: Path, splits: dict[str, list[list[dict]]], name: str = "tin
         infos.append({"name": split, "numBytes": str(num_bytes), "shardLengths": [str(len(file)) for file in files]})
     info = {"name": name, "version": version, "fileFormat": "tfrecord", "splits": infos}
     (directory / "dataset_info.json").write_text(json.dumps(info))
-    (directory / "features.json").write_text(json.dumps(feature_tree()))
+    (directory / "features.json").write_text(json.dumps(tree or feature_tree()))
     return directory
 
 

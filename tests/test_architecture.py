@@ -98,6 +98,18 @@ def test_frameworks_are_imported_inside_functions(path):
 
 
 @parametrize_files()
+def test_video_and_hdf5_libraries_are_imported_by_their_readers_only(path):
+    """And these inside a function of `opening`, so that nobody pays for a format that is not read."""
+    readers = {"whale/data/sources/video.py": {"av"}, "whale/data/sources/hdf5.py": {"h5py"}}
+    tops = {name.partition(".")[0] for name in imports(path)}
+    assert tops & {"av", "h5py"} <= readers.get(path.relative_to(ROOT).as_posix(), set())
+    if path.name != "lerobot.py":
+        for node in tree(path).body:
+            module = node.module if isinstance(node, ast.ImportFrom) else ""
+            assert module.removeprefix("whale.data.sources.") not in {"video", "hdf5", "lerobot"}, f"line {node.lineno}"
+
+
+@parametrize_files()
 def test_data_simulation_and_lineage_work_without_torch(path):
     if path.relative_to(ROOT).as_posix().startswith(TORCH_FREE):
         assert "torch" not in {name.partition(".")[0] for name in imports(path)}

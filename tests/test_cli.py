@@ -24,6 +24,10 @@ VERBS += [
     "stats export",
     "model counts",
     "rollout",
+    "spec list",
+    "spec check",
+    "spec init",
+    "spec preview",
 ]
 VERBS += [f"lineage {verb}" for verb in ("show", "verify", "episodes", "env", "code", "licenses", "diff", "seen")]
 VERBS += [f"lineage {verb}" for verb in ("leakage", "why", "affected", "completeness", "rederive", "prove", "export")]

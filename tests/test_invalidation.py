@@ -128,3 +128,23 @@ def test_one_dataset_s_spec_reruns_its_ingest_and_what_follows_and_no_other_inge
     assert stale(repository) == {"ingest@fleet_planar"}
     assert ran(dvc(repository, "repro", "mix")) == {"ingest@fleet_planar", "mix"}
     assert {"train_tokenizer", "train_behavior", "train_dynamics@full"} <= stale(repository)
+
+
+def test_a_28th_dataset_is_one_yaml_and_one_weight_and_runs_its_own_chain(repository, edit):
+    """No other dataset is ingested, and no code is touched."""
+    text = (ROOT / "data_specs" / "fleet_delta.yaml").read_text().replace("fleet_delta", "my_robot")
+    spec = repository / "data_specs" / "my_robot.yaml"
+    raw = repository / "data_specs" / "sources" / "my_robot.json"
+    raw.parent.mkdir(exist_ok=True)
+    spec.write_text(text)
+    raw.write_text("{}")
+    try:
+        line = "my_robot: {raw: data_specs/sources/my_robot.json, role: pretrain}"
+        edit("params.yaml", "datasets:\n", f"datasets:\n  {line}\n")
+        edit("params.yaml", "  weights:\n", "  weights:\n    my_robot: {weight: 1.0, source: ours}\n")
+        assert ran(dvc(repository, "repro", "mix")) == {"ingest@my_robot", "mix"}
+        assert {name for name in stale(repository) if name.startswith(("ingest", "collect"))} == set()
+        assert {"train_tokenizer", "train_behavior", "pretokenize@my_robot"} <= stale(repository)
+    finally:
+        spec.unlink()
+        raw.unlink()

@@ -45,7 +45,13 @@ PARAMS = {
     "profile": "demo",
     "seed": 0,
     "segments": {"window": 4, "phases": 2},
-    "ingest": {"resolution": 16, "jpeg_quality": 95, "shard_bytes": 65536, "max_bad": 0},
+    "ingest": {
+        "resolution": 16,
+        "jpeg_quality": 95,
+        "shard_bytes": 65536,
+        "max_bad": 0,
+        "quality": {"policy": "fail", "budget": 0},
+    },
     "mix": {
         "weights": {"alpha": {"weight": 1.0, "source": "ours"}, "beta": {"weight": 2.5, "source": "ours"}},
         "dynamics": {"datasets": ["alpha", "beta"], "provenance": "all of the mixture"},

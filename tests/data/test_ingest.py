@@ -1,43 +1,22 @@
-import hashlib
 import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from ingest_fixture import config, digests, ingest
 from rlds_fixture import SIZE, episode, episodes, spec_values, tiny_spec, write_rlds
 
 from whale.config import load_yaml
-from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
-from whale.data.ingest_report import finish
+from whale.data.ingest import plan_tasks, process_source_shard
 from whale.data.sources.location import describe_source
 from whale.data.spec import DatasetSpec, load_spec
 from whale.data.storage.shards import ShardSet
 from whale.errors import BadDataError, ConfigError, MismatchError
 
-CONFIG = {"resolution": 16, "jpeg_quality": 95, "shard_bytes": 2**16, "max_bad": 0}
-
-
-def config(**changes):
-    return IngestConfig.parse(CONFIG | changes, file="params.yaml")
-
 
 def tiny_rlds(root, seed=0):
     files = [episodes([6, 9, 4], seed), episodes([5, 1], seed + 1)]
     return write_rlds(root, {"train": files, "val": [episodes([7], seed + 2)]})
-
-
-def ingest(raw, tmp_path, spec=None, order=1, name="out", links=None, **changes):
-    spec = spec or tiny_spec()
-    work, out = tmp_path / f"{name}-work", tmp_path / name
-    tasks = plan_tasks(raw, spec, config(**changes), work, links or tmp_path)
-    for task in tasks[::order]:
-        process_source_shard(task)
-    return out, finish(tasks, work, out)
-
-
-def digests(directory):
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_read_is_kept_plus_dropped_and_all_kept_episodes_can_be_read(tmp_path):

@@ -107,8 +107,8 @@ def episode(raw: dict[str, np.ndarray], fact: Fact, success: bool = True) -> Raw
     rng = np.random.default_rng(9)
     steps: dict[str, object] = {**raw, "is_first": np.arange(T) == 0}
     if fact.state is not None:
-        pose, _, stop, form, gripper, _, last, _ = fact.state
-        for key, width in ((pose, stop), (gripper, last)):
+        pose, _, stop, form, *gripper = fact.state
+        for key, width in ((pose, stop), *([(gripper[0], gripper[2])] if gripper else [])):
             name = f"observation/{key}"
             present = steps.get(name)
             if present is None or present.shape[1] < width:
@@ -146,14 +146,17 @@ def state(spec: DatasetSpec) -> tuple | None:
     if spec.state is None:
         return None
     pose, gripper = spec.state.pose, spec.state.gripper
-    keys = [each.key.removeprefix("observation/") for each in (pose, gripper)]
-    return (keys[0], *pose.slice, pose.form, keys[1], *gripper.slice, gripper.rises_when)
+    measured = (pose.key.removeprefix("observation/"), *pose.slice, pose.form)
+    if gripper is None:
+        return measured
+    return (*measured, gripper.key.removeprefix("observation/"), *gripper.slice, gripper.rises_when)
 
 
 def state_units(fact: Fact) -> list[str]:
     if fact.state is None:
         return []
-    return ["m", "one"] if "quat" in fact.state[3] else ["m", "rad"]
+    form = fact.state[3]
+    return ["m"] if form == "xy" else ["m", "one"] if "quat" in form else ["m", "rad"]
 
 
 def contract(spec: DatasetSpec) -> tuple:

@@ -11,6 +11,7 @@ from whale.data.consumption import rank_ledger
 from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
 from whale.data.ingest_report import finish
 from whale.data.mixture import largest_remainder, normalized
+from whale.data.quality.gate import QualityConfig
 from whale.data.sampler import SegmentSampler, single_dataset_plan
 from whale.data.statistics import action_statistics
 from whale.data.storage.shards import ShardSet
@@ -18,7 +19,8 @@ from whale.errors import BadDataError
 
 
 def ingest(folder, raw):
-    config = IngestConfig(resolution=16, jpeg_quality=95, shard_bytes=2**20, max_bad=0)
+    quality = QualityConfig(policy="fail", budget=0)
+    config = IngestConfig(resolution=16, jpeg_quality=95, shard_bytes=2**20, max_bad=0, quality=quality)
     tasks = plan_tasks(raw, tiny_spec(), config, folder / "work", folder)
     for task in tasks:
         process_source_shard(task)

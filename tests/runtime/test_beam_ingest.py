@@ -6,13 +6,15 @@ from rlds_fixture import episodes, tiny_spec, write_rlds
 
 from whale.data.ingest import IngestConfig, plan_tasks
 from whale.data.ingest_report import finish
+from whale.data.quality.gate import QualityConfig
 from whale.data.sources.location import DescribedFile
 from whale.errors import MismatchError
 from whale.runtime.beam_ingest import BeamConfig, load_beam_config, run_tasks
 
 pytest.importorskip("apache_beam")
 
-CONFIG = IngestConfig(resolution=16, jpeg_quality=95, shard_bytes=2**16, max_bad=0)
+QUALITY = QualityConfig(policy="fail", budget=0)
+CONFIG = IngestConfig(resolution=16, jpeg_quality=95, shard_bytes=2**16, max_bad=0, quality=QUALITY)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_an_error_in_a_worker_comes_back_as_it_was(tmp_path):
     raw = write_rlds(tmp_path, {"train": [episodes([4])], "val": [episodes([4])]})
     tasks = plan_tasks(raw, tiny_spec(), CONFIG, tmp_path / "work")
     described = {"path": tasks[0].shard.file, "bytes": 1, "sha256": "0" * 64}
-    tasks[0] = replace(tasks[0], expected=DescribedFile(**described))
+    tasks[0] = replace(tasks[0], expected=(DescribedFile(**described),))
     with pytest.raises(MismatchError, match="not the described one"):
         run_tasks(tasks, 1, BeamConfig())
 

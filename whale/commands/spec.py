@@ -1,4 +1,4 @@
-"""`whale spec`: dataset specs, listed and checked without any data."""
+"""`whale spec`: dataset specs, listed and checked without any data; drafted and previewed with some."""
 
 import math
 from pathlib import Path
@@ -10,6 +10,7 @@ from whale.commands.output import AsJson, print_json, print_table
 from whale.config import load_yaml
 from whale.data.spec import DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
+from whale.data.storage.files import write_bytes
 from whale.errors import ConfigError, MissingInputError
 from whale.planning.datasets import SOURCES, SPECS, load_facts
 
@@ -67,6 +68,73 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
             print("\n".join(f"  {problem}" for problem in problems))
         print(f"{len(found) - len(wrong)} of {len(found)} specs hold together")
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command("init", epilog="Example: whale spec init /data/my_robot/1.0.0 --name my_robot")
+def init(
+    path: Annotated[Path, typer.Argument(help="Folder of an RLDS, LeRobot, HDF5 or npz dataset.")],
+    name: Annotated[str | None, typer.Option(help="Name of the spec; from the folder's if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draft data_specs/NAME.yaml from a dataset on disk: every guess is marked, with its reason."""
+    from whale.data.draft.draft import draft_spec, name_of
+    from whale.data.draft.sample import take_sample
+
+    sample = take_sample(path)
+    known = sample.source.name if sample.kind == "rlds" else path.resolve().name
+    name = name_of(known) if name is None else name
+    target = SPECS / f"{name}.yaml"
+    if target.exists():
+        raise ConfigError("the spec exists", file=target, remedy="choose another --name, or move it away")
+    draft = draft_spec(sample, name)
+    write_bytes(target, draft.text.encode())
+    problems = _check(target)[1]
+    if as_json:
+        guesses = {place: {"value": guess.value, "why": guess.why} for place, guess in draft.guesses.items()}
+        print_json({"file": str(target), "guesses": guesses, "problems": problems})
+        return
+    print_table(["guess", "value", "why"], [[place, g.value, g.why] for place, g in draft.guesses.items()])
+    print("\n".join(problems))
+    print(f"{target}: check every line marked ?, then `whale spec preview {name} --raw {path}`")
+
+
+@app.command("preview", epilog="Example: whale spec preview my_robot --raw /data/my_robot/1.0.0")
+def preview_spec(
+    name: str,
+    raw: Annotated[Path | None, typer.Option(help="Where the data lie; raw/NAME if not given.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, max=1000, help="How many to look at.")] = 24,
+    out: Annotated[Path | None, typer.Option(help="The page; work/preview/NAME.html if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """One local HTML page: frames before and after, actions with units, gripper events, distributions, verdicts."""
+    from whale.commands.spec_preview import preview_page
+    from whale.data.draft.preview import preview
+    from whale.data.sources.location import locate
+    from whale.data.sources.opening import open_source
+
+    spec = load_spec(name, SPECS)
+    raw = raw if raw is not None else Path("raw") / name
+    folder = locate(raw, spec.source.dataset, spec.source.version, kind=spec.source.format).directory
+    source = open_source(spec.source.format, folder, spec.source.dataset, spec.source.version)
+    found = preview(source, spec, episodes)
+    target = out if out is not None else Path("work/preview") / f"{name}.html"
+    write_bytes(target, preview_page(spec, found).encode())
+    verdicts = found.report["verdicts"]
+    if as_json:
+        print_json(
+            {
+                "page": str(target),
+                "episodes": len(found.looks),
+                "verdicts": verdicts,
+                "faulty": found.report["accepted"],
+            }
+        )
+        return
+    rows = [[v["outcome"], v["detector"], v["scope"], v["found"]] for v in verdicts if v["outcome"] != "absent"]
+    singles = found.report["accepted"].items()
+    rows += [["fault", name, "episodes", f"{each['count']}, e.g. {each['first'][0]}"] for name, each in singles]
+    print_table(["outcome", "detector", "of", "found"], rows)
+    print(f"{len(found.looks)} episodes, {len(found.rejected)} not usable: {target}")
 
 
 def _check(path: Path) -> tuple[DatasetSpec | None, list[str]]:

@@ -5,13 +5,14 @@ Shapes: T steps, A = 7 action dimensions.
 """
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected
-from whale.data.operations import Orientation, apply_operation, to_euler
+from whale.data.operations import apply_operation
+from whale.data.raw_columns import columns, measured_opening, measured_pose, step_feature
 from whale.data.spec import DatasetSpec, EpisodeFilter, Part, State
 from whale.data.text import clean_text, flat_metadata, instruction
 from whale.errors import BadDataError
@@ -19,11 +20,6 @@ from whale.errors import BadDataError
 GRIPPER_TOLERANCE = 1.0e-3
 # RLDS step fields; a source without one means what the array on the right says.
 STEP_FIELDS = {"is_terminal": (bool, False), "reward": (np.float32, 0.0), "discount": (np.float32, 1.0)}
-STATE_ORIENTATION: dict[str, Orientation | None] = {
-    "xyz_rpy": None,
-    "xyz_quat_xyzw": "quat_xyzw",
-    "xyz_axis_angle": "axis_angle",
-}
 
 
 def canonical_episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str]) -> Episode | Rejected:
@@ -41,7 +37,9 @@ def needed_keys(spec: DatasetSpec, roles: Iterable[str]) -> set[str]:
     keys |= {part.key for part in _parts(spec) if part.key is not None}
     keys |= {rule.key for rule in spec.episodes.filters} | {"is_first"}
     keys |= {spec.language.key} if spec.language.key is not None else set()
-    return keys | ({spec.state.pose.key, spec.state.gripper.key} if spec.state else set())
+    if spec.state is not None:
+        keys |= {spec.state.pose.key} | ({spec.state.gripper.key} if spec.state.gripper else set())
+    return keys
 
 
 def wanted_keys(spec: DatasetSpec, roles: Iterable[str]) -> set[str]:
@@ -57,7 +55,7 @@ def check_keys(spec: DatasetSpec, features: Collection[str], roles: Iterable[str
         near = {key: difflib.get_close_matches(key, list(features), n=1) for key in missing}
         hints = [f"{key} (did you mean {close[0]}?)" if close else key for key, close in near.items()]
         raise BadDataError(
-            f"features.json lacks what data_specs/{spec.name}.yaml reads", file=str(file), found=sorted(features),
+            f"the dataset lacks what data_specs/{spec.name}.yaml reads", file=str(file), found=sorted(features),
             expected=", ".join(hints), remedy="correct the keys of the spec, or pin another version",
         )  # fmt: skip
 
@@ -67,8 +65,8 @@ def _episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str])
         raise EpisodeError("empty", "the episode has no steps")
     for rule in spec.episodes.filters:
         _apply_filter(raw, rule)
-    first = 1 if "drop_first" in spec.episodes.edits else 0
-    last = raw.num_steps - (1 if "drop_last" in spec.episodes.edits else 0)
+    kept = kept_steps(raw, spec)
+    first, last = kept.start, kept.stop
     num_steps = last - first
     if num_steps < spec.episodes.min_steps:
         raise EpisodeError(
@@ -76,14 +74,17 @@ def _episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str])
         )
     action, action_valid = _action(raw, spec, first)
     language, varies = instruction(raw, spec.language, slice(first, last))
+    state = None if spec.state is None else _state(raw, spec.state)
     index = np.arange(num_steps)
     fields = {name: _step_field(raw, name)[first:last] for name in STEP_FIELDS}
+    if "shift_action" in spec.episodes.edits:
+        fields["reward"] = _next(_step_field(raw, "reward")[first:])[:num_steps]
     return Episode(
         key=key,
         frames=_frames(raw, spec, roles, slice(first, last)),
         action=action[:num_steps],
         action_valid=action_valid[:num_steps],
-        state=None if spec.state is None else _state(raw, spec.state)[first:last],
+        state=None if state is None else state[first:last],
         language=language,
         is_first=index == 0,
         is_last=index == num_steps - 1,
@@ -91,6 +92,16 @@ def _episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Iterable[str])
         metadata=flat_metadata(raw.metadata, varies),
         **fields,
     )
+
+
+def kept_steps(raw: RawEpisode, spec: DatasetSpec) -> slice:
+    """The steps that the spec's edits leave."""
+    return slice(int("drop_first" in spec.episodes.edits), raw.num_steps - int("drop_last" in spec.episodes.edits))
+
+
+def _next(values: np.ndarray) -> np.ndarray:
+    """Every step takes what is stored at the one after it; the last takes nothing (0, false)."""
+    return np.concatenate([values[1:], np.zeros_like(values[:1])])
 
 
 def _parts(spec: DatasetSpec) -> tuple[Part, Part, Part]:
@@ -107,28 +118,10 @@ def _apply_filter(raw: RawEpisode, rule: EpisodeFilter) -> None:
 
 def _first_value(raw: RawEpisode, key: str) -> object:
     """A step feature's value at the first step, or a metadata value, as plain Python."""
-    value: Any = raw.metadata[key] if key in raw.metadata else _step_feature(raw, key)[0]
+    value: Any = raw.metadata[key] if key in raw.metadata else step_feature(raw, key)[0]
     if isinstance(value, bytes):
         return clean_text(value, key)
     return value.item() if np.ndim(value) == 0 else np.asarray(value).tolist()
-
-
-def _step_feature(raw: RawEpisode, key: str) -> np.ndarray | list[bytes]:
-    if key not in raw.steps:
-        raise EpisodeError("missing_key", f"no step feature '{key}'")
-    return raw.steps[key]
-
-
-def _columns(raw: RawEpisode, key: str, columns: list[int]) -> np.ndarray:
-    """float64 (T, D): columns of a numeric step feature; a scalar is one column."""
-    values = _step_feature(raw, key)
-    if isinstance(values, list):
-        raise EpisodeError("dtype_mismatch", f"'{key}' holds byte strings, expected numbers")
-    x_TD = values[:, None] if values.ndim == 1 else values
-    start, stop = columns
-    if x_TD.ndim != 2 or not 0 <= start < stop <= x_TD.shape[1]:
-        raise EpisodeError("shape_mismatch", f"'{key}' has shape {values.shape}, the spec takes columns {columns}")
-    return x_TD[:, start:stop].astype(np.float64)
 
 
 def _action(raw: RawEpisode, spec: DatasetSpec, first: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +135,8 @@ def _action(raw: RawEpisode, spec: DatasetSpec, first: int) -> tuple[np.ndarray,
     action_TA[:, 6] = np.clip(action_TA[:, 6], 0.0, 1.0)
     if spec.action.contract.limit is not None:
         valid_T &= (np.abs(action_TA) <= np.array(spec.action.contract.limit)).all(axis=1)
+    if "shift_action" in spec.episodes.edits:
+        action_TA, valid_T = _next(action_TA), _next(valid_T)
     if spec.action.contract.last_step == "undefined":
         valid_T[-1:] = False  # gone as well when the spec drops it
     action_TA = action_TA.astype(np.float32)
@@ -154,7 +149,7 @@ def _part(raw: RawEpisode, part: Part, width: int, first: int) -> tuple[np.ndarr
     if part.key is None or part.slice is None:
         num_steps = raw.num_steps - first
         return np.full((num_steps, width), part.fill), np.ones(num_steps, bool)
-    x_TD = _columns(raw, part.key, part.slice)[first:]
+    x_TD = columns(raw, part.key, part.slice)[first:]
     finite_T = np.isfinite(x_TD).all(axis=1)  # operations such as hold would hide a NaN
     for operation in part.ops:
         try:
@@ -166,20 +161,11 @@ def _part(raw: RawEpisode, part: Part, width: int, first: int) -> tuple[np.ndarr
     return x_TD, finite_T
 
 
-def _state(raw: RawEpisode, state: State) -> np.ndarray:
-    """float32 (T, 7): xyz, roll pitch yaw, gripper as its sensor reports it, rising when it opens if that is known."""
-    pose_TD = _columns(raw, state.pose.key, state.pose.slice)
-    gripper_T1 = _columns(raw, state.gripper.key, state.gripper.slice)
-    if state.gripper.rises_when == "close":
-        gripper_T1 = 1.0 - gripper_T1
-    orientation = STATE_ORIENTATION[state.pose.form]
-    try:
-        rpy_T3 = to_euler(pose_TD[:, 3:], orientation) if orientation else pose_TD[:, 3:]
-    except ValueError as error:
-        raise EpisodeError("shape_mismatch", f"state '{state.pose.key}': {error}") from None
-    state_T7 = np.concatenate([pose_TD[:, :3], rpy_T3, gripper_T1], axis=1).astype(np.float32)
-    if state_T7.shape[1] != 7:
-        raise EpisodeError("shape_mismatch", f"state has {state_T7.shape[1]} columns, expected 7")
+def _state(raw: RawEpisode, state: State) -> np.ndarray | None:
+    """float32 (T, 7): xyz, roll pitch yaw, gripper; None if the robot measures only a part of it."""
+    if state.gripper is None or state.pose.form in ("xy", "xyz"):
+        return None
+    state_T7 = np.column_stack([measured_pose(raw, state), measured_opening(raw, state)]).astype(np.float32)
     if not np.isfinite(state_T7).all():
         step, dimension = np.argwhere(~np.isfinite(state_T7))[0]
         raise EpisodeError("nan", f"state at step {step}, dimension {dimension} is not finite")
@@ -194,14 +180,14 @@ def _step_field(raw: RawEpisode, name: str) -> np.ndarray:
     return values.astype(dtype)
 
 
-def _frames(raw: RawEpisode, spec: DatasetSpec, roles: Iterable[str], steps: slice) -> dict[str, list[bytes]]:
+def _frames(raw: RawEpisode, spec: DatasetSpec, roles: Iterable[str], steps: slice) -> dict[str, Sequence[bytes]]:
     frames = {}
     for role in roles:
         camera = spec.cameras.get(role)
         if camera is None or (camera.optional and not any(raw.steps.get(camera.key, []))):
             continue
-        images = _step_feature(raw, camera.key)
-        if not isinstance(images, list):
-            raise EpisodeError("dtype_mismatch", f"'{camera.key}' holds numbers, expected encoded images")
+        images = step_feature(raw, camera.key)
+        if isinstance(images, np.ndarray):
+            raise EpisodeError("dtype_mismatch", f"'{camera.key}' holds numbers, expected images")
         frames[role] = images[steps]
     return frames

@@ -3,7 +3,7 @@
 Shapes: T steps, A = 7 action dimensions. action[t] is taken at observation[t] and leads to observation[t + 1].
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,16 +24,14 @@ BAD_REASONS = (
     "nan",
     "empty",
     "unsafe",
-    "black_camera",
-    "frozen_video",
-    "duplicate_content",
-    "leaked_split",
 )
+# Reasons of the quality gate: the episode can be read, but it is not what its spec says (quality/ judges).
+QUALITY_REASONS = ("black_camera", "zero_frames", "frozen_video", "truncated_episode")
 DECIDED_REASONS = ("filtered", "too_short", "excluded_by_hand")
 
 
 class EpisodeError(ValueError):
-    """One record can't become an episode; `reason` is a code of BAD_REASONS or DECIDED_REASONS."""
+    """One record can't become an episode; `reason` is a code of one of the three lists above."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
@@ -44,11 +42,12 @@ class EpisodeError(ValueError):
 class RawEpisode:
     """One source record, decoded from its container but not yet interpreted.
 
-    `steps` maps the flattened feature name without `steps/` to an array (T, ...) or to T byte strings (text, encoded
-    images); `metadata` holds every feature outside the steps under its own flattened name.
+    `steps` maps the flattened feature name without `steps/` to an array (T, ...) or to T byte strings: text, encoded
+    images, or a sequence that reads the frames of a video or an array when asked. `metadata` holds every feature
+    outside the steps under its own flattened name.
     """
 
-    steps: Mapping[str, np.ndarray | list[bytes]]
+    steps: Mapping[str, np.ndarray | Sequence[bytes]]
     num_steps: int
     metadata: Mapping[str, object]
     source_file: str
@@ -59,7 +58,7 @@ class RawEpisode:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A source record that is not kept: a reason code (BAD_REASONS or DECIDED_REASONS) and where and what exactly."""
+    """A source record that is not kept: a reason code of the lists above and where and what exactly."""
 
     reason: str
     detail: str
@@ -86,7 +85,7 @@ class Episode:
     """
 
     key: str
-    frames: Mapping[str, list[bytes]]
+    frames: Mapping[str, Sequence[bytes]]
     action: np.ndarray
     action_valid: np.ndarray
     state: np.ndarray | None

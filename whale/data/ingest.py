@@ -22,9 +22,12 @@ from pydantic import Field
 from whale.config import Config
 from whale.data.canonical import canonical_episode, check_keys, wanted_keys
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
+from whale.data.quality.episode import inspect_episode
+from whale.data.quality.gate import Evidence, QualityConfig
 from whale.data.sources.location import DescribedFile, Location, locate
-from whale.data.sources.rlds import RldsSource, ShardFile
-from whale.data.spec import DatasetSpec
+from whale.data.sources.opening import open_source
+from whale.data.sources.source import ShardFile, Source, digest_of
+from whale.data.spec import DatasetSpec, SplitSlice
 from whale.data.storage.files import write_bytes, write_json
 from whale.data.storage.images import ImageError, canonical_frame
 from whale.data.storage.manifest import fragment_schema, index_columns, write_table
@@ -35,22 +38,28 @@ from whale.errors import BadDataError, ConfigError, MismatchError
 
 class IngestConfig(Config):
     """resolution: pixels of a side; shard_bytes: a tar is closed before it grows beyond; max_bad: broken episodes
-    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them)."""
+    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them);
+    quality: what happens to episodes that can be read but are not what the spec says."""
 
     resolution: int = Field(ge=16, le=1024)
     jpeg_quality: int = Field(ge=1, le=100)
     shard_bytes: int = Field(ge=2**14)
     max_bad: int = Field(ge=0)
     cameras: list[str] = ["primary"]
+    quality: QualityConfig
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Records `start` to `stop` - 1 of the source split belong to our `split`."""
+    """Records `start` to `stop` - 1 of the source split belong to our `split`, as far as `part` holds them."""
 
     split: str
     start: int
     stop: int
+    part: SplitSlice
+
+    def holds(self, ordinal: int) -> bool:
+        return self.start <= ordinal < self.stop and self.part.holds(ordinal)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class IngestTask:
     config: IngestConfig
     work: str
     file_number: int
-    expected: DescribedFile | None
+    expected: tuple[DescribedFile, ...]
 
     @property
     def fragment(self) -> Path:
@@ -82,7 +91,7 @@ class IngestTask:
         return self.fragment.with_suffix(".rows.parquet")
 
     def split_of(self, ordinal: int) -> str | None:
-        return next((a.split for a in self.assignments if a.start <= ordinal < a.stop), None)
+        return next((a.split for a in self.assignments if a.holds(ordinal)), None)
 
 
 def plan_tasks(
@@ -93,24 +102,28 @@ def plan_tasks(
     Raises MissingInputError (no such folder or file), BadDataError (another dataset or version, keys that
     features.json lacks, an empty split), ConfigError (splits that overlap).
     """
-    if spec.source.format != "rlds" or "train" not in spec.source.splits or "primary" not in config.cameras:
+    if "train" not in spec.source.splits or "primary" not in config.cameras:
         raise ConfigError(
-            "ingest needs format rlds, a split named train and the camera primary", place=f"spec {spec.name}",
-            found=[spec.source.format, list(spec.source.splits), config.cameras],
+            "ingest needs a split named train and the camera primary", place=f"spec {spec.name}",
+            found=[list(spec.source.splits), config.cameras],
         )  # fmt: skip
-    location = locate(raw, spec.source.dataset, spec.source.version, links)
-    source = RldsSource(location.directory)
+    location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
+    source = _open(location.directory, spec)
     _check_identity(source, spec)
-    check_keys(spec, source.features, config.cameras, source.directory / "features.json")
+    check_keys(spec, source.features, config.cameras, source.directory)
     assignments = _assign(source, spec)
     return [
         IngestTask(
             directory=str(source.directory), source_split=split, index=index, shard=shard,
             assignments=tuple(assignments[split]), spec=spec, config=config, work=str(work), file_number=number,
-            expected=location.expected.get(shard.file),
+            expected=tuple(location.expected[file] for file in shard.files if file in location.expected),
         )
         for number, (split, index, shard) in enumerate(_files(source, assignments))
     ]  # fmt: skip
+
+
+# What the gate compares between episodes at the end: the only part of an index row that stays in memory.
+COMPARED = ("key", "split", "kept", "reason", "content_sha256", "agreement", "warm", "accepted")
 
 
 def process_source_shard(task: IngestTask) -> None:
@@ -120,24 +133,25 @@ def process_source_shard(task: IngestTask) -> None:
     clear_leftovers(task)
     rows: list[dict[str, Any]] = []
     actions: list[np.ndarray] = []
-    source = RldsSource(Path(task.directory))
-    reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.config.cameras))
+    evidence = Evidence()
+    source = _open(Path(task.directory), task.spec)
+    reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.spec.cameras))
     with TarParts(Path(task.work), task.spec.name, task.file_number, task.config.shard_bytes) as tars:
         for raw in reader:
             split = task.split_of(task.shard.first_ordinal + raw.record_index)
             if split is not None:
-                rows.append(_process_record(raw, task, split, tars, actions))
-    Location(Path(task.directory), {task.shard.file: task.expected} if task.expected else {}).check_sha256(
-        task.shard.file, reader.sha256
-    )
-    size = (Path(task.directory) / task.shard.file).stat().st_size
-    origin = {"file": task.shard.file, "bytes": size, "sha256": reader.sha256, "records": task.shard.records}
+                rows.append(_process_record(raw, task, split, tars, actions, evidence))
+    location = Location(Path(task.directory), {file.path: file for file in task.expected})
+    for file, (_, sha256) in reader.files.items():
+        location.check_sha256(file, sha256)
+    size, sha256 = digest_of(reader.files)
+    origin = {"file": task.shard.file, "bytes": size, "sha256": sha256, "records": task.shard.records}
     joined = np.concatenate([np.zeros((0, 7), np.float32), *actions])
     write_bytes(task.train_actions, array_bytes(joined))
     write_table(task.rows, rows, fragment_schema(task.config.cameras))
-    write_json(
-        task.fragment, {"source": origin, "splits": sorted({row["split"] for row in rows}), "shards": tars.entries}
-    )
+    fragment = {"source": origin, "splits": sorted({row["split"] for row in rows}), "shards": tars.entries}
+    compared = [{name: row.get(name) for name in COMPARED} for row in rows]
+    write_json(task.fragment, fragment | {"quality": evidence.to_json(), "compared": compared})
 
 
 def clear_leftovers(task: IngestTask) -> None:
@@ -172,16 +186,24 @@ def sample_members(episode: Episode) -> dict[str, bytes]:
 
 
 def _process_record(
-    raw: RawEpisode | Rejected, task: IngestTask, split: str, tars: TarParts, actions: list[np.ndarray]
+    raw: RawEpisode | Rejected,
+    task: IngestTask,
+    split: str,
+    tars: TarParts,
+    actions: list[np.ndarray],
+    evidence: Evidence,
 ) -> dict[str, Any]:
     """One row of the index; a kept episode goes to its tar."""
     key = episode_key(task.spec.name, split, task.shard.first_ordinal + raw.record_index)
     row = {"key": key, "split": split, "source_file": raw.source_file, "record_index": raw.record_index}
     row |= {"byte_offset": raw.byte_offset, "payload_sha256": raw.payload_sha256, "steps_in": raw.num_steps}
     outcome = raw if isinstance(raw, Rejected) else _canonical(raw, task, key)
+    inspected: dict[str, Any] = {}
+    if not isinstance(outcome, Rejected) and not isinstance(raw, Rejected):
+        outcome, inspected = _inspect(raw, outcome, task, evidence)
     if isinstance(outcome, Rejected):
         dropped = {"kept": False, "reason": outcome.reason, "detail": outcome.detail}
-        return row | dropped | {"steps_out": 0, "valid_steps": 0}
+        return row | inspected | dropped | {"steps_out": 0, "valid_steps": 0}
     file, members = tars.write(split, key, sample_members(outcome), outcome.num_steps)
     if split == "train":
         actions.append(outcome.action[outcome.action_valid])
@@ -189,16 +211,36 @@ def _process_record(
     frames = {
         role: [member for member in members if member.name.startswith(f"{key}.{role}.")] for role in outcome.frames
     }
-    digest = hashlib.sha256(outcome.frames["primary"][0] + outcome.action.tobytes()).hexdigest()
-    return row | index_columns(arrays, frames) | {
-        "kept": True, "steps_out": outcome.num_steps, "valid_steps": int(outcome.action_valid.sum()), "shard": file,
-        "member_offset": members[0].offset - 512, "content_sha256": digest, "language": outcome.language,
+    return row | inspected | index_columns(arrays, frames) | {
+        "kept": True,
+        "steps_out": outcome.num_steps, "valid_steps": int(outcome.action_valid.sum()), "shard": file,
+        "member_offset": members[0].offset - 512, "language": outcome.language,
         "action_abs_max": np.abs(outcome.action).max(axis=0).astype(float).tolist(),
         "metadata": json.dumps(outcome.metadata, sort_keys=True, separators=(",", ":"), allow_nan=False),
     }  # fmt: skip
 
 
+def _inspect(
+    raw: RawEpisode, episode: Episode, task: IngestTask, evidence: Evidence
+) -> tuple[Episode | Rejected, dict[str, Any]]:
+    """The episode, or why the gate refuses it; and what is compared with other episodes at the end.
+
+    Policy fail judges all that could be read, so that one run shows all there is; quarantine judges what is left.
+    """
+    inspection = inspect_episode(raw, episode, episode.frames, task.spec)
+    accepted, refused = inspection.sorted_by(task.spec.episodes.accept)
+    if refused:
+        rejected = Rejected.of(raw, refused[0].detector, "; ".join(fault.detail for fault in refused))
+        if task.config.quality.policy == "quarantine":
+            return rejected, {}
+    digest = hashlib.sha256(episode.frames["primary"][0] + episode.action.tobytes()).hexdigest()
+    compared = evidence.add(inspection) | {"content_sha256": digest, "accepted": accepted}
+    return (rejected if refused else episode), compared
+
+
 def _canonical(raw: RawEpisode, task: IngestTask, key: str) -> Episode | Rejected:
+    if key in task.spec.episodes.exclude:
+        return Rejected.of(raw, "excluded_by_hand", task.spec.episodes.exclude[key])
     episode = canonical_episode(raw, task.spec, key, task.config.cameras)
     if isinstance(episode, Rejected):
         return episode
@@ -229,7 +271,11 @@ def _canonical_frames(images: Sequence[bytes], role: str, task: IngestTask) -> l
     return frames
 
 
-def _check_identity(source: RldsSource, spec: DatasetSpec) -> None:
+def _open(directory: Path, spec: DatasetSpec) -> Source:
+    return open_source(spec.source.format, directory, spec.source.dataset, spec.source.version)
+
+
+def _check_identity(source: Source, spec: DatasetSpec) -> None:
     found = (source.name, source.version)
     if found != (spec.source.dataset, spec.source.version):
         raise MismatchError(
@@ -238,29 +284,29 @@ def _check_identity(source: RldsSource, spec: DatasetSpec) -> None:
         )  # fmt: skip
 
 
-def _assign(source: RldsSource, spec: DatasetSpec) -> dict[str, list[Assignment]]:
+def _assign(source: Source, spec: DatasetSpec) -> dict[str, list[Assignment]]:
     """Source split -> which of its records go to which of our splits."""
     assignments: dict[str, list[Assignment]] = {}
     for name, part in spec.source.slices().items():
         if part.split not in source.splits:
             raise BadDataError(
-                "no such split", file=source.directory / "dataset_info.json", found=list(source.splits),
+                "no such split", file=source.directory, place=f"source.splits.{name}", found=list(source.splits),
                 expected=part.split,
             )  # fmt: skip
         total = sum(shard.records for shard in source.splits[part.split])
         if total == 0:
             raise BadDataError("a split without records", file=source.directory, place=part.split, found=0)
-        assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total)))
+        assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total), part))
     for split, parts in assignments.items():
         ordered = sorted(parts, key=lambda part: part.start)
-        if any(a.stop > b.start for a, b in pairwise(ordered)):
+        if any(a.stop > b.start and not a.part.hashed for a, b in pairwise(ordered)):
             raise ConfigError(
                 "splits overlap: a record would be in two", place=f"source.splits of {split}", found=parts
             )
     return assignments
 
 
-def _files(source: RldsSource, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
+def _files(source: Source, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
     """Files with at least one assigned record."""
     return [
         (split, index, shard)

@@ -1,10 +1,11 @@
 """The end of an ingest: fragments of all source files -> one sealed dataset folder, or a refusal with a report.
 
 The index rows of a dataset never stand in memory together: those of one source file at a time pass from its fragment
-to episodes.parquet, split by split, which is the order of the keys.
+to episodes.parquet, split by split, which is the order of the keys. Only what the quality gate compares does.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from whale.data.episode import ACTION_NAMES, BAD_REASONS
 from whale.data.ingest import IngestTask, read_fragment
+from whale.data.quality.gate import Evidence, enforce, judge
 from whale.data.spec import DatasetSpec
 from whale.data.statistics import action_statistics
 from whale.data.storage.files import copy_file, sync_folder, write_json
@@ -32,7 +34,7 @@ from whale.data.storage.manifest import (
 )
 from whale.errors import BadDataError
 
-SIDE_FILES = ("contract.json", "episodes.parquet", "quarantine.parquet", "statistics.json")
+SIDE_FILES = ("contract.json", "episodes.parquet", "quality.json", "quarantine.parquet", "statistics.json")
 
 
 def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]:
@@ -54,9 +56,15 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
         dropped += [row | {"steps": row["steps_in"]} for row in missing.to_pylist()]
     write_table(work / "quarantine.parquet", dropped, quarantine_schema())
     _require_few_bad(dropped, config.max_bad, work / "quarantine.parquet", counts.read["episodes"])
+    statistics = _statistics(tasks, spec, counts.kept["train"]["episodes"])
+    compared = [row for fragment in fragments for row in fragment["compared"]]
+    report = judge(Evidence.merge(fragment["quality"] for fragment in fragments), statistics, compared, spec)
+    write_json(work / "quality.json", report)
+    enforce(report, config.quality, work / "quality.json")
     shards = [shard for fragment in fragments for shard in fragment["shards"]]
     counts.require_law(shards)
-    statistics = _statistics(tasks, spec, counts.kept["train"]["episodes"])
+    if statistics is None:
+        raise BadDataError("no valid train step: there is nothing to compute statistics of", place=spec.name)
     out.mkdir(parents=True, exist_ok=True)
     for shard in shards:
         _place(work / shard["file"], out / shard["file"])
@@ -66,7 +74,8 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     with table_writer(out / "episodes.parquet", schema) as writer:
         for table in _tables(tasks, fragments):
             writer.write_table(table.select(schema.names))
-    copy_file(work / "quarantine.parquet", out / "quarantine.parquet")
+    for name in ("quarantine.parquet", "quality.json"):
+        copy_file(work / name, out / name)
     write_json(out / "statistics.json", statistics)
     write_json(out / "contract.json", contract(spec, config.resolution))
     manifest = {
@@ -81,7 +90,8 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
         **counts.as_dict(),
     }
     write_json(out / "manifest.json", Manifest.parse(manifest, file=out / "manifest.json").model_dump(mode="json"))
-    return {"name": spec.name, **counts.as_dict()}
+    outcomes = Counter(verdict["outcome"] for verdict in report["verdicts"])
+    return {"name": spec.name, **counts.as_dict(), "quality": dict(sorted(outcomes.items()))}
 
 
 def contract(spec: DatasetSpec, resolution: int) -> dict[str, Any]:
@@ -165,8 +175,11 @@ def _zero() -> dict[str, int]:
     return {"episodes": 0, "steps": 0, "valid_steps": 0}
 
 
-def _statistics(tasks: Iterable[IngestTask], spec: DatasetSpec, num_train: int) -> dict[str, Any]:
+def _statistics(tasks: Iterable[IngestTask], spec: DatasetSpec, num_train: int) -> dict[str, Any] | None:
+    """statistics.json; None without any valid train step."""
     parts = [np.load(task.train_actions, allow_pickle=False, mmap_mode="r") for task in tasks]
+    if not any(map(len, parts)):
+        return None
     return action_statistics(parts, spec.action.contract.action_mask(), num_train)
 
 

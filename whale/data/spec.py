@@ -16,7 +16,10 @@ from whale.data.operations import check_operation
 from whale.errors import ConfigError
 
 NAME = r"^[a-z0-9_]{1,64}$"
-SPLIT = re.compile(r"(?P<split>[A-Za-z0-9_]+)(\[((?P<from>\d{1,3})%)?:((?P<to>\d{1,3})%)?\])?|hash\(\d{1,2}%\)")
+SPLIT = re.compile(
+    r"(?P<split>[A-Za-z0-9_]+)(\[((?P<from>\d{1,3})%)?:((?P<to>\d{1,3})%)?\])?|hash\((?P<hash>\d{1,3})%\)"
+)
+HASHED_SPLIT = "all"  # of formats without splits of their own
 # What the bytes of the shards depend on; licence, expect and errata may change without a new ingest.
 INGEST_KEYS = ("name", "source", "robot", "cameras", "language", "state", "action", "episodes")
 
@@ -25,20 +28,32 @@ Unit = Literal["m", "mm", "rad", "deg", "scaled", "normalised", "one"]
 
 
 class SplitSlice(Config):
-    """`train[:95%]` parsed: percent bounds of the source split's records."""
+    """`train[:95%]` parsed: percent bounds of the source split's records; or of a hash of their ordinals."""
 
     split: str
     start: int = 0
     stop: int = 100
+    hashed: bool = False
 
     def bounds(self, num_records: int) -> tuple[int, int]:
         """Record range in the source split; boundaries as TFDS rounds them: int(round(p n / 100))."""
+        if self.hashed:
+            return 0, num_records
         return round(self.start * num_records / 100), round(self.stop * num_records / 100)
+
+    def holds(self, ordinal: int) -> bool:
+        """Does a record within the bounds belong to this slice? A hash keeps its choice when records are added."""
+        return not self.hashed or self.start <= _percent(ordinal) < self.stop
+
+
+def _percent(ordinal: int) -> int:
+    """0 to 99, the same everywhere and for ever."""
+    return int.from_bytes(hashlib.sha256(str(ordinal).encode()).digest()[:8], "big") % 100
 
 
 class Source(Config):
-    format: Literal["rlds", "lerobot", "hdf5", "npz", "video_json"]
-    dataset: str = Field(pattern=r"^[A-Za-z0-9_]+$")
+    format: Literal["rlds", "lerobot", "hdf5", "npz"]
+    dataset: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     splits: dict[str, str] = Field(min_length=1)
 
@@ -53,15 +68,24 @@ class Source(Config):
         return splits
 
     def slices(self) -> dict[str, SplitSlice]:
-        """Our split -> slice of the source's; hash splits belong to formats without splits of their own."""
-        found = {name: SPLIT.fullmatch(text) for name, text in self.splits.items()}
-        if any(match is None or not match["split"] for match in found.values()):
-            raise ConfigError("hash splits are not for format rlds", place="source.splits", found=self.splits)
-        return {
-            name: SplitSlice(split=match["split"], start=int(match["from"] or 0), stop=int(match["to"] or 100))
-            for name, match in found.items()
-            if match is not None
-        }
+        """Our split -> slice of the source's. Hash slices follow each other in the order they are written."""
+        found = {name: match for name, text in self.splits.items() if (match := SPLIT.fullmatch(text))}
+        hashed = [name for name, match in found.items() if match["hash"]]
+        if hashed and (self.format == "rlds" or len(hashed) < len(found)):
+            what = "hash splits are not for format rlds, nor beside others"
+            raise ConfigError(what, place="source.splits", found=self.splits)
+        slices, start = {}, 0
+        for name, match in found.items():
+            if match["hash"]:
+                stop = start + int(match["hash"])
+                slices[name] = SplitSlice(split=HASHED_SPLIT, start=start, stop=stop, hashed=True)
+                start = stop
+            else:
+                low, high = int(match["from"] or 0), int(match["to"] or 100)
+                slices[name] = SplitSlice(split=match["split"], start=low, stop=high)
+        if start > 100:
+            raise ConfigError("hash splits hold more than 100 %", place="source.splits", found=self.splits)
+        return slices
 
 
 class Robot(Config):
@@ -87,10 +111,12 @@ class Language(Config):
 
 
 class StatePose(Config):
+    """xy and xyz measure a part of the pose: enough to check actions against, not stored as state."""
+
     key: str
     slice: Slice
-    form: Literal["xyz_rpy", "xyz_quat_xyzw", "xyz_axis_angle"]
-    units: list[Unit]
+    form: Literal["xyz_rpy", "xyz_quat_xyzw", "xyz_axis_angle", "xyz", "xy"]
+    units: list[Unit] = Field(min_length=1, max_length=2)
 
 
 class StateGripper(Config):
@@ -101,7 +127,7 @@ class StateGripper(Config):
 
 class State(Config):
     pose: StatePose
-    gripper: StateGripper
+    gripper: StateGripper | None
 
 
 class Operation(Config):
@@ -190,9 +216,15 @@ class EpisodeFilter(Config):
 
 
 class Episodes(Config):
+    """edits: shift_action takes action and reward of the next step, for recorders that store what LED to a frame.
+    accept: detectors of the quality gate whose faults are known and kept; each has an erratum that says why.
+    exclude: our episode key -> why it is left out."""
+
     filters: list[EpisodeFilter]
-    edits: list[Literal["drop_first", "drop_last"]]
+    edits: list[Literal["drop_first", "drop_last", "shift_action"]]
     min_steps: int = Field(ge=2)
+    accept: list[str] = []
+    exclude: dict[str, str] = {}
 
 
 class Licence(Config):
@@ -241,6 +273,9 @@ class DatasetSpec(Config):
             raise ValueError("difference leaves the last step undefined: add edit drop_last or last_step: undefined")
         if self.action.contract.form == "absolute" and self.action.contract.retraceable:
             raise ValueError("action.contract: absolute poses are not retraceable; use difference")
+        unexplained = sorted(set(self.episodes.accept) - {erratum.detector for erratum in self.errata})
+        if unexplained:
+            raise ValueError(f"episodes.accept: no erratum says why these are accepted: {', '.join(unexplained)}")
         return self
 
     def ingest_values(self) -> dict[str, Any]:

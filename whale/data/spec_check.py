@@ -54,7 +54,8 @@ def generated_episode(spec: DatasetSpec, seed: int, lowest_gripper: float = 0.0)
     if spec.state is not None:
         pose, gripper = spec.state.pose, spec.state.gripper
         size = pose.slice[1] - pose.slice[0]
-        _place(columns, gripper.key, gripper.slice, rng.uniform(0, 1, (NUM_STEPS, 1)))
+        if gripper is not None:
+            _place(columns, gripper.key, gripper.slice, rng.uniform(0, 1, (NUM_STEPS, 1)))
         rotation = _quaternions(rng) if size == 7 else rng.uniform(-1, 1, (NUM_STEPS, 3))
         _place(columns, pose.key, pose.slice, np.concatenate([rng.uniform(-1, 1, (NUM_STEPS, 3)), rotation], axis=1))
     action = spec.action  # last: it may read columns of the state

@@ -18,6 +18,13 @@ from whale.data.storage.files import inside, sha256_of
 from whale.errors import BadDataError, ConfigError, MismatchError, MissingInputError
 
 MAX_DESCRIPTION_BYTES = 64 * 2**20
+# What the folder of a dataset holds, by format.
+MARKERS = {
+    "rlds": ("dataset_info.json",),
+    "lerobot": ("meta/info.json",),
+    "hdf5": ("**/*.hdf5", "**/*.h5"),
+    "npz": ("**/*.npz",),
+}
 
 
 class DescribedFile(Config):
@@ -34,7 +41,7 @@ class SourceDescription(Config):
 
 @dataclass(frozen=True)
 class Location:
-    """The folder that holds dataset_info.json, and what its files must be (empty: nothing was promised)."""
+    """The folder of the dataset, and what its files must be (empty: nothing was promised)."""
 
     directory: Path
     expected: Mapping[str, DescribedFile] = field(default_factory=dict)
@@ -61,11 +68,14 @@ def describe_source(directory: Path, name: str) -> dict[str, Any]:
     return SourceDescription.parse({"name": name, "link": f"raw/{name}", "files": files}, file=directory).model_dump()
 
 
-def locate(raw: Path, dataset: str, version: str, links: Path = Path()) -> Location:
-    """`raw`: the version folder, the dataset's, its parent, or a description file (whose link is below `links`)."""
+def locate(raw: Path, dataset: str, version: str, links: Path = Path(), kind: str = "rlds") -> Location:
+    """`raw`: the version folder, the dataset's, its parent, or a description file (whose link is below `links`).
+
+    kind: the format of the spec, which says what such a folder holds.
+    """
     raw = Path(raw)
     if raw.is_dir():
-        return Location(_version_folder(raw, dataset, version))
+        return Location(_version_folder(raw, dataset, version, kind))
     if raw.suffix != ".json" or not raw.is_file():
         raise MissingInputError(
             "raw data not found", file=raw, remedy="a folder, or a file written by `whale data link`"
@@ -76,24 +86,25 @@ def locate(raw: Path, dataset: str, version: str, links: Path = Path()) -> Locat
         remedy = f"`whale data link {description.name} PATH`"
         raise MissingInputError("the raw data are not linked", file=root, place=description.name, remedy=remedy)
     _check_sizes(root, description)
-    directory = _version_folder(root, dataset, version)
+    directory = _version_folder(root, dataset, version, kind)
     prefix = directory.relative_to(root).as_posix()
     below = {file.path: file for file in description.files} if prefix == "." else _below(description, f"{prefix}/")
     return Location(directory, below)
 
 
 def _below(description: SourceDescription, prefix: str) -> dict[str, DescribedFile]:
-    return {f.path.removeprefix(prefix): f for f in description.files if f.path.startswith(prefix)}
+    below = [f for f in description.files if f.path.startswith(prefix)]
+    return {f.path.removeprefix(prefix): f.model_copy(update={"path": f.path.removeprefix(prefix)}) for f in below}
 
 
-def _version_folder(raw: Path, dataset: str, version: str) -> Path:
-    candidates = [raw, raw / version, raw / dataset / version]
+def _version_folder(raw: Path, dataset: str, version: str, kind: str) -> Path:
+    candidates = [raw, raw / version, raw / dataset, raw / dataset / version]
     for folder in candidates:
-        if (folder / "dataset_info.json").is_file():
+        if any(next(folder.glob(pattern), None) is not None for pattern in MARKERS[kind]):
             return folder
     raise MissingInputError(
-        "no dataset_info.json", file=raw, expected=" or ".join(str(folder) for folder in candidates),
-        remedy="name the dataset's folder, and check source.dataset and source.version of the spec",
+        f"no {' or '.join(MARKERS[kind])}", file=raw, expected=" or ".join(str(folder) for folder in candidates),
+        remedy="name the dataset's folder, and check source.format, source.dataset and source.version of the spec",
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import json
 import logging
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from whale.data.episode import EpisodeError, RawEpisode, Rejected
 from whale.data.sources.features import Feature, parse_features
+from whale.data.sources.source import ShardFile
 from whale.data.sources.tf_example import ExampleError, parse_example
 from whale.data.sources.tf_example import Feature as Stored
 from whale.data.sources.tfrecord import FRAMING_BYTES, Record, TFRecordError, TFRecordFile
@@ -26,15 +26,6 @@ from whale.errors import BadDataError, MissingInputError
 MAX_JSON_BYTES = 16 * 2**20
 DEFAULT_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ShardFile:
-    """One source file and the records dataset_info.json promises; `first_ordinal` counts from the split's start."""
-
-    file: str
-    records: int
-    first_ordinal: int
 
 
 class RldsSource:
@@ -74,7 +65,7 @@ class RldsSource:
             file = self.directory / "dataset_info.json"
             raise BadDataError("dataset_info.json is malformed", file=file, place=place, found=str(error)) from None
         firsts = np.concatenate([[0], np.cumsum(records)]).tolist()
-        shards = [ShardFile(*three) for three in zip(names, records, firsts, strict=False)]
+        shards = [ShardFile(*three, (three[0],)) for three in zip(names, records, firsts, strict=False)]
         self._check_bytes(str(split["name"]), shards, num_bytes)
         return shards
 
@@ -102,11 +93,12 @@ class ShardReader:
     """The records of one file in order, each a RawEpisode or a Rejected; exactly as many as promised.
 
     After a damaged frame the rest of the file is unreachable: every promised record there is Rejected, so read = kept +
-    dropped still holds. More records than promised raise BadDataError. `sha256` (of the file) is set at the end.
+    dropped still holds. More records than promised raise BadDataError. `files` is set at the end.
     """
 
     def __init__(self, source: RldsSource, shard: ShardFile, keys: Collection[str] | None):
-        self.path, self.shard, self.sha256 = source.directory / shard.file, shard, ""
+        self.path, self.shard = source.directory / shard.file, shard
+        self.files: dict[str, tuple[int, str]] = {}
         self._features = [f for f in source.features.values() if _is_wanted(f, keys)]
 
     def __iter__(self) -> Iterator[RawEpisode | Rejected]:
@@ -120,7 +112,7 @@ class ShardReader:
                     break
             else:
                 self._require_end(records)
-            self.sha256 = records.sha256()
+            self.files = {self.shard.file: (self.path.stat().st_size, records.sha256())}
         for rest in range(index, self.shard.records):
             yield Rejected("truncated", f"unreachable: {outcome_detail(outcome)}", self.shard.file, rest)
 

@@ -16,6 +16,7 @@ from whale.errors import BadDataError
 
 MAX_PIXELS = 16 * 2**20
 JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+RGB_MAGIC = b"RGB8\x00\r\n\x1a"  # then height and width as uint32: pixels that were never an encoded image
 ENCODER = f"simplejpeg {simplejpeg.__version__} 4:4:4"
 
 # One thread: ingest workers are processes, and the resize must not depend on a thread count.
@@ -36,6 +37,8 @@ def image_size(data: bytes) -> tuple[int, int]:
         height, width = _jpeg_size(data)
     elif data.startswith(PNG_MAGIC):
         height, width = _png_size(data)
+    elif data.startswith(RGB_MAGIC):
+        height, width = _rgb_size(data)
     else:
         raise ImageError("neither JPEG nor PNG", found=data[:8], expected="magic bytes of JPEG or PNG")
     if not 0 < height * width <= MAX_PIXELS:
@@ -51,6 +54,8 @@ def decode(data: bytes) -> np.ndarray:
             return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
         except ValueError as error:
             raise ImageError("JPEG does not decode", found=str(error)) from None
+    if data.startswith(RGB_MAGIC):
+        return np.frombuffer(data, np.uint8, offset=len(RGB_MAGIC) + 8).reshape(*image_size(data), 3)
     image_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image_HWC is None:
         raise ImageError("PNG does not decode", found=f"{len(data)} bytes")
@@ -83,12 +88,32 @@ def decode_into(frames: Sequence[bytes], out_THWC: np.ndarray) -> None:
             raise ImageError("JPEG does not decode", found=str(error)) from None
 
 
+def pack_rgb(image_HWC: np.ndarray) -> bytes:
+    """Pixels of a video or an array in the form of an encoded image, so that all frames go one way."""
+    if image_HWC.dtype != np.uint8 or image_HWC.ndim != 3 or image_HWC.shape[2] != 3:
+        raise ImageError("not an RGB image", found=[str(image_HWC.dtype), image_HWC.shape], expected="uint8 (H, W, 3)")
+    return RGB_MAGIC + struct.pack("<II", *image_HWC.shape[:2]) + np.ascontiguousarray(image_HWC).tobytes()
+
+
 def decode_all(frames: Sequence[bytes]) -> np.ndarray:
     """uint8 (T, H, W, 3) of equally large frames."""
     images = [decode(data) for data in frames]
     if len({image.shape for image in images}) > 1:
         raise ImageError("frames differ in size", found=sorted({image.shape for image in images}))
     return np.stack(images) if images else np.zeros((0, 0, 0, 3), np.uint8)
+
+
+def glance(data: bytes, side: int) -> np.ndarray:
+    """RGB uint8 of one image, about `side` pixels at least (a JPEG is scaled by its decoder): to judge, not to keep."""
+    height, width = image_size(data)
+    if not data.startswith(JPEG_MAGIC):
+        image_HWC = decode(data)
+        stride = max(min(height, width) // side, 1)
+        return image_HWC[::stride, ::stride]
+    try:
+        return simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=side, min_width=side)
+    except ValueError as error:
+        raise ImageError("JPEG does not decode", found=str(error)) from None
 
 
 def encode(image_HWC: np.ndarray, quality: int) -> bytes:
@@ -144,4 +169,11 @@ def _png_size(data: bytes) -> tuple[int, int]:
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     if (depth, colour) not in ((8, 2), (8, 6)):
         raise ImageError("not an 8-bit colour PNG", found=f"depth {depth}, colour type {colour}", expected="8, 2 or 6")
+    return height, width
+
+
+def _rgb_size(data: bytes) -> tuple[int, int]:
+    height, width = struct.unpack_from("<II", data, len(RGB_MAGIC)) if len(data) >= len(RGB_MAGIC) + 8 else (0, 0)
+    if len(data) != len(RGB_MAGIC) + 8 + height * width * 3:
+        raise ImageError("packed pixels of another size than they claim", found=len(data), expected=[height, width])
     return height, width

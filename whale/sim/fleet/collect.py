@@ -80,13 +80,16 @@ def num_episodes(robot: Robot, split: str, config: FleetConfig) -> int:
     return per_task[split] * len(robot.tasks) if split in per_task else config.unseen_novel_episodes
 
 
-def generate_episodes(robot: Robot, split: str, config: FleetConfig, seed: int) -> Iterator[dict]:
-    """Yield the split's raw episodes in order: {"steps": ..., "episode_metadata": ...}, nested as robots.SCHEMAS."""
+def generate_episodes(robot: Robot, split: str, config: FleetConfig, seed: int, draw: bool = True) -> Iterator[dict]:
+    """Yield the split's raw episodes in order: {"steps": ..., "episode_metadata": ...}, nested as robots.SCHEMAS.
+
+    draw: without it every frame is one black pixel, for whoever looks at numbers only.
+    """
     plans = [_plan(robot, split, n, config, seed) for n in range(num_episodes(robot, split, config))]
     states, action_TBA = simulate(robot, plans)
     for b, plan in enumerate(plans):
         episode_states = SceneState.stack([state.select(slice(b, b + 1)) for state in states])
-        yield _episode(robot, plan, episode_states, action_TBA[:, b])
+        yield _episode(robot, plan, episode_states, action_TBA[:, b], draw)
 
 
 def simulate(robot: Robot, plans: list[EpisodePlan]) -> tuple[list[SceneState], np.ndarray]:
@@ -139,13 +142,13 @@ def _scenes(state: SceneState) -> list[Scene]:
     return [Scene(p[:3], p[3:], *others) for p, *others in rows]
 
 
-def _episode(robot: Robot, plan: EpisodePlan, states: SceneState, action_TA: np.ndarray) -> dict:
+def _episode(robot: Robot, plan: EpisodePlan, states: SceneState, action_TA: np.ndarray, draw: bool) -> dict:
     """Cut to the episode's own length, draw it and record it in the robot's convention."""
     done_T = progress(plan.task, states)
     num_steps = _length(plan, done_T)
     states, done_T = states.select(slice(0, num_steps + 1)), done_T[: num_steps + 1]
     action_TA = np.concatenate([action_TA[:num_steps], np.zeros((1, 7), np.float32)])  # none is taken at the last step
-    frames = render(states, robot.camera, robot.palette)
+    frames = render(states, robot.camera, robot.palette) if draw else np.zeros((num_steps + 1, 1, 1, 3), np.uint8)
     success = bool(done_T[-1] == 1.0)
     is_last_T = np.arange(num_steps + 1) == num_steps
     steps = record(robot, frames, states, action_TA, plan.task.instruction)

@@ -1,0 +1,186 @@
+"""A first data_specs/<name>.yaml for a dataset on disk, every guess marked with its reason.
+
+The draft is a start, not a truth: `whale spec preview` and the quality gate say what measuring can say.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from whale.data.draft.guesses import (
+    Guess,
+    PoseColumns,
+    gripper_rule,
+    guess_action,
+    guess_cameras,
+    guess_language,
+    guess_opening,
+    guess_pose,
+    is_absolute,
+)
+from whale.data.draft.sample import Sample
+from whale.errors import BadDataError
+
+METRIC_STEP = 0.3  # a typical step larger than this is not in metres
+DIMENSIONS = "xyzrpw"
+NAME_CHARACTERS = re.compile(r"[^a-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """`text`: the YAML; `guesses`: dotted place -> value and why."""
+
+    text: str
+    guesses: dict[str, Guess]
+
+
+def name_of(folder: str) -> str:
+    """A spec name from a folder's name."""
+    return NAME_CHARACTERS.sub("_", folder.lower()).strip("_")[:64] or "dataset"
+
+
+def draft_spec(sample: Sample, name: str) -> Draft:
+    """BadDataError if there is no camera or nothing like an action."""
+    guesses: dict[str, Guess] = {}
+    cameras = guess_cameras(sample)
+    action, why_action = guess_action(sample)
+    if not cameras or action is None:
+        what = why_action if cameras else f"no images among {', '.join(sorted(sample.episodes[0].steps))}"
+        raise BadDataError("nothing to draft a spec from", file=sample.source.directory, found=what)
+    guesses["action"] = Guess(f"{action.key} as {action.form}", why_action)
+    lines = [
+        f"name: {name}   # drafted by `whale spec init`; a line marked ? is a guess: check it",
+        f"source: {{format: {sample.kind}, dataset: {_dataset(sample, name)}, "
+        f'version: "{sample.source.version}", splits: {_splits(sample)}}}',
+        f"robot: {{name: unknown, arms: 1, control_hz: {_rate(sample, guesses)}}}   # ?",
+        "cameras:",
+    ]
+    for role, key, (height, width), channels in cameras:
+        view = "wrist" if role == "wrist" else "fixed"
+        guesses[f"cameras.{role}"] = Guess(f"{key}, {channels.value}", channels.why)
+        lines.append(
+            f"  {role}: {{key: {_quoted(key)}, channels: {channels.value}, hw: [{height}, {width}], view: {view}, "
+            f"rotate: 0, optional: {str(role != 'primary').lower()}}}   # ? {channels.why}"
+        )
+    language, encoding, scope, kind = guess_language(sample)
+    why = "equal in all episodes looked at" if kind == "constant" else "by the texts found"
+    guesses["language"] = Guess(f"{language}, {kind}", why)
+    where = f"key: {_quoted(language)}, encoding: {encoding}, scope: {scope}"
+    lines.append(f"language: {{{where}, kind: {kind}}}   # ? {why}")
+    lines += _state(sample, guesses) + _action(sample, action, guesses)
+    lines += [
+        'licence: {spdx: LicenseRef-unverified, url: "", evidence: unverified, citation: none}   # ? fill in',
+        "expect: {episodes: null, steps: null, source: nobody printed them}",
+        "errata: []",
+    ]
+    return Draft("\n".join(lines) + "\n", guesses)
+
+
+def _dataset(sample: Sample, name: str) -> str:
+    found = sample.source.name
+    return found if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", found) else name
+
+
+def _splits(sample: Sample) -> str:
+    names = list(sample.source.splits)
+    if "train" in names:
+        held = "val" if "val" in names else "validation" if "validation" in names else None
+        return f"{{train: train, val: {held}}}" if held else '{train: "train[:95%]", val: "train[95%:]"}'
+    return f'{{train: "{sample.split}[:95%]", val: "{sample.split}[95%:]"}}'
+
+
+def _rate(sample: Sample, guesses: dict[str, Guess]) -> float:
+    times = sample.episodes[0].steps.get("timestamp")
+    if isinstance(times, np.ndarray) and len(times) > 1 and np.median(np.diff(times.ravel())) > 0:
+        rate = round(1.0 / float(np.median(np.diff(times.ravel().astype(float)))), 2)
+        guesses["robot.control_hz"] = Guess(str(rate), "median of the time stamps")
+        return rate
+    guesses["robot.control_hz"] = Guess("10.0", "no time stamps: ask who recorded it")
+    return 10.0
+
+
+def _state(sample: Sample, guesses: dict[str, Guess]) -> list[str]:
+    pose, why = guess_pose(sample)
+    opening = guess_opening(sample, pose)
+    guesses["state.pose"] = Guess("null" if pose is None else f"{pose.key} {pose.form}", why)
+    if pose is None:
+        return [f"state: null   # ? {why}"]
+    units = "[m]" if pose.form == "xyz" else "[m, one]" if "quat" in pose.form else "[m, rad]"
+    lines = [
+        "state:",
+        f"  pose: {{key: {_quoted(pose.key)}, slice: [0, {pose.stop}], form: {pose.form}, units: {units}}}   # ? {why}",
+    ]
+    if opening is None:
+        return [*lines, "  gripper: null"]
+    key, column = opening
+    guesses["state.gripper"] = Guess(f"{key}[{column}]", "rises_when: open is assumed")
+    where = f"key: {_quoted(key)}, slice: [{column}, {column + 1}]"
+    return [*lines, f"  gripper: {{{where}, rises_when: open}}   # ? open is assumed; the command's sense rests on it"]
+
+
+def _action(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> list[str]:
+    pose, _ = guess_pose(sample)
+    form = is_absolute(sample, action, pose)
+    guesses["action.form"] = form
+    absolute = form.value == "absolute"
+    is_quaternion = "quat" in action.form
+    unit = _unit(sample, action, absolute, guesses)
+    turn = "one" if is_quaternion else "rad" if unit == "m" else "scaled"
+    shift = "[{difference: {wrap: false}}]" if absolute else "[]"
+    turns = ["{to_euler: {form: quat_xyzw}}"] if is_quaternion and not absolute else []
+    if absolute:
+        turns = [f"{{difference: {{wrap: true, kind: {'rotation' if is_quaternion else 'value'}}}}}"]
+    live = _live(sample, action)
+    stop = action.stop
+    lines = [
+        "action:",
+        f"  translation: {{key: {action.key}, slice: [0, 3], unit: {unit}, ops: {shift}}}   # ? {form.why}",
+        f"  rotation: {{key: {action.key}, slice: [3, {stop}], unit: {turn}, ops: [{', '.join(turns)}]}}"
+        if stop > 3
+        else "  rotation: {fill: 0.0}",
+    ]
+    grip, has_gripper = _gripper(sample, action, guesses)
+    contract = f"live: {live}{'g' if has_gripper else ''}, limit: null, retraceable: true, last_step: undefined"
+    edits = "[drop_last]" if absolute else "[]"
+    return [
+        *lines,
+        grip,
+        f"  contract: {{frame: base, form: delta, {contract}}}   # ? frame",
+        f"episodes: {{filters: [], edits: {edits}, min_steps: 2}}",
+    ]
+
+
+def _gripper(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> tuple[str, bool]:
+    arrays = sample.numbers()[action.key]
+    column = action.stop
+    if arrays[0].shape[1] <= column:
+        guesses["action.gripper"] = Guess("fill 1", "the action has no column left")
+        return "  gripper: {fill: 1.0, raw: none}   # ? the action has no column left for it", False
+    pose, _ = guess_pose(sample)
+    opening = guess_opening(sample, pose)
+    openings = [array[:, opening[1]] for array in sample.numbers()[opening[0]]] if opening else None
+    raw, ops, sense = gripper_rule([array[:, column] for array in arrays], openings)
+    guesses["action.gripper"] = Guess(f"{raw}, 1 is {sense.value}", sense.why)
+    where = f"key: {action.key}, slice: [{column}, {column + 1}]"
+    return f"  gripper: {{{where}, raw: {raw}, ops: {ops}}}   # ? {sense.why}", True
+
+
+def _unit(sample: Sample, action: PoseColumns, absolute: bool, guesses: dict[str, Guess]) -> str:
+    positions = [array[:, :3] for array in sample.numbers()[action.key]]
+    steps = np.concatenate([np.diff(array, axis=0) if absolute else array for array in positions])
+    typical = float(np.quantile(np.abs(steps), 0.9)) if steps.size else 0.0
+    unit = "m" if typical < METRIC_STEP else "scaled"
+    guesses["action.translation.unit"] = Guess(unit, f"90 % of the steps are below {typical:.3g}")
+    return unit
+
+
+def _live(sample: Sample, action: PoseColumns) -> str:
+    values = np.concatenate([action.read(array) for array in sample.numbers()[action.key]])
+    return "".join(letter for letter, column in zip(DIMENSIONS, values.T, strict=True) if np.ptp(column) > 1.0e-6)
+
+
+def _quoted(key: str | None) -> str:
+    if key is None:
+        return "null"
+    return key if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", key) else f'"{key}"'

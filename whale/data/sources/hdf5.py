@@ -1,0 +1,172 @@
+"""HDF5 datasets in robomimic's form (LIBERO, robosuite): <file>.hdf5 with data/demo_<i>/{actions, obs/<key>, ...}.
+
+A spec reads names below the demo ("actions", "obs/agentview_rgb"). Attributes are text, never evaluated; only plain,
+local, bounded arrays are read: links to other files and virtual or external storage are refused.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from whale.data.episode import EpisodeError, RawEpisode, Rejected
+from whale.data.sources.arrays import ArrayFrames, is_frames
+from whale.data.sources.columns import content_sha256
+from whale.data.sources.source import ALL, ShardFile, measured
+from whale.errors import BadDataError, MissingInputError
+
+SUFFIXES = (".hdf5", ".h5")
+DEMO = re.compile(r"demo_(\d{1,7})")
+FILTERS = (None, "gzip", "lzf")
+MAX_ARRAY_BYTES = 8 * 2**30
+MAX_TEXT = 64 * 2**10
+RENAMED = {"rewards": "reward"}
+
+
+class Hdf5Source:
+    """One file is one unit; demos are counted through files in the order of their names, demo_2 before demo_10."""
+
+    def __init__(self, directory: Path, name: str, version: str):
+        self.directory, self.name, self.version = Path(directory), name, version
+        paths = sorted(path for path in self.directory.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+        if not paths:
+            raise MissingInputError("no HDF5 file", file=directory, expected=" or ".join(f"*{s}" for s in SUFFIXES))
+        self.demos: dict[str, list[str]] = {}
+        units, first = [], 0
+        for path in paths:
+            file = path.relative_to(self.directory).as_posix()
+            self.demos[file] = _demo_names(path)
+            units.append(ShardFile(file, len(self.demos[file]), first, (file,)))
+            first += len(self.demos[file])
+        self.splits: dict[str, list[ShardFile]] = {ALL: units}
+
+    @property
+    def features(self) -> list[str]:
+        file, demos = next((each for each in self.demos.items() if each[1]), ("", []))
+        if not demos:
+            return []
+        with open_hdf5(self.directory / file) as opened:
+            found = _datasets(opened["data"][demos[0]])
+            names = {name for name, values in found.items() if values.shape and values.dtype.kind in "biufSO"}
+            text = _text_attributes(opened["data"], opened["data"][demos[0]])
+        return sorted({*names, *(RENAMED[name] for name in names & RENAMED.keys()), *text, "is_first"})
+
+    def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> "Hdf5Reader":
+        return Hdf5Reader(self, self.splits[split][index], keys)
+
+
+class Hdf5Reader:
+    """The demos of one file; frames are read from it while they are used."""
+
+    def __init__(self, source: Hdf5Source, shard: ShardFile, keys: Collection[str] | None):
+        self.path, self.shard, self.keys = source.directory / shard.file, shard, keys
+        self.demos = source.demos[shard.file]
+        self.files: dict[str, tuple[int, str]] = {}
+
+    def __iter__(self) -> Iterator[RawEpisode | Rejected]:
+        self.files = {self.shard.file: measured(self.path)}
+        opened = open_hdf5(self.path)  # closed when the last episode's frames are forgotten
+        for number, name in enumerate(self.demos):
+            yield self._outcome(opened["data"], name, number)
+
+    def _outcome(self, data: h5py.Group, name: str, number: int) -> RawEpisode | Rejected:
+        try:
+            return self._episode(data, name, number)
+        except EpisodeError as error:
+            return Rejected(error.reason, f"{name}: {error}", self.shard.file, number)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Rejected("decode_error", f"{name}: {error}", self.shard.file, number)
+
+    def _episode(self, data: h5py.Group, name: str, number: int) -> RawEpisode:
+        demo = data[name]
+        arrays = _datasets(demo)
+        if "actions" not in arrays:
+            raise EpisodeError("missing_key", "no 'actions'; the number of steps is its length")
+        num_steps = len(arrays["actions"])
+        claimed = demo.attrs.get("num_samples", num_steps)
+        if int(claimed) != num_steps:
+            raise EpisodeError("length_mismatch", f"num_samples says {claimed}, actions has {num_steps}")
+        wanted = {key: values for key, values in arrays.items() if self.keys is None or _is_wanted(key, self.keys)}
+        steps = {key: _step_feature(key, values, num_steps) for key, values in wanted.items()}
+        plain = {key: values for key, values in steps.items() if isinstance(values, np.ndarray)}
+        digest = content_sha256(plain, [self.files[self.shard.file][1], name])
+        steps |= {new: steps[old] for old, new in RENAMED.items() if old in steps}
+        steps["is_first"] = np.arange(num_steps) == 0
+        metadata: dict[str, Any] = {"demo": name.encode(), **_text_attributes(data, demo)}
+        return RawEpisode(steps, num_steps, metadata, self.shard.file, number, -1, digest)
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise BadDataError("not a readable HDF5 file", file=path, found=str(error)[:200]) from None
+
+
+def _demo_names(path: Path) -> list[str]:
+    with open_hdf5(path) as opened:
+        data = opened.get("data", getlink=True)
+        if not isinstance(data, h5py.HardLink) or not isinstance(opened["data"], h5py.Group):
+            raise BadDataError("no group data/", file=path, found=sorted(opened), expected="data/demo_<i>")
+        numbered = [(int(match[1]), name) for name in opened["data"] if (match := DEMO.fullmatch(name))]
+    return [name for _, name in sorted(numbered)]
+
+
+def _datasets(demo: h5py.Group, prefix: str = "", depth: int = 0) -> dict[str, h5py.Dataset]:
+    """Flattened name -> dataset; anything but hard links to plain arrays is refused."""
+    found: dict[str, h5py.Dataset] = {}
+    if depth > 8:
+        raise EpisodeError("unsafe", "groups nested too deep")
+    for name in sorted(demo):
+        if not isinstance(demo.get(name, getlink=True), h5py.HardLink):
+            raise EpisodeError("unsafe", f"'{prefix}{name}' is a link to elsewhere")
+        node = demo[name]
+        if isinstance(node, h5py.Group):
+            found |= _datasets(node, f"{prefix}{name}/", depth + 1)
+        elif isinstance(node, h5py.Dataset):
+            _check_dataset(node, f"{prefix}{name}")
+            found[f"{prefix}{name}"] = node
+    return found
+
+
+def _check_dataset(node: h5py.Dataset, name: str) -> None:
+    if node.is_virtual or node.external is not None:
+        raise EpisodeError("unsafe", f"'{name}' is stored in another file")
+    if node.compression not in FILTERS:
+        raise EpisodeError("unsafe", f"'{name}' needs the filter {node.compression}")
+    if node.size is None or node.size * max(node.dtype.itemsize, 1) > MAX_ARRAY_BYTES:
+        raise EpisodeError("unsafe", f"'{name}' has shape {node.shape}, more than {MAX_ARRAY_BYTES} bytes")
+
+
+def _is_wanted(key: str, keys: Collection[str]) -> bool:
+    return key in keys or key == "actions" or RENAMED.get(key) in keys
+
+
+def _step_feature(key: str, node: h5py.Dataset, num_steps: int) -> np.ndarray | Sequence[bytes]:
+    if not node.shape or node.shape[0] != num_steps:
+        raise EpisodeError("length_mismatch", f"'{key}' has shape {node.shape}, actions has {num_steps} steps")
+    if is_frames(node.shape, node.dtype):
+        return ArrayFrames(node)
+    if node.dtype.kind in "biuf":
+        return np.asarray(node[()])
+    if node.dtype.kind == "S" or h5py.check_string_dtype(node.dtype) is not None:
+        return [bytes(value) for value in node[()]]
+    raise EpisodeError("dtype_mismatch", f"'{key}' is of type {node.dtype}")
+
+
+def _text_attributes(*nodes: h5py.Group) -> dict[str, bytes]:
+    """Short text attributes; LIBERO's instruction stands in the JSON of `problem_info`."""
+    texts: dict[str, bytes] = {}
+    for node in nodes:
+        for name, value in node.attrs.items():
+            if isinstance(value, str | bytes) and len(value) <= MAX_TEXT and name not in ("model_file", "env_args"):
+                texts[name] = value.encode() if isinstance(value, str) else value
+    try:
+        instruction = json.loads(texts.get("problem_info", b"{}")).get("language_instruction")
+    except (ValueError, AttributeError, RecursionError):
+        return texts
+    return texts | ({"language_instruction": str(instruction).encode()} if instruction else {})

@@ -1,0 +1,101 @@
+"""Folders of .npz files, one episode each: arrays by name, all with T rows; never a pickle.
+
+A spec reads arrays by name ("action"). Pictures are uint8 (T, H, W, 3), or (T, C, H, W) read three planes at a time as
+"observation[6:9]" (several stacked frames, as replay buffers keep them).
+"""
+
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whale.data.episode import EpisodeError, RawEpisode, Rejected
+from whale.data.sources.arrays import ArrayFrames, is_frames, is_planes
+from whale.data.sources.columns import content_sha256
+from whale.data.sources.source import ALL, ShardFile, grouped, measured
+from whale.errors import MissingInputError
+
+MAX_ARRAYS, MAX_BYTES, MAX_RATIO = 256, 4 * 2**30, 1000
+
+
+class NpzSource:
+    """Files in the order of their paths; `name` and `version` are the spec's, as the files know none."""
+
+    def __init__(self, directory: Path, name: str, version: str):
+        self.directory, self.name, self.version = Path(directory), name, version
+        paths = sorted(path for path in self.directory.rglob("*.npz") if path.is_file())
+        self.paths = [path.relative_to(self.directory).as_posix() for path in paths]
+        if not self.paths:
+            raise MissingInputError("no .npz file", file=directory)
+        self.splits: dict[str, list[ShardFile]] = {ALL: grouped([(path,) for path in self.paths], "episodes")}
+
+    @property
+    def features(self) -> list[str]:
+        try:
+            return sorted(_steps(load_arrays(self.directory / self.paths[0])))
+        except EpisodeError:
+            return []
+
+    def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> "NpzReader":
+        return NpzReader(self, self.splits[split][index], keys)
+
+
+class NpzReader:
+    def __init__(self, source: NpzSource, shard: ShardFile, keys: Collection[str] | None):
+        self.source, self.shard, self.keys = source, shard, keys
+        self.files: dict[str, tuple[int, str]] = {}
+
+    def __iter__(self) -> Iterator[RawEpisode | Rejected]:
+        for number, file in enumerate(self.shard.files):
+            path = self.source.directory / file
+            self.files[file] = measured(path)
+            try:
+                arrays = load_arrays(path)
+                steps = _steps(arrays)
+            except EpisodeError as error:
+                yield Rejected(error.reason, str(error), file, number)
+                continue
+            wanted = {key: value for key, value in steps.items() if self.keys is None or key in self.keys}
+            digest = content_sha256({}, [self.files[file][1]])
+            metadata = {name: values for name, values in arrays.items() if values.ndim == 0}
+            yield RawEpisode(wanted, len(steps["is_first"]), metadata, file, number, -1, digest)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of one file; EpisodeError for pickles, bombs and damage."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
+            if len(members) > MAX_ARRAYS or size > MAX_BYTES or size > MAX_RATIO * max(packed, 1):
+                raise EpisodeError("unsafe", f"{path.name}: {len(members)} arrays, {packed} -> {size} bytes")
+        with np.load(path, allow_pickle=False) as loaded:
+            return {name: loaded[name] for name in sorted(loaded.files)}
+    except EpisodeError:
+        raise
+    except (zipfile.BadZipFile, ValueError, OSError, KeyError, EOFError) as error:
+        raise EpisodeError("decode_error", f"{path.name}: {error}") from None
+
+
+def _steps(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Step features; T is the length that all arrays share."""
+    rows = {name: values for name, values in arrays.items() if values.ndim}
+    lengths = {len(values) for values in rows.values()}
+    if len(lengths) != 1:
+        shapes = {name: values.shape for name, values in rows.items()}
+        raise EpisodeError("length_mismatch", f"arrays of different lengths: {shapes}"[:300])
+    steps: dict[str, Any] = {}
+    for name, values in rows.items():
+        if is_frames(values.shape, values.dtype):
+            steps[name] = ArrayFrames(values)
+        elif is_planes(values.shape, values.dtype):
+            steps |= {f"{name}[{c}:{c + 3}]": ArrayFrames(values, channels=c) for c in range(0, values.shape[1], 3)}
+        elif values.dtype.kind in "SU":
+            steps[name] = [str(value).encode() if values.dtype.kind == "U" else bytes(value) for value in values]
+        else:
+            steps[name] = values
+    (num_steps,) = lengths
+    steps["is_first"] = np.arange(num_steps) == 0
+    return steps
