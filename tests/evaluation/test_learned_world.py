@@ -10,14 +10,22 @@ from whale.evaluation.learned_world import CachedWorld, LearnedWorld, gumbel
 from whale.evaluation.retracing import retraced
 from whale.evaluation.uncertainty import Entropy, Retracing, scored_rollout
 from whale.evaluation.world import Recomputing, imagine
+from whale.models.dynamics import Dynamics
 
 WINDOW, BATCH = 4, 3
 
 
-@pytest.fixture(scope="module", params=["full", "without_z"])
+def masked_dynamics(stack) -> Dynamics:
+    torch.manual_seed(0)
+    changes = {"sampler": "maskgit", "maskgit_passes": 3, "action_mode": "prepend"}
+    return Dynamics(stack.dynamics["full"].config.model_copy(update=changes))
+
+
+@pytest.fixture(scope="module", params=["full", "without_z", "maskgit"])
 def network(stack, request) -> LearnedWorld:
     """In float64, so that no argmax flips; raw actions are ten times the normalised ones."""
-    parts = [copy.deepcopy(part).double() for part in (stack.tokenizer, stack.behavior, stack.dynamics[request.param])]
+    dynamics = masked_dynamics(stack) if request.param == "maskgit" else stack.dynamics[request.param]
+    parts = [copy.deepcopy(part).double() for part in (stack.tokenizer, stack.behavior, dynamics)]
     return LearnedWorld(*parts, window=WINDOW, normalize=lambda raw: raw / 10, temperature=0.7)
 
 

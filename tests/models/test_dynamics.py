@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import tiny_models as tiny
 import torch
 
@@ -9,8 +10,12 @@ def test_the_loss_at_initialisation_is_near_ln_of_the_number_of_codes():
     assert abs(loss.item() - math.log(tiny.NUM_CODES)) < 0.25
 
 
-def test_row_h_depends_on_tokens_actions_and_z_up_to_h_only():
-    model, batch = tiny.dynamics(), tiny.token_batch()
+VARIANTS = [{}, {"action_mode": "prepend"}, {"sampler": "maskgit"}]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_row_h_depends_on_tokens_actions_and_z_up_to_h_only(changes):
+    model, batch = tiny.dynamics(**changes), tiny.token_batch()
     inputs = [batch["tokens"][:, : tiny.WINDOW], batch["action"], torch.randn(3, tiny.WINDOW, 256)]
     logits = model.logits(*inputs)
     for place, change in enumerate([lambda x: (x + 1) % tiny.NUM_CODES, lambda x: x + 1, lambda x: x + 1]):
@@ -47,8 +52,9 @@ def test_targets_after_an_invalid_action_or_the_end_do_not_count():
     torch.testing.assert_close(model(batch)[0], loss)
 
 
-def test_one_batch_can_be_overfitted():
-    model, batch = tiny.dynamics(), tiny.token_batch()
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_one_batch_can_be_overfitted(changes):
+    model, batch = tiny.dynamics(**changes), tiny.token_batch()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(150):
         optimizer.zero_grad()

@@ -4,12 +4,13 @@ import torch
 
 from whale.errors import ConfigError
 from whale.models.categorical import mode
+from whale.models.maskgit import MASKED
 from whale.models.world_model import WorldModel
 from whale.models.world_state import WorldState
 
 
-def world(window: int = tiny.WINDOW) -> WorldModel:
-    parts = (tiny.tokenizer(), tiny.behavior(), tiny.dynamics())
+def world(window: int = tiny.WINDOW, **changes) -> WorldModel:
+    parts = (tiny.tokenizer(), tiny.behavior(), tiny.dynamics(**changes))
     for part in parts:
         part.double().eval()
     return WorldModel(*parts, window=window)
@@ -30,6 +31,16 @@ def reference_step(model, frames, actions):
     return logits.argmax(-1), -(logits.log_softmax(-1).exp() * logits.log_softmax(-1)).sum(-1).mean(-1)
 
 
+def chosen_tokens(dynamics, tokens, actions, z):
+    """The next frame's tokens from whole windows, the revealed ones of a MaskGIT sampler among them."""
+
+    def again(revealed):
+        earlier = torch.full_like(tokens[:, :-1], MASKED)
+        return dynamics.logits(tokens, actions, z, torch.cat([earlier, revealed[:, None]], dim=1))[:, -1]
+
+    return dynamics.choose(dynamics.logits(tokens, actions, z)[:, -1], again, None, 1.0)
+
+
 def recomputed(model, frames, actions, horizon):
     """The rollout by its definition: every step recomputes the current window, nothing is remembered."""
     held, tokens, taken = frames, model.tokenizer.encode(frames.double() / 255), actions[:, : frames.shape[1] - 1]
@@ -41,17 +52,27 @@ def recomputed(model, frames, actions, horizon):
             tokens = model.tokenizer.encode(held.double() / 255)
         taken = torch.cat([taken, actions[:, frames.shape[1] - 1 + step, None]], dim=1)
         z = mode(model.behavior.prior_log_probs(held.double() / 255, taken)).flatten(2)
-        chosen.append(model.dynamics.logits(tokens, taken, z)[:, -1].argmax(-1))
+        chosen.append(chosen_tokens(model.dynamics, tokens, taken, z))
         tokens = torch.cat([tokens, chosen[-1][:, None]], dim=1)
         imagined.append((model.tokenizer.decode(tokens)[:, -1] * 255).round().clamp(0, 255).to(torch.uint8))
         held = torch.cat([held, imagined[-1][:, None]], dim=1)
     return tuple(torch.stack(part, dim=1) for part in (imagined, chosen))
 
 
-@pytest.mark.parametrize("given", [1, 3, tiny.WINDOW])
+@pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        (1, {}),
+        (3, {}),
+        (tiny.WINDOW, {}),
+        (1, {"action_mode": "prepend"}),
+        (3, {"sampler": "maskgit", "maskgit_passes": 3, "action_mode": "prepend"}),
+    ],
+    ids=str,
+)
 @torch.no_grad()
-def test_the_caches_change_nothing_over_64_steps(given):
-    model, horizon = world(), 64
+def test_the_caches_change_nothing_over_64_steps(given, changes):
+    model, horizon = world(**changes), 64
     frames, actions = start(given=given, horizon=horizon)
     rollout = model.rollout(frames, actions, horizon)
     imagined, tokens = recomputed(model, frames, actions, horizon)

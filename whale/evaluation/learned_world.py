@@ -17,6 +17,7 @@ from whale.evaluation.world import History, Next
 from whale.models.behavior import BehaviorModel
 from whale.models.categorical import mode
 from whale.models.dynamics import Dynamics
+from whale.models.maskgit import MASKED
 from whale.models.tokenizer import VideoTokenizer
 from whale.models.world_model import WorldModel
 from whale.models.world_state import WorldState
@@ -46,12 +47,18 @@ class LearnedWorld:
     def next(self, history: History, noise: Tensor | None = None, z: Tensor | None = None) -> Next:
         actions = self.normalised(history.actions)
         z = self._z(history, actions) if z is None else z
-        assert history.tokens is not None
-        logits_BNV = self.dynamics.logits(history.tokens, actions, z)[:, -1]
+        tokens_BCN = history.tokens
+        assert tokens_BCN is not None
+        logits_BNV = self.dynamics.logits(tokens_BCN, actions, z)[:, -1]
         logits_BNV = logits_BNV.to(torch.promote_types(logits_BNV.dtype, torch.float32))
-        drawn = logits_BNV if noise is None else logits_BNV / self.temperature + noise
-        tokens_BN = drawn.argmax(-1)
-        decoded = self.tokenizer.decode(torch.cat([history.tokens, tokens_BN[:, None]], dim=1))[:, -1]
+
+        def again(revealed_BN: Tensor) -> Tensor:
+            masked = torch.full_like(tokens_BCN[:, :-1], MASKED)
+            revealed = torch.cat([masked, revealed_BN[:, None]], dim=1)
+            return self.dynamics.logits(tokens_BCN, actions, z, revealed)[:, -1]
+
+        tokens_BN = self.dynamics.choose(logits_BNV, again, noise, self.temperature)
+        decoded = self.tokenizer.decode(torch.cat([tokens_BCN, tokens_BN[:, None]], dim=1))[:, -1]
         # Rounded as a rollout rounds, so that what is read back from disk continues identically.
         frame = (decoded * 255).round().clamp(0, 255).to(torch.uint8)
         return Next(frame, logits_BNV, tokens_BN, z)

@@ -4,6 +4,7 @@ Shapes: B batch, T frames (window), N tokens per frame, V codes, D width, A acti
 """
 
 import math
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +15,7 @@ from whale.models.cache import TemporalCache
 from whale.models.categorical import sample
 from whale.models.folder import PublishedModel
 from whale.models.layers import linear
+from whale.models.maskgit import MASKED, Again, decode, hidden
 from whale.models.masking import mean_weights
 from whale.models.st_transformer import STTransformer, STTransformerConfig
 from whale.models.token_loss import tied_cross_entropy
@@ -22,13 +24,20 @@ TOKEN_STD = 0.02
 
 
 class DynamicsConfig(Config):
-    """A row of Table 7; `copy_bias` (a learned bonus on the logit of the current token) is for small CPU runs only."""
+    """A row of Table 7; `copy_bias` (a learned bonus on the logit of the current token) is for small CPU runs only.
+
+    `action_mode`: action and z are added to every token of their frame, or prepended to them as one more token.
+    `sampler`: all tokens of the next frame in one pass (Eq. 6), or an ablation, MaskGIT in `maskgit_passes` passes.
+    """
 
     num_codes: int = Field(gt=1)
     action_size: int = Field(gt=0)
     z_size: int = Field(gt=0)
     behavior_conditioning: bool
     copy_bias: float | None = None
+    action_mode: Literal["add", "prepend"] = "add"
+    sampler: Literal["parallel", "maskgit"] = "parallel"
+    maskgit_passes: int = Field(default=8, gt=0)
     trunk: STTransformerConfig
 
 
@@ -48,28 +57,50 @@ class Dynamics(PublishedModel):
         # z is a sum of 16 rows: at first it weighs as much as a token. At weight 1 (five tokens at D = 96) its sampling
         # noise hid the tokens, and the same likelihood took a quarter more steps.
         self.z = linear(config.z_size, width, scale=TOKEN_STD * math.sqrt(width) * math.sqrt(config.z_size / 16))
-        self.trunk = STTransformer(config.trunk)
+        self.trunk = STTransformer(config.trunk, num_prefix=self.num_prefix)
+        if config.sampler == "maskgit":
+            self.masked = nn.Parameter(torch.randn(width) * TOKEN_STD * math.sqrt(width))
+            self.revealed = linear(width, width)
         if config.copy_bias is not None:
             self.copy_bias = nn.Parameter(torch.tensor(float(config.copy_bias)))
 
-    def logits(self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor) -> Tensor:
+    @property
+    def num_prefix(self) -> int:
+        """Tokens before those of a frame: one if action and z are prepended."""
+        return int(self.config.action_mode == "prepend")
+
+    def logits(
+        self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor, revealed_BTN: Tensor | None = None
+    ) -> Tensor:
         """Logits [B, T, N, V]; row h is for the tokens of frame h + 1.
 
         Without behavior conditioning `z_BTZ` is replaced by zeros: the same network, blind to z.
+        revealed_BTN: tokens of frame h + 1 that a MaskGIT sampler has chosen already, MASKED elsewhere; None: none.
         """
-        features_BTND = self.trunk(self._inputs(tokens_BTN, actions_BTA, z_BTZ))
-        return self._head(features_BTND, tokens_BTN)
+        inputs = self._inputs(tokens_BTN, actions_BTA, z_BTZ, revealed_BTN)
+        return self._head(self.trunk(inputs)[:, :, self.num_prefix :], tokens_BTN)
 
     def empty_cache(self, batch: int, num_tokens: int, capacity: int) -> TemporalCache:
         """Room for `capacity` frames."""
         return self.trunk.empty_cache(batch, num_tokens, capacity)
 
     def extend(
-        self, tokens_BFN: Tensor, actions_BFA: Tensor, z_BFZ: Tensor, past: TemporalCache
-    ) -> tuple[Tensor, TemporalCache]:
+        self, tokens_BFN: Tensor, actions_BFA: Tensor, z_BFZ: Tensor, past: TemporalCache,
+        revealed_BFN: Tensor | None = None,
+    ) -> tuple[Tensor, TemporalCache]:  # fmt: skip
         """The last row of `logits` [B, N, V] after F frames that follow those in `past`, and the longer cache."""
-        features_BFND, present = self.trunk.extend(self._inputs(tokens_BFN, actions_BFA, z_BFZ), past)
-        return self._head(features_BFND[:, -1], tokens_BFN[:, -1]), present
+        inputs = self._inputs(tokens_BFN, actions_BFA, z_BFZ, revealed_BFN)
+        features_BFND, present = self.trunk.extend(inputs, past)
+        return self._head(features_BFND[:, -1, self.num_prefix :], tokens_BFN[:, -1]), present
+
+    def choose(self, logits_BNV: Tensor, again: Again, noise: Tensor | None, temperature: float) -> Tensor:
+        """The next frame's tokens [B, N]: argmax, or drawn with Gumbel `noise` [B, N, V] at `temperature`.
+
+        `logits_BNV`: with nothing revealed; `again`: the same logits after some tokens are. Temperature divides logits,
+        not probabilities.
+        """
+        passes = self.config.maskgit_passes if self.config.sampler == "maskgit" else 1
+        return decode(logits_BNV, again, passes, noise, temperature)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean cross-entropy of the next frame's tokens (Eq. 6), z_h drawn afresh from the stored prior.
@@ -81,12 +112,14 @@ class Dynamics(PublishedModel):
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         z_BTZ = sample(batch["z_log_probs"], batch["uniform"]).flatten(2)
         step_BT = torch.arange(actions.shape[1], device=actions.device) < batch["num_frames"][:, None] - 1
-        features = self.trunk(self._inputs(inputs, actions, z_BTZ))
+        predicted_BTN = self._predicted(targets, batch["uniform"])
+        revealed = None if predicted_BTN is None else torch.where(predicted_BTN, MASKED, targets)
+        features = self.trunk(self._inputs(inputs, actions, z_BTZ, revealed))[:, :, self.num_prefix :]
         loss, is_hit = tied_cross_entropy(
             features.flatten(0, 2),
             self.tokens.weight,
             targets.flatten(),
-            self._token_weights(step_BT & batch["action_valid"], targets).flatten(),
+            self._token_weights(step_BT & batch["action_valid"], targets, predicted_BTN).flatten(),
             inputs.flatten(),
             self.copy_bias if self.config.copy_bias is not None else None,
         )
@@ -94,12 +127,31 @@ class Dynamics(PublishedModel):
         changed_accuracy = (is_hit.view_as(changed) & changed).sum() / changed.sum().clamp_min(1)
         return loss, {"nll": loss.detach(), "changed_accuracy": changed_accuracy}
 
-    def _inputs(self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor) -> Tensor:
-        """What the trunk reads: [B, T, N, D]."""
+    def _inputs(
+        self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor, revealed_BTN: Tensor | None = None
+    ) -> Tensor:
+        """What the trunk reads: [B, T, N, D], or [B, T, 1 + N, D] with action and z in front."""
         if not self.config.behavior_conditioning:
             z_BTZ = torch.zeros_like(z_BTZ)
-        x_BTND = self.tokens(tokens_BTN) * math.sqrt(self.config.trunk.d_model)
-        return x_BTND + (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None]
+        scale = math.sqrt(self.config.trunk.d_model)
+        x_BTND = self.tokens(tokens_BTN) * scale
+        if self.config.sampler == "maskgit":
+            x_BTND = x_BTND + self._next_frame(revealed_BTN, scale)
+        condition_BT1D = (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None]
+        return torch.cat([condition_BT1D, x_BTND], dim=2) if self.num_prefix else x_BTND + condition_BT1D
+
+    def _next_frame(self, revealed_BTN: Tensor | None, scale: float) -> Tensor:
+        """What is known of the next frame's tokens: a projected embedding where revealed, one learned vector else."""
+        if revealed_BTN is None:
+            return self.masked
+        known = self.revealed(self.tokens(revealed_BTN.clamp_min(0)) * scale)
+        return torch.where((revealed_BTN == MASKED)[..., None], self.masked, known)
+
+    def _predicted(self, targets_BTN: Tensor, uniform_BTK: Tensor) -> Tensor | None:
+        """Which tokens a training pass has to predict: all of them (None) but under MaskGIT."""
+        if self.config.sampler == "parallel":
+            return None
+        return hidden(targets_BTN, uniform_BTK[:, 0, 0])
 
     def _head(self, features_ND: Tensor, current_N: Tensor) -> Tensor:
         """Logits [..., N, V] of the tokens that follow the `current` ones: the tied head, and the bias to copy."""
@@ -109,7 +161,9 @@ class Dynamics(PublishedModel):
         bias = self.copy_bias.to(logits_NV.dtype).expand(*current_N.shape, 1)
         return logits_NV.scatter_add(-1, current_N[..., None], bias)
 
-    def _token_weights(self, valid_BT: Tensor, targets_BTN: Tensor) -> Tensor:
-        """Weights [B, T, N] of the nll: its mean over tokens, then over valid steps, then over segments."""
+    def _token_weights(self, valid_BT: Tensor, targets_BTN: Tensor, predicted_BTN: Tensor | None) -> Tensor:
+        """Weights [B, T, N] of the nll: its mean over predicted tokens, then over valid steps, then over segments."""
         weights_BT = mean_weights(valid_BT, self.tokens.weight.dtype)
-        return (weights_BT / targets_BTN.shape[-1])[..., None].expand_as(targets_BTN)
+        if predicted_BTN is None:
+            return (weights_BT / targets_BTN.shape[-1])[..., None].expand_as(targets_BTN)
+        return (weights_BT / predicted_BTN.sum(-1))[..., None] * predicted_BTN

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from whale.config import Config
 from whale.models.cache import KeyValues, TemporalCache
-from whale.models.layers import MLP, SelfAttention, space_time_positions
+from whale.models.layers import MLP, SelfAttention, sinusoids, space_time_positions
 
 
 class STTransformerConfig(Config):
@@ -58,10 +58,14 @@ class STBlock(nn.Module):
 
 
 class STTransformer(nn.Module):
-    """The trunk that all six networks of the paper share; causal in time, full attention in space."""
+    """The trunk that all six networks of the paper share; causal in time, full attention in space.
 
-    def __init__(self, config: STTransformerConfig):
+    `num_prefix` tokens before the square grid of a frame get the position of the frame alone.
+    """
+
+    def __init__(self, config: STTransformerConfig, num_prefix: int = 0):
         super().__init__()
+        self.num_prefix = num_prefix
         self.d_model, self.num_heads = config.d_model, config.num_heads
         out_scale = config.num_layers**-0.5
         self.blocks = nn.ModuleList(
@@ -80,7 +84,8 @@ class STTransformer(nn.Module):
         return self.final_norm(x_BTND)
 
     def empty_cache(self, batch: int, num_tokens: int, capacity: int) -> TemporalCache:
-        """Room for a window of `capacity` frames."""
+        """Room for a window of `capacity` frames of `num_tokens` each, prefix not counted."""
+        num_tokens += self.num_prefix
         self._positions(0, capacity, num_tokens, self.final_norm.weight)
         shape = (batch, num_tokens, self.num_heads, self.d_model // self.num_heads)
         return TemporalCache.empty(len(self.blocks), shape, capacity, self.final_norm.weight)
@@ -100,6 +105,8 @@ class STTransformer(nn.Module):
         """Positions [F, N, D] of frames start..stop-1 of a window; made once for the longest window seen."""
         cached = self.positions
         if cached.ndim != 3 or cached.shape[0] < stop or cached.shape[1] != num_tokens:
-            cached = space_time_positions(stop, num_tokens, self.d_model).to(like)
+            cached = space_time_positions(stop, num_tokens - self.num_prefix, self.d_model)
+            frame = sinusoids(stop, self.d_model)[:, None].expand(-1, self.num_prefix, -1)
+            cached = torch.cat([frame, cached], dim=1).to(like)
             self.positions = cached
         return cached[start:stop].to(like)

@@ -128,14 +128,18 @@ class WorldModel:
         if state.length > self.window:
             raise ConfigError("this window is full", found=f"{state.length} frames", remedy="use restarted()")
         advanced, logits_BNV = self._advanced(state, state.frames[:, -1:], state.tokens[:, -1:], action_BA[:, None], z)
-        # Temperature divides logits, not probabilities.
-        drawn = logits_BNV if noise is None else logits_BNV / temperature + noise
-        tokens_BN = drawn.argmax(-1)
+        used_z = advanced.conditioning[:, -1:]
+
+        def again(revealed_BN: Tensor) -> Tensor:
+            here = (state.tokens[:, -1:], action_BA[:, None], used_z, state.dynamics, revealed_BN[:, None])
+            return self.dynamics.extend(*here)[0]
+
+        tokens_BN = self.dynamics.choose(logits_BNV, again, noise, temperature)
         pixels, decoder = self.tokenizer.extend(tokens_BN[:, None], state.decoder)
         # Rounded to uint8, so that a rollout read back from disk continues identically.
         frame = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
         following = advanced.appended(frame, tokens_BN, action_BA, decoder)
-        return following, Step(frame, tokens_BN, logits_BNV, advanced.conditioning[:, -1])
+        return following, Step(frame, tokens_BN, logits_BNV, used_z[:, 0])
 
     def restarted(self, state: WorldState) -> WorldState:
         """`state`, or a new window if this one has served its T predictions.

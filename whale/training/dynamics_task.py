@@ -17,6 +17,8 @@ from whale.training.optimizer import OptimizationConfig
 class TrainDynamicsConfig(Config):
     """One entry of train_dynamics: a size, with or without z. `training_steps: 0` publishes the initial weights.
 
+    action_mode, sampler, maskgit_passes: as DynamicsConfig has them; the defaults are the paper's model.
+
     That untrained entry is what "from scratch" fine-tunes from: every fine-tuning starts from an entry by name.
     """
 
@@ -24,6 +26,9 @@ class TrainDynamicsConfig(Config):
     initial: Literal["scratch"]
     behavior_conditioning: bool
     copy_bias: float | None
+    action_mode: Literal["add", "prepend"] = "add"
+    sampler: Literal["parallel", "maskgit"] = "parallel"
+    maskgit_passes: int = Field(default=8, gt=0)
     optimization: OptimizationConfig
 
 
@@ -44,6 +49,9 @@ def new_dynamics(config: TrainDynamicsConfig, *, num_codes: int, seed: int) -> D
             z_size=NUM_Z * NUM_Z_CLASSES,
             behavior_conditioning=config.behavior_conditioning,
             copy_bias=config.copy_bias,
+            action_mode=config.action_mode,
+            sampler=config.sampler,
+            maskgit_passes=config.maskgit_passes,
             trunk=config.size,
         )
     )
