@@ -54,6 +54,15 @@ def test_frames_can_be_cut_and_picked_without_reading_the_rest(source):
     assert len(frames[:0]) == 0 and list(frames[:0]) == []
 
 
+def test_a_file_of_many_episodes_is_decoded_once_when_they_are_read_in_order(tmp_path):
+    source = LeRobotSource(write_v3(tmp_path / "tiny", [LENGTHS]), "tiny")
+    reader = source.read_shard("all", 0)
+    episodes = list(reader)
+    frames = [list(raw.steps[CAMERA]) for raw in episodes]
+    assert reader.videos[CAMERA].starts == 1
+    assert list(episodes[0].steps[CAMERA]) == frames[0] and reader.videos[CAMERA].starts == 2
+
+
 def test_the_whole_way_into_shards_and_back(source, tmp_path):
     spec = lerobot_spec(source.version)
     out, report = ingest(source.directory, tmp_path, spec)
