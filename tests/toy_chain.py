@@ -74,6 +74,9 @@ def write_project() -> None:
         write_rlds(Path("raw"), {"train": files, "val": held_out, "test": held_out}, name=name)
         values = spec_values(name=name)
         values["source"] |= {"dataset": name, "splits": {"train": "train", "val": "val", "test": "test"}}
+        values["episodes"]["accept"] = ["leaked_split"]  # an auditor shall find it
+        known = {"id": "same", "what": "test is val", "source": "here", "repair": "none"}
+        values["errata"] = [known | {"detector": "leaked_split"}]
         Path(f"data_specs/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     Path("params.yaml").write_text("# the active parameters\n" + yaml.safe_dump(PARAMS, sort_keys=False))
     Path("constraints.txt").write_text("numpy==2.4.6\n")

@@ -1,6 +1,8 @@
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from rlds_fixture import spec_values, tiny_spec
 
 from whale.data.spec import DatasetSpec, load_spec
@@ -88,3 +90,12 @@ def test_yaml_tags_and_misnamed_files_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_spec("evil", tmp_path)
     assert not Path("marker").exists()
+
+
+def test_the_guide_s_examples_are_valid_specs(project_root):
+    guide = (project_root / "docs" / "add-a-dataset.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.S)]
+    (example,) = [block for block in blocks if "robot" in block]
+    assert DatasetSpec.parse(example, file="docs/add-a-dataset.md").name == "my_robot"
+    (accepting,) = [block for block in blocks if "accept" in str(block.get("episodes"))]
+    assert DatasetSpec.parse(example | accepting, file="docs/add-a-dataset.md").episodes.accept

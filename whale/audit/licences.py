@@ -1,4 +1,5 @@
-"""Do the licences of everything that a checkpoint was made from allow a use (Q4)? A policy is a small YAML file.
+"""Do the licences of everything that a checkpoint was made from allow a use (Q4)? A policy is a small YAML file, or a
+list of SPDX ids on the command line.
 
     allow: [Apache-2.0, CC-BY-4.0, MIT]     # SPDX ids; anything else is refused
     require_evidence: true                  # and somebody must have read the terms
@@ -12,6 +13,7 @@ from typing import Any
 from whale.audit.facts import datasets_of
 from whale.audit.runs import RunGraph, StageRun
 from whale.config import Config
+from whale.errors import ConfigError
 
 UNREAD = ("", "none", "unverified", "unknown")
 RESTRICTED = ("-NC", "-ND", "NONCOMMERCIAL", "UNVERIFIED", "UNKNOWN", "NOASSERTION", "PROPRIETARY")
@@ -28,6 +30,14 @@ def load_policy(path: Path | None) -> LicencePolicy:
     from whale.config import load_yaml
 
     return LicencePolicy() if path is None else LicencePolicy.parse(load_yaml(path), file=path)
+
+
+def allowing(ids: str) -> LicencePolicy:
+    """The policy of `--allow-licenses`: SPDX ids with commas between. ConfigError if there is none."""
+    allow = [word.strip() for word in ids.split(",") if word.strip()]
+    if not allow:
+        raise ConfigError("no licence is allowed", place="--allow-licenses", found=ids, expected="Apache-2.0,CC-BY-4.0")
+    return LicencePolicy(allow=allow)
 
 
 def licences(run: StageRun, graph: RunGraph, policy: LicencePolicy) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from whale.commands import lineage_text as say
-from whale.commands.output import AsJson, print_json
+from whale.commands.output import AllowLicences, AsJson, print_json
+from whale.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Where a checkpoint or a number comes from, provable offline.")
 taint_app = typer.Typer(no_args_is_help=True, help="Declare that something must not be built upon.")
@@ -107,13 +108,16 @@ def code(
 def licenses(
     artefact: Artefact,
     policy: Annotated[Path | None, typer.Option(help="YAML: allow: [SPDX ids], require_evidence: true")] = None,
+    allow: AllowLicences = None,
     as_json: AsJson = False,
 ) -> None:
     """The licence of each dataset with its evidence, against a policy; exit 3 if one is refused."""
-    from whale.audit.licences import licences, load_policy
+    from whale.audit.licences import allowing, licences, load_policy
 
+    if policy is not None and allow is not None:
+        raise ConfigError("two policies", place="--policy, --allow-licenses", remedy="give one of them")
     graph = _graph()
-    found = licences(graph.find(artefact).run, graph, load_policy(policy))
+    found = licences(graph.find(artefact).run, graph, load_policy(policy) if allow is None else allowing(allow))
     print_json(found) if as_json else say.licences(found)
     raise typer.Exit(3 if found["refused"] else 0)
 

@@ -8,6 +8,10 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of a table.")]
 
+AllowLicences = Annotated[
+    str | None, typer.Option("--allow-licenses", help="SPDX ids with commas between; exit 3 if another is found.")
+]
+
 
 def print_json(value: object) -> None:
     """One sorted JSON object on stdout."""

@@ -1,34 +1,40 @@
 """`whale spec`: dataset specs, listed and checked without any data; drafted and previewed with some."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AllowLicences, AsJson, print_json, print_table
 from whale.config import load_yaml
 from whale.data.spec import DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
 from whale.data.storage.files import write_bytes
-from whale.errors import ConfigError, MissingInputError
-from whale.planning.datasets import SOURCES, SPECS, load_facts
+from whale.errors import ConfigError, MissingInputError, RefusedError
 
-PARAMS = Path("params.yaml")
+PARAMS, SPECS, SOURCES = Path("params.yaml"), Path("data_specs"), Path("data_specs/sources")
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Specs to check; all of data_specs/ if none is named.")]
 
 app = typer.Typer(no_args_is_help=True, help="What raw datasets mean: data_specs/<name>.yaml.")
 
 
-@app.command("list", epilog="Example: whale spec list")
-def list_specs(as_json: AsJson = False) -> None:
-    """Every spec: version, size, weight in the active mixture, rate, licence, and whether it holds together."""
-    facts, weights = load_facts(Path()), load_yaml(PARAMS)["mix"]["weights"] if PARAMS.is_file() else {}
+@app.command("list", epilog="Example: whale spec list --allow-licenses Apache-2.0,CC-BY-4.0,MIT")
+def list_specs(allow: AllowLicences = None, as_json: AsJson = False) -> None:
+    """Every spec: version, size, weight in the active mixture, rate, licence, and whether it holds together.
+
+    With --allow-licenses: exit 3 if a dataset of the active profile has another licence, before anything is read.
+    """
+    from whale.planning.datasets import load_facts
+
+    params = load_yaml(PARAMS) if PARAMS.is_file() else {"mix": {"weights": {}}, "datasets": {}}
+    facts, weights = load_facts(Path()), params["mix"]["weights"]
+    checked = {path.stem: _check(path) for path in sorted(SPECS.glob("*.yaml"))}
+    refused = {} if allow is None else _refused({name: spec for name, (spec, _) in checked.items()}, allow)
     rows = []
-    for path in sorted(SPECS.glob("*.yaml")):
-        name = path.stem
-        spec, problems = _check(path)
+    for name, (spec, problems) in checked.items():
         known = facts.datasets.get(name)
         weight = weights[name]["weight"] if name in weights else known.table11 if known else None
         rows.append(
@@ -41,14 +47,29 @@ def list_specs(as_json: AsJson = False) -> None:
                 "weight": weight,
                 "hz": spec.robot.control_hz if spec else None,
                 "licence": spec.licence.spdx if spec else None,
-                "status": _status(name, problems),
+                "status": refused.get(name) or _status(name, problems),
             }
         )
+    gated = sorted(refused.keys() & params["datasets"].keys())
     if as_json:
-        print_json({"specs": rows})
-        return
-    header = ["dataset", "version", "episodes", "frames", "GiB", "weight", "Hz", "licence", "status"]
-    print_table(header, [["" if value is None else _text(value) for value in row.values()] for row in rows])
+        print_json({"specs": rows, "refused": gated})
+    else:
+        header = ["dataset", "version", "episodes", "frames", "GiB", "weight", "Hz", "licence", "status"]
+        print_table(header, [["" if value is None else _text(value) for value in row.values()] for row in rows])
+    if gated:
+        raise RefusedError(
+            "licences of the active profile are not allowed", file=PARAMS, place="datasets", found=", ".join(gated),
+            expected=allow, remedy="take these datasets out, or allow their licences",
+        )  # fmt: skip
+
+
+def _refused(specs: Mapping[str, DatasetSpec | None], allow: str) -> dict[str, str]:
+    """Name -> why `allow` does not let it through."""
+    from whale.audit.licences import allowing, refusal
+
+    policy = allowing(allow)
+    reasons = {name: refusal(spec.licence.model_dump(), policy) if spec else "no spec" for name, spec in specs.items()}
+    return {name: f"refused: {reason}" for name, reason in reasons.items() if reason}
 
 
 @app.command("check", epilog="Example: whale spec check data_specs/toto.yaml")

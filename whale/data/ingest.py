@@ -10,117 +10,26 @@ Law: read = kept + dropped.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from whale.config import Config
-from whale.data.canonical import canonical_episode, check_keys, wanted_keys
+from whale.data.canonical import canonical_episode, wanted_keys
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
+from whale.data.ingest_tasks import IngestConfig, IngestTask, open_raw, plan_tasks
 from whale.data.quality.episode import inspect_episode
-from whale.data.quality.gate import Evidence, QualityConfig
-from whale.data.sources.location import DescribedFile, Location, locate
-from whale.data.sources.opening import open_source
-from whale.data.sources.source import ShardFile, Source, digest_of
-from whale.data.spec import DatasetSpec, SplitSlice
+from whale.data.quality.gate import Evidence
+from whale.data.sources.location import Location
+from whale.data.sources.source import digest_of
 from whale.data.storage.files import write_bytes, write_json
 from whale.data.storage.images import ImageError, canonical_frame
 from whale.data.storage.manifest import fragment_schema, index_columns, write_table
 from whale.data.storage.shards import STEP_ARRAYS, array_bytes
 from whale.data.tar_parts import TarParts
-from whale.errors import BadDataError, ConfigError, MismatchError
 
-
-class IngestConfig(Config):
-    """resolution: pixels of a side; shard_bytes: a tar is closed before it grows beyond; max_bad: broken episodes
-    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them);
-    quality: what happens to episodes that can be read but are not what the spec says."""
-
-    resolution: int = Field(ge=16, le=1024)
-    jpeg_quality: int = Field(ge=1, le=100)
-    shard_bytes: int = Field(ge=2**14)
-    max_bad: int = Field(ge=0)
-    cameras: list[str] = ["primary"]
-    quality: QualityConfig
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Records `start` to `stop` - 1 of the source split belong to our `split`, as far as `part` holds them."""
-
-    split: str
-    start: int
-    stop: int
-    part: SplitSlice
-
-    def holds(self, ordinal: int) -> bool:
-        return self.start <= ordinal < self.stop and self.part.holds(ordinal)
-
-
-@dataclass(frozen=True)
-class IngestTask:
-    """One source file, with all that its outputs depend on; small enough to send to a worker."""
-
-    directory: str
-    source_split: str
-    index: int
-    shard: ShardFile
-    assignments: tuple[Assignment, ...]
-    spec: DatasetSpec
-    config: IngestConfig
-    work: str
-    file_number: int
-    expected: tuple[DescribedFile, ...]
-
-    @property
-    def fragment(self) -> Path:
-        return Path(self.work) / "fragments" / f"{self.file_number:05d}.json"
-
-    @property
-    def train_actions(self) -> Path:
-        return self.fragment.with_suffix(".actions.npy")
-
-    @property
-    def rows(self) -> Path:
-        """Rows of episodes.parquet, with the detail of what was dropped."""
-        return self.fragment.with_suffix(".rows.parquet")
-
-    def split_of(self, ordinal: int) -> str | None:
-        return next((a.split for a in self.assignments if a.holds(ordinal)), None)
-
-
-def plan_tasks(
-    raw: Path, spec: DatasetSpec, config: IngestConfig, work: Path, links: Path = Path()
-) -> list[IngestTask]:
-    """One task per source file that holds records of a split the spec names, in a fixed order.
-
-    Raises MissingInputError (no such folder or file), BadDataError (another dataset or version, keys that
-    features.json lacks, an empty split), ConfigError (splits that overlap).
-    """
-    if "train" not in spec.source.splits or "primary" not in config.cameras:
-        raise ConfigError(
-            "ingest needs a split named train and the camera primary", place=f"spec {spec.name}",
-            found=[list(spec.source.splits), config.cameras],
-        )  # fmt: skip
-    location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
-    source = _open(location.directory, spec)
-    _check_identity(source, spec)
-    check_keys(spec, source.features, config.cameras, source.directory)
-    assignments = _assign(source, spec)
-    return [
-        IngestTask(
-            directory=str(source.directory), source_split=split, index=index, shard=shard,
-            assignments=tuple(assignments[split]), spec=spec, config=config, work=str(work), file_number=number,
-            expected=tuple(location.expected[file] for file in shard.files if file in location.expected),
-        )
-        for number, (split, index, shard) in enumerate(_files(source, assignments))
-    ]  # fmt: skip
-
+__all__ = ["IngestConfig", "IngestTask", "plan_tasks", "process_source_shard"]
 
 # What the gate compares between episodes at the end: the only part of an index row that stays in memory.
 COMPARED = ("key", "split", "kept", "reason", "content_sha256", "agreement", "warm", "accepted")
@@ -134,7 +43,7 @@ def process_source_shard(task: IngestTask) -> None:
     rows: list[dict[str, Any]] = []
     actions: list[np.ndarray] = []
     evidence = Evidence()
-    source = _open(Path(task.directory), task.spec)
+    source = open_raw(Path(task.directory), task.spec)
     reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.spec.cameras))
     with TarParts(Path(task.work), task.spec.name, task.file_number, task.config.shard_bytes) as tars:
         for raw in reader:
@@ -269,50 +178,3 @@ def _canonical_frames(images: Sequence[bytes], role: str, task: IngestTask) -> l
             detail = f"'{camera.key}' step {step}: {error.what} (found {error.found}, expected {error.expected})"
             raise EpisodeError(error.reason, detail) from None
     return frames
-
-
-def _open(directory: Path, spec: DatasetSpec) -> Source:
-    return open_source(spec.source.format, directory, spec.source.dataset, spec.source.version)
-
-
-def _check_identity(source: Source, spec: DatasetSpec) -> None:
-    found = (source.name, source.version)
-    if found != (spec.source.dataset, spec.source.version):
-        raise MismatchError(
-            "another dataset than the spec's", file=source.directory, found=" ".join(found),
-            expected=f"{spec.source.dataset} {spec.source.version}", remedy="pin folder and version in the spec",
-        )  # fmt: skip
-
-
-def _assign(source: Source, spec: DatasetSpec) -> dict[str, list[Assignment]]:
-    """Source split -> which of its records go to which of our splits."""
-    assignments: dict[str, list[Assignment]] = {}
-    for name, part in spec.source.slices().items():
-        if part.split not in source.splits:
-            raise BadDataError(
-                "no such split", file=source.directory, place=f"source.splits.{name}", found=list(source.splits),
-                expected=part.split,
-            )  # fmt: skip
-        total = sum(shard.records for shard in source.splits[part.split])
-        if total == 0:
-            raise BadDataError("a split without records", file=source.directory, place=part.split, found=0)
-        assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total), part))
-    for split, parts in assignments.items():
-        ordered = sorted(parts, key=lambda part: part.start)
-        if any(a.stop > b.start and not a.part.hashed for a, b in pairwise(ordered)):
-            raise ConfigError(
-                "splits overlap: a record would be in two", place=f"source.splits of {split}", found=parts
-            )
-    return assignments
-
-
-def _files(source: Source, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
-    """Files with at least one assigned record."""
-    return [
-        (split, index, shard)
-        for split in sorted(assignments)
-        for index, shard in enumerate(source.splits[split])
-        if any(
-            a.start < shard.first_ordinal + shard.records and shard.first_ordinal < a.stop for a in assignments[split]
-        )
-    ]

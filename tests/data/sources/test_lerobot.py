@@ -9,9 +9,10 @@ from lerobot_fixture import CAMERA, FPS, TASKS, lerobot_spec, picture, rows, wri
 
 from whale.data.episode import EpisodeError, RawEpisode, Rejected
 from whale.data.sources.lerobot import LeRobotSource
+from whale.data.sources.location import describe_source
 from whale.data.storage.images import decode
 from whale.data.storage.shards import ShardSet
-from whale.errors import BadDataError, MissingInputError
+from whale.errors import BadDataError, MismatchError, MissingInputError
 
 LENGTHS = [5, 8, 6]
 
@@ -52,6 +53,15 @@ def test_frames_can_be_cut_and_picked_without_reading_the_rest(source):
     whole = list(frames)
     assert list(frames[2:7]) == whole[2:7] and list(frames[2:7][1:3]) == whole[3:5] and frames[4] == whole[4]
     assert len(frames[:0]) == 0 and list(frames[:0]) == []
+
+
+def test_a_file_of_many_episodes_is_decoded_once_when_they_are_read_in_order(tmp_path):
+    source = LeRobotSource(write_v3(tmp_path / "tiny", [LENGTHS]), "tiny")
+    reader = source.read_shard("all", 0)
+    episodes = list(reader)
+    frames = [list(raw.steps[CAMERA]) for raw in episodes]
+    assert reader.videos[CAMERA].starts == 1
+    assert list(episodes[0].steps[CAMERA]) == frames[0] and reader.videos[CAMERA].starts == 2
 
 
 def test_the_whole_way_into_shards_and_back(source, tmp_path):
@@ -128,6 +138,18 @@ def test_a_file_that_is_no_video_is_an_error_of_its_episode(tmp_path):
     (root / f"videos/chunk-000/{CAMERA}/episode_000001.mp4").write_bytes(b"#!/bin/sh\ntouch /tmp/ran\n" * 50)
     with pytest.raises(BadDataError, match="decode_error"):
         ingest(root, tmp_path, lerobot_spec())
+
+
+def test_metadata_of_the_same_size_that_are_not_the_described_ones_are_refused(tmp_path):
+    root = write_v2(tmp_path / "tiny", LENGTHS)
+    (tmp_path / "tiny.json").write_text(json.dumps(describe_source(root, "tiny")))
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/tiny").symlink_to(root)
+    ingest(tmp_path / "tiny.json", tmp_path, lerobot_spec(), name="right")
+    tasks = root / "meta/tasks.jsonl"
+    tasks.write_text(tasks.read_text().replace("push", "pull"))
+    with pytest.raises(MismatchError, match="not the described one"):
+        ingest(tmp_path / "tiny.json", tmp_path, lerobot_spec(), name="wrong")
 
 
 def test_hash_splits_are_disjoint_cover_everything_and_do_not_move(tmp_path):

@@ -14,7 +14,7 @@ from whale.data.episode import EpisodeError, RawEpisode, Rejected
 from whale.data.sources.columns import column_names, content_sha256, read_columns
 from whale.data.sources.lerobot_meta import EpisodeEntry, LeRobotMeta
 from whale.data.sources.source import ALL, ShardFile, grouped, measured
-from whale.data.sources.video import VideoFrames
+from whale.data.sources.video import VideoFile, VideoFrames
 from whale.errors import BadDataError
 
 RENAMED = {"next.reward": "reward", "next.done": "is_last"}
@@ -48,6 +48,7 @@ class LeRobotReader:
         self.source, self.shard, self.keys = source, shard, keys
         self.files: dict[str, tuple[int, str]] = {}
         self._table: tuple[str, dict[str, Any]] = ("", {})
+        self.videos: dict[str, VideoFile] = {}  # camera -> the file that is being read
 
     def __iter__(self) -> Iterator[RawEpisode | Rejected]:
         self.files = {file: measured(self.source.directory / file) for file in self.shard.files}
@@ -91,9 +92,14 @@ class LeRobotReader:
         steps[TASK] = self._texts(columns, entry)
         for key, clip in entry.clips.items():
             if self.keys is None or key in self.keys:
-                path = self.source.directory / clip.file
-                steps[key] = VideoFrames(path, clip.start, entry.length, clip.is_whole)
+                steps[key] = VideoFrames(self._video(key, clip.file), clip.start, entry.length, clip.is_whole)
         return steps
+
+    def _video(self, key: str, file: str) -> VideoFile:
+        path = self.source.directory / file
+        if key not in self.videos or self.videos[key].path != path:
+            self.videos[key] = VideoFile(path)
+        return self.videos[key]
 
     def _texts(self, columns: dict[str, Any], entry: EpisodeEntry) -> list[bytes]:
         indices = columns.get("task_index")

@@ -4,8 +4,8 @@ PyAV gets an open file, never a name or an address, so nothing in the file can m
 number of frames are checked. Shapes: H W image.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import overload
 
@@ -19,27 +19,50 @@ CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4", "vp9"})
 OPTIONS = {"enable_drefs": "0", "use_absolute_path": "0"}
 
 
+class VideoFile:
+    """Decodes one file forwards: frames asked for in order, over however many episodes, are decoded once.
+
+    starts: how often it began at the first frame, which going back needs.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.starts = path, 0
+        self._frames: Iterator[np.ndarray] = iter(())
+        self._next = sys.maxsize  # nothing is open yet
+
+    def frame(self, number: int) -> np.ndarray | None:
+        """uint8 (H, W, 3) RGB; None behind the last one."""
+        if number < self._next:
+            self._frames, self._next = decode_video(self.path), 0
+            self.starts += 1
+        image_HWC = None
+        for _ in range(number - self._next + 1):
+            try:
+                image_HWC = next(self._frames, None)
+            except EpisodeError:
+                self._next = sys.maxsize  # whoever asks next hears the same
+                raise
+            self._next += 1
+        return image_HWC
+
+
 class VideoFrames(Sequence[bytes]):
     """Frames `start` to `start + count` - 1 of a file, as packed RGB; `is_whole`: the file holds no others.
 
     Raises EpisodeError (decode_error, length_mismatch) when frames are read, not before.
     """
 
-    def __init__(self, path: Path, start: int, count: int, is_whole: bool):
-        self.path, self.start, self.length, self.is_whole = path, start, count, is_whole
+    def __init__(self, video: VideoFile, start: int, count: int, is_whole: bool):
+        self.video, self.start, self.length, self.is_whole = video, start, count, is_whole
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[bytes]:
-        frames = islice(decode_video(self.path), self.start, None)
         for number in range(self.length):
-            image_HWC = next(frames, None)
-            if image_HWC is None:
-                raise EpisodeError("length_mismatch", f"{self.path.name}: {number} frames for {self.length} rows")
-            yield pack_rgb(image_HWC)
-        if self.is_whole and next(frames, None) is not None:
-            raise EpisodeError("length_mismatch", f"{self.path.name}: more than {self.length} frames")
+            yield self[number]
+        if self.is_whole and self.video.frame(self.start + self.length) is not None:
+            raise EpisodeError("length_mismatch", f"{self.video.path.name}: more than {self.length} frames")
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -51,10 +74,14 @@ class VideoFrames(Sequence[bytes]):
             if step != 1:
                 raise ValueError("frames are read in order")
             count = max(stop - start, 0)
-            return VideoFrames(self.path, self.start + start, count, self.is_whole and stop == self.length)
+            return VideoFrames(self.video, self.start + start, count, self.is_whole and stop == self.length)
         if not 0 <= index < self.length:
             raise IndexError(index)
-        return next(iter(VideoFrames(self.path, self.start + index, 1, False)))
+        image_HWC = self.video.frame(self.start + index)
+        if image_HWC is None:
+            what = f"{self.video.path.name}: {index} frames or fewer for {self.length} rows"
+            raise EpisodeError("length_mismatch", what)
+        return pack_rgb(image_HWC)
 
 
 def decode_video(path: Path) -> Iterator[np.ndarray]:

@@ -1,0 +1,54 @@
+"""`whale spec init`, `check`, `preview`, `list` on a dataset that nobody described, in the order a person would."""
+
+import json
+import shutil
+
+import pytest
+from odd_dataset import write_odd
+
+from whale.cli import run
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, project_root):
+    """An empty project beside <tmp>/data/odd_robot/1.0.0."""
+    write_odd(tmp_path / "data")
+    root = tmp_path / "project"
+    (root / "data_specs" / "mixtures").mkdir(parents=True)
+    shutil.copy(project_root / "data_specs/mixtures/oxe.yaml", root / "data_specs/mixtures/oxe.yaml")
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_a_draft_is_written_once_holds_together_and_its_preview_is_a_page(project, capsys):
+    raw = str(project.parent / "data" / "odd_robot" / "1.0.0")
+    assert run(["spec", "init", raw, "--json"]) == 0
+    drafted = json.loads(capsys.readouterr().out)
+    assert (drafted["file"], drafted["problems"]) == ("data_specs/odd_robot.yaml", [])
+    assert drafted["guesses"]["action.form"]["value"] == "absolute"
+    assert run(["spec", "init", raw]) == 64
+    assert run(["spec", "check"]) == 0
+    capsys.readouterr()
+    assert run(["spec", "preview", "odd_robot", "--raw", raw, "--episodes", "4", "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert seen["episodes"] == 4 and (project / seen["page"]).read_text().startswith("<!doctype html>")
+
+
+def test_a_licence_that_is_not_allowed_stops_the_profile_that_uses_it_and_no_other(project, capsys):
+    assert run(["spec", "init", str(project.parent / "data" / "odd_robot" / "1.0.0")]) == 0
+    assert run(["spec", "list", "--allow-licenses", "MIT"]) == 0  # no profile uses it yet
+    params = "mix: {weights: {}}\ndatasets: {odd_robot: {raw: raw/odd_robot, role: pretrain}}\n"
+    (project / "params.yaml").write_text(params)
+    assert run(["spec", "list", "--allow-licenses", "Apache-2.0, MIT"]) == 3
+    assert "odd_robot" in capsys.readouterr().err
+    assert run(["spec", "list", "--allow-licenses", "LicenseRef-unverified"]) == 0
+    assert run(["spec", "list"]) == 0 and run(["spec", "list", "--allow-licenses", ","]) == 64
+
+
+def test_a_checkpoint_is_judged_by_one_policy_only(project, capsys):
+    assert run(["lineage", "licenses", "mix", "--policy", "policy.yaml", "--allow-licenses", "MIT"]) == 64
+    assert "two policies" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_dataset_ends_with_2(project):
+    assert run(["spec", "init", "."]) == 2

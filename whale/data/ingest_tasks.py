@@ -1,0 +1,162 @@
+"""What an ingest has to do: its configuration, and one task per source file, planned before anything is read."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from pydantic import Field
+
+from whale.config import Config
+from whale.data.canonical import check_keys
+from whale.data.quality.gate import QualityConfig
+from whale.data.sources.location import DescribedFile, Location, locate
+from whale.data.sources.opening import open_source
+from whale.data.sources.source import ShardFile, Source
+from whale.data.spec import DatasetSpec, SplitSlice
+from whale.data.storage.files import sha256_of
+from whale.errors import BadDataError, ConfigError, MismatchError
+
+METADATA = (".json", ".jsonl", ".parquet")
+
+
+class IngestConfig(Config):
+    """resolution: pixels of a side; shard_bytes: a tar is closed before it grows beyond; max_bad: broken episodes
+    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them);
+    quality: what happens to episodes that can be read but are not what the spec says."""
+
+    resolution: int = Field(ge=16, le=1024)
+    jpeg_quality: int = Field(ge=1, le=100)
+    shard_bytes: int = Field(ge=2**14)
+    max_bad: int = Field(ge=0)
+    cameras: list[str] = ["primary"]
+    quality: QualityConfig
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Records `start` to `stop` - 1 of the source split belong to our `split`, as far as `part` holds them."""
+
+    split: str
+    start: int
+    stop: int
+    part: SplitSlice
+
+    def holds(self, ordinal: int) -> bool:
+        return self.start <= ordinal < self.stop and self.part.holds(ordinal)
+
+
+@dataclass(frozen=True)
+class IngestTask:
+    """One source file, with all that its outputs depend on; small enough to send to a worker."""
+
+    directory: str
+    source_split: str
+    index: int
+    shard: ShardFile
+    assignments: tuple[Assignment, ...]
+    spec: DatasetSpec
+    config: IngestConfig
+    work: str
+    file_number: int
+    expected: tuple[DescribedFile, ...]
+
+    @property
+    def fragment(self) -> Path:
+        return Path(self.work) / "fragments" / f"{self.file_number:05d}.json"
+
+    @property
+    def train_actions(self) -> Path:
+        return self.fragment.with_suffix(".actions.npy")
+
+    @property
+    def rows(self) -> Path:
+        """Rows of episodes.parquet, with the detail of what was dropped."""
+        return self.fragment.with_suffix(".rows.parquet")
+
+    def split_of(self, ordinal: int) -> str | None:
+        return next((a.split for a in self.assignments if a.holds(ordinal)), None)
+
+
+def plan_tasks(
+    raw: Path, spec: DatasetSpec, config: IngestConfig, work: Path, links: Path = Path()
+) -> list[IngestTask]:
+    """One task per source file that holds records of a split the spec names, in a fixed order.
+
+    Raises MissingInputError (no such folder or file), BadDataError (another dataset or version, keys that
+    features.json lacks, an empty split), ConfigError (splits that overlap).
+    """
+    if "train" not in spec.source.splits or "primary" not in config.cameras:
+        raise ConfigError(
+            "ingest needs a split named train and the camera primary", place=f"spec {spec.name}",
+            found=[list(spec.source.splits), config.cameras],
+        )  # fmt: skip
+    location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
+    source = open_raw(location.directory, spec)
+    _check_metadata(location, source)
+    _check_identity(source, spec)
+    check_keys(spec, source.features, config.cameras, source.directory)
+    assignments = _assign(source, spec)
+    return [
+        IngestTask(
+            directory=str(source.directory), source_split=split, index=index, shard=shard,
+            assignments=tuple(assignments[split]), spec=spec, config=config, work=str(work), file_number=number,
+            expected=tuple(location.expected[file] for file in shard.files if file in location.expected),
+        )
+        for number, (split, index, shard) in enumerate(_files(source, assignments))
+    ]  # fmt: skip
+
+
+def open_raw(directory: Path, spec: DatasetSpec) -> Source:
+    """The source that a spec describes, in its folder."""
+    return open_source(spec.source.format, directory, spec.source.dataset, spec.source.version)
+
+
+def _check_metadata(location: Location, source: Source) -> None:
+    """What says where episodes are is compared with its description too; data files are when they are read."""
+    read_later = {file for units in source.splits.values() for unit in units for file in unit.files}
+    for file in sorted(location.expected.keys() - read_later):
+        if file.endswith(METADATA):
+            location.check_sha256(file, sha256_of(location.directory / file))
+
+
+def _check_identity(source: Source, spec: DatasetSpec) -> None:
+    found = (source.name, source.version)
+    if found != (spec.source.dataset, spec.source.version):
+        raise MismatchError(
+            "another dataset than the spec's", file=source.directory, found=" ".join(found),
+            expected=f"{spec.source.dataset} {spec.source.version}", remedy="pin folder and version in the spec",
+        )  # fmt: skip
+
+
+def _assign(source: Source, spec: DatasetSpec) -> dict[str, list[Assignment]]:
+    """Source split -> which of its records go to which of our splits."""
+    assignments: dict[str, list[Assignment]] = {}
+    for name, part in spec.source.slices().items():
+        if part.split not in source.splits:
+            raise BadDataError(
+                "no such split", file=source.directory, place=f"source.splits.{name}", found=list(source.splits),
+                expected=part.split,
+            )  # fmt: skip
+        total = sum(shard.records for shard in source.splits[part.split])
+        if total == 0:
+            raise BadDataError("a split without records", file=source.directory, place=part.split, found=0)
+        assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total), part))
+    for split, parts in assignments.items():
+        ordered = sorted(parts, key=lambda part: part.start)
+        if any(a.stop > b.start and not a.part.hashed for a, b in pairwise(ordered)):
+            raise ConfigError(
+                "splits overlap: a record would be in two", place=f"source.splits of {split}", found=parts
+            )
+    return assignments
+
+
+def _files(source: Source, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
+    """Files with at least one assigned record."""
+    return [
+        (split, index, shard)
+        for split in sorted(assignments)
+        for index, shard in enumerate(source.splits[split])
+        if any(
+            a.start < shard.first_ordinal + shard.records and shard.first_ordinal < a.stop for a in assignments[split]
+        )
+    ]
