@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -75,6 +75,8 @@ def _refused(specs: Mapping[str, DatasetSpec | None], allow: str) -> dict[str, s
 @app.command("check", epilog="Example: whale spec check data_specs/toto.yaml")
 def check(files: Files = None, as_json: AsJson = False) -> None:
     """Schema, and the operations on a generated raw episode; exit code 1 if a spec contradicts itself."""
+    from whale.planning.datasets import SPECS
+
     paths = files or sorted(SPECS.glob("*.yaml"))
     for path in paths:
         if not path.is_file():
@@ -167,6 +169,8 @@ def _check(path: Path) -> tuple[DatasetSpec | None, list[str]]:
 
 
 def _status(name: str, problems: list[str]) -> str:
+    from whale.planning.datasets import SOURCES
+
     if problems:
         return "wrong: whale spec check"
     return "ok, data linked" if (SOURCES / f"{name}.json").is_file() else "ok"
