@@ -4,7 +4,13 @@ import pytest
 from faults.outcomes import CLEAR, RIGHT
 from faults.training_faults import TRAINING_FAULTS
 
+NIGHTLY = ("F23",)  # makes a tracking store anew; tests/runtime/test_tracking.py replays one in every run
+CASES = [
+    pytest.param(fault, id=f"{fault.number} {fault.name}", marks=[pytest.mark.nightly] * (fault.number in NIGHTLY))
+    for fault in TRAINING_FAULTS
+]
 
-@pytest.mark.parametrize("fault", TRAINING_FAULTS, ids=lambda fault: f"{fault.number} {fault.name}")
+
+@pytest.mark.parametrize("fault", CASES)
 def test_a_fault_ends_right_or_in_a_clear_error(fault, tmp_path):
     assert fault.run(tmp_path) in (RIGHT, CLEAR)
