@@ -26,6 +26,8 @@ VERBS += [
     "spec check",
     "spec init",
     "spec preview",
+    "model counts",
+    "rollout",
 ]
 
 

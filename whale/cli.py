@@ -15,8 +15,10 @@ from whale.commands import (
     lineage,
     metrics,
     mix,
+    model,
     plan,
     profile,
+    rollout,
     shards,
     spec,
     stats,
@@ -41,8 +43,10 @@ app.add_typer(mix.app, name="mix")
 app.add_typer(stats.app, name="stats")
 app.add_typer(track.app, name="track")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
 app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(lineage.audit_checkpoint)
+app.command("rollout", epilog=rollout.EXAMPLE)(rollout.rollout)
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("timings", epilog=timings.EXAMPLE)(timings.timings)

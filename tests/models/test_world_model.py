@@ -5,6 +5,7 @@ import torch
 from whale.errors import ConfigError
 from whale.models.categorical import mode
 from whale.models.world_model import WorldModel
+from whale.models.world_state import WorldState
 
 
 def world(window: int = tiny.WINDOW) -> WorldModel:
@@ -27,6 +28,119 @@ def reference_step(model, frames, actions):
     z = mode(model.behavior.prior_log_probs(pixels, actions)).flatten(2)
     logits = model.dynamics.logits(model.tokenizer.encode(pixels), actions, z)[:, -1]
     return logits.argmax(-1), -(logits.log_softmax(-1).exp() * logits.log_softmax(-1)).sum(-1).mean(-1)
+
+
+def recomputed(model, frames, actions, horizon):
+    """The rollout by its definition: every step recomputes the current window, nothing is remembered."""
+    held, tokens, taken = frames, model.tokenizer.encode(frames.double() / 255), actions[:, : frames.shape[1] - 1]
+    imagined, chosen = [], []
+    for step in range(horizon):
+        if held.shape[1] > model.window:
+            keep = model.window // 2
+            held, taken = held[:, -keep:], taken[:, taken.shape[1] - keep + 1 :]
+            tokens = model.tokenizer.encode(held.double() / 255)
+        taken = torch.cat([taken, actions[:, frames.shape[1] - 1 + step, None]], dim=1)
+        z = mode(model.behavior.prior_log_probs(held.double() / 255, taken)).flatten(2)
+        chosen.append(model.dynamics.logits(tokens, taken, z)[:, -1].argmax(-1))
+        tokens = torch.cat([tokens, chosen[-1][:, None]], dim=1)
+        imagined.append((model.tokenizer.decode(tokens)[:, -1] * 255).round().clamp(0, 255).to(torch.uint8))
+        held = torch.cat([held, imagined[-1][:, None]], dim=1)
+    return tuple(torch.stack(part, dim=1) for part in (imagined, chosen))
+
+
+@pytest.mark.parametrize("given", [1, 3, tiny.WINDOW])
+@torch.no_grad()
+def test_the_caches_change_nothing_over_64_steps(given):
+    model, horizon = world(), 64
+    frames, actions = start(given=given, horizon=horizon)
+    rollout = model.rollout(frames, actions, horizon)
+    imagined, tokens = recomputed(model, frames, actions, horizon)
+    assert torch.equal(rollout.tokens, tokens) and torch.equal(rollout.frames, imagined)
+
+
+@torch.no_grad()
+def test_logits_in_single_precision_are_those_of_the_recomputed_window_at_every_one_of_64_steps():
+    model = world()
+    for part in (model.tokenizer, model.behavior, model.dynamics):
+        part.float()
+    frames, actions = start(horizon=64)
+    actions = actions.float()
+    state = model.start(frames, actions[:, :0])
+    for action in actions.unbind(1):
+        state = model.restarted(state)
+        taken = torch.cat([state.actions, action[:, None]], dim=1)
+        z = mode(model.behavior.prior_log_probs(state.frames.float() / 255, taken)).flatten(2)
+        logits = model.dynamics.logits(state.tokens, taken, z)[:, -1]
+        state, step = model.step(state, action)
+        assert (step.logits - logits).abs().max() < 1e-3
+
+
+@torch.no_grad()
+def test_branches_of_one_state_are_rollouts_of_their_own():
+    """Cut, step otherwise, stack and take: what retracing asks of a state."""
+    model = world()
+    frames, actions = start(given=tiny.WINDOW, horizon=1)
+    whole = model.start(frames, actions[:, :-1])
+    short = model.start(frames[:, :2], actions[:, :1])
+    other = -actions[:, 1]
+    joined = WorldState.stack([whole.cut(2), short])
+    _, step = model.step(joined, torch.cat([actions[:, 1], other]))
+    assert torch.equal(step.tokens[:2], model.step(short, actions[:, 1])[1].tokens)
+    assert torch.equal(step.tokens[2:], model.step(short, other)[1].tokens)
+    alone = whole.take(slice(1, 2))
+    after = model.step(whole, actions[:, -1])[1]
+    assert torch.equal(model.step(alone, actions[1:, -1])[1].tokens, after.tokens[1:])
+
+
+def test_a_full_window_takes_no_step():
+    model = world()
+    frames, actions = start(given=tiny.WINDOW, horizon=1)
+    full, _ = model.step(model.start(frames, actions[:, :-1]), actions[:, -1])
+    with pytest.raises(ConfigError, match="window is full"):
+        model.step(full, actions[:, -1])
+
+
+def test_drawn_tokens_follow_the_seed_and_a_low_temperature_is_argmax():
+    model = world()
+    frames, actions = start(horizon=6)
+    drawn = [model.rollout(frames, actions, 6, temperature=1.0, seed=seed).tokens for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    cold = model.rollout(frames, actions, 6, temperature=1e-6).tokens
+    assert torch.equal(cold, model.rollout(frames, actions, 6).tokens)
+
+
+def test_drawn_tokens_have_the_frequencies_of_the_softmax():
+    model = world()
+    frames, actions = (part.expand(400, *part.shape[1:]) for part in start(size=1, horizon=1))
+    state = model.start(frames[:1], actions[:1, :0])
+    probs = model.step(state, actions[:1, 0])[1].logits.softmax(-1)
+    tokens = model.rollout(frames, actions, 1, temperature=1.0).tokens[:, 0]
+    found = torch.nn.functional.one_hot(tokens, tiny.NUM_CODES).double().mean(0)
+    assert (found - probs[0]).abs().max() < 5 * (probs.max() / 400).sqrt()
+
+
+def test_z_is_inferred_frozen_off_or_chosen():
+    model, horizon = world(), 2 * tiny.WINDOW
+    frames, actions = start(horizon=horizon)
+    chosen = mode(torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(3))).flatten(1)
+    found = {
+        name: model.rollout(frames, actions, horizon, z=z).tokens
+        for name, z in {"off": "off", "zeros": chosen * 0, "chosen": chosen, "frozen": "frozen"}.items()
+    }
+    assert torch.equal(found["off"], found["zeros"])
+    first = model.step(model.start(frames, actions[:, :0]), actions[:, 0])[1].z.double()
+    assert torch.equal(found["frozen"], model.rollout(frames, actions, horizon, z=first).tokens)
+    with pytest.raises(ConfigError, match="rollout shapes"):
+        model.rollout(frames, actions, horizon, z=chosen[:1])
+
+
+def test_a_chosen_z_reaches_the_dynamics():
+    model = world()
+    frames, actions = start(horizon=1)
+    state = model.start(frames, actions[:, :0], torch.ones(2, 256, dtype=torch.float64))
+    zero = model.start(frames, actions[:, :0], torch.zeros(2, 256, dtype=torch.float64))
+    one, other = (model.step(each, actions[:, 0])[1].logits for each in (state, zero))
+    assert (one - other).abs().max() > 1e-3
 
 
 def test_the_first_step_is_the_definition():

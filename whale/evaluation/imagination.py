@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from whale.models.tokenizer import VideoTokenizer
-from whale.models.world_model import WorldModel
+from whale.models.world_model import Conditioning, WorldModel
 
 Normalize = Callable[[np.ndarray], np.ndarray]  # raw actions [..., A] -> normalised
 
@@ -31,8 +31,14 @@ class Predict(Protocol):
     def __call__(self, frames: np.ndarray, actions: np.ndarray, horizon: int) -> Prediction: ...
 
 
-def predictor(world: WorldModel, normalize: Normalize, batch_size: int) -> Predict:
-    """The world model as a function of frames and RAW actions: they are normalised and clipped here, after Eq. 5."""
+def predictor(
+    world: WorldModel, normalize: Normalize, batch_size: int, *,
+    temperature: float = 0.0, seed: int = 0, z: Conditioning = "prior",
+) -> Predict:  # fmt: skip
+    """The world model as a function of frames and RAW actions: they are normalised and clipped here, after Eq. 5.
+
+    temperature, seed, z: as `WorldModel.rollout` takes them; the defaults are those of every metric.
+    """
 
     def predict(frames: np.ndarray, actions: np.ndarray, horizon: int) -> Prediction:
         imagined, entropy = [], []
@@ -40,7 +46,7 @@ def predictor(world: WorldModel, normalize: Normalize, batch_size: int) -> Predi
         images = torch.from_numpy(np.ascontiguousarray(frames))
         for start in range(0, len(frames), batch_size):
             part = slice(start, start + batch_size)
-            rollout = world.rollout(images[part], normalised[part], horizon)
+            rollout = world.rollout(images[part], normalised[part], horizon, temperature=temperature, seed=seed, z=z)
             imagined.append(rollout.frames.numpy())
             entropy.append(rollout.entropy.double().numpy())
         return Prediction(np.concatenate(imagined), np.concatenate(entropy))

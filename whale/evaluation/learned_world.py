@@ -1,9 +1,12 @@
-"""Our tokenizer, prior and dynamics as a FrameModel: one window in, the next frame out; and its ensembles.
+"""Our tokenizer, prior and dynamics for the protocols of world.py, with actions in RAW units.
+
+`LearnedWorld` is the FrameModel: one window in, the next frame out. `CachedWorld` is the same model stepwise, with
+temporal caches; both give the same predictions (tested), the cached one for the price of one frame a step.
 
 Shapes: B rows, C frames of history, R resolution, N tokens, V codes, A action, Z = 256.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +18,8 @@ from whale.models.behavior import BehaviorModel
 from whale.models.categorical import mode
 from whale.models.dynamics import Dynamics
 from whale.models.tokenizer import VideoTokenizer
+from whale.models.world_model import WorldModel
+from whale.models.world_state import WorldState
 
 Normalize = Callable[[np.ndarray], np.ndarray]  # raw actions [..., A] -> normalised and clipped
 
@@ -39,10 +44,11 @@ class LearnedWorld:
 
     @torch.inference_mode()
     def next(self, history: History, noise: Tensor | None = None, z: Tensor | None = None) -> Next:
-        actions = torch.from_numpy(self.normalize(history.actions.cpu().numpy())).to(history.actions.device)
+        actions = self.normalised(history.actions)
         z = self._z(history, actions) if z is None else z
         assert history.tokens is not None
-        logits_BNV = self.dynamics.logits(history.tokens, actions, z)[:, -1].float()
+        logits_BNV = self.dynamics.logits(history.tokens, actions, z)[:, -1]
+        logits_BNV = logits_BNV.to(torch.promote_types(logits_BNV.dtype, torch.float32))
         drawn = logits_BNV if noise is None else logits_BNV / self.temperature + noise
         tokens_BN = drawn.argmax(-1)
         decoded = self.tokenizer.decode(torch.cat([history.tokens, tokens_BN[:, None]], dim=1))[:, -1]
@@ -55,6 +61,10 @@ class LearnedWorld:
         """l2-normalised encoder latents before quantisation, each image encoded alone: [B, N, E]."""
         return self.tokenizer.latents(self._pixels(frames[:, None]))[:, 0]
 
+    def normalised(self, raw: Tensor) -> Tensor:
+        """RAW actions as the networks take them."""
+        return torch.from_numpy(self.normalize(raw.cpu().numpy())).to(raw.device)
+
     def _z(self, history: History, actions: Tensor) -> Tensor:
         if not self.dynamics.config.behavior_conditioning:
             return actions.new_zeros(*actions.shape[:2], self.dynamics.config.z_size)
@@ -62,6 +72,53 @@ class LearnedWorld:
 
     def _pixels(self, frames: Tensor) -> Tensor:
         return frames.to(self.tokenizer.quantizer.codebook.dtype) / 255
+
+
+@dataclass(frozen=True)
+class CachedState:
+    """The caches of a window, and its actions a_w..a_{t-1} in RAW units [B, C-1, A]."""
+
+    window: WorldState
+    actions: Tensor
+
+
+class CachedWorld:
+    """A LearnedWorld that goes step by step (protocol `WorldModel`). z of a step: the last of what is given."""
+
+    def __init__(self, world: LearnedWorld):
+        self.world, self.window = world, world.window
+        behavior = world.behavior if world.dynamics.config.behavior_conditioning else None
+        self._model = WorldModel(world.tokenizer, behavior, world.dynamics, world.window)
+
+    def start(self, frames: Tensor, actions: Tensor) -> CachedState:
+        return CachedState(self._model.start(frames, self.world.normalised(actions)), actions)
+
+    def step(
+        self, state: CachedState, action: Tensor, noise: Tensor | None = None, z: Tensor | None = None
+    ) -> tuple[CachedState, Next]:
+        following, predicted = self._model.step(
+            state.window, self.world.normalised(action), noise, None if z is None else z[:, -1],
+            temperature=self.world.temperature,
+        )  # fmt: skip
+        actions = torch.cat([state.actions, action[:, None]], dim=1)
+        found = Next(predicted.frame, predicted.logits, predicted.tokens, following.conditioning)
+        return CachedState(following, actions), found
+
+    def cut(self, state: CachedState, length: int) -> CachedState:
+        return CachedState(state.window.cut(length), state.actions[:, : length - 1])
+
+    def stack(self, states: Sequence[CachedState]) -> CachedState:
+        windows = WorldState.stack([state.window for state in states])
+        return CachedState(windows, torch.cat([state.actions for state in states]))
+
+    def take(self, state: CachedState, rows: slice) -> CachedState:
+        return CachedState(state.window.take(rows), state.actions[rows])
+
+    def history(self, state: CachedState) -> History:
+        return History(state.window.frames, state.actions, state.window.tokens)
+
+    def features(self, frames: Tensor) -> Tensor:
+        return self.world.features(frames)
 
 
 def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

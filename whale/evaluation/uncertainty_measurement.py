@@ -20,11 +20,10 @@ from whale.evaluation.feature_networks import LPIPS, NetworkFile, load_network
 from whale.evaluation.fidelity import psnr, squared_error
 from whale.evaluation.heldout import Dataset, Windows, normalized, read_states
 from whale.evaluation.imagination import reconstruct
-from whale.evaluation.learned_world import LearnedWorld
+from whale.evaluation.learned_world import CachedWorld, LearnedWorld
 from whale.evaluation.stack import Stack
 from whale.evaluation.true_state import PositionProbe, fit_position_probe, position_error
 from whale.evaluation.uncertainty import Distance, Ensemble, Entropy, Method, Retracing, scored_rollout
-from whale.evaluation.world import Recomputing
 
 SCORES = ("retracing", "disagreement", "entropy", "ensemble", "step")  # step: the imagined step's number, the baseline
 ERRORS = ("latent", "pixel", "lpips", "state")
@@ -119,7 +118,7 @@ def _rollouts(
         part = slice(start, start + config.batch_size)
         context = torch.from_numpy(windows.frames[part, : config.context])
         actions = torch.from_numpy(windows.actions[part])
-        found = scored_rollout(Recomputing(world), context, actions, config.horizon, methods)
+        found = scored_rollout(CachedWorld(world), context, actions, config.horizon, methods)
         frames.append(found.frames.numpy())
         scores.append({name.split(".")[-1]: values.numpy() for name, values in found.scores.items()})
     return np.concatenate(frames), {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}

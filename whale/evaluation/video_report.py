@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whale.evaluation.heldout import Dataset, Windows, read_segments, read_windows
+from whale.evaluation.controllable import controlled
+from whale.evaluation.heldout import Dataset, Windows, normalized, read_segments, read_windows
+from whale.evaluation.imagination import predictor
 from whale.evaluation.metrics import under
 from whale.evaluation.perceptual import FeatureNetworks, perceptual_metrics
 from whale.evaluation.protocol import protocol
@@ -71,7 +73,10 @@ def evaluate_split(
         pair = f"{stack.digests[FULL]}-{stack.digests[WITHOUT_Z]}"
         metrics["z.protocol"] = protocol("full_minus_without_z", model=pair, **settings)
     counts = used_codes(segments, stack.tokenizer.config.num_codes)
-    return SplitResult(metrics, _arrays(windows, scores, config), counts)
+    arrays = _arrays(windows, scores, config)
+    if FULL in stack.dynamics:
+        arrays |= _controlled(stack, dataset, windows, config)
+    return SplitResult(metrics, arrays, counts)
 
 
 def rollout_protocol(dataset: Dataset, split: str, windows: Windows, config: EvaluateVideoConfig, model: str) -> str:
@@ -114,9 +119,22 @@ def _any_digest(stack: Stack) -> str:
     return stack.digests[FULL] if FULL in stack.digests else next(iter(sorted(stack.digests.values())))
 
 
+def _controlled(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateVideoConfig) -> dict[str, np.ndarray]:
+    """`controlled.<factor>`: the shown windows imagined with scaled actions (Fig. 8)."""
+    shown, horizon = _shown(windows, config), max(config.horizons)
+    predict = predictor(stack.world(FULL, dataset.window), lambda raw: normalized(dataset, raw), config.batch_size)
+    found = controlled(predict, windows.frames[shown, :1], windows.actions[shown], horizon)
+    return {f"controlled.{factor}": frames for factor, frames in found.items()}
+
+
+def _shown(windows: Windows, config: EvaluateVideoConfig) -> np.ndarray:
+    """Windows for pictures are spread over the list."""
+    return np.unique(np.linspace(0, len(windows) - 1, config.filmstrips).round().astype(int))
+
+
 def _arrays(windows: Windows, scores: RolloutScores, config: EvaluateVideoConfig) -> dict[str, np.ndarray]:
-    """Windows for pictures are spread over the list; PSNR is the mean over all windows, [h]."""
-    shown = np.unique(np.linspace(0, len(windows) - 1, config.filmstrips).round().astype(int))
+    """Frames of the shown windows; PSNR is the mean over all windows, [h]."""
+    shown = _shown(windows, config)
     arrays = {"recorded": windows.frames[shown], "keys": np.array([windows.keys[i] for i in shown])}
     for name, frames in scores.frames.items():
         arrays[f"imagined.{name}"] = frames[shown]

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from whale.models.cache import KeyValues
+
 Axis = Literal["space", "time"]
 QK_EPS = 1e-6
 LONGEST_FUSED = 128  # beyond it the kept probabilities weigh more than what they save
@@ -60,18 +62,23 @@ def fused_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axi
     return _FusedAttention.apply(qkv, query_gain, key_gain, axis)
 
 
+def extend_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, past: KeyValues) -> tuple[Tensor, KeyValues]:
+    """Temporal attention of F new frames, qkv [B, F, N, 3 D], to themselves, causally, and to every frame of `past`.
+
+    Returns [B, F, N, D] and what the next frames attend to. For inference: no gradients.
+    """
+    query, key, value, _ = prepared(qkv, query_gain.to(qkv.dtype), key_gain.to(qkv.dtype), "time")
+    present = past.extended(key, value)
+    scores = _product(query, present.keys.transpose(-1, -2))
+    if qkv.shape[1] > 1:
+        scores += _causal_mask(scores)
+    return from_sequence(_product(scores.softmax(-1), present.values), "time"), present
+
+
 class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Tensor:
-        head_dim = query_gain.shape[0]
-        parts = by_sequence(qkv, head_dim, axis)
-        rates = by_sequence_rates(qkv, head_dim, axis)
-        # q and k meet in products only, so both gains and the scale 1 / sqrt(d) can go to q.
-        gain = query_gain * key_gain / math.sqrt(head_dim)
-        query, key, value = (torch.empty(parts.shape[1:], dtype=qkv.dtype) for _ in range(3))
-        torch.mul(parts[0], rates[0], out=query).mul_(gain)
-        torch.mul(parts[1], rates[1], out=key)
-        value.copy_(parts[2])
+        query, key, value, rates = prepared(qkv, query_gain, key_gain, axis)
         scores = _product(query, key.transpose(-1, -2))
         if axis == "time" and scores.shape[-1] > 1:
             scores += _causal_mask(scores)
@@ -100,6 +107,21 @@ class _FusedAttention(torch.autograd.Function):
         return into, by_gain * key_gain, by_gain * query_gain, None
 
 
+def prepared(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries, keys, values, each contiguous [B, T or N, h, L, d], and the rates [2, B, T or N, h, L, 1].
+
+    Queries carry both gains and 1 / sqrt(d), keys have RMS 1: the two meet in products only.
+    """
+    head_dim = query_gain.shape[0]
+    parts = by_sequence(qkv, head_dim, axis)
+    rates = by_sequence_rates(qkv, head_dim, axis)
+    query, key, value = (torch.empty(parts.shape[1:], dtype=qkv.dtype, device=qkv.device) for _ in range(3))
+    torch.mul(parts[0], rates[0], out=query).mul_(query_gain * key_gain / math.sqrt(head_dim))
+    torch.mul(parts[1], rates[1], out=key)
+    value.copy_(parts[2])
+    return query, key, value, rates
+
+
 def by_sequence_rates(qkv: Tensor, head_dim: int, axis: Axis) -> Tensor:
     """1 / RMS of every query and key: [2, B, T or N, h, L, 1]."""
     split = qkv.unflatten(-1, (3, -1, head_dim))[..., :2, :, :]
@@ -121,5 +143,7 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _causal_mask(scores: Tensor) -> Tensor:
-    """[L, L]: -inf above the diagonal."""
-    return torch.full(scores.shape[-2:], -math.inf, dtype=scores.dtype, device=scores.device).triu_(1)
+    """[F, L]: -inf where one of the last F of L places would see a later one."""
+    num_new, length = scores.shape[-2:]
+    full = torch.full((num_new, length), -math.inf, dtype=scores.dtype, device=scores.device)
+    return full.triu_(1 + length - num_new)

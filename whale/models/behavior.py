@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from whale.config import Config
+from whale.models.cache import TemporalCache
 from whale.models.categorical import kl_divergence, mix_uniform, sample, straight_through, usage_entropy
 from whale.models.folder import PublishedModel
 from whale.models.layers import linear, patchify
@@ -48,11 +49,19 @@ class HistoryEncoder(nn.Module):
         self.trunk = STTransformer(trunk)
 
     def forward(self, frames_BTRRC: Tensor, actions_BTA: Tensor, extra_BD: Tensor | None = None) -> Tensor:
-        x_BTND = self.stem_norm(self.stem(patchify(frames_BTRRC, self.patch_size)))
-        x_BTND = x_BTND + self.action(actions_BTA)[:, :, None]
+        x_BTND = self._inputs(frames_BTRRC, actions_BTA)
         if extra_BD is not None:
             x_BTND = x_BTND + extra_BD[:, None, None]
         return self.trunk(x_BTND).mean(dim=2)
+
+    def extend(self, frames_BFRRC: Tensor, actions_BFA: Tensor, past: TemporalCache) -> tuple[Tensor, TemporalCache]:
+        """Features [B, F, D] of F steps that follow those in `past`, and the longer cache."""
+        x_BFND, present = self.trunk.extend(self._inputs(frames_BFRRC, actions_BFA), past)
+        return x_BFND.mean(dim=2), present
+
+    def _inputs(self, frames_BTRRC: Tensor, actions_BTA: Tensor) -> Tensor:
+        x_BTND = self.stem_norm(self.stem(patchify(frames_BTRRC, self.patch_size)))
+        return x_BTND + self.action(actions_BTA)[:, :, None]
 
 
 class BehaviorModel(PublishedModel):
@@ -82,6 +91,18 @@ class BehaviorModel(PublishedModel):
     def prior_log_probs(self, frames_BTRRC: Tensor, actions_BTA: Tensor) -> Tensor:
         """p(z | tau_h) for every h: [B, T, K, M]; step h reads o_1..o_h and a_1..a_h, nothing later."""
         return self._log_probs(self.prior_head(self.prior_encoder(frames_BTRRC, actions_BTA)))
+
+    def empty_cache(self, batch: int, capacity: int) -> TemporalCache:
+        """Room for `capacity` steps of the prior."""
+        num_patches = (self.config.resolution // self.config.patch_size) ** 2
+        return self.prior_encoder.trunk.empty_cache(batch, num_patches, capacity)
+
+    def extend_prior(
+        self, frames_BFRRC: Tensor, actions_BFA: Tensor, past: TemporalCache
+    ) -> tuple[Tensor, TemporalCache]:
+        """`prior_log_probs` [B, F, K, M] of F steps that follow those in `past`, and the longer cache."""
+        features_BFD, present = self.prior_encoder.extend(frames_BFRRC, actions_BFA, past)
+        return self._log_probs(self.prior_head(features_BFD)), present
 
     def policy(self, frames_BTRRC: Tensor, actions_BTA: Tensor, z_BZ: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation [B, T, A] of a_h given o_1..o_h, a_1..a_{h-1} (shifted right here) and z."""

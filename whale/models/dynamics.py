@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from whale.config import Config
+from whale.models.cache import TemporalCache
 from whale.models.categorical import sample
 from whale.models.folder import PublishedModel
 from whale.models.layers import linear
@@ -56,12 +57,19 @@ class Dynamics(PublishedModel):
 
         Without behavior conditioning `z_BTZ` is replaced by zeros: the same network, blind to z.
         """
-        logits_BTNV = self._features(tokens_BTN, actions_BTA, z_BTZ) @ self.tokens.weight.T
-        if self.config.copy_bias is None:
-            return logits_BTNV
-        return logits_BTNV.scatter_add(
-            -1, tokens_BTN[..., None], self.copy_bias.to(logits_BTNV.dtype).expand(*tokens_BTN.shape, 1)
-        )
+        features_BTND = self.trunk(self._inputs(tokens_BTN, actions_BTA, z_BTZ))
+        return self._head(features_BTND, tokens_BTN)
+
+    def empty_cache(self, batch: int, num_tokens: int, capacity: int) -> TemporalCache:
+        """Room for `capacity` frames."""
+        return self.trunk.empty_cache(batch, num_tokens, capacity)
+
+    def extend(
+        self, tokens_BFN: Tensor, actions_BFA: Tensor, z_BFZ: Tensor, past: TemporalCache
+    ) -> tuple[Tensor, TemporalCache]:
+        """The last row of `logits` [B, N, V] after F frames that follow those in `past`, and the longer cache."""
+        features_BFND, present = self.trunk.extend(self._inputs(tokens_BFN, actions_BFA, z_BFZ), past)
+        return self._head(features_BFND[:, -1], tokens_BFN[:, -1]), present
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean cross-entropy of the next frame's tokens (Eq. 6), z_h drawn afresh from the stored prior.
@@ -73,7 +81,7 @@ class Dynamics(PublishedModel):
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         z_BTZ = sample(batch["z_log_probs"], batch["uniform"]).flatten(2)
         step_BT = torch.arange(actions.shape[1], device=actions.device) < batch["num_frames"][:, None] - 1
-        features = self._features(inputs, actions, z_BTZ)
+        features = self.trunk(self._inputs(inputs, actions, z_BTZ))
         loss, is_hit = tied_cross_entropy(
             features.flatten(0, 2),
             self.tokens.weight,
@@ -86,12 +94,20 @@ class Dynamics(PublishedModel):
         changed_accuracy = (is_hit.view_as(changed) & changed).sum() / changed.sum().clamp_min(1)
         return loss, {"nll": loss.detach(), "changed_accuracy": changed_accuracy}
 
-    def _features(self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor) -> Tensor:
-        """What the tied head reads: [B, T, N, D]."""
+    def _inputs(self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor) -> Tensor:
+        """What the trunk reads: [B, T, N, D]."""
         if not self.config.behavior_conditioning:
             z_BTZ = torch.zeros_like(z_BTZ)
         x_BTND = self.tokens(tokens_BTN) * math.sqrt(self.config.trunk.d_model)
-        return self.trunk(x_BTND + (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None])
+        return x_BTND + (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None]
+
+    def _head(self, features_ND: Tensor, current_N: Tensor) -> Tensor:
+        """Logits [..., N, V] of the tokens that follow the `current` ones: the tied head, and the bias to copy."""
+        logits_NV = features_ND @ self.tokens.weight.T
+        if self.config.copy_bias is None:
+            return logits_NV
+        bias = self.copy_bias.to(logits_NV.dtype).expand(*current_N.shape, 1)
+        return logits_NV.scatter_add(-1, current_N[..., None], bias)
 
     def _token_weights(self, valid_BT: Tensor, targets_BTN: Tensor) -> Tensor:
         """Weights [B, T, N] of the nll: its mean over tokens, then over valid steps, then over segments."""

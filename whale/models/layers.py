@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whale.models.attention import QK_EPS, Axis, attend
+from whale.models.attention import QK_EPS, Axis, attend, extend_attention
+from whale.models.cache import KeyValues
 
 
 def linear(fan_in: int, fan_out: int, *, bias: bool = False, scale: float = 1.0) -> nn.Linear:
@@ -38,6 +39,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BTND: Tensor) -> Tensor:
         return self.out(attend(self.qkv(x_BTND), self.query_norm.weight, self.key_norm.weight, self.axis))
+
+    def extend(self, x_BFND: Tensor, past: KeyValues) -> tuple[Tensor, KeyValues]:
+        """Temporal attention of F new frames that also see the frames in `past`."""
+        mixed, present = extend_attention(self.qkv(x_BFND), self.query_norm.weight, self.key_norm.weight, past)
+        return self.out(mixed), present
 
 
 class MLP(nn.Module):

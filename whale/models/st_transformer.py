@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from whale.config import Config
+from whale.models.cache import KeyValues, TemporalCache
 from whale.models.layers import MLP, SelfAttention, space_time_positions
 
 
@@ -48,13 +49,20 @@ class STBlock(nn.Module):
         x_BTND = x_BTND + self.temporal(self.temporal_norm(x_BTND))
         return x_BTND + self.mlp(self.mlp_norm(x_BTND))
 
+    def extend(self, x_BFND: Tensor, past: KeyValues) -> tuple[Tensor, KeyValues]:
+        """As `forward` for the F frames that follow those in `past`."""
+        x_BFND = x_BFND + self.spatial(self.spatial_norm(x_BFND))
+        moved, present = self.temporal.extend(self.temporal_norm(x_BFND), past)
+        x_BFND = x_BFND + moved
+        return x_BFND + self.mlp(self.mlp_norm(x_BFND)), present
+
 
 class STTransformer(nn.Module):
     """The trunk that all six networks of the paper share; causal in time, full attention in space."""
 
     def __init__(self, config: STTransformerConfig):
         super().__init__()
-        self.d_model = config.d_model
+        self.d_model, self.num_heads = config.d_model, config.num_heads
         out_scale = config.num_layers**-0.5
         self.blocks = nn.ModuleList(
             STBlock(config.d_model, config.num_heads, out_scale) for _ in range(config.num_layers // 2)
@@ -65,15 +73,33 @@ class STTransformer(nn.Module):
 
     def forward(self, x_BTND: Tensor) -> Tensor:
         """Add positions once, run the blocks; frame t of the output depends on frames <= t only."""
-        x_BTND = x_BTND + self._positions(x_BTND)
+        num_frames, num_tokens = x_BTND.shape[1:3]
+        x_BTND = x_BTND + self._positions(0, num_frames, num_tokens, x_BTND)
         for block in self.blocks:
             x_BTND = block(x_BTND)
         return self.final_norm(x_BTND)
 
-    def _positions(self, x_BTND: Tensor) -> Tensor:
-        num_frames, num_tokens = x_BTND.shape[1:3]
+    def empty_cache(self, batch: int, num_tokens: int, capacity: int) -> TemporalCache:
+        """Room for a window of `capacity` frames."""
+        self._positions(0, capacity, num_tokens, self.final_norm.weight)
+        shape = (batch, num_tokens, self.num_heads, self.d_model // self.num_heads)
+        return TemporalCache.empty(len(self.blocks), shape, capacity, self.final_norm.weight)
+
+    def extend(self, x_BFND: Tensor, past: TemporalCache) -> tuple[Tensor, TemporalCache]:
+        """What `forward` gives for F frames that follow the frames in `past`, and the cache that holds them too."""
+        num_frames, num_tokens = x_BFND.shape[1:3]
+        x_BFND = x_BFND + self._positions(past.length, past.length + num_frames, num_tokens, x_BFND)
+        layers = []
+        for block, layer in zip(self.blocks, past.layers, strict=True):
+            assert isinstance(block, STBlock)
+            x_BFND, present = block.extend(x_BFND, layer)
+            layers.append(present)
+        return self.final_norm(x_BFND), TemporalCache(tuple(layers))
+
+    def _positions(self, start: int, stop: int, num_tokens: int, like: Tensor) -> Tensor:
+        """Positions [F, N, D] of frames start..stop-1 of a window; made once for the longest window seen."""
         cached = self.positions
-        if cached.ndim != 3 or cached.shape[0] < num_frames or cached.shape[1] != num_tokens:
-            cached = space_time_positions(num_frames, num_tokens, self.d_model).to(x_BTND)
+        if cached.ndim != 3 or cached.shape[0] < stop or cached.shape[1] != num_tokens:
+            cached = space_time_positions(stop, num_tokens, self.d_model).to(like)
             self.positions = cached
-        return cached[:num_frames].to(x_BTND)
+        return cached[start:stop].to(like)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from whale.config import Config
+from whale.models.cache import TemporalCache
 from whale.models.folder import PublishedModel
 from whale.models.layers import linear, patchify, unpatchify
 from whale.models.masking import mean_over_valid
@@ -97,6 +98,21 @@ class VideoTokenizer(PublishedModel):
     def decode_latents(self, latents_BTNE: Tensor) -> Tensor:
         """Normalised codes (or latents) -> frames in (0, 1)."""
         return self._paint(self.decoder["trunk"](self.decoder["latents"](latents_BTNE)))
+
+    def empty_cache(self, batch: int, capacity: int) -> TemporalCache:
+        """Room for `capacity` decoded frames."""
+        return self._painter.empty_cache(batch, self.config.num_tokens, capacity)
+
+    def extend(self, tokens_BFN: Tensor, past: TemporalCache) -> tuple[Tensor, TemporalCache]:
+        """The last frame [B, R, R, 3] of F decoded ones that follow those in `past`, and the longer cache."""
+        x_BFND, present = self._painter.extend(self.decoder["latents"](self.quantizer.embed(tokens_BFN)), past)
+        return self._paint(x_BFND[:, -1]), present
+
+    @property
+    def _painter(self) -> STTransformer:
+        trunk = self.decoder["trunk"]
+        assert isinstance(trunk, STTransformer)
+        return trunk
 
     def start_from_mean(self, mean_image_RRC: Tensor) -> None:
         """Give `mean_residual` its image, in [0, 1]; does nothing without that option."""

@@ -1,21 +1,29 @@
-"""World model: tokenizer + prior + dynamics, and the rollout that runs them on their own output (docs: rollout).
+"""World model: tokenizer + prior + dynamics, stepping on their own output with temporal caches (docs: rollout).
 
-Shapes: B batch, c given frames, T window, H horizon, R resolution, N tokens, A action size; actions are normalised.
-The window rule: a window serves T predictions; then its last T / 2 frames, re-encoded from pixels, start a new one.
+A step adds one frame to a state and leaves the old state as it was. The window rule: a window serves T predictions;
+then its last T / 2 frames, re-encoded from pixels, start a new one.
+
+Shapes: B batch, C frames held, c given frames, T window, H horizon, R resolution, N tokens, V codes, A action size,
+Z = K * M behavior embedding; actions are normalised.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from whale.errors import ConfigError
 from whale.models.behavior import BehaviorModel
+from whale.models.cache import TemporalCache
 from whale.models.categorical import mode
 from whale.models.dynamics import Dynamics
 from whale.models.tokenizer import VideoTokenizer
+from whale.models.world_state import WorldState
+
+Conditioning = Literal["prior", "frozen", "off"] | Tensor
+ROLLOUT = "rollout shapes"
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,19 @@ class Rollout:
     entropy: Tensor
 
 
-@dataclass
-class _Window:
-    """What one rollout holds at a time: frames o_w..o_t, their tokens, actions a_w..a_{t-1}."""
+@dataclass(frozen=True)
+class Step:
+    """The prediction of o_{t+1}: `frame` uint8 [B, R, R, 3], `tokens` [B, N], `logits` [B, N, V]; z_t [B, Z]."""
 
-    frames: Tensor
+    frame: Tensor
     tokens: Tensor
-    actions: Tensor
+    logits: Tensor
+    z: Tensor
+
+    def entropy(self) -> Tensor:
+        """Of the token probabilities, mean over tokens, nats: [B]."""
+        log_probs = self.logits.log_softmax(-1)
+        return -(log_probs.exp() * log_probs).sum(-1).mean(-1)
 
 
 class WorldModel:
@@ -58,55 +72,119 @@ class WorldModel:
         return cls(VideoTokenizer.restore(tokenizer), prior, Dynamics.restore(dynamics), window)
 
     @torch.inference_mode()
-    def rollout(self, frames: Tensor, actions: Tensor, horizon: int) -> Rollout:
-        """Imagine `horizon` frames after the given ones, by argmax tokens and mode z.
+    def rollout(
+        self, frames: Tensor, actions: Tensor, horizon: int, *,
+        temperature: float = 0.0, seed: int = 0, z: Conditioning = "prior",
+    ) -> Rollout:  # fmt: skip
+        """Imagine `horizon` frames after the given ones.
 
         frames uint8 [B, c, R, R, 3] with 1 <= c <= T; actions [B, c - 1 + horizon, A]: a_1 is taken at o_1.
+        temperature 0: the most likely tokens; above, they are drawn, the same for the same `seed` and place in the
+        batch. z: the mode of the `prior` at every step; `frozen` at its value of the first imagined step; `off`, zeros;
+        or one [B, Z] of the caller's choice.
         """
         given = frames.shape[1]
-        if not 1 <= given <= self.window or actions.shape[1] != given - 1 + horizon:
+        if not 1 <= given <= self.window or actions.shape[1] != given - 1 + horizon or horizon < 1:
             raise ConfigError(
-                "rollout shapes",
+                ROLLOUT,
                 found=f"{given} frames, {actions.shape[1]} actions",
                 expected=f"1..{self.window} frames and frames - 1 + {horizon} actions",
             )
-        window = _Window(frames, self._encode(frames), actions[:, : given - 1])
+        state = self.start(frames, actions[:, : given - 1], self._fixed(z, actions))
         steps = []
-        for action_BA in actions[:, given - 1 :].unbind(1):
-            if window.frames.shape[1] > self.window:
-                window = self._restart(window)
-            window.actions = torch.cat([window.actions, action_BA[:, None]], dim=1)
-            steps.append(self._step(window))
-        frames_BH, tokens_BH, entropy_BH = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
-        return Rollout(frames_BH, tokens_BH, entropy_BH)
+        for number, action_BA in enumerate(actions[:, given - 1 :].unbind(1)):
+            noise = self._noise(state, seed, number) if temperature else None
+            state, step = self.step(self.restarted(state), action_BA, noise, temperature=temperature or 1.0)
+            if isinstance(z, str) and z == "frozen" and number == 0:
+                state = replace(state, z=step.z, prior=None)
+            steps.append((step.frame, step.tokens, step.entropy().float()))
+        return Rollout(*(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True)))
 
-    def _step(self, window: _Window) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict one frame and append it to `window`."""
-        logits_BNV = self.dynamics.logits(window.tokens, window.actions, self._z(window))[:, -1].float()
-        tokens_BN = logits_BNV.argmax(-1)
-        window.tokens = torch.cat([window.tokens, tokens_BN[:, None]], dim=1)
-        decoded = self.tokenizer.decode(window.tokens)[:, -1]
+    @torch.inference_mode()
+    def start(self, frames: Tensor, actions: Tensor, z: Tensor | None = None) -> WorldState:
+        """A window of frames uint8 [B, C, R, R, 3] and the actions [B, C - 1, A] between them, encoded as a segment."""
+        batch, held = frames.shape[:2]
+        tokens = self.tokenizer.encode(self._pixels(frames))
+        state = WorldState(
+            frames, tokens, actions, actions.new_zeros(batch, 0, self.dynamics.config.z_size),
+            dynamics=self.dynamics.empty_cache(batch, tokens.shape[-1], self.window),
+            decoder=self.tokenizer.extend(tokens, self.tokenizer.empty_cache(batch, self.window + 1))[1],
+            prior=self._empty_prior(batch) if z is None else None,
+            z=z,
+        )  # fmt: skip
+        if held == 1:
+            return state
+        return self._advanced(state, frames[:, :-1], tokens[:, :-1], actions)[0]
+
+    @torch.inference_mode()
+    def step(
+        self, state: WorldState, action_BA: Tensor, noise: Tensor | None = None, z: Tensor | None = None, *,
+        temperature: float = 1.0,
+    ) -> tuple[WorldState, Step]:  # fmt: skip
+        """Predict o_{t+1} by a_t: by argmax, or with Gumbel `noise` [B, N, V] at `temperature`.
+
+        z [B, Z] conditions this one step instead of what the state says.
+        """
+        if state.length > self.window:
+            raise ConfigError("this window is full", found=f"{state.length} frames", remedy="use restarted()")
+        advanced, logits_BNV = self._advanced(state, state.frames[:, -1:], state.tokens[:, -1:], action_BA[:, None], z)
+        # Temperature divides logits, not probabilities.
+        drawn = logits_BNV if noise is None else logits_BNV / temperature + noise
+        tokens_BN = drawn.argmax(-1)
+        pixels, decoder = self.tokenizer.extend(tokens_BN[:, None], state.decoder)
         # Rounded to uint8, so that a rollout read back from disk continues identically.
-        frame = (decoded * 255).round().clamp(0, 255).to(torch.uint8)
-        window.frames = torch.cat([window.frames, frame[:, None]], dim=1)
-        log_probs = logits_BNV.log_softmax(-1)
-        return frame, tokens_BN, -(log_probs.exp() * log_probs).sum(-1).mean(-1)
+        frame = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+        following = advanced.appended(frame, tokens_BN, action_BA, decoder)
+        return following, Step(frame, tokens_BN, logits_BNV, advanced.conditioning[:, -1])
 
-    def _z(self, window: _Window) -> Tensor:
-        batch, steps = window.actions.shape[:2]
+    def restarted(self, state: WorldState) -> WorldState:
+        """`state`, or a new window if this one has served its T predictions.
+
+        The last T / 2 frames are re-encoded from pixels: caches of a causal trunk still hold the dropped frames.
+        """
+        if state.length <= self.window:
+            return state
+        keep = self.window // 2
+        return self.start(state.frames[:, -keep:], state.actions[:, state.length - keep :], state.z)
+
+    def _advanced(
+        self, state: WorldState, frames: Tensor, tokens: Tensor, actions: Tensor, z: Tensor | None = None
+    ) -> tuple[WorldState, Tensor]:
+        """Take F (frame, action) pairs into prior and dynamics: the state, whose frames stay, and the last logits."""
+        prior, fixed = state.prior, state.z if z is None else z
+        if prior is not None and self.behavior is not None:  # kept up even where another z is used
+            log_probs, prior = self.behavior.extend_prior(self._pixels(frames), actions, prior)
+            inferred = mode(log_probs).flatten(2)
+        else:
+            inferred = actions.new_zeros(*actions.shape[:2], self.dynamics.config.z_size)
+        z_BFZ = inferred if fixed is None else fixed[:, None].expand_as(inferred)
+        logits_BNV, dynamics = self.dynamics.extend(tokens, actions, z_BFZ, state.dynamics)
+        at_least_float = torch.promote_types(logits_BNV.dtype, torch.float32)
+        conditioning = torch.cat([state.conditioning, z_BFZ], dim=1)
+        advanced = replace(state, prior=prior, dynamics=dynamics, conditioning=conditioning)
+        return advanced, logits_BNV.to(at_least_float)
+
+    def _empty_prior(self, batch: int) -> TemporalCache | None:
         if self.behavior is None or not self.dynamics.config.behavior_conditioning:
-            return window.actions.new_zeros(batch, steps, self.dynamics.config.z_size)
-        return mode(self.behavior.prior_log_probs(self._pixels(window.frames), window.actions)).flatten(2)
+            return None
+        return self.behavior.empty_cache(batch, self.window)
 
-    def _encode(self, frames: Tensor) -> Tensor:
-        return self.tokenizer.encode(self._pixels(frames))
+    def _fixed(self, z: Conditioning, actions: Tensor) -> Tensor | None:
+        """The z [B, Z] that replaces the prior from the start on, if any."""
+        shape = (len(actions), self.dynamics.config.z_size)
+        if isinstance(z, Tensor):
+            if tuple(z.shape) != shape:
+                raise ConfigError(ROLLOUT, place="z", found=tuple(z.shape), expected=shape)
+            return z.to(actions)
+        return actions.new_zeros(shape) if z == "off" else None
+
+    def _noise(self, state: WorldState, seed: int, number: int) -> Tensor:
+        """Gumbel noise [B, N, V] of the imagined frame `number`, keyed by (seed, number)."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        shape = (len(state.tokens), state.tokens.shape[-1], self.dynamics.config.num_codes)
+        uniform = torch.rand(shape, generator=generator).clamp_min(torch.finfo(torch.float32).tiny)
+        return -(-uniform.log()).log().to(state.tokens.device)
 
     def _pixels(self, frames: Tensor) -> Tensor:
         """uint8 -> [0, 1] in the networks' precision."""
         return frames.to(self.tokenizer.quantizer.codebook.dtype) / 255
-
-    def _restart(self, window: _Window) -> _Window:
-        """Re-encode the last T / 2 frames from pixels: deep caches of a causal trunk still hold the dropped frames."""
-        keep = self.window // 2
-        frames = window.frames[:, -keep:]
-        return _Window(frames, self._encode(frames), window.actions[:, window.actions.shape[1] - (keep - 1) :])

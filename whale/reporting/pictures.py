@@ -7,6 +7,7 @@ Shapes: T frames, H W image, 3 RGB channels.
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -47,6 +48,14 @@ def side_by_side(recorded_THWC: np.ndarray, imagined_THWC: np.ndarray, level_T: 
         filled = round(float(np.nan_to_num(level)) * movie.shape[2])
         movie[index, height + GAP :, :filled] = WARM
     return movie.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def columns(movies: Sequence[np.ndarray], scale: int) -> np.ndarray:
+    """Movies of one size and length beside each other, with white gaps: uint8 [T, H', W', 3]."""
+    first = movies[0]
+    gap = np.full((*first.shape[:2], GAP, 3), 255, np.uint8)
+    parts = [part for movie in movies for part in (gap, movie)][1:]
+    return np.concatenate(parts, axis=2).repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def gif(frames_THWC: np.ndarray, milliseconds: int = 220) -> bytes:

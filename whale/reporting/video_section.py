@@ -1,12 +1,13 @@
 """Recorded beside imagined: filmstrips, moving pictures, and uncertainty under them; PSNR by horizon."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from whale.reporting.charts import Values, line_chart, step_bars
 from whale.reporting.html import Section, card, cards, heading, image, number, paragraph, text, wide
-from whale.reporting.pictures import GAP, filmstrip, gif, png, side_by_side
+from whale.reporting.pictures import GAP, columns, filmstrip, gif, png, side_by_side
 
 FRAME_PX = 64
 ROWS = {"recorded": "recorded", "full": "imagined", "without_z": "without z", "from_scratch": "from scratch"}
@@ -31,9 +32,16 @@ def video_section(video: dict[str, dict[str, np.ndarray]], uncertainty: dict[str
     gifs = "".join(moving_picture(name, arrays) for name, arrays in uncertainty.items())
     strips = cards([_strips(name, arrays) for name, arrays in video.items()], "films")
     curves = cards([card(_curves(arrays), title_of(name)) for name, arrays in video.items()])
-    body = (
-        paragraph(lead, "soft") + f"<div class=gifs>{gifs}</div>" + heading("Frame by frame, from one frame") + strips
+    scaled = "".join(_controlled(name, arrays) for name, arrays in video.items())
+    less_and_more = (
+        "The same first frame; the recorded pose actions, scaled. Left to right: recorded, then imagined with "
+        "0.8, 1.0 and 1.2 times the motion (Fig. 8)."
     )
+    body = (
+        paragraph(lead, "soft") + f"<div class=gifs>{gifs}</div>" + heading("Move less, move more")
+        + paragraph(less_and_more, "soft") + f"<div class=gifs>{scaled}</div>"
+        + heading("Frame by frame, from one frame") + strips
+    )  # fmt: skip
     return Section("Imagination", body + heading("PSNR by imagined step (dB)") + curves)
 
 
@@ -56,6 +64,27 @@ def rollout_gif(arrays: dict[str, np.ndarray], shown: int, scale: int = 2) -> tu
     level[context:] = _relative(arrays["retracing"], arrays["retracing"][arrays["shown"][shown]])
     movie = side_by_side(recorded, right, level, scale)
     return gif(movie), (movie.shape[1], movie.shape[2])
+
+
+def controlled_gif(recorded: np.ndarray, imagined: Sequence[np.ndarray], scale: int) -> tuple[bytes, tuple[int, int]]:
+    """GIF bytes and (height, width): recorded, then every imagined movie; each begins with the given frames.
+
+    recorded uint8 [c+h, R, R, 3]; imagined: uint8 [h, R, R, 3] each.
+    """
+    given = recorded[: len(recorded) - len(imagined[0])]
+    movie = columns([recorded, *(np.concatenate([given, frames]) for frames in imagined)], scale)
+    return gif(movie), (movie.shape[1], movie.shape[2])
+
+
+def _controlled(name: str, arrays: dict[str, np.ndarray]) -> str:
+    factors = sorted(
+        (key for key in arrays if key.startswith("controlled.")), key=lambda key: float(key.split(".", 1)[1])
+    )
+    if not factors or not len(arrays["recorded"]):
+        return ""
+    payload, (height, width) = controlled_gif(arrays["recorded"][0], [arrays[key][0] for key in factors], 1)
+    picture = image(payload, "image/gif", f"scaled actions, {name}", width, height)
+    return f"<figure>{picture}<figcaption>{text(title_of(name))}</figcaption></figure>"
 
 
 def _strips(name: str, arrays: dict[str, np.ndarray]) -> str:

@@ -1,0 +1,48 @@
+"""`whale model`: what the networks of a profile are, without training or loading one."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.profile import profile_path
+
+if TYPE_CHECKING:
+    from whale.planning.model_counts import Count
+
+PAPER_PROFILES = ["whale-st-64", "whale-st-256", "whale-x"]
+Names = Annotated[list[str] | None, typer.Argument(help="Profiles; without any, the three of the paper.")]
+
+app = typer.Typer(no_args_is_help=True, help="The networks of a profile.")
+
+
+@app.callback()
+def model() -> None:
+    """The networks of a profile."""
+
+
+@app.command("counts", epilog="Example: whale model counts whale-x")
+def counts(names: Names = None, as_json: AsJson = False) -> None:
+    """Parameters of every component beside Tables 5 to 7 of the paper; exit code 1 if one does not agree."""
+    # PyTorch is imported here: no other verb pays for it.
+    from whale.planning.model_counts import model_counts
+    from whale.planning.profile import load_profile
+
+    found = {name: model_counts(load_profile(profile_path(name))) for name in names or PAPER_PROFILES}
+    if as_json:
+        print_json({name: [_as_json(count) for count in rows] for name, rows in found.items()})
+    else:
+        table = [[name, *_cells(count)] for name, rows in found.items() for count in rows]
+        print_table(["profile", "component", "parameters", "paper", "ours - paper", ""], table)
+    raise typer.Exit(0 if all(count.agrees for rows in found.values() for count in rows) else 1)
+
+
+def _as_json(count: "Count") -> dict[str, object]:
+    return {**vars(count), "difference_millions": count.difference, "agrees": count.agrees}
+
+
+def _cells(count: "Count") -> list[str]:
+    paper = "" if count.paper is None else f"{count.paper:g}M"
+    difference = "" if count.difference is None else f"{count.difference:+.2f}M"
+    note = count.note if count.agrees else f"DOES NOT AGREE (tolerance {count.tolerance}M). {count.note}"
+    return [count.component, f"{count.parameters:,}", paper, difference, note]
