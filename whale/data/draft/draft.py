@@ -49,11 +49,13 @@ def draft_spec(sample: Sample, name: str) -> Draft:
         what = why_action if cameras else f"no images among {', '.join(sorted(sample.episodes[0].steps))}"
         raise BadDataError("nothing to draft a spec from", file=sample.source.directory, found=what)
     guesses["action"] = Guess(f"{action.key} as {action.form}", why_action)
+    rate = _rate(sample)
+    guesses["robot.control_hz"] = rate
     lines = [
         f"name: {name}   # drafted by `whale spec init`; a line marked ? is a guess: check it",
         f"source: {{format: {sample.kind}, dataset: {_dataset(sample, name)}, "
         f'version: "{sample.source.version}", splits: {_splits(sample)}}}',
-        f"robot: {{name: unknown, arms: 1, control_hz: {_rate(sample, guesses)}}}   # ?",
+        f"robot: {{name: unknown, arms: 1, control_hz: {rate.value}}}   # ? {rate.why}",
         "cameras:",
     ]
     for role, key, (height, width), channels in cameras:
@@ -90,14 +92,12 @@ def _splits(sample: Sample) -> str:
     return f'{{train: "{sample.split}[:95%]", val: "{sample.split}[95%:]"}}'
 
 
-def _rate(sample: Sample, guesses: dict[str, Guess]) -> float:
+def _rate(sample: Sample) -> Guess:
     times = sample.episodes[0].steps.get("timestamp")
     if isinstance(times, np.ndarray) and len(times) > 1 and np.median(np.diff(times.ravel())) > 0:
         rate = round(1.0 / float(np.median(np.diff(times.ravel().astype(float)))), 2)
-        guesses["robot.control_hz"] = Guess(str(rate), "median of the time stamps")
-        return rate
-    guesses["robot.control_hz"] = Guess("10.0", "no time stamps: ask who recorded it")
-    return 10.0
+        return Guess(str(rate), "median of the time stamps")
+    return Guess("10.0", "no time stamps: ask who recorded it")
 
 
 def _state(sample: Sample, guesses: dict[str, Guess]) -> list[str]:
@@ -126,19 +126,18 @@ def _action(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> l
     absolute = form.value == "absolute"
     is_quaternion = "quat" in action.form
     unit = _unit(sample, action, absolute, guesses)
+    units = guesses["action.translation.unit"].why
     turn = "one" if is_quaternion else "rad" if unit == "m" else "scaled"
     shift = "[{difference: {wrap: false}}]" if absolute else "[]"
     turns = ["{to_euler: {form: quat_xyzw}}"] if is_quaternion and not absolute else []
     if absolute:
         turns = [f"{{difference: {{wrap: true, kind: {'rotation' if is_quaternion else 'value'}}}}}"]
     live = _live(sample, action)
-    stop = action.stop
+    turned = f"{{key: {action.key}, slice: [3, {action.stop}], unit: {turn}, ops: [{', '.join(turns)}]}}   # ? {units}"
     lines = [
         "action:",
         f"  translation: {{key: {action.key}, slice: [0, 3], unit: {unit}, ops: {shift}}}   # ? {form.why}",
-        f"  rotation: {{key: {action.key}, slice: [3, {stop}], unit: {turn}, ops: [{', '.join(turns)}]}}"
-        if stop > 3
-        else "  rotation: {fill: 0.0}",
+        f"  rotation: {turned if action.stop > 3 else '{fill: 0.0}'}",
     ]
     grip, has_gripper = _gripper(sample, action, guesses)
     contract = f"live: {live}{'g' if has_gripper else ''}, limit: null, retraceable: true, last_step: undefined"
