@@ -47,12 +47,12 @@ def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5:
         yield Finding("mismatch", "dvc.lock", "not in the form that DVC writes", str(LOCK))
         return
     newest = {run.name: run for run in graph.runs}
-    settings = _Settings()
+    settings, disk = _Settings(), _Disk(sha256, md5)
     for name, entry in stages.items():
         if name not in newest or not isinstance(entry, dict) or not set(entry) <= KEYS:
             yield Finding("incomplete", "dvc.lock", f"no run of the ledger made the entry '{name}'", str(LOCK))
             continue
-        yield from _check_entry(name, entry, _run_of(name, graph, sha256), settings, sha256, md5)
+        yield from _check_entry(name, entry, _run_of(name, graph, sha256), settings, disk)
     for name in sorted(made_by_dvc - set(stages)):
         yield Finding("missing", "dvc.lock", f"the entry of {name} is gone", str(LOCK))
 
@@ -68,7 +68,7 @@ def _run_of(name: str, graph: RunGraph, sha256: Hasher) -> StageRun:
 
 
 def _check_entry(
-    name: str, entry: Mapping[str, Any], run: StageRun, settings: "_Settings", sha256: Hasher, md5: Hasher
+    name: str, entry: Mapping[str, Any], run: StageRun, settings: "_Settings", disk: "_Disk"
 ) -> Iterator[Finding]:
     def wrong(what: str, found: object = None, expected: object = None) -> Finding:
         texts = [None if each is None else str(each)[:160] for each in (found, expected)]
@@ -89,12 +89,12 @@ def _check_entry(
                 yield wrong(f"another version of {path} than the one that ran", row, expected)
         elif path not in folders:
             yield wrong("an input that the run did not have", path)
-        elif _is_as_then(Path(path), folders[path], sha256) and row != (expected := _data_row(Path(path), md5)):
+        elif disk.is_as_then(path, folders[path]) and row != (expected := disk.row(path)):
             yield wrong(f"another digest of {path} than that of the bytes there", row, expected)
-    yield from _check_outs(entry, run, sha256, md5, wrong)
+    yield from _check_outs(entry, run, disk, wrong)
 
 
-def _check_outs(entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Hasher, wrong) -> Iterator[Finding]:
+def _check_outs(entry: Mapping[str, Any], run: StageRun, disk: "_Disk", wrong) -> Iterator[Finding]:
     made = {str(Path(out).parent) if Path(out).name == MANIFEST_NAME else out: out for out in run.outputs}
     rows = entry.get("outs") or []
     if {row.get("path") for row in rows} != set(made):
@@ -102,8 +102,8 @@ def _check_outs(entry: Mapping[str, Any], run: StageRun, sha256: Hasher, md5: Ha
         return
     for row in rows:
         signed = made[row["path"]]
-        is_as_made = _is_as_then(Path(row["path"]), run.subjects[signed], sha256)
-        if is_as_made and row != (expected := _data_row(Path(row["path"]), md5)):
+        is_as_made = disk.is_as_then(row["path"], run.subjects[signed])
+        if is_as_made and row != (expected := disk.row(row["path"])):
             yield wrong(f"another digest of {row['path']} than that of the bytes there", row, expected)
 
 
@@ -132,11 +132,26 @@ class _Settings:
         return self._files[file]
 
 
-def _is_as_then(path: Path, expected: str, sha256: Hasher) -> bool:
-    try:
-        return path.exists() and prove_input(path, sha256).digest == expected
-    except WhaleError:
-        return False
+class _Disk:
+    """What lies at a path: looked at once, however many stages read it."""
+
+    def __init__(self, sha256: Hasher, md5: Hasher) -> None:
+        self._sha256, self._md5 = sha256, md5
+        self._digests: dict[str, str | None] = {}
+        self._rows: dict[str, dict[str, Any]] = {}
+
+    def is_as_then(self, path: str, expected: str) -> bool:
+        if path not in self._digests:
+            try:
+                self._digests[path] = prove_input(Path(path), self._sha256).digest if Path(path).exists() else None
+            except WhaleError:
+                self._digests[path] = None
+        return self._digests[path] == expected
+
+    def row(self, path: str) -> dict[str, Any]:
+        if path not in self._rows:
+            self._rows[path] = _data_row(Path(path), self._md5)
+        return self._rows[path]
 
 
 def _code_row(path: str, closure: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:

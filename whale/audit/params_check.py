@@ -21,16 +21,17 @@ PARAMS = "params.yaml"
 def check_settings(ancestors: list[StageRun], runs: list[StageRun], target: StageRun) -> Iterator[Finding]:
     """Findings on every settings file that an ancestor used."""
     used = {name for run in ancestors for name in run.settings}
+    params = settings_file(PARAMS, target)
     for name in sorted(used):
-        path = settings_file(name, target)
+        path = params if name == PARAMS else Path(name)
         seen = {run.settings[name] for run in runs if name in run.settings}
         if not path.is_file():
             yield Finding("missing", "settings", "a file that this was made with is gone", str(path))
         elif sha256_of_file(path) not in seen:
             what = "was edited: no run of the ledger has seen these bytes"
             yield Finding("mismatch", "settings", what, str(path), sha256_of_file(path), _last(runs, name))
-    if PARAMS in used and (path := settings_file(PARAMS, target)).is_file():
-        yield from _check_values(ancestors, path)
+    if PARAMS in used and params.is_file():
+        yield from _check_values(ancestors, params)
 
 
 def settings_file(name: str, target: StageRun) -> Path:

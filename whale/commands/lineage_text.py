@@ -154,6 +154,20 @@ def completeness(found: dict[str, Any]) -> None:
     print(f"{found['present']} of {found['fields']} required fields: {found['percent']} %")
 
 
+def rederived(found: dict[str, Any]) -> None:
+    for name, (signed, again) in found["outputs"].items():
+        print(f"{'equal    ' if signed == again else 'DIFFERENT'}  {name}: {short(signed)} {short(again)}")
+    print(
+        f"{found['stage']}: {'the same bytes' if found['equal'] else 'first difference ' + found['first_difference']}"
+    )
+
+
+def plans(found: Sequence[dict[str, Any]]) -> None:
+    for row in found:
+        lacks = "; ".join(row["missing"])
+        print(f"{row['stage']}: code {row['code']}, {'MISSING ' + lacks if lacks else 'all inputs are there'}")
+
+
 def taints(found: Sequence[dict[str, Any]]) -> None:
     for row in found:
         print(f"{row['kind']} {row['name']}: {row['reason']}")

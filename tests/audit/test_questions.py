@@ -1,0 +1,250 @@
+"""The auditor's questions on the toy chain: each answer is held against a slow computation of the same thing."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import toy_chain
+import yaml
+from toy_chain import ART, FINAL, METRICS
+
+from whale.audit.affected import affected
+from whale.audit.completeness import completeness
+from whale.audit.diff import diff
+from whale.audit.episodes import episodes
+from whale.audit.exposure import seen
+from whale.audit.leakage import leakage
+from whale.audit.licences import LicencePolicy, licences
+from whale.audit.runs import RunGraph
+from whale.audit.show import show
+from whale.audit.why import why
+from whale.cli import run as whale
+from whale.errors import ConfigError, IncompleteError, MissingInputError
+
+BASE = ART / "models/dynamics/full"
+
+
+def final(graph: RunGraph, folder: Path = FINAL):
+    return graph.find(str(folder)).run
+
+
+def test_show_names_every_dataset_weight_share_and_parent(chain):
+    graph = RunGraph.load()
+    found = show(graph.find(str(FINAL)), graph)
+    assert [row["name"] for row in found["datasets"]] == ["alpha", "beta", "gamma"]
+    assert found["datasets"][0]["dropped"] == {"too_short": 1} and found["missing"] == []
+    weights = {(row["stage"], row["dataset"]): row["weight_set"] for row in found["sampled"]}
+    assert weights["train_dynamics@full", "beta"] == 2.5 and weights["finetune_dynamics@full", "gamma"] == 1.0
+    assert [row["stage"] for row in found["checkpoints"]] == ["train_tokenizer", "train_dynamics@full"]
+    manifest = json.loads((ART / "pretrain/shards/alpha/manifest.json").read_text())
+    assert found["datasets"][0]["files"] == len(manifest["sources"])
+
+
+def test_seen_equals_a_log_of_every_draw(chain):
+    """For every episode of every dataset: times, first and last step, as counted from what the sampler handed out."""
+    logged = toy_chain.train("train_dynamics", "full", BASE, "pretrain", initial=ART / "models/tokenizer")
+    graph = RunGraph.load()
+    run = final(graph, BASE)
+    times, steps = Counter(key for _, key in logged), {}
+    for step, key in logged:
+        steps.setdefault(key, []).append(step)
+    for row in episodes(run, graph, dropped_only=False)["episodes"]:
+        name = row["key"].split("-")[0]
+        if name == "gamma":
+            continue
+        found = next(each for each in seen(run, row["key"], graph) if each.training.name == "train_dynamics@full")
+        assert found.times == times[row["key"]] == sum(found.by_segment.values())
+        expected = (min(steps[row["key"]]), max(steps[row["key"]])) if row["key"] in steps else (0, 0)
+        assert (found.first_step, found.last_step) == expected
+
+
+def test_seen_follows_every_training_behind_a_checkpoint_and_works_by_digest(chain):
+    graph = RunGraph.load()
+    run = final(graph)
+    payload = episodes(run, graph, False)["episodes"][0]["payload_sha256"]
+    by_digest = seen(run, payload[:12], graph)
+    assert [each.training.name for each in by_digest] == ["train_tokenizer", "train_dynamics@full"]
+    (gamma,) = seen(run, "gamma-train-0000000", graph)
+    assert gamma.training.name == "finetune_dynamics@full" and gamma.times > 0
+    with pytest.raises(MissingInputError, match="no such episode"):
+        seen(run, "delta-train-0000000", graph)
+
+
+def test_answers_survive_the_deletion_of_all_data(chain):
+    before = affected("dataset:alpha", RunGraph.load())
+    shutil.rmtree(ART)
+    shutil.rmtree("raw")
+    graph = RunGraph.load()
+    assert affected("dataset:alpha", graph) == before
+    assert show(graph.find("finetune_dynamics@full"), graph)["missing"] == []
+    assert seen(graph.find("finetune_dynamics@full").run, "alpha-train-0000001", graph)[0].times > 0
+
+
+def test_affected_reaches_every_checkpoint_and_number_with_its_exposure(chain):
+    graph = RunGraph.load()
+    found = affected("dataset:alpha", graph)
+    shares = {row["stage"]: row["frame_share"] for row in found["checkpoints"]}
+    receipt = json.loads((BASE / "receipt.json").read_text())["datasets"]["alpha"]
+    assert shares["train_dynamics@full"] == receipt["valid_frame_share"]
+    assert shares["finetune_dynamics@full"] is None  # inherited
+    assert [row["stage"] for row in found["evaluations"]] == ["evaluate_video"]
+    assert [row["stage"] for row in affected("dataset:gamma", graph)["checkpoints"]] == ["finetune_dynamics@full"]
+    one = affected("dataset:alpha#alpha-train-0000001", graph)
+    assert one["kept"] and {row["stage"]: row["times"] for row in one["checkpoints"]}["train_tokenizer"] > 0
+    dropped = episodes(final(graph), graph, dropped_only=True)["episodes"]
+    assert not affected(f"dataset:alpha#{dropped[0]['key']}", graph)["kept"]
+    with pytest.raises(MissingInputError):
+        affected("dataset:alpha@00000000", graph)
+    with pytest.raises(ConfigError):
+        affected("alpha", graph)
+
+
+def test_leakage_finds_a_renamed_copy_and_nothing_else(chain):
+    """val and test of the toy are the same records: every test episode is found in validation, none in training."""
+    graph = RunGraph.load()
+    clean = leakage(final(graph), "alpha:test", graph)
+    assert clean["leaked"] == [] and len(clean["in_validation"]) == clean["episodes"] == 2
+    copy = Path("raw/delta/1.0.0")
+    shutil.copytree("raw/alpha/1.0.0", copy)
+    for path in copy.iterdir():
+        path.rename(copy / path.name.replace("alpha", "delta"))
+    for name in ("dataset_info.json", "features.json"):
+        text = (copy / name).read_text().replace('"alpha"', '"delta"')
+        (copy / name).write_text(text)
+    spec = yaml.safe_load(Path("data_specs/alpha.yaml").read_text().replace("alpha", "delta"))
+    spec["source"]["splits"] = {"train": "val", "test": "train"}
+    Path("data_specs/delta.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    toy_chain.ROLES["delta"] = "other"
+    toy_chain.ingest("delta")
+    graph = RunGraph.load()
+    found = leakage(final(graph), "delta:test", graph)
+    assert {row["is"].split("-")[0] for row in found["leaked"]} == {"alpha"}
+    assert len(found["leaked"]) == found["episodes"] == 4
+    assert whale(["lineage", "leakage", str(FINAL), "--eval", "delta:test"]) == 1
+
+
+def test_licences_are_judged_by_the_policy(chain, capsys):
+    graph = RunGraph.load()
+    assert licences(final(graph), graph, LicencePolicy())["refused"] == []
+    assert licences(final(graph), graph, LicencePolicy(allow=["MIT"]))["refused"] == ["alpha", "beta", "gamma"]
+    Path("policy.yaml").write_text("allow: [MIT]\n")
+    assert whale(["lineage", "licenses", str(FINAL)]) == 0
+    assert whale(["lineage", "licenses", str(FINAL), "--policy", "policy.yaml"]) == 3
+    from whale.audit.licences import refusal
+
+    for spdx in ("CC-BY-NC-4.0", "LicenseRef-unverified", None):
+        assert refusal({"spdx": spdx, "evidence": "read"}, LicencePolicy())
+    assert refusal({"spdx": "MIT", "evidence": "unverified"}, LicencePolicy(require_evidence=True))
+
+
+def test_diff_is_empty_exactly_for_equal_digests_and_names_what_was_changed(chain):
+    old = RunGraph.load()
+    assert diff(old.find(str(BASE)), old.find(str(BASE)), old)["equal"]
+    first = old.find(str(BASE))
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("weight: 2.5", "weight: 4.0"))
+    toy_chain.mix()
+    toy_chain.train("train_dynamics", "full", BASE, "pretrain", initial=ART / "models/tokenizer")
+    graph = RunGraph.load()
+    found = diff(graph.find(first.sha256), graph.find(str(BASE)), graph)["differences"]
+    assert found["mixture"]["train_dynamics.beta.raw_weight"] == [2.5, 4.0]
+    assert "datasets" not in found and "episodes" not in found and "params" not in found
+
+
+def test_why_leads_from_a_number_to_checkpoints_data_and_protocol(chain):
+    graph = RunGraph.load()
+    found = why(f"{METRICS}#finetune.gamma.test.psnr", graph)
+    assert found["value"] == 21.5 and found["protocol"].startswith("psnr|v1")
+    assert {row["stage"] for row in found["checkpoints"]} >= {"finetune_dynamics@full", "train_tokenizer"}
+    assert {row["stage"] for row in found["data"]} == {"ingest@gamma", "pretokenize@gamma"}
+    with pytest.raises(MissingInputError, match="no such number"):
+        why(f"{METRICS}#finetune.gamma.test.lpips", graph)
+
+
+def test_own_runs_are_complete_and_a_folder_that_no_stage_made_is_not(chain):
+    graph = RunGraph.load()
+    found = completeness(final(graph), graph)
+    assert (found["percent"], found["missing"]) == (100.0, [])
+    shutil.rmtree(next(iter(final(graph).byproducts.values()))[0].rsplit("/", 1)[0])
+    assert completeness(final(graph), graph)["percent"] < 100
+    Path("made_by_hand").mkdir()
+    with pytest.raises(IncompleteError):
+        graph.find("made_by_hand")
+
+
+def test_a_taint_reaches_all_descendants_and_the_guard_refuses_to_build_on_it(chain, monkeypatch, capsys):
+    assert whale(["lineage", "taint", "add", "dataset:gamma#gamma-train-0000001", "--reason", "consent withdrawn"]) == 0
+    assert whale(["lineage", "verify", str(FINAL)]) == 5
+    assert whale(["lineage", "verify", str(BASE)]) == 0
+    assert "consent withdrawn" in capsys.readouterr().out
+    from whale.errors import TaintedError
+
+    with pytest.raises(TaintedError, match="consent withdrawn"):
+        toy_chain.train("finetune_dynamics", "full", FINAL, "finetune", initial=BASE)
+    monkeypatch.setenv("WHALE_ALLOW_TAINTED", "1")
+    toy_chain.train("finetune_dynamics", "full", FINAL, "finetune", initial=BASE)
+    assert "consent withdrawn" in str(final(RunGraph.load()).internal["allowed_taints"])
+    assert whale(["lineage", "taint", "list"]) == 0
+
+
+def test_a_tainted_checkpoint_taints_what_was_made_from_it(chain):
+    assert whale(["lineage", "taint", "add", "train_tokenizer", "--reason", "wrong data"]) == 0
+    assert whale(["lineage", "verify", str(FINAL)]) == 5
+
+
+def test_the_episode_tables_add_up_and_tell_why_one_was_dropped(chain):
+    graph = RunGraph.load()
+    found = episodes(final(graph), graph, dropped_only=True)
+    (row,) = found["episodes"]
+    assert row["reason"] == "too_short" and row["source_file"].startswith("alpha-train")
+    whole = pq.read_table(ART / "pretrain/shards/alpha/episodes.parquet", columns=["key", "kept"])
+    assert found["datasets"][0]["read"] == len(whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["show", str(FINAL)], 0),
+        (["episodes", str(FINAL), "--dropped"], 0),
+        (["env", str(FINAL)], 0),
+        (["code", str(FINAL)], 0),
+        (["diff", "train_tokenizer", "train_dynamics@full"], 1),
+        (["seen", str(FINAL), "alpha-train-0000001"], 0),
+        (["why", str(METRICS)], 0),
+        (["affected", "dataset:beta"], 0),
+        (["completeness", str(FINAL)], 0),
+        (["verify", str(FINAL), "--deep"], 0),
+        (["show", "nowhere"], 2),
+    ],
+)
+def test_each_verb_says_it_to_people_and_to_programs(chain, arguments, code, capsys):
+    assert whale(["lineage", *arguments]) == code
+    plain = capsys.readouterr()
+    assert whale(["lineage", *arguments, "--json"]) == code
+    if code != 2:
+        assert plain.out and isinstance(json.loads(capsys.readouterr().out), dict)
+
+
+def test_audit_is_show_and_verify(chain, capsys):
+    assert whale(["audit", str(FINAL)]) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+
+
+def test_the_page_draws_every_run_and_needs_no_network(chain):
+    assert whale(["lineage", "show", str(FINAL), "--html", "page.html"]) == 0
+    page = Path("page.html").read_text(encoding="ascii")
+    graph = RunGraph.load()
+    for each in graph.ancestors(final(graph)):
+        assert f'href="#run-{each.run_id}"' in page and f'id="run-{each.run_id}"' in page
+        assert all(digest in page for digest in each.subjects.values())
+    assert "http" not in page and "<script" not in page
+
+
+def test_rederive_says_what_is_missing(chain, capsys):
+    """Running a stage again is tested on the real chain (tests/test_pipeline.py): the toy's stages are no processes."""
+    shutil.rmtree("raw/alpha")
+    assert whale(["lineage", "rederive", str(FINAL)]) == 2
+    assert "raw/alpha" in capsys.readouterr().out

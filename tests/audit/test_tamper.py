@@ -1,0 +1,307 @@
+"""Tamper tests T1-T17 of the design: each is caught with its exit code and names the file; untouched, no alarm."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_chain
+from toy_chain import ART, FINAL, METRICS
+
+from whale.audit.audit import audit
+from whale.audit.runs import RunGraph
+from whale.config import canonical_json
+from whale.lineage import ledger, signing
+from whale.lineage.file_digests import sha256_of_file
+
+SHARD = ART / "pretrain/shards/beta/train/beta-train-00001-000.tar"
+EPISODES = ART / "pretrain/shards/alpha/episodes.parquet"
+
+
+def verdict(artefact=FINAL, **options):
+    options = {"deep": False, "strict": False, "expect_head": None} | options
+    return audit(str(artefact), **options)
+
+
+def files_named(report) -> str:
+    return " ".join(str(finding) for finding in report.findings)
+
+
+def flip(path: Path, position: int = -1, keep_times: bool = False) -> None:
+    """One bit of one byte, in place."""
+    before, payload = path.stat(), bytearray(path.read_bytes())
+    payload[position] ^= 1
+    path.write_bytes(payload)
+    if keep_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def resign(change, line: int = -1, key: Path | None = None) -> None:
+    """Rewrite one line of the ledger with a changed statement, sign it, and chain and HEAD anew: all but the secret."""
+    entries = ledger.read()
+    line = line % len(entries)
+    ledger.LEDGER.unlink()
+    ledger.HEAD.unlink()
+    for number, entry in enumerate(entries):
+        envelope = entry.envelope
+        if number == line:
+            statement = json.loads(canonical_json(entry.statement))
+            change(statement)
+            envelope, *_ = signing.sign(statement, key or signing.key_file(Path(".whale")))
+        ledger.append(envelope)
+
+
+def last_of(stage: str) -> int:
+    """Line (from 0) of the newest run of a stage."""
+    return [run.entry.line for run in RunGraph.load().runs if run.name == stage][-1] - 1
+
+
+def other_key(tmp_path: Path) -> Path:
+    return signing.key_file(tmp_path / "stranger")
+
+
+def test_nothing_touched_is_no_alarm_after_a_copy_with_other_times_and_links(chain):
+    for artefact in (FINAL, METRICS, ART / "mix", ART / "evaluation/video", "train_tokenizer"):
+        assert verdict(artefact).findings == []
+    for path in chain.rglob("*.*"):
+        os.utime(path)
+    assert verdict(deep=True).findings == []
+    shutil.copytree(FINAL, chain.parent / "elsewhere")
+    assert verdict(chain.parent / "elsewhere").code == 0
+
+
+T1 = {
+    "tensor data": (FINAL / "model.safetensors", -1),
+    "safetensors header": (ART / "models/tokenizer/model.safetensors", 12),
+    "shard payload": (SHARD, 700),
+    "shard header": (SHARD, 100),
+    "episode table": (EPISODES, 200),
+    "params": (Path("params.yaml"), 5),
+    "lock file": (Path("constraints.txt"), 3),
+    "spec": (Path("data_specs/beta.yaml"), 2),
+    "manifest": (ART / "pretrain/shards/alpha/manifest.json", 30),
+    "record": (None, 10),
+}
+
+
+@pytest.mark.parametrize("place", T1)
+@pytest.mark.parametrize("keep_times", [False, True], ids=["T1", "T2"])
+def test_t1_t2_one_flipped_bit_is_named_also_with_size_and_times_kept(chain, place, keep_times):
+    path, position = T1[place]
+    path = path or next(chain.glob("lineage/runs/*/environment.json")).relative_to(chain)
+    if keep_times:
+        assert verdict().code == 0  # the cache knows every file now
+    flip(path, position, keep_times)
+    report = verdict()
+    assert report.code == 1 and str(path) in files_named(report)
+
+
+def test_t3_a_shard_cut_at_a_member_boundary(chain):
+    SHARD.write_bytes(SHARD.read_bytes()[:1024])
+    assert verdict().code == 1 and SHARD.name in files_named(verdict())
+
+
+def test_t4_deleted_added_renamed_swapped_linked(chain):
+    payload, other = SHARD.read_bytes(), ART / "pretrain/shards/beta/train/beta-train-00002-000.tar"
+    SHARD.unlink()
+    assert verdict().code == 2 and SHARD.name in files_named(verdict())
+    SHARD.with_name("renamed.tar").write_bytes(payload)
+    assert verdict().code == 1
+    SHARD.with_name("renamed.tar").unlink()
+    SHARD.write_bytes(other.read_bytes())
+    other.write_bytes(payload)
+    assert verdict().code == 1 and SHARD.name in files_named(verdict())
+    other.write_bytes(SHARD.read_bytes())
+    SHARD.write_bytes(payload)
+    assert verdict().code == 0
+    (FINAL / "extra").symlink_to("/etc/hostname")
+    assert verdict().code == 1 and "extra" in files_named(verdict())
+
+
+def test_t5_output_manifest_and_dvc_lock_edited_consistently(chain):
+    """What `dvc commit -f` makes of a hand edit: DVC is content, the ledger is not."""
+    flip(FINAL / "model.safetensors")
+    manifest = FINAL / "MANIFEST.json"
+    listed = json.loads(manifest.read_text())
+    listed["files"]["model.safetensors"]["sha256"] = sha256_of_file(FINAL / "model.safetensors")
+    manifest.write_text(json.dumps(listed, sort_keys=True, indent=1) + "\n")
+    toy_chain.write_lock()
+    report = verdict()
+    assert report.code == 1 and "MANIFEST.json" in files_named(report)
+
+
+def test_t5_an_entry_of_dvc_lock_edited_alone(chain):
+    text = Path("dvc.lock").read_text()
+    for old, new in [("training_steps: 40", "training_steps: 41"), ("md5: ", "md5: 0"), ("cmd: python", "cmd: pythom")]:
+        Path("dvc.lock").write_text(text.replace(old, new, 1))
+        assert verdict().code == 1 and "dvc.lock" in files_named(verdict())
+
+
+@pytest.mark.parametrize("tamper", ["edited", "last deleted", "reordered", "duplicated"])
+def test_t6_a_ledger_whose_lines_were_touched(chain, tamper):
+    lines = ledger.LEDGER.read_bytes().split(b"\n")[:-1]
+    if tamper == "edited":
+        lines[3] = lines[3].replace(b'"seq":4', b'"seq":5')
+    elif tamper == "last deleted":
+        lines.pop()
+    elif tamper == "reordered":
+        lines[2], lines[3] = lines[3], lines[2]
+    else:
+        lines.insert(4, lines[3])
+    ledger.LEDGER.write_bytes(b"".join(line + b"\n" for line in lines))
+    report = verdict()
+    assert report.code == 1 and "lineage/" in files_named(report)
+
+
+def test_t6_last_lines_and_head_cut_off_together_are_remembered_by_git(chain):
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for arguments in (["init", "-q"], ["add", "lineage"], ["commit", "-qm", "records"]):
+        subprocess.run([*git, *arguments], check=True)
+    entries = ledger.read()
+    ledger.LEDGER.write_bytes(b"\n".join(ledger.LEDGER.read_bytes().split(b"\n")[:-2]) + b"\n")
+    ledger.HEAD.write_text(entries[-2].id + "\n")
+    report = verdict()
+    assert report.code == 1 and "git" in files_named(report)
+
+
+def test_t6_a_head_kept_elsewhere_pins_the_ledger(chain):
+    head = ledger.HEAD.read_text().strip()
+    assert verdict(expect_head=head).code == 0
+    assert verdict(expect_head="0" * 64).code == 1
+
+
+def test_t6_a_line_from_another_ledger(chain, tmp_path):
+    statement = ledger.read()[0].statement
+    envelope, *_ = signing.sign(statement, other_key(tmp_path))
+    ledger.append(envelope)
+    report = verdict()
+    assert report.code == 3 and "ledger.jsonl" in files_named(report)
+
+
+def test_t7_signed_again_with_another_key(chain, tmp_path):
+    resign(lambda statement: None, key=other_key(tmp_path))
+    assert verdict().code == 3
+
+
+def test_t7_a_public_key_that_is_not_what_its_name_says(chain):
+    (key,) = signing.PUBLIC_KEYS.glob("*.pub")
+    flip(key, 60)
+    report = verdict()
+    assert report.code in (1, 3) and key.name in files_named(report) + str(report.findings)
+
+
+def test_t8_a_valid_signature_over_another_subject(chain):
+    def change(statement):
+        for subject in statement["subject"]:
+            if subject["name"].endswith("MANIFEST.json"):
+                subject["digest"]["sha256"] = "ab" * 32
+
+    resign(change, last_of("finetune_dynamics@full"))
+    report = verdict()
+    assert report.code == 1 and "MANIFEST.json" in files_named(report)
+
+
+def test_t10_an_undeclared_file_makes_the_run_incomplete(chain):
+    resign(lambda statement: _internal(statement).update(undeclared=1), last_of("mix"))
+    report = verdict()
+    assert report.code == 4 and "opened.json" in files_named(report)
+
+
+def test_t11_a_mixture_weight_edited_after_training(chain):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("weight: 2.5", "weight: 3.5"))
+    report = verdict()
+    assert report.code == 1 and "mix" in files_named(report) and "params.yaml" in files_named(report)
+
+
+def test_t12_upstream_published_again_under_the_same_version(chain):
+    shutil.rmtree("raw/beta")
+    toy_chain.write_rlds(Path("raw"), {"train": [toy_chain.episodes([8], 99)]}, name="beta")
+    report = verdict()
+    assert report.code == 1 and "raw/beta" in files_named(report)
+
+
+@pytest.mark.parametrize(
+    ("started", "finished"),
+    [("2030-01-02T00:00:00+00:00", "2030-01-01T00:00:00+00:00"), ("2001-01-01T00:00:00+00:00", None)],
+)
+def test_t14_impossible_times(chain, started, finished):
+    def change(statement):
+        times = statement["predicate"]["runDetails"]["metadata"]
+        times["startedOn"], times["finishedOn"] = started, finished or times["finishedOn"]
+
+    resign(change, last_of("train_dynamics@full"))
+    report = verdict()
+    assert report.code == 1 and "train_dynamics@full" in files_named(report)
+
+
+@pytest.mark.parametrize("gone", ["raw/alpha", "artifacts/demo/pretrain/shards/alpha", "artifacts/demo/mix"])
+def test_t15_upstream_collected_is_missing_not_fine(chain, gone):
+    shutil.rmtree(gone)
+    report = verdict()
+    assert report.code == 2 and gone in files_named(report)
+
+
+def test_t17_bytes_that_collide_in_md5_differ_here(chain):
+    """The published pair of 128 bytes with one md5: DVC takes one for the other, sha256 does not."""
+    one, other = (base64.b64decode(text) for text in COLLIDING)
+    assert _md5(one) == _md5(other) and one != other
+    path = Path("constraints.txt")
+    path.write_bytes(one)
+    toy_chain.mix()
+    assert verdict(ART / "mix").code == 0
+    path.write_bytes(other)
+    report = verdict(ART / "mix")
+    assert report.code == 1 and "constraints.txt" in files_named(report)
+
+
+def test_one_hundred_single_byte_changes_of_the_closed_set_are_all_seen(chain):
+    """Positions drawn over all files of the closed set, each file at least once; the change is undone after each."""
+    rng = np.random.default_rng(0)
+    files = closed_set()
+    chosen = [*files, *rng.choice(len(files), max(0, 100 - len(files)))][:100]
+    unseen = []
+    for each in chosen:
+        path = each if isinstance(each, Path) else files[each]
+        payload = path.read_bytes()
+        position = int(rng.integers(len(payload)))
+        changed = bytes([payload[position] ^ int(rng.integers(1, 256))])
+        path.write_bytes(payload[:position] + changed + payload[position + 1 :])
+        if verdict().code == 0:
+            unseen.append((path, position, payload[position], changed))
+        path.write_bytes(payload)
+    assert not unseen
+    assert verdict().code == 0
+
+
+def closed_set() -> list[Path]:
+    """What a checkpoint's verification answers for: outputs of its chain, their manifests, the settings, dvc.lock, the
+    ledger with HEAD and keys, and the runs' records."""
+    run = RunGraph.load().find(str(FINAL)).run
+    runs = RunGraph.load().ancestors(run)
+    folders = [Path(name).parent for each in runs for name in each.outputs]
+    records = [Path(path) for each in runs for path, _ in each.byproducts.values()]
+    fixed = ["params.yaml", "constraints.txt", "dvc.lock", "lineage/ledger.jsonl", "lineage/HEAD"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files += [*records, *map(Path, fixed), *signing.PUBLIC_KEYS.glob("*.pub"), *Path("data_specs").glob("*.yaml")]
+    return sorted(path for path in set(files) if path.stat().st_size)
+
+
+def _internal(statement: dict) -> dict:
+    return statement["predicate"]["buildDefinition"]["internalParameters"]
+
+
+def _md5(payload: bytes) -> str:
+    import hashlib
+
+    return hashlib.md5(payload, usedforsecurity=False).hexdigest()
+
+
+COLLIDING = (  # Wang and Yu 2005
+    "0THdAsXm7sRpPZoGmK/5XC/KtYcSRn6rQARYPrj7f4lVrTQGCfSzAoPkiIMlcUFaCFEl6PfNyZ/ZHb3ygDc8W9iCPjFWNI9brm2s1DbJGcbdU+K0h9oD/QI5YwbSSM2g6Z8zQg9XfujOVLZwgKgNHsaYIby2qIOTlvllK2/3KnA=",
+    "0THdAsXm7sRpPZoGmK/5XC/KtQcSRn6rQARYPrj7f4lVrTQGCfSzAoPkiIMl8UFaCFEl6PfNyZ/ZHb1ygDc8W9iCPjFWNI9brm2s1DbJGcbdU+I0h9oD/QI5YwbSSM2g6Z8zQg9XfujOVLZwgCgNHsaYIby2qIOTlvllq2/3KnA=",
+)

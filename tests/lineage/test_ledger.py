@@ -1,0 +1,104 @@
+"""The ledger survives torn writes, writers at once and merges of branches; what is lost stays visible."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from whale.errors import MismatchError, RefusedError
+from whale.lineage import ledger, signing
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def add(number: int) -> str:
+    envelope, keyid, pem = signing.sign({"number": number}, signing.key_file(Path(".whale")))
+    signing.publish_key(keyid, pem)
+    return ledger.append(envelope)
+
+
+def test_each_line_names_the_one_before_and_head_the_last():
+    ids = [add(number) for number in range(3)]
+    entries = ledger.read()
+    assert [entry.id for entry in entries] == ids
+    assert [entry.prev for entry in entries] == [(), (ids[0],), (ids[1],)]
+    assert ledger.HEAD.read_text() == ids[2] + "\n"
+    ledger.check_head(entries)
+
+
+def test_the_private_key_is_made_once_and_readable_by_its_owner_only():
+    add(0)
+    key = Path(".whale/keys/signing.pem")
+    before = key.read_bytes()
+    add(1)
+    assert key.stat().st_mode & 0o777 == 0o600 and key.read_bytes() == before
+    assert len(list(signing.PUBLIC_KEYS.iterdir())) == 1
+
+
+def test_a_torn_last_line_is_refused_by_readers_and_cut_off_by_the_next_writer():
+    first = add(0)
+    with open(ledger.LEDGER, "ab") as file:
+        file.write(b'{"dsse":{"payload":"half')
+    with pytest.raises(MismatchError, match="torn"):
+        ledger.read()
+    add(1)
+    assert [entry.prev for entry in ledger.read()] == [(), (first,)]
+
+
+def test_a_line_that_was_cut_off_is_missed_also_after_the_next_run():
+    add(0)
+    lost = add(1)
+    lines = ledger.LEDGER.read_bytes().split(b"\n")
+    ledger.LEDGER.write_bytes(lines[0] + b"\n")
+    add(2)
+    with pytest.raises(MismatchError, match=lost[:16]):
+        ledger.check_head(ledger.read())
+
+
+def test_a_run_killed_between_its_line_and_head_is_no_alarm():
+    old = add(0)
+    add(1)
+    ledger.HEAD.write_text(old + "\n")
+    ledger.check_head(ledger.read())
+    add(2)
+    ledger.check_head(ledger.read())
+
+
+def test_after_a_union_merge_the_next_line_names_both_heads():
+    add(0)
+    base = ledger.LEDGER.read_bytes()
+    ours = add(1)
+    one = ledger.LEDGER.read_bytes()
+    ledger.LEDGER.write_bytes(base)
+    theirs = add(2)
+    ledger.LEDGER.write_bytes(one + ledger.LEDGER.read_bytes()[len(base) :])
+    ledger.HEAD.write_text(f"{ours}\n{theirs}\n")
+    assert ledger.heads_of(ledger.read()) == [ours, theirs]
+    joined = add(3)
+    assert ledger.heads_of(ledger.read()) == [joined] and ledger.read()[-1].prev == (ours, theirs)
+
+
+def test_writers_at_once_make_one_chain():
+    add(0)
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=lambda: [add(number) for number in range(5)]) for _ in range(4)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+    entries = ledger.read()
+    assert len(entries) == 21 and len(ledger.heads_of(entries)) == 1
+
+
+def test_a_changed_payload_and_an_unknown_key_are_refused(tmp_path):
+    add(0)
+    (entry,) = ledger.read()
+    assert signing.verify(entry.envelope) == {"number": 0}
+    foreign, *_ = signing.sign({"number": 0}, signing.key_file(tmp_path / "stranger"))
+    for envelope in (entry.envelope | {"payload": foreign["payload"][:-4] + "fQ=="}, foreign):
+        with pytest.raises(RefusedError):
+            signing.verify(envelope)

@@ -1,0 +1,116 @@
+"""What a stage process leaves in its record: undeclared reads (T10), code on a dirty tree (T9), earlier tries."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from whale.audit.audit import audit
+from whale.audit.code import code
+from whale.audit.runs import RunGraph
+
+ROOT = Path(__file__).parents[3]
+TOY = """
+import sys, time
+from pathlib import Path
+from whale.config import Config, stage_args
+from whale.runtime.guard.stage import stage
+
+def main():
+    args = stage_args("source", "out")
+    with stage("toy", args, Config()) as run:
+        (run.out / "result").write_text(args.source.read_text())
+        if args.item == "peek": open("data.txt").read()
+        if args.item == "import":
+            sys.path.insert(0, "pipelines"); name = "hidden"; getattr(sys.modules["builtins"], "__imp" + "ort__")(name)
+        if args.item == "wait": print("waiting", flush=True); time.sleep(60)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("pipelines").mkdir()
+    Path("pipelines/__init__.py").touch()
+    Path("pipelines/toy.py").write_text(TOY)
+    Path("pipelines/hidden.py").write_text("VALUE = 1\n")
+    for name in ("source.txt", "data.txt"):
+        Path(name).write_text("raw")
+    Path(".gitignore").write_text("artifacts\n.whale\nwork\n__pycache__\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    return tmp_path
+
+
+def git(*arguments):
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def start(item):
+    command = [sys.executable, "-m", "pipelines.toy", "--item", item, "--source", "source.txt", "--out", "artifacts/o"]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=-1, text=True)
+
+
+def run_toy(item):
+    process = start(item)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    return RunGraph.load().runs[-1]
+
+
+def verdict(**options):
+    return audit("artifacts/o", **({"deep": False, "strict": False, "expect_head": None} | options))
+
+
+def test_a_declared_run_on_a_commit_is_complete_also_strictly():
+    run = run_toy("plain")
+    assert run.code["commit"] == git("rev-parse", "HEAD") and run.code["dirty"] is False
+    assert json.loads(run.byproduct("opened.json"))["undeclared_files"] == []
+    assert verdict(strict=True).findings == []
+
+
+@pytest.mark.parametrize(("item", "named"), [("peek", "data.txt"), ("import", "pipelines/hidden.py")])
+def test_t10_an_undeclared_file_or_module_is_named_and_makes_the_lineage_incomplete(item, named):
+    run = run_toy(item)
+    assert named in run.byproduct("opened.json").decode()
+    report = verdict()
+    assert report.code == 4 and "opened.json" in str(report.findings[0])
+
+
+def test_t9_a_dirty_tree_is_shown_refused_when_strict_and_its_patch_gives_the_tree_again():
+    Path("pipelines/toy.py").write_text(TOY.replace("time.sleep(60)", "time.sleep(61)"))
+    run = run_toy("plain")
+    assert run.code["dirty"] and b"sleep(61)" in run.byproduct("code.patch")
+    assert code(run)["tree_again"] == "yes"
+    assert (verdict().code, verdict(strict=True).code) == (0, 4)
+
+
+def test_t9_a_commit_amended_away_is_missing():
+    run_toy("plain")
+    git("commit", "-q", "--amend", "-m", "another")
+    git("reflog", "expire", "--expire=now", "--all")
+    git("gc", "-q", "--prune=now")
+    assert verdict().code == 2
+
+
+def test_tries_that_ended_badly_enter_the_record_of_the_one_that_ended_well():
+    Path("pipelines/toy.py").write_text(TOY.replace('args.item == "wait"', 'not Path(".whale/go").exists()'))
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = start("plain")
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert not Path("lineage/ledger.jsonl").exists()
+    Path(".whale/go").touch()
+    run = run_toy("plain")
+    assert [each["how"] for each in json.loads(run.byproduct("attempts.json"))] == ["killed", "SystemExit"]
+    assert run.internal["earlier_attempts"] == 2 and not list(Path(".whale/attempts").iterdir())
