@@ -1,9 +1,11 @@
 """Make a virtual environment and install the project into it: little on the screen, everything in <venv>/install.log.
 
 Plain Python and pip, so that a fresh machine needs nothing else. constraints.txt pins every version and names no host:
-packages come from whatever index this machine's pip is set to.
+packages come from whatever index this machine's pip is set to. With `validators` as second argument, the packages of
+tests/validators.txt go to <venv>/validators instead, where only the tests that ask for them see them.
 """
 
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +16,8 @@ LOUD = ("Building", "ERROR", "Installing collected")
 
 def main() -> int:
     target = Path(sys.argv[1])
+    if sys.argv[2:] == ["validators"]:
+        return _install_validators(target)
     if sys.version_info[:2] != (3, 11):
         found = f"{sys.version_info.major}.{sys.version_info.minor} ({sys.executable})"
         print(f"error: this project needs Python 3.11\n  found:    {found}", file=sys.stderr)
@@ -24,8 +28,21 @@ def main() -> int:
         print(f"making {target}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(target)], check=True)
     print("installing (about 4 GB; 5 to 7 minutes the first time)", flush=True)
-    pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    return _follow([*pip, "-c", "constraints.txt", "-e", ".[all,dev]"], target / "install.log")
+    return _follow([*_pip(target), "-c", "constraints.txt", "-e", ".[all,dev]"], target / "install.log")
+
+
+def _install_validators(target: Path) -> int:
+    """Anew, so that what lies there is what the list says; the list is whole, so nothing is resolved."""
+    folder = target / "validators"
+    shutil.rmtree(folder, ignore_errors=True)
+    print("installing the stock validators (about 15 s)", flush=True)
+    options = ["--no-deps", "--target", str(folder), "-r", "tests/validators.txt"]
+    return _follow([*_pip(target), *options], target / "validators.log")
+
+
+def _pip(target: Path) -> list[str]:
+    pip = [str(target / "bin" / "python"), "-m", "pip", "install"]
+    return [*pip, "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
 
 
 def _follow(command: list[str], log_path: Path) -> int:

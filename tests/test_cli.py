@@ -25,6 +25,9 @@ VERBS += [
     "model counts",
     "rollout",
 ]
+VERBS += [f"lineage {verb}" for verb in ("show", "verify", "episodes", "env", "code", "licenses", "diff", "seen")]
+VERBS += [f"lineage {verb}" for verb in ("leakage", "why", "affected", "completeness", "rederive", "prove", "export")]
+VERBS += ["lineage taint add", "lineage taint list"]
 
 
 @pytest.fixture

@@ -195,6 +195,67 @@ def completeness(artefact: Artefact, as_json: AsJson = False) -> None:
     raise typer.Exit(4 if found["missing"] else 0)
 
 
+@app.command("rederive", epilog="Example: whale lineage rederive train_tokenizer --run")
+def rederive(
+    artefact: Artefact,
+    run: Annotated[bool, typer.Option("--run", help="Do it, in a scratch folder, and compare by sha256.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What making it again needs and whether all of that is there; with --run its last stage is made again."""
+    from whale.audit.rederive import plan, run_again
+
+    graph = _graph()
+    target = graph.find(artefact)
+    if run:
+        found = run_again(target.run)
+        print_json(found) if as_json else say.rederived(found)
+        raise typer.Exit(0 if found["equal"] else 1)
+    plans = [each.as_dict() for each in plan(target.run, graph)]
+    print_json({"runs": plans}) if as_json else say.plans(plans)
+    raise typer.Exit(2 if any(each["missing"] for each in plans) else 0)
+
+
+@app.command("prove", epilog="Example: whale lineage prove artifacts/demo/models/dynamics/full -o bundle")
+def prove(
+    artefact: Artefact,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder")],
+    as_json: AsJson = False,
+) -> None:
+    """A folder that others verify with model_signing, an in-toto verifier and sha256sum, without this project."""
+    from whale.audit.exports.bundle import prove as write
+
+    graph = _graph()
+    files = write(graph.find(artefact), graph, out)
+    print_json({"out": str(out), "files": files}) if as_json else print(f"{out}: {len(files)} files; see README.txt")
+
+
+@app.command("export", epilog="Example: whale lineage export artifacts/demo/models/dynamics/full --format cyclonedx")
+def export(
+    artefact: Artefact,
+    form: Annotated[str, typer.Option("--format", help="intoto, cyclonedx, openlineage, prov, croissant")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A file; default: standard output")] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Compare this earlier export with the ledger; exit 1 if forged")
+    ] = None,
+) -> None:
+    """The lineage in a format of others. Equal ledgers give equal bytes, so --check finds an edited export."""
+    from whale.audit.exports.formats import export as render
+    from whale.errors import MismatchError
+    from whale.lineage.atomic_file import write_atomically
+
+    graph = _graph()
+    payload = render(graph.find(artefact), graph, form)
+    if check is not None:
+        if not check.is_file() or check.read_bytes() != payload:
+            raise MismatchError("not what the ledger says", file=check, remedy="export it again")
+        print(f"{check}: as the ledger says")
+    elif out is not None:
+        write_atomically(out, payload)
+        print(out)
+    else:
+        print(payload.decode("ascii"), end="")
+
+
 @taint_app.command("add", epilog="Example: whale lineage taint add dataset:fleet_delta --reason 'consent withdrawn'")
 def taint_add(
     what: Annotated[str, typer.Argument(help="dataset:NAME[@DIGEST][#EPISODE], or an artefact")],

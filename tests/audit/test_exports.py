@@ -1,0 +1,132 @@
+"""Each export is accepted by a stock validator of somebody else, and a tampered one is rejected (T16)."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy_chain import ART, FINAL
+
+from whale.audit.exports.bundle import prove
+from whale.audit.exports.formats import FORMATS, export
+from whale.audit.runs import RunGraph
+from whale.cli import run as whale
+
+ROOT = Path(__file__).parents[2]
+VALIDATORS = ROOT / ".venv" / "validators"
+
+
+def exported(form: str, folder: Path = FINAL) -> bytes:
+    graph = RunGraph.load()
+    return export(graph.find(str(folder)), graph, form)
+
+
+def validate(form: str, *files: Path) -> list[str | None]:
+    """What the stock validator says of each file: None, or why it rejects it."""
+    assert VALIDATORS.is_dir(), f"{VALIDATORS} is missing: `make validators` installs the stock validators"
+    environment = os.environ | {"PYTHONPATH": str(VALIDATORS)}
+    command = [sys.executable, ROOT / "tests" / "stock_validators.py", form, *files]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def judge(form: str, accepted: object, *rejected: object) -> list[str]:
+    """Accepted is accepted; returns why each other document is rejected, and fails if one is not."""
+    files = []
+    for number, document in enumerate((accepted, *rejected)):
+        files.append(Path(f"{form}-{number}.json"))
+        files[-1].write_text(document if isinstance(document, str) else json.dumps(document))
+    good, *bad = validate(form, *files)
+    assert good is None and None not in bad, (good, bad)
+    return bad
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "croissant"])
+def test_an_export_is_a_function_of_the_ledger_and_a_forged_one_is_found(chain, form, capsys):
+    file = Path("export.json")
+    assert whale(["lineage", "export", str(FINAL), "--format", form, "-o", str(file)]) == 0
+    assert whale(["lineage", "export", str(FINAL), "--format", form, "--check", str(file)]) == 0
+    file.write_bytes(file.read_bytes().replace(b"a", b"b", 1))
+    assert whale(["lineage", "export", str(FINAL), "--format", form, "--check", str(file)]) == 1
+    assert "export.json" in capsys.readouterr().err
+
+
+def test_statements_are_accepted_by_in_toto_attestation_and_without_digest_or_with_a_strange_field_are_not(chain):
+    text = exported("intoto").decode()
+    assert len(text.splitlines()) == 10
+
+    def forged(change) -> str:
+        envelope = json.loads(text.splitlines()[-1])
+        statement = json.loads(base64.b64decode(envelope["payload"]))
+        change(statement)
+        envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
+        return json.dumps(envelope)
+
+    without = forged(lambda statement: statement["subject"][0].pop("digest"))
+    strange = forged(lambda statement: statement["predicate"].update(bespoke=1))
+    judge("intoto", text, without, strange)
+
+
+def test_the_bill_of_materials_is_accepted_by_cyclonedx_and_with_a_wrong_digest_is_not(chain):
+    document = json.loads(exported("cyclonedx"))
+    assert {each["name"] for each in document["components"]} >= {"alpha", "beta", "gamma"}
+    wrong = json.loads(exported("cyclonedx"))
+    wrong["components"][0]["hashes"][0]["content"] = "not a digest"
+    judge("cyclonedx", document, wrong)
+
+
+def test_provenance_is_read_by_prov_without_loss_and_names_without_a_prefix_are_not(chain):
+    document = json.loads(exported("prov"))
+    assert len(document["activity"]) == 10
+    judge("prov", document, {key: value for key, value in document.items() if key != "prefix"})
+
+
+def test_run_events_are_accepted_by_openlineage_and_with_another_id_or_a_lost_facet_are_not(chain):
+    events = exported("openlineage").decode()
+    strange_id, strange_kind, loss = (json.loads(events) for _ in range(3))
+    strange_id[0]["run"]["runId"] = "the last one"
+    strange_kind[0]["eventType"] = "DONE"
+    loss[-1]["outputs"][0]["facets"]["version"]["_schemaURL"] = "https://example.org/other"
+    judge("openlineage", events, strange_id, strange_kind, loss)
+
+
+def test_a_dataset_is_read_by_mlcroissant_and_with_a_file_edited_afterwards_or_a_dangling_name_is_not(chain):
+    folder = ART / "pretrain/shards/alpha"
+    document = exported("croissant", folder).decode()
+    dangling = json.loads(document)
+    dangling["recordSet"][0]["field"][0]["source"]["fileObject"]["@id"] = "nowhere"
+    for name in ("good", "flipped", "dangling"):
+        shutil.copytree(folder, name)
+        Path(name, "croissant.json").write_text(json.dumps(dangling) if name == "dangling" else document)
+    flipped = bytearray(Path("flipped/episodes.parquet").read_bytes())
+    flipped[10] ^= 1
+    Path("flipped/episodes.parquet").write_bytes(flipped)
+    files = [Path(name, "croissant.json") for name in ("good", "flipped", "dangling")]
+    good, edited, lost = validate("croissant", *files)
+    assert good is None and "episodes" in edited and "ValidationError" in lost
+
+
+def test_a_bundle_verifies_elsewhere_with_stock_tools_and_with_a_flipped_byte_is_rejected(chain, tmp_path, monkeypatch):
+    graph = RunGraph.load()
+    bundle, forged = tmp_path / "bundle", tmp_path / "forged"
+    prove(graph.find(str(FINAL)), graph, bundle)
+    shutil.copytree(bundle, forged)
+    weights = forged / "artefact/model.safetensors"
+    payload = bytearray(weights.read_bytes())
+    payload[-1] ^= 1
+    weights.write_bytes(payload)
+    added = tmp_path / "added"
+    shutil.copytree(bundle, added)
+    (added / "artefact/more").write_text("x")
+    check = ["sha256sum", "--quiet", "-c", "SHA256SUMS"]
+    codes = [subprocess.run(check, cwd=each, capture_output=True).returncode for each in (bundle, forged)]
+    assert codes == [0, 1]
+    verdicts = validate("model_signing", *(each / "model.sig" for each in (bundle, forged, added)))
+    assert verdicts[0] is None and "model.safetensors" in verdicts[1] and "more" in verdicts[2]
+    statements = bundle / "statements.intoto.jsonl"
+    assert validate("intoto", statements) == [None]

@@ -1,0 +1,56 @@
+"""`prove`: a folder that a third party verifies with stock tools, without this project (Q12).
+
+sha256sum -c SHA256SUMS
+model_signing verify key artefact --signature model.sig --public_key public.pem
+any in-toto verifier on statements.intoto.jsonl, with public/<keyid>.pub
+"""
+
+import shutil
+from pathlib import Path
+
+from whale.audit.exports.model_signature import model_signature
+from whale.audit.runs import RunGraph, Target
+from whale.config import canonical_json
+from whale.errors import CannotWriteError
+from whale.lineage import signing
+from whale.lineage.file_digests import sha256_of_file
+from whale.lineage.seal import list_files
+
+README = """What is here, and how to check it without the project that made it:
+
+  sha256sum -c SHA256SUMS
+  model_signing verify key artefact --signature model.sig --public_key public.pem
+  statements.intoto.jsonl: one DSSE envelope (in-toto Statement v1, SLSA provenance v1) per run, sources first;
+    keyid = sha256 of the DER SubjectPublicKeyInfo of public/<keyid>.pub
+
+The last statement's subjects are the files of artefact/. Take public.pem from a source that you trust.
+"""
+
+
+def intoto(target: Target, graph: RunGraph) -> str:
+    """The signed envelopes of every run above `target`, one JSON object a line, sources first."""
+    return "".join(canonical_json(run.entry.envelope) + "\n" for run in graph.ancestors(target.run))
+
+
+def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".whale")) -> list[str]:
+    """Write the bundle to a new folder `out`; returns the names of its files."""
+    if out.exists():
+        raise CannotWriteError("the folder exists", file=out, remedy="name another, or remove it")
+    out.mkdir(parents=True)
+    artefact = out / "artefact"
+    if target.path.name == "MANIFEST.json":
+        shutil.copytree(target.folder, artefact)
+    else:
+        artefact.mkdir()
+        shutil.copy(target.path, artefact)
+    (out / "statements.intoto.jsonl").write_text(intoto(target, graph), encoding="ascii")
+    shutil.copytree(signing.PUBLIC_KEYS, out / "public")
+    key = signing.key_file(state_dir)
+    pem = signing.sign({}, key)[2]
+    (out / "public.pem").write_bytes(pem)
+    (out / "model.sig").write_bytes(model_signature(artefact, key))
+    (out / "README.txt").write_text(README, encoding="ascii")
+    files = [path for path in list_files(out) if path.name != "SHA256SUMS"]
+    lines = [f"{sha256_of_file(path)}  {path.relative_to(out).as_posix()}\n" for path in files]
+    (out / "SHA256SUMS").write_text("".join(lines), encoding="ascii")
+    return [path.relative_to(out).as_posix() for path in files]
