@@ -1,10 +1,15 @@
-"""Tamper tests T1-T17 of the design: each is caught with its exit code and names the file; untouched, no alarm."""
+"""Tamper tests T1-T17 of the design: each is caught with its exit code and names the file; untouched, no alarm.
+
+T9 (dirty tree, amended commit) needs stage processes: tests/runtime/guard/test_run_record.py. T16: test_exports.py.
+"""
 
 import base64
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +228,35 @@ def test_t12_upstream_published_again_under_the_same_version(chain):
     toy_chain.write_rlds(Path("raw"), {"train": [toy_chain.episodes([8], 99)]}, name="beta")
     report = verdict()
     assert report.code == 1 and "raw/beta" in files_named(report)
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(built_chain, tmp_path_factory) -> Path:
+    """What `whale track sync` makes of the toy chain's spools."""
+    from whale.runtime.mlflow_tracking import replay
+
+    root = tmp_path_factory.mktemp("mlflow")
+    replay(built_chain / "work/mlflow_spool", f"sqlite:///{root / 'mlflow.db'}", root / "mlruns")
+    return root / "mlflow.db"
+
+
+EDITS = {  # as `mlflow` or sqlite3 would, both without a trace
+    "tag of the weights": "UPDATE tags SET value = 'f0' || substr(value, 3) WHERE key LIKE '%models/dynamics/full'",
+    "derivation": "UPDATE tags SET value = '0' WHERE key = 'whale.derivation'",
+    "derivation removed": "DELETE FROM tags WHERE key = 'whale.derivation'",
+    "param": "UPDATE params SET value = '41' WHERE key LIKE '%training_steps'",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_t13_a_tag_or_param_of_mlflow_edited_afterwards(chain, mlflow_store, edit):
+    shutil.copy(mlflow_store, "mlflow.db")
+    assert verdict().findings == []
+    with closing(sqlite3.connect("mlflow.db")) as store:
+        assert store.execute(EDITS[edit]).rowcount
+        store.commit()
+    report = verdict()
+    assert report.code == 1 and "mlflow.db" in files_named(report) and "was edited" in files_named(report)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 from whale.audit.dvc_lock import check_lock
 from whale.audit.findings import Finding, Report
 from whale.audit.runs import RunGraph
+from whale.audit.tracking import check_tracking
 from whale.audit.verify import check_ledger, make_hasher, verify
 from whale.errors import WhaleError
 from whale.lineage.file_digests import FileDigests
@@ -30,6 +31,7 @@ def audit(artefact: str, *, deep: bool, strict: bool, expect_head: str | None, s
     sha256, md5 = map(_once, caches)
     verify(target, graph, report, sha256, strict)
     report.extend(check_lock(graph, graph.ancestors(target.run), sha256, md5))
+    report.extend(check_tracking(graph.ancestors(target.run)))
     report.count("files hashed", sum(each.num_hashed for each in caches))
     for each in caches:
         each.save()

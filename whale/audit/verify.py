@@ -176,11 +176,13 @@ def _check_code(run: StageRun, report: Report, strict: bool) -> Iterable[Finding
         try:
             git(Path.cwd(), "cat-file", "-e", f"{commit}^{{commit}}")
         except (OSError, subprocess.SubprocessError):
-            yield Finding("missing", run.name, "the commit of its code is not in this repository", found=commit)
+            what = "the commit of its code is not in this repository"
+            yield Finding("missing", run.name, what, str(ledger.LEDGER), found=commit)
     if run.code["dirty"] or commit is None:
         what = "ran on a tree with changes" if commit else "ran outside git, its code is known by closure.json only"
         if strict:
-            yield Finding("incomplete", run.name, what)
+            name = "code.patch" if commit else "closure.json"
+            yield Finding("incomplete", run.name, what, run.byproducts.get(name, (name, ""))[0])
         report.count(what)
 
 

@@ -92,6 +92,7 @@ def test_t9_a_dirty_tree_is_shown_refused_when_strict_and_its_patch_gives_the_tr
     assert run.code["dirty"] and b"sleep(61)" in run.byproduct("code.patch")
     assert code(run)["tree_again"] == "yes"
     assert (verdict().code, verdict(strict=True).code) == (0, 4)
+    assert verdict(strict=True).findings[0].file == run.byproducts["code.patch"][0]
 
 
 def test_t9_a_commit_amended_away_is_missing():
@@ -99,7 +100,8 @@ def test_t9_a_commit_amended_away_is_missing():
     git("commit", "-q", "--amend", "-m", "another")
     git("reflog", "expire", "--expire=now", "--all")
     git("gc", "-q", "--prune=now")
-    assert verdict().code == 2
+    report = verdict()
+    assert report.code == 2 and report.findings[0].file == "lineage/ledger.jsonl"
 
 
 def test_tries_that_ended_badly_enter_the_record_of_the_one_that_ended_well():
