@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ VERBS += [
 ]
 VERBS += [f"lineage {verb}" for verb in ("show", "verify", "episodes", "env", "code", "licenses", "diff", "seen")]
 VERBS += [f"lineage {verb}" for verb in ("leakage", "why", "affected", "completeness", "rederive", "prove", "export")]
-VERBS += ["lineage taint add", "lineage taint list"]
+VERBS += ["export", "fsck", "lineage taint add", "lineage taint list"]
 
 
 @pytest.fixture
@@ -43,6 +45,14 @@ def test_help_ends_with_an_example_of_the_verb_itself(verb, capsys):
     assert run([*verb.split(), "--help"]) == 0
     (example,) = re.findall(r"Example: whale (.*)", capsys.readouterr().out)
     assert example.startswith(verb)
+
+
+def test_the_program_starts_without_what_only_some_verbs_need():
+    """torch alone takes seconds to import; `whale lineage show` has two."""
+    heavy = ("torch", "ray", "mlflow", "tensorflow", "apache_beam", "cv2", "pyarrow")
+    script = f"import sys, whale.cli; sys.exit(str([name for name in {heavy} if name in sys.modules] or ''))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.strip() == ""
 
 
 @pytest.mark.parametrize("arguments", [["bogus"], ["profile", "use"], ["timings", "--bogus"], []])

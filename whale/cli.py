@@ -11,6 +11,8 @@ from whale.commands import (
     data,
     doctor,
     evaluate,
+    export,
+    fsck,
     init,
     lineage,
     metrics,
@@ -47,6 +49,8 @@ app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
 app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(lineage.audit_checkpoint)
 app.command("rollout", epilog=rollout.EXAMPLE)(rollout.rollout)
+app.command("export", epilog=export.EXAMPLE)(export.export)
+app.command("fsck", epilog=fsck.EXAMPLE)(fsck.fsck)
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("timings", epilog=timings.EXAMPLE)(timings.timings)

@@ -2,16 +2,16 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
 from whale.config import load_yaml
-from whale.data.spec import DatasetSpec, load_spec
-from whale.data.spec_check import check_spec
 from whale.errors import ConfigError, MissingInputError
-from whale.planning.datasets import SOURCES, SPECS, load_facts
+
+if TYPE_CHECKING:
+    from whale.data.spec import DatasetSpec
 
 PARAMS = Path("params.yaml")
 
@@ -23,6 +23,8 @@ app = typer.Typer(no_args_is_help=True, help="What raw datasets mean: data_specs
 @app.command("list", epilog="Example: whale spec list")
 def list_specs(as_json: AsJson = False) -> None:
     """Every spec: version, size, weight in the active mixture, rate, licence, and whether it holds together."""
+    from whale.planning.datasets import SPECS, load_facts
+
     facts, weights = load_facts(Path()), load_yaml(PARAMS)["mix"]["weights"] if PARAMS.is_file() else {}
     rows = []
     for path in sorted(SPECS.glob("*.yaml")):
@@ -53,6 +55,8 @@ def list_specs(as_json: AsJson = False) -> None:
 @app.command("check", epilog="Example: whale spec check data_specs/toto.yaml")
 def check(files: Files = None, as_json: AsJson = False) -> None:
     """Schema, and the operations on a generated raw episode; exit code 1 if a spec contradicts itself."""
+    from whale.planning.datasets import SPECS
+
     paths = files or sorted(SPECS.glob("*.yaml"))
     for path in paths:
         if not path.is_file():
@@ -69,7 +73,10 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
     raise typer.Exit(1 if wrong else 0)
 
 
-def _check(path: Path) -> tuple[DatasetSpec | None, list[str]]:
+def _check(path: Path) -> tuple["DatasetSpec | None", list[str]]:
+    from whale.data.spec import load_spec
+    from whale.data.spec_check import check_spec
+
     try:
         spec = load_spec(path.stem, path.parent)
     except ConfigError as error:
@@ -78,6 +85,8 @@ def _check(path: Path) -> tuple[DatasetSpec | None, list[str]]:
 
 
 def _status(name: str, problems: list[str]) -> str:
+    from whale.planning.datasets import SOURCES
+
     if problems:
         return "wrong: whale spec check"
     return "ok, data linked" if (SOURCES / f"{name}.json").is_file() else "ok"
