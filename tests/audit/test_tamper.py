@@ -25,6 +25,8 @@ from whale.lineage.file_digests import sha256_of_file
 
 SHARD = ART / "pretrain/shards/beta/train/beta-train-00001-000.tar"
 EPISODES = ART / "pretrain/shards/alpha/episodes.parquet"
+# `make fuzz` asks for 1,000 and 100.
+CHANGES, UNTOUCHED = int(os.environ.get("WHALE_FUZZ_CHANGES", 100)), int(os.environ.get("WHALE_FUZZ_UNTOUCHED", 8))
 
 
 def verdict(artefact=FINAL, **options):
@@ -293,14 +295,14 @@ def test_t17_bytes_that_collide_in_md5_differ_here(chain):
     assert report.code == 1 and "constraints.txt" in files_named(report)
 
 
-def test_one_hundred_single_byte_changes_of_the_closed_set_are_all_seen(chain):
-    """Positions drawn over all files of the closed set, each file at least once; the change is undone after each."""
+def test_single_byte_changes_of_the_closed_set_are_all_seen(chain):
+    """Positions drawn over all files of the closed set, each file at least once if there are enough; each undone."""
     rng = np.random.default_rng(0)
     files = closed_set()
-    chosen = [*files, *rng.choice(len(files), max(0, 100 - len(files)))][:100]
+    chosen = [int(each) for each in rng.permutation(len(files))]
+    chosen = [*chosen, *rng.choice(len(files), max(0, CHANGES - len(files))).tolist()][:CHANGES]
     unseen = []
-    for each in chosen:
-        path = each if isinstance(each, Path) else files[each]
+    for path in (files[each] for each in chosen):
         payload = path.read_bytes()
         position = int(rng.integers(len(payload)))
         changed = bytes([payload[position] ^ int(rng.integers(1, 256))])
@@ -310,6 +312,56 @@ def test_one_hundred_single_byte_changes_of_the_closed_set_are_all_seen(chain):
         path.write_bytes(payload)
     assert not unseen
     assert verdict().code == 0
+
+
+def touched(project: Path) -> Path:
+    for path in project.rglob("*.*"):
+        os.utime(path)
+    return project
+
+
+def moved(project: Path) -> Path:
+    return project.rename(project.with_name(f"{project.name}x"))
+
+
+def cloned(project: Path) -> Path:
+    """What git keeps through git, all else from a copy of the artifacts."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    if not (project / ".git").exists():
+        (project / ".gitignore").write_text("/artifacts/\n/raw/\n/.whale/\n/work/\n")
+        subprocess.run([*git, "init", "-q"], cwd=project, check=True)
+    subprocess.run([*git, "add", "-A"], cwd=project, check=True)
+    subprocess.run([*git, "commit", "-qm", "records", "--allow-empty"], cwd=project, check=True)
+    clone = project.with_name(f"{project.name}c")
+    subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
+    for name in ("artifacts", "raw"):
+        shutil.copytree(project / name, clone / name)
+    shutil.rmtree(project)
+    return clone
+
+
+def restored(project: Path) -> Path:
+    """Every published file a read-only hard link into a cache, as DVC leaves it after `dvc checkout`."""
+    cache = project / ".dvc" / "cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir(parents=True)
+    for number, path in enumerate(sorted(each for each in (project / "artifacts").rglob("*") if each.is_file())):
+        kept = cache / str(number)
+        shutil.copyfile(path, kept)
+        kept.chmod(0o444)
+        path.unlink()
+        os.link(kept, path)
+    return project
+
+
+@pytest.mark.parametrize("change", [touched, moved, cloned, restored])
+def test_an_untouched_chain_is_no_alarm_wherever_and_however_it_lies(chain, change, monkeypatch):
+    alarms = []
+    for _ in range(max(UNTOUCHED // 4, 1)):
+        chain = change(chain)
+        monkeypatch.chdir(chain)
+        alarms += verdict().findings
+    assert alarms == []
 
 
 def closed_set() -> list[Path]:

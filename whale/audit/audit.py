@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from whale.audit.dvc_lock import check_lock
+from whale.audit.dvc_lock import LOCK, check_lock
 from whale.audit.findings import Finding, Report
+from whale.audit.read_all import digests_of, files_of
 from whale.audit.runs import RunGraph
 from whale.audit.tracking import check_tracking
 from whale.audit.verify import check_ledger, make_hasher, verify
@@ -27,22 +28,27 @@ def audit(artefact: str, *, deep: bool, strict: bool, expect_head: str | None, s
     except WhaleError as error:
         report.add(Finding.of(artefact, error))
         return report
+    ancestors = graph.ancestors(target.run)
     caches = make_hasher(deep, state), FileDigests(state / "md5-cache.json", paranoid=deep, algorithm="md5")
-    sha256, md5 = map(_once, caches)
+    read = digests_of(files_of(ancestors, target), with_md5=LOCK.is_file()) if deep else ({}, {})
+    sha256, md5 = (_once(cache, found) for cache, found in zip(caches, read, strict=True))
     verify(target, graph, report, sha256, strict)
-    report.extend(check_lock(graph, graph.ancestors(target.run), sha256, md5))
-    report.extend(check_tracking(graph.ancestors(target.run)))
-    report.count("files hashed", sum(each.num_hashed for each in caches))
+    report.extend(check_lock(graph, ancestors, sha256, md5))
+    report.extend(check_tracking(ancestors))
+    report.count("files hashed", len(read[0]) + sum(each.num_hashed for each in caches))
     for each in caches:
         each.save()
     return report
 
 
-def _once(hasher: FileDigests) -> Callable[[Path], str]:
-    """Within one audit a file is hashed once, also when nothing is taken from the cache."""
-    found: dict[Path, str] = {}
+def _once(hasher: FileDigests, found: dict[Path, str]) -> Callable[[Path], str]:
+    """Within one audit a file is hashed once, also when nothing is taken from the cache. `found`: read before, by path
+    relative to the current folder."""
+    here = Path.cwd()
 
     def digest(path: Path) -> str:
+        if path.is_absolute() and path.is_relative_to(here):
+            path = path.relative_to(here)
         if path not in found:
             found[path] = hasher(path)
         return found[path]

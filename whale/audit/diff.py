@@ -1,10 +1,12 @@
 """Two checkpoints: what differs in data, weights of the mixture, episodes, code, parameters, environment (Q13)."""
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from whale.audit.facts import WEIGHTS, changed, datasets_of, flatten, receipt_of, tensor_sha256, trainings_of
+from whale.audit.facts import WEIGHTS, Dataset, changed, datasets_of, flatten, receipt_of, tensor_sha256, trainings_of
 from whale.audit.runs import RunGraph, StageRun, Target
 
 
@@ -44,21 +46,25 @@ def _datasets(run: StageRun, graph: RunGraph) -> list[tuple[str, Any]]:
 
 
 def _episodes(one: StageRun, other: StageRun, graph: RunGraph) -> dict[str, Any]:
-    first, second = (_kept_payloads(run, graph) for run in (one, other))
+    """Kept episodes that only one has; tables that are the same bytes are not read."""
+    first, second = (
+        {each.run.byproducts["episodes.parquet"][1]: each for each in datasets_of(run, graph)} for run in (one, other)
+    )
+    old = _kept_payloads(each for digest, each in first.items() if digest not in second)
+    new = _kept_payloads(each for digest, each in second.items() if digest not in first)
     found = {}
-    for name in sorted({*first, *second}):
-        gone = len(first.get(name, set()) - second.get(name, set()))
-        new = len(second.get(name, set()) - first.get(name, set()))
-        if gone or new:
-            found[name] = [f"-{gone}", f"+{new}"]
+    for name in sorted({*old, *new}):
+        gone, come = len(old[name] - new[name]), len(new[name] - old[name])
+        if gone or come:
+            found[name] = [f"-{gone}", f"+{come}"]
     return found
 
 
-def _kept_payloads(run: StageRun, graph: RunGraph) -> dict[str, set[str]]:
-    found = {}
-    for dataset in datasets_of(run, graph):
+def _kept_payloads(datasets: Iterable[Dataset]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for dataset in datasets:
         table = dataset.episodes()
-        found[dataset.name] = set(table.filter(table["kept"])["payload_sha256"].to_pylist())
+        found[dataset.name] |= set(table.filter(table["kept"])["payload_sha256"].to_pylist())
     return found
 
 
