@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import transcript
 import yaml
 
 from whale.config import load_yaml
@@ -76,6 +77,10 @@ def make_project(root: Path) -> Path:
     shutil.copy(ROOT / "dvc.yaml", root)
     (root / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
     (root / ".dvc").mkdir()
+    shutil.copy(ROOT / ".gitignore", root)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "the project"]):
+        subprocess.run([*git, *arguments], cwd=root, check=True)
     settings = f"[core]\n    no_scm = true\n    analytics = false\n    site_cache_dir = {root}/.dvc/tmp/site\n"
     (root / ".dvc" / "config").write_text(settings)
     return root
@@ -164,6 +169,26 @@ def test_an_untouched_chain_is_complete_and_raises_no_alarm(project):
         assert verified.returncode == 0, verified.stdout + verified.stderr
     completeness = lineage(project, "completeness", "artifacts/demo/models/finetuned/dynamics/full")
     assert (completeness.returncode, "100.0 %" in completeness.stdout) == (0, True), completeness.stdout
+
+
+def test_the_document_shows_what_the_commands_say(project, monkeypatch):
+    monkeypatch.chdir(project)
+    for command, said in transcript.steps(transcript.DOCUMENT.read_text(encoding="ascii")):
+        got = transcript.answer(command)
+        assert transcript.agree(said, got), f"$ {command}\n{got}\nthe document says:\n{said}"
+
+
+@pytest.mark.parametrize("number", range(1, 17))
+def test_each_of_the_sixteen_questions_is_answered_by_one_command(number):
+    document = transcript.DOCUMENT.read_text(encoding="ascii")
+    section = re.search(rf"^### Q{number}\. .*?(?=^##)", document, re.MULTILINE | re.DOTALL)
+    assert section and transcript.steps(section[0])[0][0].startswith("whale lineage ")
+
+
+def test_the_tokenizer_made_again_from_its_statement_has_the_same_bytes(project):
+    again = lineage(project, "rederive", "train_tokenizer", "--run")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "the same bytes" in again.stdout
 
 
 def test_one_changed_byte_of_real_weights_is_named(project):

@@ -72,14 +72,18 @@ def episodes(
 
 
 @app.command("env", epilog="Example: whale lineage env artifacts/demo/models/dynamics/full --json")
-def env(artefact: Artefact, as_json: AsJson = False) -> None:
+def env(
+    artefact: Artefact,
+    only_params: Annotated[bool, typer.Option("--params", help="Only parameters and seed.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Parameters with every default resolved, seed, machine, threads, switches, packages with their hashes."""
     from whale.audit.facts import read_json
 
     run = _graph().find(artefact).run
     found = {"stage": run.name, "params": run.params, "internal": run.internal, "settings": run.settings}
     found |= {"environment": read_json(run, "environment.json"), "attempts": read_json(run, "attempts.json") or []}
-    print_json(found) if as_json else say.env(found)
+    print_json(found) if as_json else say.params(found) if only_params else say.env(found)
     raise typer.Exit(4 if found["environment"] is None else 0)
 
 

@@ -75,7 +75,11 @@ def env(found: dict[str, Any]) -> None:
     for name, value in {**environment.get("variables", {}), **found["internal"]}.items():
         if not isinstance(value, dict | list):
             print(f"{name + ':':<32}{value}")
-    print("params:")
+    params(found)
+
+
+def params(found: dict[str, Any]) -> None:
+    print(f"params of {found['stage']}, every default resolved:")
     for name, value in _flat(found["params"]):
         print(f"  {name + ':':<48}{value}")
 

@@ -1,0 +1,81 @@
+"""The console blocks of docs/audit-a-checkpoint.md, replayed in the current folder with digests and times masked.
+
+`python tests/transcript.py PROJECT` writes the answers anew, from a project that tests/test_pipeline.py made. A line of
+`...` stands for any lines, and so does `...` at the end of one.
+"""
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "audit-a-checkpoint.md"
+BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+MASKS = (
+    (re.compile(r"\b[0-9a-f]{12,64}\b"), "DIGEST"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.+]+"), "TIME"),
+    (re.compile(r"-?\d+\.\d+(e-\d+)?"), "NUMBER"),  # the last digits of a training depend on the processor
+    (re.compile(r"[ -]{2,}"), "  "),  # and with them the width of a column
+)
+MAX_LINES, MAX_WIDTH = 26, 118
+
+
+def steps(document: str) -> list[tuple[str, str]]:
+    """(command, what it prints) of every `$ ` line in the console blocks, in order."""
+    found = []
+    for block in BLOCK.findall(document):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, said = part.partition("\n")
+            found.append((command, said))
+    return found
+
+
+def answer(command: str) -> str:
+    """What a person sees in a terminal, and the exit code if it is not 0."""
+    from whale.cli import run
+
+    out = io.StringIO()
+    if command.startswith("whale "):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = run(shlex.split(command)[1:])
+    else:
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
+        out.write(done.stdout + done.stderr)
+        code = done.returncode
+    return out.getvalue() + (f"[exit code {code}]\n" if code else "")
+
+
+def agree(said: str, got: str) -> bool:
+    return doctest.OutputChecker().check_output(masked(said), masked(got), doctest.ELLIPSIS)
+
+
+def masked(text: str) -> str:
+    for pattern, name in MASKS:
+        text = pattern.sub(name, text)
+    return text
+
+
+def shortened(said: str) -> str:
+    rows = [row if len(row) <= MAX_WIDTH else f"{row[: MAX_WIDTH - 4]} ..." for row in said.splitlines()]
+    return "\n".join(rows if len(rows) <= MAX_LINES else [*rows[: MAX_LINES - 1], "..."]) + "\n"
+
+
+def rewrite(project: Path) -> None:
+    text = DOCUMENT.read_text(encoding="ascii")
+    os.chdir(project)
+
+    def replay(block: re.Match[str]) -> str:
+        answers = [f"$ {command}\n{shortened(answer(command))}" for command, _ in steps(block[0])]
+        return f"```console\n{''.join(answers)}```"
+
+    DOCUMENT.write_text(BLOCK.sub(replay, text), encoding="ascii")
+
+
+if __name__ == "__main__":
+    rewrite(Path(sys.argv[1]))
