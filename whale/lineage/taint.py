@@ -35,7 +35,7 @@ class Taint:
 
 def taint_statement(taint: Taint, declared: str) -> dict[str, Any]:
     """The statement to sign; `declared`: ISO time."""
-    predicate = {"kind": taint.kind, "reason": taint.reason, "declaredOn": declared}
+    predicate: dict[str, Any] = {"kind": taint.kind, "reason": taint.reason, "declaredOn": declared}
     if taint.dataset_sha256:
         predicate["datasetSha256"] = taint.dataset_sha256
     if taint.reached:
