@@ -21,9 +21,12 @@ MASKS = (
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "DIGEST"),
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.+]+"), "TIME"),
     (re.compile(r"-?\d+\.\d+(e-\d+)?"), "NUMBER"),  # the last digits of a training depend on the processor
-    (re.compile(r"[ -]{2,}"), "  "),  # and with them the width of a column
+    (re.compile(r"\b\d+ files?\b"), "N files"),  # of an import closure, of records: grows with the program
+    (re.compile(r"^(python|platform|processor|memory_mb|cpus_allowed|torch_threads): .*$", re.MULTILINE), r"\1: HERE"),
+    (re.compile(r"([ -])\1+"), r"\1"),  # and with them the width of a column
 )
-MAX_LINES, MAX_WIDTH = 26, 118
+MAX_LINES = {"diff": 18, "env": 7}  # what follows differs between machines, or with each change of the program
+MAX_WIDTH = 132
 
 
 def steps(document: str) -> list[tuple[str, str]]:
@@ -61,9 +64,17 @@ def masked(text: str) -> str:
     return text
 
 
-def shortened(said: str) -> str:
-    rows = [row if len(row) <= MAX_WIDTH else f"{row[: MAX_WIDTH - 4]} ..." for row in said.splitlines()]
-    return "\n".join(rows if len(rows) <= MAX_LINES else [*rows[: MAX_LINES - 1], "..."]) + "\n"
+def shortened(said: str, lines: int) -> str:
+    """At most `lines` lines, none longer than MAX_WIDTH; a cut is at a space, where `...` can stand."""
+    rows = [
+        row if len(row) <= MAX_WIDTH else f"{row[: MAX_WIDTH - 4].rpartition(' ')[0].rstrip()} ..."
+        for row in said.splitlines()
+    ]
+    return "\n".join(rows if len(rows) <= lines else [*rows[: lines - 1], "..."]) + "\n"
+
+
+def lines_of(command: str) -> int:
+    return 40 if command.endswith("--params") else MAX_LINES.get((command.split() + [""] * 3)[2], 40)
 
 
 def rewrite(project: Path) -> None:
@@ -71,7 +82,7 @@ def rewrite(project: Path) -> None:
     os.chdir(project)
 
     def replay(block: re.Match[str]) -> str:
-        answers = [f"$ {command}\n{shortened(answer(command))}" for command, _ in steps(block[0])]
+        answers = [f"$ {command}\n{shortened(answer(command), lines_of(command))}" for command, _ in steps(block[0])]
         return f"```console\n{''.join(answers)}```"
 
     DOCUMENT.write_text(BLOCK.sub(replay, text), encoding="ascii")

@@ -190,9 +190,14 @@ def test_a_taint_reaches_all_descendants_and_the_guard_refuses_to_build_on_it(ch
     assert whale(["lineage", "taint", "list"]) == 0
 
 
-def test_a_tainted_checkpoint_taints_what_was_made_from_it(chain):
+def test_a_tainted_checkpoint_taints_what_was_made_from_it_and_nothing_is_fine_tuned_from_that(chain):
+    """The tokenizer is no input of the fine-tuning: the taint reaches it through dynamics and tokens."""
+    from whale.errors import TaintedError
+
     assert whale(["lineage", "taint", "add", "train_tokenizer", "--reason", "wrong data"]) == 0
     assert whale(["lineage", "verify", str(FINAL)]) == 5
+    with pytest.raises(TaintedError, match="wrong data"):
+        toy_chain.train("finetune_dynamics", "full", FINAL, "finetune", initial=BASE)
 
 
 def test_the_episode_tables_add_up_and_tell_why_one_was_dropped(chain):

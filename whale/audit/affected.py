@@ -4,6 +4,7 @@ Works on the ledger and the runs' records alone, so also after the data are dele
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow.compute as pc
@@ -58,16 +59,23 @@ def make_taint(text: str, reason: str, graph: RunGraph) -> Taint:
     """What to sign for `text`: a dataset, an episode, or a published folder or file."""
     if not text.startswith("dataset:"):
         target = graph.find(text)
-        return Taint("artefact", target.name, target.sha256, reason)
+        return Taint("artefact", target.name, target.sha256, reason, reached=_outputs_below([target.run], graph))
     datasets, episode = find_datasets(text, graph)
     digests = sorted({each.digest for each in datasets})
     if len(digests) > 1:
         raise ConfigError("several versions have this name", found=digests, expected="dataset:NAME@DIGEST")
+    reached = _outputs_below([each.run for each in datasets], graph)
     if episode is None:
-        return Taint("dataset", datasets[0].id, digests[0], reason)
+        return Taint("dataset", datasets[0].id, digests[0], reason, reached=reached)
     table = datasets[0].episodes()
     row = table.filter(pc.equal(table["key"], episode)).to_pylist()[0]
-    return Taint("episode", f"{datasets[0].id}#{episode}", row["payload_sha256"], reason, digests[0])
+    return Taint("episode", f"{datasets[0].id}#{episode}", row["payload_sha256"], reason, digests[0], reached)
+
+
+def _outputs_below(runs: Iterable[StageRun], graph: RunGraph) -> tuple[str, ...]:
+    """Digests of what was made from the outputs of `runs`, for the stages' guard, which has no graph."""
+    below = {run.id: run for each in runs for run in graph.descendants(each)}
+    return tuple(sorted({run.subjects[name] for run in below.values() for name in run.outputs}))
 
 
 def _row(run: StageRun) -> dict[str, Any]:

@@ -5,6 +5,7 @@ leads to the signed run. Read with sqlite3 alone, read-only. Says nothing of run
 may be lost, and nothing depends on it.
 """
 
+import ast
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,9 @@ from typing import Any
 from whale.audit.facts import flatten
 from whale.audit.findings import Finding
 from whale.audit.runs import StageRun
+from whale.config import canonical_json
 from whale.lineage.seal import MANIFEST_NAME
+from whale.lineage.statement import floats_as_text
 
 STORE = Path("mlflow.db")
 ARTIFACT, DERIVATION, PROFILE, SPOOL = "whale.artifact.", "whale.derivation", "whale.profile", "whale.spool_id"
@@ -76,15 +79,27 @@ def _differences(each: TrackedRun, run: StageRun) -> list[tuple[str, str, str]]:
         path = Path(name)
         shown = path.parent if path.name == MANIFEST_NAME else path
         tags[f"{ARTIFACT}{shown.as_posix()}"[:MAX_NAME]] = sha256
-    params = {name[:MAX_NAME]: _text(value)[:MAX_TEXT] for name, value in flatten(run.params)}
-    return [
-        (f"{kind} '{name}'", found[name], expected)
-        for kind, found, signed in (("tag", each.tags, tags), ("param", each.params, params))
-        for name, expected in signed.items()
-        if name in found and _text(found[name]) != expected and found[name] != "not hashed"
-    ] + [(f"tag '{name}'", "none", tags[name]) for name in (DERIVATION,) if name not in each.tags]
+    params = {name[:MAX_NAME]: value for name, value in flatten(run.params)}
+    wrong = [
+        (f"tag '{name}'", each.tags[name], expected)
+        for name, expected in tags.items()
+        if name in each.tags and each.tags[name] not in (expected, "not hashed")
+    ]
+    wrong += [
+        (f"param '{name}'", each.params[name], str(expected))
+        for name, expected in params.items()
+        if name in each.params and not _is_logged_form(each.params[name], expected)
+    ]
+    return wrong + [(f"tag '{DERIVATION}'", "none", tags[DERIVATION])] * (DERIVATION not in each.tags)
 
 
-def _text(value: Any) -> str:
-    """As it was logged; floats in lists stand as texts in the statement, so quotes tell nothing."""
-    return str(value).replace("'", "")
+def _is_logged_form(text: str, signed: Any) -> bool:
+    """Whether `text`, the `str` of a value, is that of `signed`, whose floats are texts. A text that was cut when it
+    was logged cannot be told."""
+    if text == str(signed) or len(text) >= MAX_TEXT:
+        return True
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return canonical_json(floats_as_text(value)) == canonical_json(signed)

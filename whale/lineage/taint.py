@@ -27,6 +27,7 @@ class Taint:
     sha256: str
     reason: str
     dataset_sha256: str | None = None  # of an episode
+    reached: tuple[str, ...] = ()  # sha256 of every output that had been made from it when it was declared
 
     def describe(self) -> str:
         return f"{self.name} ({self.reason})"
@@ -34,9 +35,11 @@ class Taint:
 
 def taint_statement(taint: Taint, declared: str) -> dict[str, Any]:
     """The statement to sign; `declared`: ISO time."""
-    predicate = {"kind": taint.kind, "reason": taint.reason, "declaredOn": declared}
+    predicate: dict[str, Any] = {"kind": taint.kind, "reason": taint.reason, "declaredOn": declared}
     if taint.dataset_sha256:
         predicate["datasetSha256"] = taint.dataset_sha256
+    if taint.reached:
+        predicate["reachedSha256"] = list(taint.reached)
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": taint.name, "digest": {"sha256": taint.sha256}}],
@@ -52,7 +55,10 @@ def taint_of(statement: Mapping[str, Any]) -> Taint | None:
     (subject,) = statement["subject"]
     predicate = statement["predicate"]
     digest = subject["digest"]["sha256"]
-    return Taint(predicate["kind"], subject["name"], digest, predicate["reason"], predicate.get("datasetSha256"))
+    reached = tuple(predicate.get("reachedSha256", ()))
+    return Taint(
+        predicate["kind"], subject["name"], digest, predicate["reason"], predicate.get("datasetSha256"), reached
+    )
 
 
 def kept_taints(directory: Path = TAINTS_DIR) -> list[Taint]:
@@ -64,8 +70,14 @@ def kept_taints(directory: Path = TAINTS_DIR) -> list[Taint]:
 def taints_of_inputs(
     taints: Iterable[Taint], digests: Iterable[str], summaries: Iterable[Mapping[str, Any] | None]
 ) -> list[Taint]:
-    """Taints that reach a run by its direct inputs: their digests, and the datasets that their lineage.json names."""
+    """Taints that reach a run: by the digests of its direct inputs, which may themselves be what had been made from
+    something tainted, or by the datasets that the inputs' lineage.json names."""
     found, ids = set(digests), set()
     for summary in summaries:
         ids |= {row["upstream"]["sha256"] for row in (summary or {}).get("datasets", [])}
-    return [taint for taint in taints if (taint.dataset_sha256 or taint.sha256) in (found | ids)]
+    found |= ids
+    return [
+        taint
+        for taint in taints
+        if (taint.dataset_sha256 or taint.sha256) in found or not found.isdisjoint(taint.reached)
+    ]

@@ -90,8 +90,8 @@ def _extend_card(card: Path, target: Target, metrics: dict[str, Any], found: lis
     lines += [f"Published as `{target.name}`, sha256 `{target.sha256}` (`published.json`).", "", "## Evaluations"]
     for stage, values in metrics.items():
         protocols = sorted({str(value) for name, value in flatten(values) if name.rpartition(".")[2] == "protocol"})
-        lines.append(f"`evaluations/{stage}.json`, protocols: {', '.join(f'`{each}`' for each in protocols) or 'none'}")
-    lines += ["" if metrics else "None is recorded.", "## Licences and citations"]
+        lines += [f"`evaluations/{stage}.json`, protocols:", *(f"- `{each}`" for each in protocols or ["none"]), ""]
+    lines += [*([] if metrics else ["None is recorded.", ""]), "## Licences and citations"]
     lines += ["| dataset | licence | evidence | citation |", "|---|---|---|---|"]
     lines += [f"| {row['dataset']} | {row['spdx']} | {row['evidence']} | {row['citation']} |" for row in found]
     card.write_text("\n".join(lines) + "\n", encoding="ascii", errors="backslashreplace")
