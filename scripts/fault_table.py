@@ -16,10 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-# Faults that are a grid of tests: what is injected, and pytest's arguments (an empty -m takes the nightly ones as well).
+# Faults that are a grid of tests: what is injected, pytest's arguments. (An empty -m takes the nightly ones as well.)
 GRIDS = {
     "F10": ("resume at k in {0, 1, mid, last-1, epoch end, epoch 2}", "tests/training/test_resume.py -k bit_equal"),
-    "F11": ("resume on 1, 2, 4 workers after 1 and 2", "tests/training/test_resume.py -k other_workers"),
+    "F11": ("resume on 1, 2, 4 workers after 1 and 2", "tests/training/test_resume.py -k workers"),
     "F17": ("SIGKILL, SIGTERM, SIGINT of dvc repro", "tests/faults/test_killed_stage.py"),
 }
 
