@@ -37,7 +37,7 @@ nightly: $(INSTALLED)
 	@$(BIN)/python -m pytest -m nightly
 
 faults: $(INSTALLED)
-	@$(BIN)/python scripts/faults.py
+	@$(BIN)/python scripts/fault_table.py
 
 CYCLES ?= 100
 WORKERS ?= 0

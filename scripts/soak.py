@@ -1,10 +1,11 @@
 """Kill and resume the stages of the tiny pipeline at named events drawn at random; the end must be the straight run's.
 
-python scripts/soak.py [--cycles 100] [--workers 0] [--seed 0] [--minutes 60]
+python scripts/soak.py [--cycles 100] [--workers 0] [--seed 0] [--minutes 60] [--project DIR]
 
 One cycle = one process ended by SIGKILL or SIGTERM. A stage starts from the inputs of the straight run, is ended once
 or several times, then runs through; what it published must have the straight run's sha256, nothing may be left over.
-With --workers 2 only trainings are drawn, and the signal hits the stage or one of its workers.
+With --workers 2 only trainings are drawn, and the signal hits the stage or one of its workers. --project keeps the tiny
+pipeline in DIR: its straight run is made once and used by the next soak of the same code.
 """
 
 import argparse
@@ -45,7 +46,7 @@ class Soak:
         if workers:
             self._make_golden_of_workers()
         self.golden = digests(root / "artifacts")
-        self.counts = {name: self._count(name) for name in self.names}
+        self.counts: dict[str, dict[str, int]] = {}
 
     def _make_golden_of_workers(self) -> None:
         """Sums depend on the number of workers: the straight run of the drawn stages is one with as many."""
@@ -64,6 +65,8 @@ class Soak:
     def chain(self) -> None:
         """Kill one stage once or several times, let it end, compare."""
         name = self.rng.choice(self.names)
+        if name not in self.counts:
+            self.counts[name] = self._count(name)
         self._reset(name)
         while True:
             self._kill(name)
@@ -143,11 +146,15 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="training workers (0: the stage itself)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60, help="stop after this time, with what was reached")
+    parser.add_argument("--project", type=Path, help="where the tiny pipeline lies, or is made and kept")
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        soak = Soak(make_project(Path(folder)), random.Random(options.seed), options.workers, options.workers > 0)
-        print(f"straight run and counts: {(time.monotonic() - started) / 60:.1f} min", flush=True)
+        root = options.project or Path(folder)
+        root.mkdir(parents=True, exist_ok=True)
+        root = root.resolve() if (root / "dvc.yaml").is_file() else make_project(root.resolve())
+        soak = Soak(root, random.Random(options.seed), options.workers, options.workers > 0)
+        print(f"straight run: {(time.monotonic() - started) / 60:.1f} min", flush=True)
         while soak.kills < options.cycles and time.monotonic() - started < 60 * options.minutes and not soak.errors:
             soak.chain()
             if soak.kills % 10 == 0:

@@ -1,10 +1,10 @@
-"""F4, F9, F13-F16, F18, F23, F28: training ends in an undisturbed run's bytes, or in an error that names the place."""
+"""F4, F9, F13-F16, F18, F19, F23, F28: training ends in a straight run's bytes, or in an error that names the place."""
 
 import pytest
 from faults.outcomes import CLEAR, RIGHT
 from faults.training_faults import TRAINING_FAULTS
 
-NIGHTLY = ("F23",)  # makes a tracking store anew; tests/runtime/test_tracking.py replays one in every run
+NIGHTLY = ("F19", "F23")  # a fresh process; a tracking store made anew
 CASES = [
     pytest.param(fault, id=f"{fault.number} {fault.name}", marks=[pytest.mark.nightly] * (fault.number in NIGHTLY))
     for fault in TRAINING_FAULTS

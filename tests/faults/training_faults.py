@@ -12,6 +12,8 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -352,6 +354,19 @@ def second_trainer(folder: Path) -> str:
         os.waitpid(first, 0)
 
 
+def elsewhere(folder: Path) -> str:
+    """F19: a fresh process with another hash seed, locale, time zone, temporary and working folder: the same bytes."""
+    (folder / "temporary").mkdir()
+    tests = Path(__file__).resolve().parents[1]
+    variables = {"PYTHONHASHSEED": "12345", "LC_ALL": "C", "TZ": "Asia/Kathmandu", "TMPDIR": str(folder / "temporary")}
+    variables["PYTHONPATH"] = f"{tests.parent}{os.pathsep}{tests}"
+    program = "from pathlib import Path; from faults.training_faults import run; print(run(Path('here')))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=os.environ | variables, capture_output=True, text=True
+    )
+    return RIGHT if done.stdout.split()[-1:] == [straight(0)] else SILENT
+
+
 def _state(step: int) -> TrainingState:
     import torch
 
@@ -372,6 +387,7 @@ TRAINING_FAULTS = [
     *(Fault("F15", f"newest state: {name}", functools.partial(damaged_state, damage=name)) for name in DAMAGES),
     Fault("F16", "two trainers on one output", second_trainer),
     Fault("F18", "NaN in the data, 1 and 2 workers, and its replay", not_a_number),
+    Fault("F19", "another hash seed, locale, time zone, folder", elsewhere),
     Fault("F23", "MLflow's store locked, then gone", store_locked),
     Fault("F28", "a worker blocks for ever", worker_hangs),
 ]

@@ -1,10 +1,12 @@
 """Every injected fault and what came of it: right, clear error, silent. Exit 1 when one is silent.
 
-python scripts/faults.py [--kills 50] [--only training]
+python scripts/fault_table.py [--kills 50] [--only training]
 """
 
 import argparse
+import functools
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -13,6 +15,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+# Faults that are a grid of tests: what is injected, pytest's arguments. (An empty -m takes the nightly ones as well.)
+GRIDS = {
+    "F10": ("resume at k in {0, 1, mid, last-1, epoch end, epoch 2}", "tests/training/test_resume.py -k bit_equal"),
+    "F11": ("resume on 1, 2, 4 workers after 1 and 2", "tests/training/test_resume.py -k workers"),
+    "F17": ("SIGKILL, SIGTERM, SIGINT of dvc repro", "tests/faults/test_killed_stage.py"),
+}
 
 
 def main() -> int:
@@ -42,6 +51,8 @@ def main() -> int:
 
 def faults(only: str | None) -> list:
     """The faults of the data plane, of training, or both."""
+    from faults.outcomes import Fault
+
     found = []
     if only != "training":
         from faults.test_data_faults import FAULTS
@@ -53,8 +64,20 @@ def faults(only: str | None) -> list:
         from whale.runtime.guard import environment
 
         environment.apply(ROOT)
-        found += TRAINING_FAULTS
+        grids = [(number, name, functools.partial(_tested, arguments)) for number, (name, arguments) in GRIDS.items()]
+        found += TRAINING_FAULTS + [Fault(*grid) for grid in grids]
     return found
+
+
+def _tested(arguments: str, folder: Path) -> str:
+    """RIGHT when every test of a grid passes; what failed is printed."""
+    from faults.outcomes import RIGHT, SILENT
+
+    command = [sys.executable, "-m", "pytest", "-m", "", f"--basetemp={folder / 'tests'}", *arguments.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout[-3000:], flush=True)
+    return SILENT if done.returncode else RIGHT
 
 
 if __name__ == "__main__":
