@@ -66,6 +66,12 @@ def test_a_yaml_file_that_could_be_code_or_a_bomb_is_refused(tmp_path):
             load_yaml(write(tmp_path / "x.yaml", text))
 
 
+def test_a_yaml_file_that_is_no_text_is_named_with_the_place(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"seed: 0\nname: \xc3(\n")
+    with pytest.raises(ConfigError, match=r"(?s)not UTF-8.*x\.yaml.*byte 14"):
+        load_yaml(tmp_path / "x.yaml")
+
+
 def test_a_stage_reads_its_paths_from_the_command_line():
     args = stage_args("raw_dir", "out", argv=["--item", "x", "--raw-dir", "a/b", "--out", "c"])
     assert (args.item, args.raw_dir.as_posix(), args.out.as_posix()) == ("x", "a/b", "c")

@@ -70,7 +70,10 @@ def load_yaml(path: str | Path) -> Any:
         raise ConfigError("file not found", file=path, remedy="run from the project's root, or name another file")
     if path.stat().st_size > MAX_YAML_BYTES:
         raise ConfigError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_YAML_BYTES} bytes")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError("not UTF-8 text", file=path, place=f"byte {error.start}", found=error.reason) from None
     try:
         if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)) > 100:
             raise ConfigError("too many aliases", file=path, expected="<= 100")
