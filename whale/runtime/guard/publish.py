@@ -8,6 +8,7 @@ from pathlib import Path
 
 from whale.lineage.atomic_file import sync_directory
 from whale.lineage.seal import Hasher, seal
+from whale.runtime.guard.leftovers import is_alive
 
 
 def open_temporary(output: Path) -> Path:
@@ -23,7 +24,7 @@ def remove_leftovers(output: Path) -> list[Path]:
     """Remove the temporary folders of `output` whose process is dead; returns what was removed."""
     pattern = re.compile(re.escape(f".{output.name}.") + r"(tmp|old)-(\d+)-[0-9a-f]{32}")
     matches = [(path, pattern.fullmatch(path.name)) for path in output.parent.iterdir()]
-    stale = [path for path, match in matches if match and not _is_alive(int(match[2]))]
+    stale = [path for path, match in matches if match and not is_alive(int(match[2]))]
     for path in stale:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return stale
@@ -42,15 +43,3 @@ def publish(temporary: Path, output: Path, sha256: Hasher) -> str:
     else:
         old.unlink(missing_ok=True)
     return digest
-
-
-def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False  # this process starts only now, so the name is another's with the same pid
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
