@@ -34,6 +34,12 @@ def verdict(artefact=FINAL, **options):
     return audit(str(artefact), **options)
 
 
+def record_of_the_final_run(name: str) -> Path:
+    """The chain has runs beside the checkpoint's line too (an evaluation): theirs are not what FINAL stands on."""
+    run = RunGraph.load().find(str(FINAL)).run
+    return next(Path(path) for path, _ in run.byproducts.values() if path.endswith(name))
+
+
 def files_named(report) -> str:
     return " ".join(str(finding) for finding in report.findings)
 
@@ -99,7 +105,7 @@ T1 = {
 @pytest.mark.parametrize("keep_times", [False, True], ids=["T1", "T2"])
 def test_t1_t2_one_flipped_bit_is_named_also_with_size_and_times_kept(chain, place, keep_times):
     path, position = T1[place]
-    path = path or next(chain.glob("lineage/runs/*/environment.json")).relative_to(chain)
+    path = path or record_of_the_final_run("environment.json")
     if keep_times:
         assert verdict().code == 0  # the cache knows every file now
     flip(path, position, keep_times)
