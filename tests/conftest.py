@@ -18,6 +18,19 @@ from whale.runtime.guard import environment  # noqa: E402
 environment.apply(PROJECT_ROOT)
 
 
+# Folders whose tests share a fixture that is dear to make.
+ONE_GROUP = ("audit", "evaluation", "reporting")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n 2` a file runs in one process, in its order; the whole program, which takes longest, begins first."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+    for item in items:
+        part = item.path.relative_to(PROJECT_ROOT / "tests")
+        name = part.parts[0] if part.parts[0] in ONE_GROUP else part.as_posix()
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     """The folder of params.yaml and data_specs/."""

@@ -89,7 +89,7 @@ def make_project(root: Path) -> Path:
 
 def dvc(root: Path, *arguments: str, expected: int = 0) -> str:
     done = subprocess.run(
-        [BIN / "dvc", *arguments], cwd=root, env=environment(), capture_output=True, text=True, timeout=280
+        [BIN / "dvc", *arguments], cwd=root, env=environment(), capture_output=True, text=True, timeout=900
     )
     assert done.returncode == expected, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
