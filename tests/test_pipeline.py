@@ -25,6 +25,7 @@ from whale.lineage import ledger, signing
 from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import verify_sealed
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole chain
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PRETRAIN = ("fleet_delta", "fleet_absolute")
