@@ -149,7 +149,8 @@ def test_t5_output_manifest_and_dvc_lock_edited_consistently(chain):
 
 def test_t5_an_entry_of_dvc_lock_edited_alone(chain):
     text = Path("dvc.lock").read_text()
-    for old, new in [("training_steps: 40", "training_steps: 41"), ("md5: ", "md5: 0"), ("cmd: python", "cmd: pythom")]:
+    edits = [("training_steps: 40", "training_steps: 41"), ("md5: ", "md5: 0"), ("cmd: python", "cmd: pythom")]
+    for old, new in [*edits, ("params.yaml:", "params.ya3l:")]:
         Path("dvc.lock").write_text(text.replace(old, new, 1))
         assert verdict().code == 1 and "dvc.lock" in files_named(verdict())
 

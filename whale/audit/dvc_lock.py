@@ -114,7 +114,10 @@ class _Settings:
         self._files: dict[str, tuple[str | None, Any]] = {}
 
     def had(self, run: StageRun, file: str, key: str, value: Any) -> bool:
-        """Exactly what the file says, if it still is the file that the run had; else what the run resolved it to."""
+        """Exactly what the file says, if it still is the file that the run had; else what the run resolved it to. A
+        file that the run did not have is none of its."""
+        if file not in run.settings:
+            return False
         digest, values = self._read(file)
         if digest is not None and digest == run.settings.get(file):
             for part in key.split("."):
