@@ -8,12 +8,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whale.errors import BadDataError, MismatchError, MissingInputError
 from whale.lineage.atomic_file import sync_directory, sync_file, write_atomically
 
 MANIFEST_NAME = "MANIFEST.json"
+LARGE_BYTES = 2**24
 Hasher = Callable[[Path], str]
 
 
@@ -26,13 +28,28 @@ def seal(directory: Path, sha256: Hasher) -> str:
     for path in list_files(directory):
         if path.is_symlink() or not path.is_file():
             raise BadDataError("only plain files can be published", file=path, found="a link or a special file")
-        files[path.relative_to(directory).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        sync_file(path)
+        files[path.relative_to(directory).as_posix()] = {
+            "bytes": path.stat().st_size,
+            "sha256": _hash_and_sync(path, sha256),
+        }
     for folder, _, _ in os.walk(directory):
         sync_directory(folder)
     payload = (json.dumps({"files": files}, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()
     write_atomically(directory / MANIFEST_NAME, payload)
     return hashlib.sha256(payload).hexdigest()
+
+
+def _hash_and_sync(path: Path, sha256: Hasher) -> str:
+    """The disk writes a large file while the processor hashes it."""
+    if path.stat().st_size < LARGE_BYTES:
+        digest = sha256(path)
+        sync_file(path)
+        return digest
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(sync_file, path)
+        digest = sha256(path)
+        written.result()  # raises what fsync raised
+    return digest
 
 
 def list_files(directory: Path) -> list[Path]:
