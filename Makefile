@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 help:
 	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics and the report's path"
 	@echo "make test   install, lint, run the tests       make nightly  the longer ones: whole grids, Ray actors"
-	@echo "make faults inject every fault, print what came of each (4 min; fails when one is silent)"
+	@echo "make faults inject every fault, print what came of each (5 min; fails when one is silent)"
 	@echo "make soak   kill and resume stages at random (1 h; CYCLES=500 WORKERS=2 MINUTES=600 to choose)"
 	@echo "make lint   ruff and mypy         make format   rewrite the layout of the code"
 	@echo "make ui     MLflow on 127.0.0.1   make dag      rewrite the code deps of dvc.yaml"
