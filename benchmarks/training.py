@@ -1,6 +1,6 @@
-"""What a training step costs outside forward, backward and optimizer, and what a saved state costs.
+"""What a training step costs outside forward, backward and optimizer, what a saved state costs, what a worker adds.
 
-python benchmarks/training.py [--steps 60]
+python benchmarks/training.py [--steps 60] [--only loop|saving|scaling]
 
 The demo's models and batch sizes on random batches, one thread. "Loop" is the time of a step of `fit` minus that of
 the same forward, backward and AdamW called by hand; CPU time of one thread, both interleaved, medians.
@@ -23,14 +23,18 @@ import safetensors.torch  # noqa: E402
 
 from benchmarks.measure import machine  # noqa: E402
 from whale.config import load_yaml  # noqa: E402
+from whale.data.consumption import rank_slice  # noqa: E402
 from whale.lineage.atomic_file import sync_file  # noqa: E402
 from whale.models.dynamics import Dynamics, DynamicsConfig  # noqa: E402
+from whale.runtime.ray_train import train  # noqa: E402
+from whale.runtime.training_job import TrainingJob  # noqa: E402
 from whale.training.checkpoint import StateFolder, TrainingState  # noqa: E402
 from whale.training.communicator import Communicator  # noqa: E402
 from whale.training.loop import Surroundings, Task, fit  # noqa: E402
 from whale.training.optimizer import OptimizationConfig, learning_rate, make_optimizer  # noqa: E402
 
 WINDOW, TOKENS, ACTION, NUM_CODES = 8, 64, 7, 1024
+SCALING_STEPS = 40
 
 
 class RandomLoader:
@@ -148,15 +152,44 @@ def saving(megabytes: int = 256, repeats: int = 5) -> None:
     print(f"found and verified in {statistics.median(load):.2f} s")
 
 
+def build(communicator: Communicator) -> Task:
+    """The demo's dynamics on a worker's slice of one batch, SCALING_STEPS steps."""
+    params = load_yaml(ROOT / "profiles/demo.yaml")["train_dynamics"]["full"]["optimization"]
+    budget = {"training_steps": SCALING_STEPS, "warmup_steps": 5, "save_every": 10**6}
+    config = OptimizationConfig.model_validate(params | budget)
+    model, batch = dynamics_and_batch(config)
+    rows = rank_slice(0, config.batch_size, communicator.rank, communicator.world_size)
+    return Task(model, RandomLoader({name: value[rows.start : rows.stop] for name, value in batch.items()}), config)
+
+
+def scaling() -> None:
+    """The same global batch on one and on two worker processes of one thread each."""
+    found = {}
+    for workers in (1, 2):
+        records: list[dict] = []
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "out").mkdir()
+            job = TrainingJob(build, Path(folder) / "out", Path(folder) / "work", workers)
+            train(job, records.append, lambda step: None)
+        rates = [record["speed/segments_per_s"] for record in records[5:]]
+        found[workers] = statistics.median(rates), np.array([record["loss"] for record in records])
+        print(f"{workers} worker(s): {found[workers][0]:.1f} segments/s")
+    (one, losses), (two, others) = found[1], found[2]
+    print(
+        f"throughput ratio {two / one:.2f}; losses differ by {np.abs(others / losses - 1).max():.1e} at most, relative"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=60, help="of each of the six rounds; 0: saving only")
+    parser.add_argument("--steps", type=int, default=60, help="of each of the six rounds")
+    parser.add_argument("--only", choices=["loop", "saving", "scaling"])
     torch.set_num_threads(1)
-    steps = parser.parse_args().steps
+    options = parser.parse_args()
     print(machine())
-    if steps:
-        overhead(steps)
-    saving()
+    parts = {"loop": lambda: overhead(options.steps), "saving": saving, "scaling": scaling}
+    for name in [options.only] if options.only else parts:
+        parts[name]()
 
 
 if __name__ == "__main__":
