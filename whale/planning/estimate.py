@@ -6,7 +6,7 @@ Letters: T window, N tokens per frame. A segment of T steps has T + 1 frames; th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, repeat
+from itertools import accumulate, pairwise, repeat
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ ASSUMPTIONS = (
     "JPEG of quality 95: 22.1 kB x (resolution / 256)^1.5, measured on Meta-World frames of 64 and 256 pixels",
     "memory: weights, gradients, AdamW moments and activations of one worker's share of the batch, no micro-batches "
     "and no checkpointing of activations; in host RAM allow 2 GB more per worker, and 2 GB for Ray",
-    "evaluation: rollouts only, without a cache",
+    "evaluation: rollouts only, each frame once and half a window anew at every restart",
 )
 
 
@@ -173,14 +173,16 @@ class Estimator:
         return [(counts[0] * len(pretrain), trained), (counts[1] * len(finetune), tuned)]
 
     def _rollout(self, size: str, context: int, horizon: int) -> float:
-        """FLOP of one rollout that computes its whole window anew at every step (model.md 6.2 without a cache)."""
+        """FLOP of one cached rollout: every frame once; a full window starts anew with its last T / 2 frames."""
         per_frame = self.tokenizer.num_tokens * (
             self._dynamics_flops(size) + flops.decoder(self.tokenizer, self.window)
         ) + flops.behavior_tokens(self.behavior) * flops.prior(self.behavior, self.window)
-        held = accumulate(
-            repeat(None, horizon - 1), lambda n, _: n + 1 if n < self.window else self.window // 2, initial=context
+        keep = self.window // 2
+        held = list(
+            accumulate(repeat(None, horizon - 1), lambda n, _: n + 1 if n < self.window else keep, initial=context)
         )
-        return per_frame * sum(held)
+        restarts = sum(later <= earlier for earlier, later in pairwise(held))
+        return per_frame * (context + horizon - 1 + restarts * (keep - 1))
 
     def _dynamics_flops(self, size: str) -> float:
         trunk: STTransformerConfig = self.profile.train_dynamics[size].size
