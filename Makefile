@@ -66,7 +66,7 @@ dag: $(INSTALLED)
 	@$(BIN)/python -m whale.planning.dag_file --write
 
 clean:
-	@rm -rf artifacts work lineage/runs mlruns mlflow.db
+	@rm -rf artifacts work mlruns mlflow.db
 
 install: $(INSTALLED)
 

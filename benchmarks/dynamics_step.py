@@ -3,7 +3,7 @@
     python benchmarks/dynamics_step.py [--rounds 12]
 
 L4 D256 8 heads V1024, 16 frames of 64 tokens, batch 1, float32, one thread: forward, backward, clipping, AdamW. Both
-start from the same weights and must give the same loss to 1e-4 first. FLOP: 3 x forward (model.md 9), causal attention
+start from the same weights and must give the same loss to 1e-4 first. FLOP: 3 x forward, causal attention
 counted in full; percentages are of the MLP's own matrix product, timed in the same rounds.
 """
 

@@ -46,7 +46,7 @@ def batch(size: int) -> dict[str, torch.Tensor]:
 
 
 def forward_flops_per_token(frames_attended: float) -> float:
-    """model.md 9: 16 L D^2 + (L/2)(4 N D + 4 t D) + 2 V D, with t frames of temporal attention, multiply + add = 2."""
+    """16 L D^2 + (L/2)(4 N D + 4 t D) + 2 V D, with t frames of temporal attention, multiply + add = 2."""
     attention = LAYERS / 2 * (4 * TOKENS * WIDTH + 4 * frames_attended * WIDTH)
     return 16 * LAYERS * WIDTH**2 + attention + 2 * CODES * WIDTH
 

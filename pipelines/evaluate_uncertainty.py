@@ -60,7 +60,7 @@ def _evaluate(
 
 
 def _split(run: Run, stack: Stack, dataset: Dataset, split: str, role: str, config: EvaluateUncertaintyConfig) -> Found:
-    """Refused, and said so, where adding up actions does not give a pose (model.md 7.1)."""
+    """Refused, and said so, where adding up actions does not give a pose."""
     try:
         require_retraceable(dataset.shards.contract, dataset.name)
     except RefusedError as refusal:

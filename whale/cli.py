@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code (conventions.md 1)."""
+    """Run one command line and return its exit code."""
     try:
         returned = app(args=arguments, prog_name="whale", standalone_mode=False)
     except typer.Exit as ended:

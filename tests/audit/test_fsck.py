@@ -52,6 +52,12 @@ def test_an_object_that_a_folder_needs_and_that_is_gone_is_named(cached, capsys)
     assert str(cached) in out and "model.safetensors" in out
 
 
+def test_a_ledger_that_is_gone_is_a_finding(cached, capsys):
+    Path("lineage/ledger.jsonl").unlink()
+    assert whale(["fsck"]) == 2
+    assert "ledger.jsonl" in capsys.readouterr().out
+
+
 def test_a_rotten_published_file_is_named(cached, capsys):
     weights = FINAL / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")

@@ -37,6 +37,13 @@ def test_a_checkpoint_that_is_not_as_signed_is_not_handed_on(chain, capsys):
     assert "model.safetensors" in capsys.readouterr().err and not OUT.exists()
 
 
+def test_no_bundle_proves_bytes_that_nobody_signed(chain, capsys):
+    weights = FINAL / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert whale(["lineage", "prove", str(FINAL), "-o", str(OUT)]) == 1
+    assert "model.safetensors" in capsys.readouterr().err and not OUT.exists()
+
+
 @pytest.mark.parametrize(("artefact", "code"), [("mix", 0), ("artifacts/demo/metrics/evaluate_video.json", 64)])
 def test_only_sealed_folders_are_handed_on_and_never_over_something(chain, artefact, code):
     assert whale(["export", artefact, "--to", str(OUT)]) == code

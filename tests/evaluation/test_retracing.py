@@ -1,4 +1,4 @@
-"""The nine property tests of model.md 7.2, on worlds small enough for exact arithmetic and on a real random network."""
+"""The nine property tests of retracing, on worlds small enough for exact arithmetic and on a real random network."""
 
 import copy
 

@@ -66,7 +66,7 @@ def test_frames_have_the_two_measured_sizes():
 
 
 def test_a_rollout_takes_every_frame_once_and_half_a_window_again_at_each_restart(estimator):
-    """16 steps of 1..16 frames; then 9 of 8..16 (model.md 6.2)."""
+    """16 steps of 1..16 frames; then 9 of 8..16."""
     per_frame = estimator._rollout("full", 1, 1)
     assert estimator._rollout("full", 1, 16) == pytest.approx(per_frame * 16)
     assert estimator._rollout("full", 1, 25) == pytest.approx(per_frame * (25 + 7))

@@ -1,4 +1,4 @@
-"""The arithmetic of the design's table of limits (model.md 9), and parameters of the paper's tables."""
+"""The arithmetic of the design's table of limits, and parameters of the paper's tables."""
 
 import pytest
 

@@ -18,7 +18,7 @@ from whale.lineage.file_digests import CHUNK_BYTES, sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, verify_sealed
 
 DVC_DIR, OBJECTS = Path(".dvc"), Path("files/md5")
-ARTIFACTS = Path("artifacts")
+ARTIFACTS, RUNS = Path("artifacts"), Path("lineage/runs")
 
 
 def fsck(root: Path = Path()) -> Report:
@@ -26,6 +26,8 @@ def fsck(root: Path = Path()) -> Report:
     report = Report()
     if (root / ledger.LEDGER).is_file():
         check_ledger(report, None, root)
+    elif any((root / trace).exists() for trace in (ledger.HEAD, RUNS)):
+        report.add(Finding("missing", "ledger", "runs were recorded, and the ledger is gone", str(ledger.LEDGER)))
     objects = cache_folder(root) / OBJECTS
     for path in sorted(objects.glob("[0-9a-f][0-9a-f]/*")) if objects.is_dir() else ():
         report.count("cache objects")

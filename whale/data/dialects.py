@@ -1,4 +1,4 @@
-"""statistics.json in the dialects of others, and back: OpenVLA, Octo, openpi, LeRobot (docs: conventions.md 3).
+"""statistics.json in the dialects of others, and back: OpenVLA, Octo, openpi, LeRobot.
 
 Every dialect keeps count, mean, std, the 1 % and 99 % quantiles; what one lacks is lost on the way back and named by
 `lost`. Shapes: A = 7 action dimensions. Gripper: 1 = open with us, OpenVLA, Octo and LeRobot; 1 = CLOSED with openpi.

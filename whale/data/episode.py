@@ -76,7 +76,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Episode:
-    """The canonical record (docs: data.md 2). Actions are RAW units after the spec's operations, never normalised.
+    """The canonical record. Actions are RAW units after the spec's operations, never normalised.
 
     frames: role -> T encoded images (before `images.canonical_frames` as the source stored them, after it JPEG).
     action (T, 7) float32: dx dy dz (m), droll dpitch dyaw (rad), gripper in [0, 1] with 1 = open.

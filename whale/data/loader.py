@@ -2,7 +2,7 @@
 
 The loader has no state but the step. Step s uses draws [s G, (s + 1) G) of a constant global batch G; rank r takes its
 contiguous slice. Nothing about a sample depends on a worker's or a rank's history, so any number of ranks, and a
-resumed run, see the same samples (design data.md 7-8, reliability.md 4).
+resumed run, see the same samples.
 """
 
 import queue

@@ -1,7 +1,7 @@
 """The mixture: which share of the draws each dataset gets, as a plan of whole numbers and a receipt of what it means.
 
 Weights are what params.yaml says; they are normalised here and never asserted to sum to anything. A block of B draws
-holds n_d = largest remainder of p_d B draws of dataset d, ties by name, the same in every block (design data.md 7).
+holds n_d = largest remainder of p_d B draws of dataset d, ties by name, the same in every block.
 """
 
 import difflib

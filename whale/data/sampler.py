@@ -7,7 +7,7 @@ the block is not (27 datasets: 1.2 points off after 2,000 draws). Draw i lies in
 dataset d and k = b n_d + rank of the slot within d. In epoch e = k div S_d of d the segment is perm(S_d; seed, d, e)(k
 mod S_d): a permutation over ALL segments of d, each once per epoch. `perm` is a Feistel network with cycle walking: a
 bijection that is computable at any index. The integer mixing is our own, so the order never depends on a library's
-version (design data.md 7-8). Memory: 16 bytes for each of the B slots.
+version. Memory: 16 bytes for each of the B slots.
 """
 
 import hashlib

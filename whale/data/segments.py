@@ -1,6 +1,6 @@
 """The segment grid: which windows of an episode are trained on, tokenized and embedded.
 
-One rule for all stages (design model.md 6.3). An episode of F frames is cut at starts s = p T / phases + i T; a segment
+One rule for all stages. An episode of F frames is cut at starts s = p T / phases + i T; a segment
 holds frames s..min(s + T, F - 1), so T + 1 frames of which neighbours of a phase share one. It exists if at least two
 frames remain; a short tail repeats its last frame and `num_frames` tells the truth.
 
@@ -23,7 +23,7 @@ MIN_FRAMES = 2  # fewer hold no transition
 class SegmentConfig(Config):
     """`window`: T, steps of a segment; `phases`: how many shifted grids cover every episode."""
 
-    window: int = Field(gt=0)
+    window: int = Field(gt=1)  # a rollout goes on from half of it
     phases: int = Field(gt=0)
 
     @model_validator(mode="after")

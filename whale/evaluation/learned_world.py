@@ -27,7 +27,7 @@ Normalize = Callable[[np.ndarray], np.ndarray]  # raw actions [..., A] -> normal
 
 @dataclass(frozen=True)
 class LearnedWorld:
-    """Predicts by argmax tokens and mode z, or with the Gumbel noise it is given at `temperature` (model.md 4).
+    """Predicts by argmax tokens and mode z, or with the Gumbel noise it is given at `temperature`.
 
     The tokens of imagined frames are those the dynamics chose: a history of one window continues as a rollout does.
     """

@@ -1,4 +1,4 @@
-"""Retracing-rollout: reach the next frame again along other paths (Eq. 5; model.md 7.1 is the definition).
+"""Retracing-rollout: reach the next frame again along other paths (Eq. 5).
 
 For depth k the last n = k+1 actions a_{t-k}..a_t become n equal steps: their MEAN in raw units, with the gripper of
 a_t on each. Branch k keeps o_w..o_{t-k} and imagines n frames; its last one is a second opinion on o_{t+1}.

@@ -59,7 +59,7 @@ class EvaluateUncertaintyConfig(Config):
 
 
 def require_depths_fit(config: EvaluateUncertaintyConfig, window: int) -> None:
-    """model.md 7.1: c >= max K + 1, and max K <= T/2 - 1 once a rollout restarts its window; else ConfigError."""
+    """c >= max K + 1, and max K <= T/2 - 1 once a rollout restarts its window; else ConfigError."""
     restarts = config.context + config.horizon - 1 > window
     limit = min(config.context, window // 2 if restarts else config.context) - 1
     if max(config.retracing_steps) > limit or min(config.retracing_steps) < 1 or config.context > window:
@@ -81,7 +81,7 @@ def learned_world(stack: Stack, name: str, dataset: Dataset) -> LearnedWorld:
 
 
 def perceptual_distance(world: LearnedWorld, config: EvaluateUncertaintyConfig) -> Distance:
-    """LPIPS where its weights are given, else the tokenizer's feature space (model.md 4)."""
+    """LPIPS where its weights are given, else the tokenizer's feature space."""
     return feature_distance(world) if config.lpips is None else load_network(config.lpips, LPIPS())
 
 

@@ -44,7 +44,7 @@ def evaluate_split(
     stack: Stack, dataset: Dataset, split: str, baselines: Baselines, networks: FeatureNetworks,
     config: EvaluateVideoConfig,
 ) -> SplitResult:  # fmt: skip
-    """Everything model.md 8.1 asks of a split, whatever comes out."""
+    """Everything that is measured on a split, whatever comes out."""
     segments = read_segments(dataset, split, config.max_episodes)
     windows = read_windows(dataset, split, max(config.horizons) + 1, config.max_episodes, config.windows_per_episode)
     scores = rollout_scores(stack, dataset, windows, config)

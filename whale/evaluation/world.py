@@ -149,7 +149,7 @@ class Recomputing:
 def restarted(model: WorldModel, state: Any) -> Any:
     """`state`, or a new window if this one has served its T predictions: its last T / 2 frames, encoded anew.
 
-    Deep caches of a causal model still contain the frames that would be dropped (model.md 6.2).
+    Deep caches of a causal model still contain the frames that would be dropped.
     """
     history = model.history(state)
     if history.length <= model.window:

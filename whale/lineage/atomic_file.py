@@ -1,4 +1,4 @@
-"""Write one file so that a reader sees the old bytes or the new bytes, never a part (reliability.md 3)."""
+"""Write one file so that a reader sees the old bytes or the new bytes, never a part."""
 
 import os
 import uuid

@@ -1,4 +1,4 @@
-"""The ledger: one signed statement per line, each line naming the hashes of the heads before it (lineage.md 3).
+"""The ledger: one signed statement per line, each line naming the hashes of the heads before it.
 
 `lineage/ledger.jsonl` is only ever appended to; `lineage/HEAD` holds the ids of its heads and is kept by git, so that a
 line cut off the end is noticed. A line's id is the sha256 of its bytes without the newline. `prev` is a list because a

@@ -1,4 +1,4 @@
-"""Statements signed with a local key: DSSE envelopes, ECDSA P-256 over the pre-authentication encoding (lineage.md 3).
+"""Statements signed with a local key: DSSE envelopes, ECDSA P-256 over the pre-authentication encoding.
 
 The private key never leaves `.whale/keys/` (git-ignored, 0600) or the file that WHALE_SIGNING_KEY names. Whoever
 verifies needs `lineage/keys/<keyid>.pub` alone, which git keeps; keyid = sha256 of the key's DER SubjectPublicKeyInfo.

@@ -1,4 +1,4 @@
-"""One statement per stage run that ended well: what was used, what was made, by which code (lineage.md 3 and 4).
+"""One statement per stage run that ended well: what was used, what was made, by which code.
 
 An in-toto Statement v1 with a SLSA provenance v1 predicate; what SLSA has no field for stands in `annotations`. Clock,
 host and commit stand here and nowhere else: outputs are functions of inputs, code and params.
@@ -124,7 +124,7 @@ def _inputs(derivation: Derivation, run: RunFacts) -> list[dict[str, Any]]:
 
 
 def floats_as_text(value: Any) -> Any:
-    """Floats as their `repr`: the statement passes through parsers that do not keep every float (lineage.md 3)."""
+    """Floats as their `repr`: the statement passes through parsers that do not keep every float."""
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, Mapping):

@@ -49,7 +49,7 @@ def read_summary(folder: Path) -> Summary | None:
 
 def dataset_digest(sources: Iterable[Mapping[str, Any]]) -> str:
     """sha256 of the sorted lines `sha256  size  relpath` of a dataset's upstream files: name and version identify
-    nothing, this does (lineage.md 3)."""
+    nothing, this does."""
     lines = sorted(f"{each['sha256']}  {each['bytes']}  {each['file']}\n" for each in sources)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

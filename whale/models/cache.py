@@ -5,7 +5,7 @@ back and continued otherwise (retracing). Room is reserved once; an extension wr
 copies only if another continuation has written there already.
 
 Memory: 2 x pairs of layers x B x N x room x D numbers. Forgetting the oldest frame is not offered: the keys of deeper
-layers already contain it (model.md 6.2), so a new window is filled anew.
+layers already contain it, so a new window is filled anew.
 
 Shapes: B batch, N tokens per frame, h heads, t frames held, F new frames, d head width.
 """

@@ -1,4 +1,4 @@
-"""MaskGIT decoding of a frame's tokens, an ablation of the parallel default (model.md 2.2, `sampler`).
+"""MaskGIT decoding of a frame's tokens, an ablation of the parallel default.
 
 Genie's order: some tokens of the next frame are revealed, the others predicted; at rollout the most confident ones are
 kept and the rest predicted again. Rows keep the alignment of Eq. 6: row h holds the tokens of frame h and, revealed or

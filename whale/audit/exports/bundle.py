@@ -8,6 +8,7 @@ any in-toto verifier on statements.intoto.jsonl, with public/<keyid>.pub
 import shutil
 from pathlib import Path
 
+from whale.audit.exports.as_signed import require_as_signed
 from whale.audit.exports.model_signature import model_signature
 from whale.audit.runs import RunGraph, Target
 from whale.config import canonical_json
@@ -33,9 +34,10 @@ def intoto(target: Target, graph: RunGraph) -> str:
 
 
 def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".whale")) -> list[str]:
-    """Write the bundle to a new folder `out`; returns the names of its files."""
+    """Write the bundle to a new folder `out`; returns the names of its files. MismatchError for bytes never signed."""
     if out.exists():
         raise CannotWriteError("the folder exists", file=out, remedy="name another, or remove it")
+    require_as_signed(target)
     out.mkdir(parents=True)
     artefact = out / "artefact"
     if target.path.name == "MANIFEST.json":

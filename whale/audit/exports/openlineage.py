@@ -1,11 +1,11 @@
-"""OpenLineage run events, one COMPLETE per stage run, in the order of the ledger. https://openlineage.io/spec/2-0-2"""
+"""OpenLineage run events, START and COMPLETE of each stage run, in the order of the ledger. https://openlineage.io/spec/2-0-2"""
 
 import uuid
 from typing import Any
 
 from whale.audit.runs import RunGraph, StageRun, Target
 
-PRODUCER = "https://github.com/whale-world-model/whale"
+PRODUCER = "urn:whale-world-model"
 SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 FACET = "https://openlineage.io/spec/facets/1-0-1/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet"
 

@@ -17,14 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from whale.audit.exports.as_signed import require_as_signed
 from whale.audit.exports.bundle import intoto
 from whale.audit.facts import flatten, is_evaluation
 from whale.audit.licences import LicencePolicy, licences
 from whale.audit.runs import RunGraph, StageRun, Target
-from whale.errors import CannotWriteError, ConfigError, MismatchError
+from whale.errors import CannotWriteError, ConfigError
 from whale.lineage import signing
 from whale.lineage.file_digests import sha256_of_file
-from whale.lineage.seal import MANIFEST_NAME, seal, verify_sealed
+from whale.lineage.seal import MANIFEST_NAME, seal
 from whale.lineage.statement import write_json
 
 CALIBRATION = "calibration.json"
@@ -39,9 +40,7 @@ def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
         raise ConfigError("not a checkpoint folder", file=target.path, expected="a published folder with MANIFEST.json")
     if out.exists():
         raise CannotWriteError("the folder exists", file=out, remedy="name another, or remove it")
-    if (found := sha256_of_file(target.path)) != target.sha256:
-        raise MismatchError("not what was signed", file=target.path, found=found, expected=target.sha256)
-    verify_sealed(target.folder, sha256_of_file)
+    require_as_signed(target)
     shutil.copytree(target.folder, out)
     (out / MANIFEST_NAME).rename(out / "published.json")
     evaluations = [each for each in graph.descendants(target.run) if is_evaluation(each)]

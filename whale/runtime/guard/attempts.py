@@ -1,4 +1,4 @@
-"""Tries of a stage that did not end well wait here and enter the statement of the one that does (lineage.md 3).
+"""Tries of a stage that did not end well wait here and enter the statement of the one that does.
 
 One file per derivation, `.whale/attempts/<stage>-<derivation>.jsonl`: a line when a try starts, a line when it ends. A
 start without an end is a try that was killed.

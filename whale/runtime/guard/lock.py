@@ -1,4 +1,4 @@
-"""One writer per output: an flock that lives until the last process holding it is gone (reliability.md 5)."""
+"""One writer per output: an flock that lives until the last process holding it is gone."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: write beside the final name, seal, rename (reliability.md 3)."""
+"""Outputs appear whole or not at all: write beside the final name, seal, rename."""
 
 import os
 import re

@@ -1,0 +1,14 @@
+"""Nothing leaves the project under its name that is not, byte by byte, what was signed."""
+
+from whale.audit.runs import Target
+from whale.errors import MismatchError
+from whale.lineage.file_digests import sha256_of_file
+from whale.lineage.seal import MANIFEST_NAME, verify_sealed
+
+
+def require_as_signed(target: Target) -> None:
+    """MismatchError if the file, or for a sealed folder any file in it, is not what its run's statement says."""
+    if (found := sha256_of_file(target.path)) != target.sha256:
+        raise MismatchError("not what was signed", file=target.path, found=found, expected=target.sha256)
+    if target.path.name == MANIFEST_NAME:
+        verify_sealed(target.folder, sha256_of_file)
