@@ -142,6 +142,52 @@ def test_a_demo_that_reaches_out_or_contradicts_itself_is_rejected_alone(tmp_pat
     assert outcomes[0].reason == SPOILS[spoil] and "demo_1" in outcomes[0].detail
 
 
+def external_demo(data, path):
+    data["demo_3"] = h5py.ExternalLink(str(path), "/data/demo_1")
+
+
+def soft_demo(data, path):
+    data["demo_3"] = h5py.SoftLink("/data/demo_1")
+
+
+def dangling_demo(data, path):
+    data["demo_3"] = h5py.SoftLink("/nowhere")
+
+
+def array_demo(data, path):
+    data["demo_3"] = np.zeros(3)
+
+
+@pytest.mark.parametrize("spoil", [external_demo, soft_demo, dangling_demo, array_demo], ids=lambda each: each.__name__)
+def test_a_demo_that_is_a_link_is_not_followed(tmp_path, spoil):
+    write_hdf5(tmp_path / "other.hdf5").close()
+    with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
+        spoil(file["data"], tmp_path / "other.hdf5")
+    with pytest.raises(BadDataError, match=r"task\.hdf5[^$]*data/demo_3"):
+        Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0")
+
+
+@pytest.mark.parametrize("spoil", [external_demo, soft_demo], ids=lambda each: each.__name__)
+def test_a_demo_that_became_a_link_since_the_file_was_listed_is_rejected(tmp_path, spoil):
+    write_hdf5(tmp_path / "other.hdf5").close()
+    with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
+        file.copy("data/demo_1", "data/demo_3")
+    source = Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0")
+    with h5py.File(tmp_path / "tiny" / "task.hdf5", "a") as file:
+        del file["data/demo_3"]
+        spoil(file["data"], tmp_path / "other.hdf5")
+    outcomes = read(source)
+    assert [isinstance(raw, Rejected) for raw in outcomes] == [False, False, True, False]
+    assert outcomes[2].reason == "unsafe"
+
+
+def test_a_first_demo_that_cannot_be_read_is_an_error_of_its_file(tmp_path):
+    with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
+        external(file["data/demo_1"], tmp_path / "other.hdf5")
+    with pytest.raises(BadDataError, match="data/demo_1"):
+        _ = Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0").features
+
+
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 3], lambda data: b"<html>" * 99])
 def test_a_file_that_is_no_hdf5_is_named(tmp_path, damage):
     path = tmp_path / "tiny" / "task.hdf5"
