@@ -1,6 +1,8 @@
 """HDF5 in robomimic's form and folders of npz: read as written, refused where they could run or reach out."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -243,7 +245,47 @@ def bomb(path):
     np.savez_compressed(path, action=np.zeros((2**21, 8)))
 
 
-NPZ_SPOILS = {pickled: "decode_error", unequal: "length_mismatch", bomb: "unsafe"}
+def flipped(path):
+    """The first bytes of a member's deflate stream: a block of a type that there is not."""
+    with zipfile.ZipFile(path) as archive:
+        member = archive.infolist()[0]
+    data = bytearray(path.read_bytes())
+    local = data[member.header_offset : member.header_offset + 30]
+    start = member.header_offset + 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+    data[start : start + 4] = b"\xff" * 4
+    path.write_bytes(data)
+
+
+def directory_entry(path, offset, value):
+    """One byte of the first entry of the archive's directory."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + offset] = value
+    path.write_bytes(data)
+
+
+def encrypted(path):
+    directory_entry(path, 8, 1)
+
+
+def unknown_compression(path):
+    directory_entry(path, 10, 99)
+
+
+def huge_shape(path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**60,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("action.npy", header.getvalue())
+
+
+def no_array(path):
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("readme.txt", "hello")
+
+
+NPZ_SPOILS = {pickled: "decode_error", unequal: "length_mismatch", bomb: "unsafe", flipped: "decode_error",
+              encrypted: "decode_error", unknown_compression: "decode_error", huge_shape: "decode_error",
+              no_array: "decode_error"}  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil", NPZ_SPOILS, ids=lambda spoil: spoil.__name__)
