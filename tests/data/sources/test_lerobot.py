@@ -126,6 +126,24 @@ def test_an_info_that_lies_is_refused_by_name(tmp_path, old, new, error):
         LeRobotSource(damaged(tmp_path, old, new), "tiny")
 
 
+FROM = f"videos/{CAMERA}/from_timestamp"
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 1.0e12, float("inf"), float("nan")])
+def test_a_video_that_starts_where_no_video_is_is_refused(tmp_path, seconds):
+    root = write_v3(tmp_path / "tiny", [LENGTHS], {1: {FROM: seconds}})
+    with pytest.raises(BadDataError, match="malformed"):
+        LeRobotSource(root, "tiny")
+
+
+def test_a_start_behind_the_last_frame_is_found_at_once(tmp_path):
+    root = write_v3(tmp_path / "tiny", [LENGTHS], {1: {FROM: 9_000_000.0}})
+    frames = read(LeRobotSource(root, "tiny"))[1].steps[CAMERA]
+    with pytest.raises(EpisodeError, match="frames or fewer"):
+        list(frames)
+    assert frames.video.frame(10**12) is None and frames.video.starts == 1
+
+
 def test_a_missing_video_of_one_episode_is_named(tmp_path):
     root = write_v2(tmp_path / "tiny", LENGTHS)
     (root / f"videos/chunk-000/{CAMERA}/episode_000001.mp4").unlink()

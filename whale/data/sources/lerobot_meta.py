@@ -17,6 +17,7 @@ from whale.errors import BadDataError, MissingInputError
 VERSIONS = {"v2.0": "2.0.0", "v2.1": "2.1.0", "v3.0": "3.0.0"}
 PLACEHOLDER = re.compile(r"\{([a-z_]+)(?::0(\d)d)?\}")
 MAX_EPISODE_STEPS = 1_000_000
+MAX_START = 10**8  # frames of one video
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ class LeRobotMeta:
                 continue
             place = {name: int(row[f"videos/{key}/{name}"]) for name in ("chunk_index", "file_index")}
             start = round(float(row[f"videos/{key}/from_timestamp"]) * self.fps)
+            if not 0 <= start <= MAX_START:
+                raise ValueError(f"episode {row['episode_index']}: its video starts at frame {start}")
             clips[key] = Clip(self._path("video_path", video_key=key, **place), start, False)
         first, last = int(row["dataset_from_index"]), int(row["dataset_to_index"])
         length = _length(row["length"])
