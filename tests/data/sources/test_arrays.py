@@ -14,6 +14,7 @@ from lerobot_fixture import SIZE, picture, rows
 
 from whale.config import load_yaml
 from whale.data.episode import RawEpisode, Rejected
+from whale.data.sources import hdf5 as hdf5_module
 from whale.data.sources.hdf5 import Hdf5Source
 from whale.data.sources.npz import NpzSource
 from whale.data.spec import DatasetSpec
@@ -129,7 +130,31 @@ def wrong_count(demo, path):
     demo.attrs["num_samples"] = 99
 
 
-SPOILS = {external: "unsafe", soft: "unsafe", virtual: "unsafe", stored_outside: "unsafe", longer: "length_mismatch",
+def never_written(demo, path):
+    demo.create_dataset("obs/elsewhere", shape=(5, 2**20), dtype="f4", chunks=(1, 2**10))
+
+
+def bomb_of_numbers(demo, path):
+    demo.create_dataset("obs/elsewhere", data=np.zeros((5, 2**20)), compression="gzip", compression_opts=9,
+                        chunks=(5, 2**20), shuffle=True)  # fmt: skip
+
+
+def hard_links_to_one_group(demo, path):
+    group = demo.create_group("obs/g0")
+    for _ in range(5):
+        below = group.create_group("g0")
+        for number in range(1, 8):
+            group[f"g{number}"] = below
+        group = below
+
+
+def group_within_itself(demo, path):
+    for number in range(8):
+        demo[f"obs/{number}"] = demo["obs"]
+
+
+SPOILS = {never_written: "unsafe", bomb_of_numbers: "unsafe", hard_links_to_one_group: "unsafe",
+          group_within_itself: "unsafe", external: "unsafe", soft: "unsafe", virtual: "unsafe", stored_outside: "unsafe", longer: "length_mismatch",
           wrong_count: "length_mismatch"}  # fmt: skip
 
 
@@ -142,6 +167,13 @@ def test_a_demo_that_reaches_out_or_contradicts_itself_is_rejected_alone(tmp_pat
     outcomes = read(Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0"))
     assert [isinstance(raw, Rejected) for raw in outcomes] == [True, False, False]
     assert outcomes[0].reason == SPOILS[spoil] and "demo_1" in outcomes[0].detail
+
+
+def test_numbers_that_would_not_fit_into_memory_are_refused_before_they_are_read(hdf5, monkeypatch):
+    monkeypatch.setattr(hdf5_module, "MAX_NUMBERS_BYTES", 7 * 4 * 6)  # of demo_1 and demo_2; frames are larger
+    outcomes = read(Hdf5Source(hdf5, "tiny", "1.0.0"))
+    assert [isinstance(raw, Rejected) for raw in outcomes] == [False, False, True]
+    assert outcomes[2].reason == "unsafe"
 
 
 def external_demo(data, path):

@@ -7,6 +7,7 @@ local, bounded arrays are read: links (to a demo or below it) and virtual or ext
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from whale.errors import BadDataError, MissingInputError
 SUFFIXES = (".hdf5", ".h5")
 DEMO = re.compile(r"demo_(\d{1,7})")
 FILTERS = (None, "gzip", "lzf")
-MAX_ARRAY_BYTES = 8 * 2**30
+MAX_ARRAY_BYTES = 8 * 2**30  # of frames, which are read one at a time
+MAX_NUMBERS_BYTES = 2**28  # of what is read whole
+MAX_RATIO = 1000
+MAX_DEPTH, MAX_NODES = 8, 4096
 MAX_TEXT = 64 * 2**10
 RENAMED = {"rewards": "reward"}
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what h5py raises; an EpisodeError is a ValueError
@@ -144,21 +148,26 @@ def _demo(data: h5py.Group, name: str) -> h5py.Group:
     return data[name]
 
 
-def _datasets(demo: h5py.Group, prefix: str = "", depth: int = 0) -> dict[str, h5py.Dataset]:
+def _datasets(demo: h5py.Group) -> dict[str, h5py.Dataset]:
     """Flattened name -> dataset; anything but hard links to plain arrays is refused."""
-    found: dict[str, h5py.Dataset] = {}
-    if depth > 8:
+    return dict(_walk(demo, "", 0, count(1)))
+
+
+def _walk(group: h5py.Group, prefix: str, depth: int, visits: Iterator[int]) -> Iterator[tuple[str, h5py.Dataset]]:
+    """`visits` counts over all groups: hard links may show one group many times."""
+    if depth > MAX_DEPTH:
         raise EpisodeError("unsafe", "groups nested too deep")
-    for name in sorted(demo):
-        if not isinstance(demo.get(name, getlink=True), h5py.HardLink):
+    for name in sorted(group):
+        if next(visits) > MAX_NODES:
+            raise EpisodeError("unsafe", f"more than {MAX_NODES} groups and arrays")
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise EpisodeError("unsafe", f"'{prefix}{name}' is a link to elsewhere")
-        node = demo[name]
+        node = group[name]
         if isinstance(node, h5py.Group):
-            found |= _datasets(node, f"{prefix}{name}/", depth + 1)
+            yield from _walk(node, f"{prefix}{name}/", depth + 1, visits)
         elif isinstance(node, h5py.Dataset):
             _check_dataset(node, f"{prefix}{name}")
-            found[f"{prefix}{name}"] = node
-    return found
+            yield f"{prefix}{name}", node
 
 
 def _check_dataset(node: h5py.Dataset, name: str) -> None:
@@ -168,6 +177,9 @@ def _check_dataset(node: h5py.Dataset, name: str) -> None:
         raise EpisodeError("unsafe", f"'{name}' needs the filter {node.compression}")
     if node.size is None or node.size * max(node.dtype.itemsize, 1) > MAX_ARRAY_BYTES:
         raise EpisodeError("unsafe", f"'{name}' has shape {node.shape}, more than {MAX_ARRAY_BYTES} bytes")
+    stored = node.id.get_storage_size()
+    if node.size * node.dtype.itemsize > MAX_RATIO * max(stored, 1):
+        raise EpisodeError("unsafe", f"'{name}' has shape {node.shape}, made of {stored} bytes")
 
 
 def _is_wanted(key: str, keys: Collection[str]) -> bool:
@@ -179,6 +191,8 @@ def _step_feature(key: str, node: h5py.Dataset, num_steps: int) -> np.ndarray | 
         raise EpisodeError("length_mismatch", f"'{key}' has shape {node.shape}, actions has {num_steps} steps")
     if is_frames(node.shape, node.dtype):
         return ArrayFrames(node)
+    if node.size * node.dtype.itemsize > MAX_NUMBERS_BYTES:
+        raise EpisodeError("unsafe", f"'{key}' has shape {node.shape}, more than {MAX_NUMBERS_BYTES} bytes")
     if node.dtype.kind in "biuf":
         return np.asarray(node[()])
     if node.dtype.kind == "S" or h5py.check_string_dtype(node.dtype) is not None:
