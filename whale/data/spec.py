@@ -15,7 +15,8 @@ from whale.config import Config, canonical_json, load_yaml
 from whale.data.operations import check_operation
 from whale.errors import ConfigError
 
-NAME = r"^[a-z0-9_]{1,64}$"
+NAME_LENGTH = 64
+NAME = rf"^[a-z0-9_]{{1,{NAME_LENGTH}}}$"
 SPLIT = re.compile(
     r"(?P<split>[A-Za-z0-9_]+)(\[((?P<from>\d{1,3})%)?:((?P<to>\d{1,3})%)?\])?|hash\((?P<hash>\d{1,3})%\)"
 )
