@@ -43,7 +43,7 @@ class SplitSlice(Config):
         return round(self.start * num_records / 100), round(self.stop * num_records / 100)
 
     def holds(self, ordinal: int) -> bool:
-        """Does a record within the bounds belong to this slice? A hash keeps its choice when records are added."""
+        """Does a record within the bounds belong to this slice? A hash stays when others follow."""
         return not self.hashed or self.start <= _percent(ordinal) < self.stop
 
 
