@@ -65,6 +65,7 @@ def test_a_rerun_reads_finished_files_from_their_fragments_and_gives_the_same_by
 
 def test_a_source_is_opened_once_for_all_its_files_and_anew_for_a_plan(tmp_path, monkeypatch):
     opened = []
+    open_source = ingest_tasks.open_source
     monkeypatch.setattr(ingest_tasks, "open_source", lambda *about: opened.append(about) or open_source(*about))
     raw = tiny_rlds(tmp_path)
     ingest(raw, tmp_path, name="a")

@@ -110,12 +110,16 @@ def test_what_is_no_dataset_and_what_has_no_action_are_errors(tmp_path):
         draft_spec(take_sample(tmp_path), "nothing")
 
 
-@pytest.mark.parametrize("folder, name", [("My Robot-2", "my_robot_2"), ("1.0.0", "1_0_0"), ("...", "dataset"), ("x" * 99, "x" * 64)])
+@pytest.mark.parametrize(
+    "folder, name", [("My Robot-2", "my_robot_2"), ("1.0.0", "1_0_0"), ("...", "dataset"), ("x" * 99, "x" * 64)]
+)
 def test_a_folder_name_becomes_a_spec_name(folder, name):
     assert name_of(folder) == name and re.fullmatch(NAME, name)
 
 
-@pytest.mark.parametrize("key", ["obs/front", 'a"b', "a\\b", "a: {b", "on", "null", "1.0", "", "a\nb # c", "\U0001f600\x7f"])
+@pytest.mark.parametrize(
+    "key", ["obs/front", 'a"b', "a\\b", "a: {b", "on", "null", "1.0", "", "a\nb # c", "\U0001f600\x7f"]
+)
 def test_a_key_stands_in_the_draft_as_it_is(key):
     line = f"{{key: {_quoted(key)}, slice: [0, 3]}}"
     assert "\n" not in line and yaml.safe_load(line) == {"key": key, "slice": [0, 3]}

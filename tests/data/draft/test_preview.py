@@ -74,7 +74,7 @@ def test_the_episodes_shown_are_those_that_a_hash_gives_to_train(tmp_path):
 
 def test_a_split_that_the_source_lacks_is_an_error_of_the_spec(tmp_path):
     source = RldsSource(write_rlds(tmp_path, {"train": [episodes([6])], "val": [episodes([4])]}))
-    with pytest.raises(ConfigError, match="source.splits.train"):
+    with pytest.raises(ConfigError, match=r"source\.splits\.train"):
         shown(source, "test")
 
 

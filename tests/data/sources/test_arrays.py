@@ -154,8 +154,8 @@ def group_within_itself(demo, path):
 
 
 SPOILS = {never_written: "unsafe", bomb_of_numbers: "unsafe", hard_links_to_one_group: "unsafe",
-          group_within_itself: "unsafe", external: "unsafe", soft: "unsafe", virtual: "unsafe", stored_outside: "unsafe", longer: "length_mismatch",
-          wrong_count: "length_mismatch"}  # fmt: skip
+          group_within_itself: "unsafe", external: "unsafe", soft: "unsafe", virtual: "unsafe",
+          stored_outside: "unsafe", longer: "length_mismatch", wrong_count: "length_mismatch"}  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)

@@ -135,10 +135,11 @@ def _action(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> l
     if absolute:
         turns = [f"{{difference: {{wrap: true, kind: {'rotation' if is_quaternion else 'value'}}}}}"]
     live = _live(sample, action)
-    turned = f"{{key: {_quoted(action.key)}, slice: [3, {action.stop}], unit: {turn}, ops: [{', '.join(turns)}]}}   # ? {units}"
+    key, ops = _quoted(action.key), ", ".join(turns)
+    turned = f"{{key: {key}, slice: [3, {action.stop}], unit: {turn}, ops: [{ops}]}}   # ? {units}"
     lines = [
         "action:",
-        f"  translation: {{key: {_quoted(action.key)}, slice: [0, 3], unit: {unit}, ops: {shift}}}   # ? {form.why}",
+        f"  translation: {{key: {key}, slice: [0, 3], unit: {unit}, ops: {shift}}}   # ? {form.why}",
         f"  rotation: {turned if action.stop > 3 else '{fill: 0.0}'}",
     ]
     grip, has_gripper = _gripper(sample, action, guesses)
