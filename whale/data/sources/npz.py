@@ -20,9 +20,9 @@ from whale.data.sources.source import ALL, ShardFile, grouped, measured
 from whale.errors import MissingInputError
 
 MAX_ARRAYS, MAX_BYTES, MAX_RATIO = 256, 4 * 2**30, 1000
-# Of damage, an unknown compression (NotImplementedError), a password (RuntimeError), a huge shape (MemoryError).
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, KeyError, EOFError, RuntimeError)
-DAMAGE += (MemoryError,)
+UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, KeyError, EOFError)
+# An unknown compression is a NotImplementedError, a password a RuntimeError, a huge shape a MemoryError.
+DAMAGE = (*UNPACKING, RuntimeError, MemoryError)
 
 
 class NpzSource:
