@@ -77,8 +77,8 @@ def write_v2(root: Path, lengths: list[int], version: str = "v2.1") -> Path:
     return root
 
 
-def write_v3(root: Path, files: list[list[int]]) -> Path:
-    """`files[f]`: lengths of the episodes in file f."""
+def write_v3(root: Path, files: list[list[int]], changes: dict[int, dict] | None = None) -> Path:
+    """`files[f]`: lengths of the episodes in file f; `changes`: of meta/'s rows, by episode."""
     (root / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
     about = info("v3.0", "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
                  "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")  # fmt: skip
@@ -96,7 +96,7 @@ def write_v3(root: Path, files: list[list[int]]) -> Path:
                 "dataset_from_index": first, "dataset_to_index": first + length,
                 f"videos/{CAMERA}/chunk_index": 0, f"videos/{CAMERA}/file_index": number,
                 f"videos/{CAMERA}/from_timestamp": start, f"videos/{CAMERA}/to_timestamp": len(frames) / FPS,
-            })  # fmt: skip
+            } | (changes or {}).get(episode, {}))  # fmt: skip
             episode, first = episode + 1, first + length
         path = root / f"data/chunk-000/file-{number:03d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)

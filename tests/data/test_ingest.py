@@ -7,7 +7,9 @@ from ingest_fixture import config, digests, ingest
 from rlds_fixture import SIZE, episode, episodes, spec_values, tiny_spec, write_rlds
 
 from whale.config import load_yaml
+from whale.data import ingest_tasks
 from whale.data.ingest import plan_tasks, process_source_shard
+from whale.data.ingest_tasks import source_of
 from whale.data.sources.location import describe_source
 from whale.data.spec import DatasetSpec, load_spec
 from whale.data.storage.shards import ShardSet
@@ -59,6 +61,30 @@ def test_a_rerun_reads_finished_files_from_their_fragments_and_gives_the_same_by
     resumed, _ = ingest(raw, tmp_path, name="b")
     assert tasks[0].fragment.stat().st_mtime_ns == before
     assert digests(whole) == digests(resumed)
+
+
+def test_a_source_is_opened_once_for_all_its_files_and_anew_for_a_plan(tmp_path, monkeypatch):
+    opened = []
+    open_source = ingest_tasks.open_source
+    monkeypatch.setattr(ingest_tasks, "open_source", lambda *about: opened.append(about) or open_source(*about))
+    raw = tiny_rlds(tmp_path)
+    ingest(raw, tmp_path, name="a")
+    assert len(opened) == 1
+    before, _ = ingest(raw, tmp_path, name="b")
+    assert len(opened) == 2
+    write_rlds(tmp_path, {"train": [episodes([5, 5])], "val": [episodes([4])]})
+    after, report = ingest(raw, tmp_path, name="c")
+    assert report["kept"]["train"]["episodes"] == 2 and digests(before) != digests(after)
+
+
+def test_a_task_whose_source_changed_since_another_was_read_sees_it_as_it_is(tmp_path):
+    raw = tiny_rlds(tmp_path)
+    task = plan_tasks(raw, tiny_spec(), config(), tmp_path / "a-work")[0]
+    write_rlds(tmp_path, {"train": [episodes([5, 5, 5, 5])], "val": [episodes([4])]})
+    changed = plan_tasks(raw, tiny_spec(), config(), tmp_path / "b-work")[0]
+    assert source_of(changed).splits["train"][0].records == 4
+    tiny_rlds(tmp_path)
+    assert source_of(task).splits["train"][0] == task.shard
 
 
 def test_shards_are_split_at_their_size_and_keys_stay_in_order(tmp_path):

@@ -1,6 +1,7 @@
 """`whale spec`: dataset specs, listed and checked without any data; drafted and previewed with some."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 
 from whale.commands.output import AllowLicences, AsJson, print_json, print_table
 from whale.config import load_yaml
-from whale.data.spec import DatasetSpec, load_spec
+from whale.data.spec import NAME, DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
 from whale.data.storage.files import write_bytes
 from whale.errors import ConfigError, MissingInputError, RefusedError
@@ -103,6 +104,8 @@ def init(
     from whale.data.draft.draft import draft_spec, name_of
     from whale.data.draft.sample import take_sample
 
+    if name is not None and not re.fullmatch(NAME, name):
+        raise ConfigError("not the name of a spec", place="--name", found=name, expected=NAME)
     sample = take_sample(path)
     known = sample.source.name if sample.kind == "rlds" else path.resolve().name
     name = name_of(known) if name is None else name

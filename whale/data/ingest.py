@@ -18,7 +18,7 @@ import numpy as np
 
 from whale.data.canonical import canonical_episode, wanted_keys
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
-from whale.data.ingest_tasks import IngestConfig, IngestTask, open_raw, plan_tasks
+from whale.data.ingest_tasks import IngestConfig, IngestTask, plan_tasks, source_of
 from whale.data.quality.episode import inspect_episode
 from whale.data.quality.gate import Evidence
 from whale.data.sources.location import Location
@@ -43,7 +43,7 @@ def process_source_shard(task: IngestTask) -> None:
     rows: list[dict[str, Any]] = []
     actions: list[np.ndarray] = []
     evidence = Evidence()
-    source = open_raw(Path(task.directory), task.spec)
+    source = source_of(task)
     reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.spec.cameras))
     with TarParts(Path(task.work), task.spec.name, task.file_number, task.config.shard_bytes) as tars:
         for raw in reader:

@@ -1,6 +1,7 @@
 """What an ingest has to do: its configuration, and one task per source file, planned before anything is read."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def plan_tasks(
             "ingest needs a split named train and the camera primary", place=f"spec {spec.name}",
             found=[list(spec.source.splits), config.cameras],
         )  # fmt: skip
+    _opened.cache_clear()  # a plan sees what lies there now
     location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
-    source = open_raw(location.directory, spec)
+    source = _open(location.directory, spec)
     _check_metadata(location, source)
     _check_identity(source, spec)
     check_keys(spec, source.features, config.cameras, source.directory)
@@ -106,9 +108,22 @@ def plan_tasks(
     ]  # fmt: skip
 
 
-def open_raw(directory: Path, spec: DatasetSpec) -> Source:
-    """The source that a spec describes, in its folder."""
-    return open_source(spec.source.format, directory, spec.source.dataset, spec.source.version)
+def source_of(task: IngestTask) -> Source:
+    """The source of a task, opened once in each process; opened again if it has other units than planned."""
+    source = _open(Path(task.directory), task.spec)
+    if task.shard not in source.splits.get(task.source_split, [])[task.index : task.index + 1]:
+        _opened.cache_clear()
+        source = _open(Path(task.directory), task.spec)
+    return source
+
+
+def _open(directory: Path, spec: DatasetSpec) -> Source:
+    return _opened(spec.source.format, directory, spec.source.dataset, spec.source.version)
+
+
+@lru_cache(maxsize=1)
+def _opened(kind: str, directory: Path, dataset: str, version: str) -> Source:
+    return open_source(kind, directory, dataset, version)
 
 
 def _check_metadata(location: Location, source: Source) -> None:

@@ -15,7 +15,8 @@ from whale.config import Config, canonical_json, load_yaml
 from whale.data.operations import check_operation
 from whale.errors import ConfigError
 
-NAME = r"^[a-z0-9_]{1,64}$"
+NAME_LENGTH = 64
+NAME = rf"^[a-z0-9_]{{1,{NAME_LENGTH}}}$"
 SPLIT = re.compile(
     r"(?P<split>[A-Za-z0-9_]+)(\[((?P<from>\d{1,3})%)?:((?P<to>\d{1,3})%)?\])?|hash\((?P<hash>\d{1,3})%\)"
 )
@@ -42,7 +43,7 @@ class SplitSlice(Config):
         return round(self.start * num_records / 100), round(self.stop * num_records / 100)
 
     def holds(self, ordinal: int) -> bool:
-        """Does a record within the bounds belong to this slice? A hash keeps its choice when records are added."""
+        """Does a record within the bounds belong to this slice? A hash stays when others follow."""
         return not self.hashed or self.start <= _percent(ordinal) < self.stop
 
 

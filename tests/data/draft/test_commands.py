@@ -50,5 +50,12 @@ def test_a_checkpoint_is_judged_by_one_policy_only(project, capsys):
     assert "two policies" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "A", "", "x" * 65, "x\n"])
+def test_a_name_that_is_none_writes_nothing(project, capsys, name):
+    before = sorted(project.parent.rglob("*.yaml"))
+    assert run(["spec", "init", str(project.parent / "data" / "odd_robot" / "1.0.0"), "--name", name]) == 64
+    assert "--name" in capsys.readouterr().err and sorted(project.parent.rglob("*.yaml")) == before
+
+
 def test_a_folder_that_is_no_dataset_ends_with_2(project):
     assert run(["spec", "init", "."]) == 2

@@ -1,19 +1,21 @@
 """A dataset that nobody described: drafted, read through the draft, compared with another computation."""
 
 import json
+import re
 
 import h5py
 import numpy as np
 import pytest
+import yaml
 from ingest_fixture import ingest
 from lerobot_fixture import CAMERA, picture, rows, write_v2
 from odd_dataset import BROWN, expected_action, write_odd
 from odd_dataset import episode as odd_episode
 from rlds_fixture import episodes, write_rlds
 
-from whale.data.draft.draft import draft_spec, name_of
+from whale.data.draft.draft import _quoted, draft_spec, name_of
 from whale.data.draft.sample import take_sample
-from whale.data.spec import DatasetSpec, load_spec
+from whale.data.spec import NAME, DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
 from whale.data.storage.shards import ShardSet
 from whale.errors import BadDataError, MissingInputError
@@ -108,9 +110,26 @@ def test_what_is_no_dataset_and_what_has_no_action_are_errors(tmp_path):
         draft_spec(take_sample(tmp_path), "nothing")
 
 
-@pytest.mark.parametrize("folder, name", [("My Robot-2", "my_robot_2"), ("1.0.0", "1_0_0"), ("...", "dataset")])
+@pytest.mark.parametrize(
+    "folder, name", [("My Robot-2", "my_robot_2"), ("1.0.0", "1_0_0"), ("...", "dataset"), ("x" * 99, "x" * 64)]
+)
 def test_a_folder_name_becomes_a_spec_name(folder, name):
-    assert name_of(folder) == name
+    assert name_of(folder) == name and re.fullmatch(NAME, name)
+
+
+@pytest.mark.parametrize(
+    "key", ["obs/front", 'a"b', "a\\b", "a: {b", "on", "null", "1.0", "", "a\nb # c", "\U0001f600\x7f"]
+)
+def test_a_key_stands_in_the_draft_as_it_is(key):
+    line = f"{{key: {_quoted(key)}, slice: [0, 3]}}"
+    assert "\n" not in line and yaml.safe_load(line) == {"key": key, "slice": [0, 3]}
+
+
+def test_pictures_under_an_odd_name_are_drafted_and_read(tmp_path):
+    image = np.stack([picture(0, step) for step in range(5)])
+    (tmp_path / "arm").mkdir()
+    np.savez(tmp_path / "arm" / "0.npz", action=rows(0, 5)["action"], **{'the "top", or \\': image})
+    assert drafted(tmp_path / "arm", tmp_path, "arm").cameras["primary"].key == 'the "top", or \\'
 
 
 @pytest.mark.real_data

@@ -4,12 +4,16 @@ import re
 
 import numpy as np
 import pytest
+from lerobot_fixture import lerobot_spec, write_v2
 from odd_dataset import write_odd
 from rlds_fixture import episodes, spec_values, tiny_spec, write_rlds
 
 from whale.commands.spec_preview import preview_page
 from whale.data.draft.preview import gripper_events, preview
+from whale.data.episode import episode_key
+from whale.data.sources.lerobot import LeRobotSource
 from whale.data.sources.rlds import RldsSource
+from whale.errors import ConfigError
 
 
 @pytest.fixture
@@ -43,6 +47,35 @@ def test_a_wrong_spec_shows_in_the_verdicts(tmp_path):
     found = preview(source, tiny_spec(action=values["action"]), 20).report["verdicts"]
     wrong = {(verdict["detector"], verdict["scope"]) for verdict in found if verdict["outcome"] == "fault"}
     assert wrong == {("action_sign", axis) for axis in "xyz"}
+
+
+def shown(source, split, count=99) -> list[str]:
+    values = spec_values()["source"]
+    found = preview(source, tiny_spec(source=values | {"splits": {"train": split}}), count)
+    return [look.episode.key for look in found.looks]
+
+
+def test_the_episodes_shown_are_those_of_the_train_slice(tmp_path):
+    source = RldsSource(write_rlds(tmp_path, {"train": [episodes([6] * 4), episodes([6] * 6)], "val": [episodes([4])]}))
+    keys = [episode_key("tiny", "train", number) for number in range(10)]
+    assert shown(source, "train[50%:]") == keys[5:] and shown(source, "train[10%:30%]") == keys[1:3]
+    assert shown(source, "train[10%:]", 2) == keys[1:3] and shown(source, "train") == keys
+
+
+def test_the_episodes_shown_are_those_that_a_hash_gives_to_train(tmp_path):
+    source = LeRobotSource(write_v2(tmp_path / "tiny", [4] * 12), "tiny")
+    spec = lerobot_spec()
+    splits = {"val": "hash(30%)", "train": "hash(70%)"}
+    spec = spec.model_copy(update={"source": spec.source.model_copy(update={"splits": splits})})
+    part = spec.source.slices()["train"]
+    held = [episode_key("tiny", "train", number) for number in range(12) if part.holds(number)]
+    assert [look.episode.key for look in preview(source, spec, 99).looks] == held and 0 < len(held) < 12
+
+
+def test_a_split_that_the_source_lacks_is_an_error_of_the_spec(tmp_path):
+    source = RldsSource(write_rlds(tmp_path, {"train": [episodes([6])], "val": [episodes([4])]}))
+    with pytest.raises(ConfigError, match=r"source\.splits\.train"):
+        shown(source, "test")
 
 
 def test_gripper_events_are_the_steps_at_which_the_command_changes():

@@ -1,6 +1,8 @@
 """HDF5 in robomimic's form and folders of npz: read as written, refused where they could run or reach out."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,7 @@ from lerobot_fixture import SIZE, picture, rows
 
 from whale.config import load_yaml
 from whale.data.episode import RawEpisode, Rejected
+from whale.data.sources import hdf5 as hdf5_module
 from whale.data.sources.hdf5 import Hdf5Source
 from whale.data.sources.npz import NpzSource
 from whale.data.spec import DatasetSpec
@@ -127,8 +130,32 @@ def wrong_count(demo, path):
     demo.attrs["num_samples"] = 99
 
 
-SPOILS = {external: "unsafe", soft: "unsafe", virtual: "unsafe", stored_outside: "unsafe", longer: "length_mismatch",
-          wrong_count: "length_mismatch"}  # fmt: skip
+def never_written(demo, path):
+    demo.create_dataset("obs/elsewhere", shape=(5, 2**20), dtype="f4", chunks=(1, 2**10))
+
+
+def bomb_of_numbers(demo, path):
+    demo.create_dataset("obs/elsewhere", data=np.zeros((5, 2**20)), compression="gzip", compression_opts=9,
+                        chunks=(5, 2**20), shuffle=True)  # fmt: skip
+
+
+def hard_links_to_one_group(demo, path):
+    group = demo.create_group("obs/g0")
+    for _ in range(5):
+        below = group.create_group("g0")
+        for number in range(1, 8):
+            group[f"g{number}"] = below
+        group = below
+
+
+def group_within_itself(demo, path):
+    for number in range(8):
+        demo[f"obs/{number}"] = demo["obs"]
+
+
+SPOILS = {never_written: "unsafe", bomb_of_numbers: "unsafe", hard_links_to_one_group: "unsafe",
+          group_within_itself: "unsafe", external: "unsafe", soft: "unsafe", virtual: "unsafe",
+          stored_outside: "unsafe", longer: "length_mismatch", wrong_count: "length_mismatch"}  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
@@ -140,6 +167,59 @@ def test_a_demo_that_reaches_out_or_contradicts_itself_is_rejected_alone(tmp_pat
     outcomes = read(Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0"))
     assert [isinstance(raw, Rejected) for raw in outcomes] == [True, False, False]
     assert outcomes[0].reason == SPOILS[spoil] and "demo_1" in outcomes[0].detail
+
+
+def test_numbers_that_would_not_fit_into_memory_are_refused_before_they_are_read(hdf5, monkeypatch):
+    monkeypatch.setattr(hdf5_module, "MAX_NUMBERS_BYTES", 7 * 4 * 6)  # of demo_1 and demo_2; frames are larger
+    outcomes = read(Hdf5Source(hdf5, "tiny", "1.0.0"))
+    assert [isinstance(raw, Rejected) for raw in outcomes] == [False, False, True]
+    assert outcomes[2].reason == "unsafe"
+
+
+def external_demo(data, path):
+    data["demo_3"] = h5py.ExternalLink(str(path), "/data/demo_1")
+
+
+def soft_demo(data, path):
+    data["demo_3"] = h5py.SoftLink("/data/demo_1")
+
+
+def dangling_demo(data, path):
+    data["demo_3"] = h5py.SoftLink("/nowhere")
+
+
+def array_demo(data, path):
+    data["demo_3"] = np.zeros(3)
+
+
+@pytest.mark.parametrize("spoil", [external_demo, soft_demo, dangling_demo, array_demo], ids=lambda each: each.__name__)
+def test_a_demo_that_is_a_link_is_not_followed(tmp_path, spoil):
+    write_hdf5(tmp_path / "other.hdf5").close()
+    with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
+        spoil(file["data"], tmp_path / "other.hdf5")
+    with pytest.raises(BadDataError, match=r"task\.hdf5[^$]*data/demo_3"):
+        Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0")
+
+
+@pytest.mark.parametrize("spoil", [external_demo, soft_demo], ids=lambda each: each.__name__)
+def test_a_demo_that_became_a_link_since_the_file_was_listed_is_rejected(tmp_path, spoil):
+    write_hdf5(tmp_path / "other.hdf5").close()
+    with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
+        file.copy("data/demo_1", "data/demo_3")
+    source = Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0")
+    with h5py.File(tmp_path / "tiny" / "task.hdf5", "a") as file:
+        del file["data/demo_3"]
+        spoil(file["data"], tmp_path / "other.hdf5")
+    outcomes = read(source)
+    assert [isinstance(raw, Rejected) for raw in outcomes] == [False, False, True, False]
+    assert outcomes[2].reason == "unsafe"
+
+
+def test_a_first_demo_that_cannot_be_read_is_an_error_of_its_file(tmp_path):
+    with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
+        external(file["data/demo_1"], tmp_path / "other.hdf5")
+    with pytest.raises(BadDataError, match="data/demo_1"):
+        _ = Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0").features
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 3], lambda data: b"<html>" * 99])
@@ -197,7 +277,47 @@ def bomb(path):
     np.savez_compressed(path, action=np.zeros((2**21, 8)))
 
 
-NPZ_SPOILS = {pickled: "decode_error", unequal: "length_mismatch", bomb: "unsafe"}
+def flipped(path):
+    """The first bytes of a member's deflate stream: a block of a type that there is not."""
+    with zipfile.ZipFile(path) as archive:
+        member = archive.infolist()[0]
+    data = bytearray(path.read_bytes())
+    local = data[member.header_offset : member.header_offset + 30]
+    start = member.header_offset + 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+    data[start : start + 4] = b"\xff" * 4
+    path.write_bytes(data)
+
+
+def directory_entry(path, offset, value):
+    """One byte of the first entry of the archive's directory."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + offset] = value
+    path.write_bytes(data)
+
+
+def encrypted(path):
+    directory_entry(path, 8, 1)
+
+
+def unknown_compression(path):
+    directory_entry(path, 10, 99)
+
+
+def huge_shape(path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**60,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("action.npy", header.getvalue())
+
+
+def no_array(path):
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("readme.txt", "hello")
+
+
+NPZ_SPOILS = {pickled: "decode_error", unequal: "length_mismatch", bomb: "unsafe", flipped: "decode_error",
+              encrypted: "decode_error", unknown_compression: "decode_error", huge_shape: "decode_error",
+              no_array: "decode_error"}  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil", NPZ_SPOILS, ids=lambda spoil: spoil.__name__)

@@ -3,11 +3,15 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ingest_fixture import ingest
 from lerobot_fixture import CAMERA, FPS, TASKS, lerobot_spec, picture, rows, write_v2, write_v3, write_video
 
 from whale.data.episode import EpisodeError, RawEpisode, Rejected
+from whale.data.sources import columns
+from whale.data.sources.columns import read_columns
 from whale.data.sources.lerobot import LeRobotSource
 from whale.data.sources.location import describe_source
 from whale.data.storage.images import decode
@@ -119,11 +123,67 @@ def damaged(tmp_path, old, new, file="meta/info.json"):
         ("{episode_index:06d}.parquet", "{secret:06d}.parquet", BadDataError),
         (f'"fps": {FPS}', '"fps": -1', BadDataError),
         ("/episode_", "/absent_", MissingInputError),
+        ('"chunks_size": 1000', '"chunks_size": 0', BadDataError),
+        ('"chunks_size": 1000', '"chunks_size": Infinity', BadDataError),
+        ('"codebase_version": "v2.1"', '"codebase_version": ["v2.1"]', BadDataError),
+        ('"action": {"dtype": "float32", "shape": [7]}', '"action": 7', BadDataError),
     ],
 )
 def test_an_info_that_lies_is_refused_by_name(tmp_path, old, new, error):
     with pytest.raises(error):
         LeRobotSource(damaged(tmp_path, old, new), "tiny")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"v2.1"'])
+def test_an_info_that_is_no_object_is_refused(tmp_path, text):
+    root = write_v2(tmp_path / "tiny", LENGTHS)
+    (root / "meta/info.json").write_text(text)
+    with pytest.raises(BadDataError, match=r"info\.json is malformed"):
+        LeRobotSource(root, "tiny")
+
+
+def test_rows_before_those_of_the_first_episode_of_a_file_are_refused(tmp_path):
+    changes = {1: {"dataset_from_index": -3, "dataset_to_index": LENGTHS[1] - 3}}
+    with pytest.raises(BadDataError, match="its file begins at row 0"):
+        LeRobotSource(write_v3(tmp_path / "tiny", [LENGTHS], changes), "tiny")
+
+
+def test_tasks_without_a_column_of_text_are_refused(tmp_path):
+    root = write_v3(tmp_path / "tiny", [LENGTHS])
+    pq.write_table(pa.table({"task_index": [0, 1]}), root / "meta/tasks.parquet")
+    with pytest.raises(BadDataError, match="StopIteration"):
+        LeRobotSource(root, "tiny")
+
+
+def test_images_that_are_only_a_path_are_refused(tmp_path):
+    pq.write_table(pa.table({"image": [{"bytes": b"x", "path": "a"}, {"bytes": None, "path": "b"}]}), tmp_path / "a")
+    with pytest.raises(BadDataError, match=r"image\.bytes"):
+        read_columns(tmp_path / "a")
+
+
+def test_a_table_that_would_not_fit_into_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"state": np.arange(100_000.0)}), tmp_path / "a")
+    monkeypatch.setattr(columns, "MAX_TABLE_BYTES", 100)
+    with pytest.raises(BadDataError, match="too large when read"):
+        read_columns(tmp_path / "a")
+
+
+FROM = f"videos/{CAMERA}/from_timestamp"
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 1.0e12, float("inf"), float("nan")])
+def test_a_video_that_starts_where_no_video_is_is_refused(tmp_path, seconds):
+    root = write_v3(tmp_path / "tiny", [LENGTHS], {1: {FROM: seconds}})
+    with pytest.raises(BadDataError, match="malformed"):
+        LeRobotSource(root, "tiny")
+
+
+def test_a_start_behind_the_last_frame_is_found_at_once(tmp_path):
+    root = write_v3(tmp_path / "tiny", [LENGTHS], {1: {FROM: 9_000_000.0}})
+    frames = read(LeRobotSource(root, "tiny"))[1].steps[CAMERA]
+    with pytest.raises(EpisodeError, match="frames or fewer"):
+        list(frames)
+    assert frames.video.frame(10**12) is None and frames.video.starts == 1
 
 
 def test_a_missing_video_of_one_episode_is_named(tmp_path):

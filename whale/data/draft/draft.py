@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import yaml
 
 from whale.data.draft.guesses import (
     Guess,
@@ -20,6 +21,7 @@ from whale.data.draft.guesses import (
     is_absolute,
 )
 from whale.data.draft.sample import Sample
+from whale.data.spec import NAME_LENGTH
 from whale.errors import BadDataError
 
 METRIC_STEP = 0.3  # a typical step larger than this is not in metres
@@ -37,7 +39,7 @@ class Draft:
 
 def name_of(folder: str) -> str:
     """A spec name from a folder's name."""
-    return NAME_CHARACTERS.sub("_", folder.lower()).strip("_")[:64] or "dataset"
+    return NAME_CHARACTERS.sub("_", folder.lower()).strip("_")[:NAME_LENGTH] or "dataset"
 
 
 def draft_spec(sample: Sample, name: str) -> Draft:
@@ -133,10 +135,11 @@ def _action(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> l
     if absolute:
         turns = [f"{{difference: {{wrap: true, kind: {'rotation' if is_quaternion else 'value'}}}}}"]
     live = _live(sample, action)
-    turned = f"{{key: {action.key}, slice: [3, {action.stop}], unit: {turn}, ops: [{', '.join(turns)}]}}   # ? {units}"
+    key, ops = _quoted(action.key), ", ".join(turns)
+    turned = f"{{key: {key}, slice: [3, {action.stop}], unit: {turn}, ops: [{ops}]}}   # ? {units}"
     lines = [
         "action:",
-        f"  translation: {{key: {action.key}, slice: [0, 3], unit: {unit}, ops: {shift}}}   # ? {form.why}",
+        f"  translation: {{key: {key}, slice: [0, 3], unit: {unit}, ops: {shift}}}   # ? {form.why}",
         f"  rotation: {turned if action.stop > 3 else '{fill: 0.0}'}",
     ]
     grip, has_gripper = _gripper(sample, action, guesses)
@@ -161,7 +164,7 @@ def _gripper(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> 
     openings = [array[:, opening[1]] for array in sample.numbers()[opening[0]]] if opening else None
     raw, ops, sense = gripper_rule([array[:, column] for array in arrays], openings)
     guesses["action.gripper"] = Guess(f"{raw}, 1 is {sense.value}", sense.why)
-    where = f"key: {action.key}, slice: [{column}, {column + 1}]"
+    where = f"key: {_quoted(action.key)}, slice: [{column}, {column + 1}]"
     return f"  gripper: {{{where}, raw: {raw}, ops: {ops}}}   # ? {sense.why}", True
 
 
@@ -180,6 +183,9 @@ def _live(sample: Sample, action: PoseColumns) -> str:
 
 
 def _quoted(key: str | None) -> str:
+    """A key as YAML, on one line; a word that YAML reads as something else (`on`, `null`) is quoted too."""
     if key is None:
         return "null"
-    return key if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", key) else f'"{key}"'
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", key) and yaml.safe_load(key) == key:
+        return key
+    return yaml.safe_dump(key, default_style='"', width=2**20).strip()

@@ -3,7 +3,7 @@
 Shapes: T steps, A = 7.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -19,6 +19,7 @@ from whale.data.sources.source import Source
 from whale.data.spec import DatasetSpec
 from whale.data.statistics import action_statistics
 from whale.data.storage.images import ImageError, canonical_frame, decode
+from whale.errors import ConfigError
 
 RESOLUTION, QUALITY, SHOWN = 128, 95, 6
 
@@ -44,11 +45,13 @@ class Preview:
 
 
 def preview(source: Source, spec: DatasetSpec, count: int) -> Preview:
-    """The first `count` episodes of the train split. EpisodeError and Rejected become entries of `rejected`."""
-    part = spec.source.slices()["train"]
+    """The first `count` episodes of the train split. EpisodeError and Rejected become entries of `rejected`.
+
+    ConfigError if the spec names no train split, or one that the source lacks.
+    """
     evidence, looks, rejected, rows = Evidence(), list[Look](), list[Rejected](), list[dict[str, Any]]()
-    for number, raw in enumerate(islice(_raw(source, spec, part.split), count)):
-        made = raw if isinstance(raw, Rejected) else _look(raw, spec, number)
+    for ordinal, raw in islice(_train(source, spec), count):
+        made = raw if isinstance(raw, Rejected) else _look(raw, spec, ordinal)
         if isinstance(made, Rejected) or isinstance(raw, Rejected):
             rejected.append(made)  # type: ignore[arg-type]
             continue
@@ -56,20 +59,34 @@ def preview(source: Source, spec: DatasetSpec, count: int) -> Preview:
         inspection = inspect_episode(raw, made.episode, made.episode.frames, spec)
         row = evidence.add(inspection) | {"key": made.episode.key, "split": "train", "kept": True}
         faults = [(fault.detector, fault.detail) for fault in inspection.faults]
-        rows.append(row | {"content_sha256": str(number), "accepted": faults})
+        rows.append(row | {"content_sha256": str(ordinal), "accepted": faults})
     actions = [look.episode.action[look.episode.action_valid] for look in looks]
     has_steps = any(map(len, actions))
     statistics = action_statistics(actions, spec.action.contract.action_mask(), len(looks)) if has_steps else None
     return Preview(looks, rejected, judge(evidence, statistics, rows, spec))
 
 
-def _raw(source: Source, spec: DatasetSpec, split: str):
-    for index in range(len(source.splits[split])):
-        yield from source.read_shard(split, index, wanted_keys(spec, spec.cameras))
+def _train(source: Source, spec: DatasetSpec) -> Iterator[tuple[int, RawEpisode | Rejected]]:
+    """(place in the source's split, episode) of what ingest would take for train, in order."""
+    part = spec.source.slices().get("train")
+    if part is None or part.split not in source.splits:
+        raise ConfigError(
+            "no such split", file=source.directory, place="source.splits.train", found=spec.source.splits.get("train"),
+            expected=f"a part of {', '.join(source.splits)}",
+        )  # fmt: skip
+    shards = source.splits[part.split]
+    start, stop = part.bounds(sum(shard.records for shard in shards))
+    for index, shard in enumerate(shards):
+        if shard.first_ordinal >= stop or shard.first_ordinal + shard.records <= start:
+            continue
+        for raw in source.read_shard(part.split, index, wanted_keys(spec, spec.cameras)):
+            ordinal = shard.first_ordinal + raw.record_index
+            if start <= ordinal < stop and part.holds(ordinal):
+                yield ordinal, raw
 
 
-def _look(raw: RawEpisode, spec: DatasetSpec, number: int) -> Look | Rejected:
-    episode = canonical_episode(raw, spec, episode_key(spec.name, "train", number), spec.cameras)
+def _look(raw: RawEpisode, spec: DatasetSpec, ordinal: int) -> Look | Rejected:
+    episode = canonical_episode(raw, spec, episode_key(spec.name, "train", ordinal), spec.cameras)
     if isinstance(episode, Rejected):
         return episode
     steps = np.unique(np.linspace(0, episode.num_steps - 1, SHOWN).round().astype(int))

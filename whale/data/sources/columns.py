@@ -15,6 +15,7 @@ from whale.errors import BadDataError
 
 MAX_ROWS = 10_000_000
 MAX_FILE_BYTES = 2 * 2**30
+MAX_TABLE_BYTES = 4 * 2**30  # uncompressed
 
 
 def read_columns(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray | list[bytes]]:
@@ -29,6 +30,10 @@ def read_columns(path: Path, names: Collection[str] | None = None) -> dict[str, 
             file = pq.ParquetFile(stream)
             if file.metadata.num_rows > MAX_ROWS:
                 raise BadDataError("too many rows", file=path, found=file.metadata.num_rows, expected=MAX_ROWS)
+            groups = range(file.metadata.num_row_groups)
+            size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
+            if size > MAX_TABLE_BYTES:
+                raise BadDataError("too large when read", file=path, found=size, expected=f"<= {MAX_TABLE_BYTES}")
             wanted = [field.name for field in file.schema_arrow if is_plain(field.type)]
             wanted = [name for name in wanted if names is None or name in names]
             table = file.read(columns=wanted, use_threads=False)
@@ -97,7 +102,11 @@ def _column(array: pa.Array, name: str, path: Path) -> np.ndarray | list[bytes]:
             )
         return values.to_numpy(zero_copy_only=False).reshape(len(array), width)
     if pa.types.is_struct(array.type):
-        return [bytes(value) for value in array.field("bytes").to_pylist()]
+        images = array.field("bytes")
+        if images.null_count:
+            what = "a column with images elsewhere"
+            raise BadDataError(what, file=path, place=f"{name}.bytes", found=images.null_count, expected=0)
+        return [bytes(value) for value in images.to_pylist()]
     if _is_text(array.type):
         return [value.encode() if isinstance(value, str) else value for value in array.to_pylist()]
     return array.to_numpy(zero_copy_only=False)

@@ -1,12 +1,13 @@
 """HDF5 datasets in robomimic's form (LIBERO, robosuite): <file>.hdf5 with data/demo_<i>/{actions, obs/<key>, ...}.
 
 A spec reads names below the demo ("actions", "obs/agentview_rgb"). Attributes are text, never evaluated; only plain,
-local, bounded arrays are read: links to other files and virtual or external storage are refused.
+local, bounded arrays are read: links (to a demo or below it) and virtual or external storage are refused.
 """
 
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,13 @@ from whale.errors import BadDataError, MissingInputError
 SUFFIXES = (".hdf5", ".h5")
 DEMO = re.compile(r"demo_(\d{1,7})")
 FILTERS = (None, "gzip", "lzf")
-MAX_ARRAY_BYTES = 8 * 2**30
+MAX_ARRAY_BYTES = 8 * 2**30  # of frames, which are read one at a time
+MAX_NUMBERS_BYTES = 2**28  # of what is read whole
+MAX_RATIO = 1000
+MAX_DEPTH, MAX_NODES = 8, 4096
 MAX_TEXT = 64 * 2**10
 RENAMED = {"rewards": "reward"}
+DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what h5py raises; an EpisodeError is a ValueError
 
 
 class Hdf5Source:
@@ -49,10 +54,17 @@ class Hdf5Source:
         file, demos = next((each for each in self.demos.items() if each[1]), ("", []))
         if not demos:
             return []
-        with open_hdf5(self.directory / file) as opened:
-            found = _datasets(opened["data"][demos[0]])
-            names = {name for name, values in found.items() if values.shape and values.dtype.kind in "biufSO"}
-            text = _text_attributes(opened["data"], opened["data"][demos[0]])
+        try:
+            with open_hdf5(self.directory / file) as opened:
+                demo = _demo(opened["data"], demos[0])
+                found = _datasets(demo)
+                names = {name for name, values in found.items() if values.shape and values.dtype.kind in "biufSO"}
+                text = _text_attributes(opened["data"], demo)
+        except DAMAGE as error:
+            raise BadDataError(
+                "the first demo cannot be read", file=self.directory / file, place=f"data/{demos[0]}",
+                found=f"{type(error).__name__}: {error}"[:200],
+            ) from None  # fmt: skip
         return sorted({*names, *(RENAMED[name] for name in names & RENAMED.keys()), *text, "is_first"})
 
     def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> "Hdf5Reader":
@@ -78,11 +90,11 @@ class Hdf5Reader:
             return self._episode(data, name, number)
         except EpisodeError as error:
             return Rejected(error.reason, f"{name}: {error}", self.shard.file, number)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGE as error:
             return Rejected("decode_error", f"{name}: {error}", self.shard.file, number)
 
     def _episode(self, data: h5py.Group, name: str, number: int) -> RawEpisode:
-        demo = data[name]
+        demo = _demo(data, name)
         arrays = _datasets(demo)
         if "actions" not in arrays:
             raise EpisodeError("missing_key", "no 'actions'; the number of steps is its length")
@@ -108,29 +120,54 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def _demo_names(path: Path) -> list[str]:
-    with open_hdf5(path) as opened:
-        data = opened.get("data", getlink=True)
-        if not isinstance(data, h5py.HardLink) or not isinstance(opened["data"], h5py.Group):
-            raise BadDataError("no group data/", file=path, found=sorted(opened), expected="data/demo_<i>")
-        numbered = [(int(match[1]), name) for name in opened["data"] if (match := DEMO.fullmatch(name))]
-    return [name for _, name in sorted(numbered)]
+    try:
+        with open_hdf5(path) as opened:
+            if not _is_own_group(opened, "data"):
+                raise BadDataError("no group data/", file=path, found=sorted(opened), expected="data/demo_<i>")
+            data = opened["data"]
+            numbered = sorted((int(match[1]), name) for name in data if (match := DEMO.fullmatch(name)))
+            foreign = [name for _, name in numbered if not _is_own_group(data, name)]
+    except DAMAGE as error:
+        raise BadDataError("not a readable HDF5 file", file=path, found=str(error)[:200]) from None
+    if foreign:
+        raise BadDataError(
+            "a demo is a link or no group", file=path, place=f"data/{foreign[0]}", found=foreign[:5],
+            expected="groups of this file", remedy="copy the demos into the file, or leave the file out",
+        )  # fmt: skip
+    return [name for _, name in numbered]
 
 
-def _datasets(demo: h5py.Group, prefix: str = "", depth: int = 0) -> dict[str, h5py.Dataset]:
+def _is_own_group(parent: h5py.Group, name: str) -> bool:
+    """The link is looked at before it is followed: what it leads to may be another file."""
+    return isinstance(parent.get(name, getlink=True), h5py.HardLink) and isinstance(parent[name], h5py.Group)
+
+
+def _demo(data: h5py.Group, name: str) -> h5py.Group:
+    if not _is_own_group(data, name):
+        raise EpisodeError("unsafe", f"'{name}' is a link to elsewhere or no group")
+    return data[name]
+
+
+def _datasets(demo: h5py.Group) -> dict[str, h5py.Dataset]:
     """Flattened name -> dataset; anything but hard links to plain arrays is refused."""
-    found: dict[str, h5py.Dataset] = {}
-    if depth > 8:
+    return dict(_walk(demo, "", 0, count(1)))
+
+
+def _walk(group: h5py.Group, prefix: str, depth: int, visits: Iterator[int]) -> Iterator[tuple[str, h5py.Dataset]]:
+    """`visits` counts over all groups: hard links may show one group many times."""
+    if depth > MAX_DEPTH:
         raise EpisodeError("unsafe", "groups nested too deep")
-    for name in sorted(demo):
-        if not isinstance(demo.get(name, getlink=True), h5py.HardLink):
+    for name in sorted(group):
+        if next(visits) > MAX_NODES:
+            raise EpisodeError("unsafe", f"more than {MAX_NODES} groups and arrays")
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise EpisodeError("unsafe", f"'{prefix}{name}' is a link to elsewhere")
-        node = demo[name]
+        node = group[name]
         if isinstance(node, h5py.Group):
-            found |= _datasets(node, f"{prefix}{name}/", depth + 1)
+            yield from _walk(node, f"{prefix}{name}/", depth + 1, visits)
         elif isinstance(node, h5py.Dataset):
             _check_dataset(node, f"{prefix}{name}")
-            found[f"{prefix}{name}"] = node
-    return found
+            yield f"{prefix}{name}", node
 
 
 def _check_dataset(node: h5py.Dataset, name: str) -> None:
@@ -140,6 +177,9 @@ def _check_dataset(node: h5py.Dataset, name: str) -> None:
         raise EpisodeError("unsafe", f"'{name}' needs the filter {node.compression}")
     if node.size is None or node.size * max(node.dtype.itemsize, 1) > MAX_ARRAY_BYTES:
         raise EpisodeError("unsafe", f"'{name}' has shape {node.shape}, more than {MAX_ARRAY_BYTES} bytes")
+    stored = node.id.get_storage_size()
+    if node.size * node.dtype.itemsize > MAX_RATIO * max(stored, 1):
+        raise EpisodeError("unsafe", f"'{name}' has shape {node.shape}, made of {stored} bytes")
 
 
 def _is_wanted(key: str, keys: Collection[str]) -> bool:
@@ -151,6 +191,8 @@ def _step_feature(key: str, node: h5py.Dataset, num_steps: int) -> np.ndarray | 
         raise EpisodeError("length_mismatch", f"'{key}' has shape {node.shape}, actions has {num_steps} steps")
     if is_frames(node.shape, node.dtype):
         return ArrayFrames(node)
+    if node.size * node.dtype.itemsize > MAX_NUMBERS_BYTES:
+        raise EpisodeError("unsafe", f"'{key}' has shape {node.shape}, more than {MAX_NUMBERS_BYTES} bytes")
     if node.dtype.kind in "biuf":
         return np.asarray(node[()])
     if node.dtype.kind == "S" or h5py.check_string_dtype(node.dtype) is not None:

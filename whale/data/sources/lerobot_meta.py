@@ -16,7 +16,10 @@ from whale.errors import BadDataError, MissingInputError
 
 VERSIONS = {"v2.0": "2.0.0", "v2.1": "2.1.0", "v3.0": "3.0.0"}
 PLACEHOLDER = re.compile(r"\{([a-z_]+)(?::0(\d)d)?\}")
+# A field is missing, of another type, zero, infinite; a table has no column of text.
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, StopIteration)
 MAX_EPISODE_STEPS = 1_000_000
+MAX_START = 10**8  # frames of one video
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,11 @@ class LeRobotMeta:
         self.directory = directory
         self.file = directory / "meta" / "info.json"
         self.info: dict[str, Any] = read_json(self.file, remedy="name the folder that holds meta/info.json")
+        if not isinstance(self.info, dict):
+            found = type(self.info).__name__
+            raise BadDataError("info.json is malformed", file=self.file, found=found, expected="an object")
         version = self.info.get("codebase_version")
-        if version not in VERSIONS:
+        if not isinstance(version, str) or version not in VERSIONS:
             raise BadDataError(
                 "LeRobot version not supported", file=self.file, place="codebase_version", found=version,
                 expected=", ".join(VERSIONS),
@@ -68,7 +74,7 @@ class LeRobotMeta:
         try:
             self.tasks = self._tasks()
             self.episodes = self._episodes_v3() if version == "v3.0" else self._episodes_v2()
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except MALFORMED as error:
             what = f"{type(error).__name__}: {error}"
             raise BadDataError("meta/ is malformed", file=directory / "meta", found=what) from None
 
@@ -116,6 +122,8 @@ class LeRobotMeta:
         placed = []
         for entry in entries:  # a file's first row is that of its first episode
             first = first_rows.setdefault(entry.file, entry.first_row)
+            if entry.first_row < first:
+                raise ValueError(f"episode {entry.index}: row {entry.first_row}, its file begins at row {first}")
             placed.append(EpisodeEntry(**{**vars(entry), "first_row": entry.first_row - first}))
         return self._checked(placed)
 
@@ -127,6 +135,8 @@ class LeRobotMeta:
                 continue
             place = {name: int(row[f"videos/{key}/{name}"]) for name in ("chunk_index", "file_index")}
             start = round(float(row[f"videos/{key}/from_timestamp"]) * self.fps)
+            if not 0 <= start <= MAX_START:
+                raise ValueError(f"episode {row['episode_index']}: its video starts at frame {start}")
             clips[key] = Clip(self._path("video_path", video_key=key, **place), start, False)
         first, last = int(row["dataset_from_index"]), int(row["dataset_to_index"])
         length = _length(row["length"])

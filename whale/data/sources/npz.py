@@ -4,7 +4,9 @@ A spec reads arrays by name ("action"). Pictures are uint8 (T, H, W, 3), or (T, 
 "observation[6:9]" (several stacked frames, as replay buffers keep them).
 """
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from whale.data.sources.source import ALL, ShardFile, grouped, measured
 from whale.errors import MissingInputError
 
 MAX_ARRAYS, MAX_BYTES, MAX_RATIO = 256, 4 * 2**30, 1000
+UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, KeyError, EOFError)
+# An unknown compression is a NotImplementedError, a password a RuntimeError, a huge shape a MemoryError.
+DAMAGE = (*UNPACKING, RuntimeError, MemoryError)
 
 
 class NpzSource:
@@ -72,11 +77,15 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             if len(members) > MAX_ARRAYS or size > MAX_BYTES or size > MAX_RATIO * max(packed, 1):
                 raise EpisodeError("unsafe", f"{path.name}: {len(members)} arrays, {packed} -> {size} bytes")
         with np.load(path, allow_pickle=False) as loaded:
-            return {name: loaded[name] for name in sorted(loaded.files)}
+            arrays = {name: loaded[name] for name in sorted(loaded.files)}
     except EpisodeError:
         raise
-    except (zipfile.BadZipFile, ValueError, OSError, KeyError, EOFError) as error:
-        raise EpisodeError("decode_error", f"{path.name}: {error}") from None
+    except DAMAGE as error:
+        raise EpisodeError("decode_error", f"{path.name}: {type(error).__name__}: {error}") from None
+    for name, values in arrays.items():
+        if not isinstance(values, np.ndarray):  # numpy gives the bytes of a member that is no array
+            raise EpisodeError("decode_error", f"{path.name}: '{name}' is no array")
+    return arrays
 
 
 def _steps(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

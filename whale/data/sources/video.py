@@ -42,6 +42,8 @@ class VideoFile:
             except EpisodeError:
                 self._next = sys.maxsize  # whoever asks next hears the same
                 raise
+            if image_HWC is None:
+                break
             self._next += 1
         return image_HWC
 
