@@ -23,7 +23,7 @@ from whale.training.optimizer import OptimizationConfig, make_optimizer
 
 OPTIMIZATION = OptimizationConfig(
     batch_size=1, training_steps=1000, warmup_steps=0, max_lr=1e-4, min_lr=1e-5, weight_decay=0.0, grad_clip=1.0,
-    save_every=1000,
+    save_every=1000, precision="float32", ema_decay=0.0,
 )  # fmt: skip
 
 
