@@ -22,6 +22,7 @@ environment.apply(PROJECT_ROOT)
 ONE_GROUP = ("audit", "evaluation", "reporting")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `-n 2` a file runs in one process, in its order; the whole program, which takes longest, begins first."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")
