@@ -31,7 +31,7 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED) $(VALIDATORS) lint
 	@$(BIN)/whale init
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 nightly: $(INSTALLED)
 	@$(BIN)/python -m pytest -m nightly

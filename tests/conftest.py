@@ -18,18 +18,10 @@ from whale.runtime.guard import environment  # noqa: E402
 environment.apply(PROJECT_ROOT)
 
 
-# Folders whose tests share a fixture that is dear to make.
-ONE_GROUP = ("audit", "evaluation", "reporting")
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2` a file runs in one process, in its order; the whole program, which takes longest, begins first."""
+    """The whole program, which takes longest, begins first: with `-n 2` every file runs in one process, in this order."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")
-    for item in items:
-        part = item.path.relative_to(PROJECT_ROOT / "tests")
-        name = part.parts[0] if part.parts[0] in ONE_GROUP else part.as_posix()
-        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
