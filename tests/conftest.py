@@ -20,7 +20,7 @@ environment.apply(PROJECT_ROOT)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The whole program, which takes longest, begins first: with `-n 2` every file runs in one process, in this order."""
+    """The whole program, which takes longest, begins first; with `-n 2` a file runs in one process."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")
 
 
