@@ -20,6 +20,13 @@ from pathlib import Path
 from whale.config import Config, stage_args
 from whale.runtime.guard.stage import stage
 
+def look_elsewhere():
+    import shutil, tempfile
+    folder = Path(tempfile.mkdtemp())
+    (folder / "logs").mkdir()
+    shutil.rmtree(folder)  # opens `logs` relative to a folder that is open, not to the project
+    open("toy.egg-info/entry_points.txt").read()
+
 def main():
     args = stage_args("source", "out")
     with stage("toy", args, Config()) as run:
@@ -27,6 +34,7 @@ def main():
         if args.item == "peek": open("data.txt").read()
         if args.item == "import":
             sys.path.insert(0, "pipelines"); name = "hidden"; getattr(sys.modules["builtins"], "__imp" + "ort__")(name)
+        if args.item == "strange": look_elsewhere()
         if args.item == "wait": print("waiting", flush=True); time.sleep(60)
 
 if __name__ == "__main__":
@@ -41,7 +49,8 @@ def project(tmp_path, monkeypatch):
     Path("pipelines/__init__.py").touch()
     Path("pipelines/toy.py").write_text(TOY)
     Path("pipelines/hidden.py").write_text("VALUE = 1\n")
-    for name in ("source.txt", "data.txt"):
+    Path("toy.egg-info").mkdir()
+    for name in ("source.txt", "data.txt", "toy.egg-info/entry_points.txt"):
         Path(name).write_text("raw")
     Path(".gitignore").write_text("artifacts\n.whale\nwork\n__pycache__\n")
     git("init", "-q")
@@ -84,6 +93,11 @@ def test_t10_an_undeclared_file_or_module_is_named_and_makes_the_lineage_incompl
     assert named in run.byproduct("opened.json").decode()
     report = verdict()
     assert report.code == 4 and "opened.json" in str(report.findings[0])
+
+
+def test_folders_of_others_and_what_pip_wrote_are_no_undeclared_reads():
+    assert json.loads(run_toy("strange").byproduct("opened.json"))["undeclared_files"] == []
+    assert verdict(strict=True).findings == []
 
 
 def test_t9_a_dirty_tree_is_shown_refused_when_strict_and_its_patch_gives_the_tree_again():

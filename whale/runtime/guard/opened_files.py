@@ -13,6 +13,7 @@ from typing import Any
 
 SETTINGS = ("params.yaml", "local.yaml", "data_specs", "profiles", "constraints.txt", "pyproject.toml", "dvc.yaml")
 STATE = (".whale", "work", "lineage", "mlruns", "mlflow.db", ".git", ".dvc", ".venv", "dvc.lock")
+INSTALLED = ".egg-info"  # what pip wrote of this package: entry points, read by every search for plugins
 CODE_SUFFIXES = (".py", ".pyc", ".so")
 
 _opened: set[str] = set()
@@ -29,7 +30,10 @@ def install() -> None:
 
 def _hook(event: str, arguments: tuple) -> None:
     if event == "open" and isinstance(arguments[0], str | bytes) and _reads(arguments[1], arguments[2]):
-        _opened.add(os.fsdecode(arguments[0]))
+        name = os.fsdecode(arguments[0])
+        # A relative name that is not here is relative to an open folder (shutil.rmtree), or nothing will be read.
+        if os.path.isabs(name) or os.path.lexists(name):
+            _opened.add(name)
 
 
 def _reads(mode: object, flags: object) -> bool:
@@ -56,7 +60,9 @@ def report(
         first = path.parts[0] if path.parts else ""
         if first in SETTINGS:
             settings.add(path.as_posix())
-        elif first not in STATE and not (root / path).is_dir() and not _is_declared(root / path, allowed, temporary):
+        elif first in STATE or first.endswith(INSTALLED) or (root / path).is_dir():
+            continue
+        elif not _is_declared(root / path, allowed, temporary):
             undeclared.add(path.as_posix())
     return {
         "listened": _is_installed,
