@@ -23,7 +23,7 @@ MIN_FRAMES = 2  # fewer hold no transition
 class SegmentConfig(Config):
     """`window`: T, steps of a segment; `phases`: how many shifted grids cover every episode."""
 
-    window: int = Field(gt=1)  # a rollout goes on from half of it
+    window: int = Field(gt=0)
     phases: int = Field(gt=0)
 
     @model_validator(mode="after")

@@ -154,7 +154,7 @@ def restarted(model: WorldModel, state: Any) -> Any:
     history = model.history(state)
     if history.length <= model.window:
         return state
-    keep = model.window // 2
+    keep = max(model.window // 2, 1)
     return model.start(history.frames[:, -keep:], history.actions[:, history.actions.shape[1] - (keep - 1) :])
 
 

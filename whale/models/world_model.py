@@ -148,7 +148,7 @@ class WorldModel:
         """
         if state.length <= self.window:
             return state
-        keep = self.window // 2
+        keep = max(self.window // 2, 1)
         return self.start(state.frames[:, -keep:], state.actions[:, state.length - keep :], state.z)
 
     def _advanced(
