@@ -10,7 +10,7 @@ from whale.lineage.statement import write_json
 from whale.runtime.execution import Execution, load_execution
 from whale.runtime.guard.stage import Run
 from whale.runtime.ray_train import train
-from whale.runtime.resume_guard import describe_afresh, resume_from
+from whale.runtime.resume_guard import describe_afresh, note_continued, resume_from
 from whale.runtime.training_job import Engine, TrainingJob
 from whale.training.card import write_card
 from whale.training.communicator import Communicator
@@ -57,6 +57,7 @@ def run_training(
     run.add_compute(found["seconds"])
     counts = {"steps": found["steps"], "resumed_from": found["resumed_from"]}
     run.note(workers=job.num_workers, threads=job.engine.threads, **counts)
+    note_continued(run, found["resumed_from"])
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
     run.log_metrics(counts)
