@@ -38,11 +38,10 @@ def train_toy(config: ToyConfig, steps: int = 0) -> tuple[Path, int]:
         states = StateFolder(run.work / "states", identity=run.digest)
         resume_from(run, states)
         found = states.newest()
-        began = found.step if found else 0
         if steps:
             states.save(TrainingState(steps, {"model.w": torch.ones(2)}, {"curve": []}))
-        note_continued(run, began)
-        return run.work, began
+        note_continued(run)
+        return run.work, found.step if found else 0
 
 
 def signed_notes() -> list[object]:

@@ -41,6 +41,8 @@ def resume_from(run: Run, states: StateFolder) -> None:
     Nothing happens when this run has a state of its own, or the folder is another stage's or item's. Raises
     RefusedError with the differences when config or inputs are not those of this run.
     """
+    if (run.work / FOREIGN).exists() and states.newest_name() is None:
+        (run.work / FOREIGN).unlink()  # the state that was taken over got lost
     named = os.environ.get("WHALE_RESUME_FROM")
     if not named or Path(named).absolute() == run.work.absolute():
         return
@@ -72,15 +74,11 @@ def resume_from(run: Run, states: StateFolder) -> None:
     print(f"{run.name}: continues step {state.step} of {named}, made by other code", file=sys.stderr, flush=True)
 
 
-def note_continued(run: Run, resumed_from: int) -> None:
-    """Into the statement: whose state this training, which began at step `resumed_from`, went on from."""
+def note_continued(run: Run) -> None:
+    """Into the statement: whose state this training went on from, if it was not its own."""
     path = run.work / FOREIGN
-    if not path.is_file():
-        return
-    if resumed_from:
+    if path.is_file():
         run.note(continued=json.loads(path.read_text()))
-    else:
-        path.unlink()  # the state that was taken over got lost: all steps were made here
 
 
 def _digest(derivation: dict[str, Any]) -> str:

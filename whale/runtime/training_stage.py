@@ -57,7 +57,7 @@ def run_training(
     run.add_compute(found["seconds"])
     counts = {"steps": found["steps"], "resumed_from": found["resumed_from"]}
     run.note(workers=job.num_workers, threads=job.engine.threads, **counts)
-    note_continued(run, found["resumed_from"])
+    note_continued(run)
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
     run.log_metrics(counts)

@@ -5,6 +5,7 @@ the newest verified state, and a run on another number of workers, take the same
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -189,7 +190,9 @@ class _Fit:
             record |= self.communicator.mean(logs)
         if self.task.validation and self.stopping and self._is_validated(done):
             with self.speed.paused():
-                record["validation_loss"] = self._validate(self.task.validation[1])
+                loss = self._validate(self.task.validation[1])
+                # The lead's, for equal sums are not promised across devices and all must stop at the same step.
+                record["validation_loss"] = float(self.communicator.agree(repr(loss)) or loss)
             is_last |= self.stopping.observe(done, record["validation_loss"], self._averaged_weights())
         if len(record) > 1:
             self._keep(record)
@@ -212,10 +215,10 @@ class _Fit:
 
     @torch.no_grad()
     def _validate(self, batches: list[Mapping[str, np.ndarray]]) -> float:
-        """Mean loss on the fixed held-out batches, the same on every worker."""
+        """Mean loss on the fixed held-out batches, the same on every worker, in the precision of training."""
         self.task.model.eval()
         losses = []
-        with self.average.applied() if self.average else self.gradient_step.autocast():
+        with self.average.applied() if self.average else nullcontext(), self.gradient_step.autocast():
             for batch in batches:
                 losses.append(float(self.task.model(self._to_device(batch))[0]))
                 self.around.on_alive()

@@ -44,5 +44,5 @@ def refusal(
         place=f"step {step}, samples {named.tolist()} of {samples.tolist()}{finite}{sources}",
         found=f"loss {logs['loss'].item()}, gradient norm {logs['grad_norm'].item()}",
         expected="finite numbers",
-        remedy=f"the newest saved state is intact; look at the step again with: {replay}",
+        remedy=f"the newest saved state is intact; look at the step again with: {replay.replace('<step>', str(step))}",
     )
