@@ -78,7 +78,7 @@ def _job(
         micro_batch=execution.micro_batch[stage_name],
         compile=execution.compile,
         checkpoint_activations=execution.checkpoint_activations,
-        sharding=execution.sharding,
+        sharding=execution.sharding if training_steps else "ddp",
         hang_seconds=execution.hang_seconds,
     )
     again = f"WHALE_REPLAY_STEP=<step> python {shlex.join(_command())}"
