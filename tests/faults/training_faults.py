@@ -35,8 +35,9 @@ from whale.training.loop import Task
 from whale.training.replay import replay
 
 STEPS, FAULT_STEP = 8, 5
-HANG_SECONDS = 3
-PATIENCE = 180.0  # bound of what must be quick, on a machine that tests load; scripts/fault_table.py shows the seconds
+HANG_SECONDS = 5
+# Bound of what must be quick: tests load the machine; scripts/fault_table.py, alone on it, sets the minute that is asked.
+PATIENCE = float(os.environ.get("WHALE_FAULT_SECONDS", "180"))
 
 
 def build(
@@ -49,15 +50,19 @@ def build(
     return task
 
 
-def job(folder: Path, inject=None, num_workers: int = 0, kind: str = "dynamics") -> TrainingJob:
+def job(
+    folder: Path, inject=None, num_workers: int = 0, kind: str = "dynamics", hang_seconds: int = 600
+) -> TrainingJob:
     made = functools.partial(build, inject=inject, kind=kind)
     (folder / "out").mkdir(parents=True, exist_ok=True)
-    return TrainingJob(made, folder / "out", folder / "work", num_workers, Engine(hang_seconds=HANG_SECONDS), "tiny")
+    return TrainingJob(made, folder / "out", folder / "work", num_workers, Engine(hang_seconds=hang_seconds), "tiny")
 
 
-def run(folder: Path, inject=None, num_workers: int = 0, kind: str = "dynamics", restarts: int = 1) -> str:
+def run(
+    folder: Path, inject=None, num_workers: int = 0, kind: str = "dynamics", restarts: int = 1, hang_seconds: int = 600
+) -> str:
     """Train to the end; the digest of what is published."""
-    given = job(folder, inject, num_workers, kind)
+    given = job(folder, inject, num_workers, kind, hang_seconds)
     train(given, lambda record: None, lambda step: None, restarts=restarts, start_method="fork")
     return digest(folder)
 
@@ -146,7 +151,7 @@ def worker_hangs(folder: Path) -> str:
 
     expected = straight(2)
     threading.Thread(target=watch, daemon=True).start()
-    found = run(folder, inject, num_workers=2)
+    found = run(folder, inject, num_workers=2, hang_seconds=HANG_SECONDS)
     return RIGHT if found == expected and seen else SILENT
 
 
@@ -158,7 +163,7 @@ def stage_hangs(folder: Path) -> str:
 
     def body() -> None:
         os.dup2(os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT), 2)
-        run(folder, lambda task, own: at_step(task, wait_for_ever, folder / "hung"))
+        run(folder, lambda task, own: at_step(task, wait_for_ever, folder / "hung"), hang_seconds=HANG_SECONDS)
 
     if exit_code(body) != 1 or "wait_for_ever" not in (folder / "stderr").read_text():
         return SILENT

@@ -41,7 +41,7 @@ class TrainingJob:
     """`build(communicator)` makes the task in the worker; it must be picklable.
 
     `out` gets the model folder, `work` keeps the resume state of `identity` (the derivation), `replay` is the command
-    that looks at one step again.
+    that looks at step `<step>` again.
     """
 
     build: Callable[[Communicator], Task]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from whale.errors import ConfigError
 from whale.lineage.statement import write_json
 from whale.runtime.execution import Execution, load_execution
 from whale.runtime.guard.stage import Run
@@ -33,12 +34,12 @@ def run_training(
 
     Raises SystemExit(143) after SIGTERM, with the state saved; the next run goes on from it.
     """
-    execution = load_execution()
+    execution, step = load_execution(), replayed_step(os.environ)
     describe_afresh(run)
     job = _job(run, stage_name, build, training_steps, execution)
     resume_from(run, job.states())
-    if step := os.environ.get("WHALE_REPLAY_STEP"):
-        raise SystemExit(replay(build(Communicator()), job.states(), int(step)))
+    if step is not None:
+        raise SystemExit(replay(build(Communicator()), job.states(), step))
     with run.progress(training_steps, "steps") as progress:
 
         def follow(step: int) -> None:
@@ -57,6 +58,7 @@ def run_training(
     run.add_compute(found["seconds"])
     counts = {"steps": found["steps"], "resumed_from": found["resumed_from"]}
     run.note(workers=job.num_workers, threads=job.engine.threads, **counts)
+    run.note(engine=_engine_facts(job.engine, execution.train_launcher[stage_name]))
     note_continued(run)
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
@@ -65,6 +67,23 @@ def run_training(
     write_json(run.out / "dataset_statistics.json", statistics)
     write_json(run.out / "contract.json", contracts)
     write_card(run.out, stage_name, run.item, run.derivation.config)
+
+
+def replayed_step(environ: Mapping[str, str]) -> int | None:
+    """The step that WHALE_REPLAY_STEP asks to look at again; ConfigError when it is not a number."""
+    text = environ.get("WHALE_REPLAY_STEP")
+    if not text:
+        return None
+    if not text.isdecimal():
+        expected = "the number of a step, as the error printed it"
+        raise ConfigError("not a whole number", place="WHALE_REPLAY_STEP", found=text, expected=expected)
+    return int(text)
+
+
+def _engine_facts(engine: Engine, launcher: str) -> dict[str, object]:
+    """What else may change the last digits."""
+    names = ("micro_batch", "compile", "checkpoint_activations", "sharding")
+    return {name: getattr(engine, name) for name in names} | {"launcher": launcher}
 
 
 def _job(

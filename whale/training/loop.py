@@ -76,7 +76,7 @@ class Surroundings:
     `wrap` puts the model on its device and into its process group. `stop_requested` is asked once per step; the run
     then saves and ends, on every worker at the same step. `on_record` gets each curve record with timings and
     `on_step` the number of steps done, on the lead worker; `on_alive` marks each step on every worker. `replay` is the
-    command that looks at one step again.
+    command that looks at step `<step>` again.
     """
 
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model
