@@ -58,7 +58,7 @@ def run_training(
     run.add_compute(found["seconds"])
     counts = {"steps": found["steps"], "resumed_from": found["resumed_from"]}
     run.note(workers=job.num_workers, threads=job.engine.threads, **counts)
-    run.note(engine=_engine_facts(job.engine, execution.train_launcher[stage_name]))
+    run.note(engine=_engine_facts(job, execution, stage_name))
     note_continued(run)
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
@@ -80,10 +80,12 @@ def replayed_step(environ: Mapping[str, str]) -> int | None:
     return int(text)
 
 
-def _engine_facts(engine: Engine, launcher: str) -> dict[str, object]:
+def _engine_facts(job: TrainingJob, execution: Execution, stage_name: str) -> dict[str, object]:
     """What else may change the last digits."""
     names = ("micro_batch", "compile", "checkpoint_activations", "sharding")
-    return {name: getattr(engine, name) for name in names} | {"launcher": launcher}
+    launcher = "ray" if execution.ray_address else execution.train_launcher[stage_name]
+    facts = {name: getattr(job.engine, name) for name in names}
+    return facts | {"launcher": launcher if job.num_workers else "this process"}
 
 
 def _job(

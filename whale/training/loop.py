@@ -51,7 +51,13 @@ class Upkeep(Protocol):
 
     def after_forward(self) -> None: ...
 
-    def after_step(self, step: int, communicator: Communicator, optimizer: torch.optim.Optimizer) -> dict: ...
+    def after_step(
+        self,
+        step: int,
+        communicator: Communicator,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, Tensor],
+    ) -> dict: ...
 
     def tensors(self) -> dict[str, Tensor]: ...
 
@@ -176,7 +182,8 @@ class _Fit:
             self.average.update(step)
         logs["lr"] = torch.tensor(rate)
         if upkeep:
-            logs |= upkeep.after_step(step, self.communicator, self.optimizer)
+            average = self.average.values if self.average else {}
+            logs |= upkeep.after_step(step, self.communicator, self.optimizer, average)
         self.around.on_alive()
         self.speed.step_done()
         return {name: value.detach().to(self.device) for name, value in logs.items()}
