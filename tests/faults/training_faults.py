@@ -36,7 +36,7 @@ from whale.training.replay import replay
 
 STEPS, FAULT_STEP = 8, 5
 HANG_SECONDS = 5
-# Bound of what must be quick: tests load the machine; scripts/fault_table.py, alone on it, sets the minute that is asked.
+# Bound of what must be quick: tests load the machine; scripts/fault_table.py, alone on it, sets the minute asked for.
 PATIENCE = float(os.environ.get("WHALE_FAULT_SECONDS", "180"))
 
 
