@@ -109,7 +109,7 @@ def test_the_error_of_a_bad_step_prints_a_command_that_a_shell_takes(tmp_path):
 
     broken.loader.make_batch = poisoned
     around = Surroundings(replay="WHALE_REPLAY_STEP=<step> python -m pipelines.x")
-    with pytest.raises(BadDataError, match="with: WHALE_REPLAY_STEP=5 python -m pipelines.x"):
+    with pytest.raises(BadDataError, match=r"with: WHALE_REPLAY_STEP=5 python -m pipelines\.x"):
         fit(broken, StateFolder(tmp_path), Communicator(), around)
 
 

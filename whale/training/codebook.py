@@ -86,7 +86,7 @@ class CodebookUpkeep:
         optimizer: torch.optim.Optimizer,
         average: Mapping[str, Tensor],
     ) -> None:
-        """Set dead codes to latents of the global batch, drawn without replacement; clear moments, start averages anew."""
+        """Set dead codes to latents of the global batch, drawn without replacement; moments and averages start anew."""
         num_dead = int(dead_K.sum())
         if num_dead == 0:
             return
