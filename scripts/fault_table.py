@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--only", choices=["data", "training"])
     options = parser.parse_args()
     os.environ["WHALE_FAULT_KILLS"] = str(options.kills)
+    os.environ.setdefault("WHALE_FAULT_SECONDS", "60")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from faults.outcomes import CLEAR, RIGHT, SILENT
 

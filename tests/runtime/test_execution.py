@@ -35,6 +35,9 @@ def test_a_small_dataset_is_mapped_in_this_process_and_a_large_one_on_ray(tmp_pa
     [
         ("execution: {train_worker: 1}", {}, "train_worker"),
         ("execution: {threads: 0}", {}, "threads"),
+        ("execution: {micro_batch: {train_dynamics: 0}}", {}, "micro_batch.train_dynamics"),
+        ("execution: {micro_batch: {train_dynamics: -2}}", {}, "micro_batch.train_dynamics"),
+        ("execution: {train_workers: {train_dynamics: -1}}", {}, "train_workers.train_dynamics"),
         ("", {"WHALE_MAP_ENGINE": "spark"}, "map_engine"),
         ("", {"WHALE_THREADS": "many"}, "WHALE_THREADS"),
     ],

@@ -18,7 +18,7 @@ def test_a_state_comes_back_bit_equal(tmp_path):
 
 def test_the_newest_by_step_wins_and_old_ones_go(tmp_path):
     folder = StateFolder(tmp_path)
-    for step in (2, 100, 7, 40):
+    for step in (2, 7, 40, 100):
         folder.save(state(step))
     assert folder.newest().step == 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000040", "step-00000100"]
@@ -45,6 +45,18 @@ def test_a_damaged_state_is_rejected_by_name_and_the_one_before_is_used(tmp_path
         (newest / "extra.bin").write_bytes(b"?")
     assert folder.newest().step == 1
     assert len(said) == 1 and "step-00000002" in said[0]
+
+
+def test_newer_damaged_states_go_and_never_the_one_just_written(tmp_path):
+    folder = StateFolder(tmp_path, say=lambda line: None)
+    for step in (300, 400):
+        path = folder.save(state(step)) / "tensors.safetensors"
+        path.write_bytes(path.read_bytes()[:-5])
+    assert folder.newest() is None
+    for step in (100, 200):
+        folder.save(state(step))
+        assert folder.newest().step == step
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000100", "step-00000200"]
 
 
 def test_what_a_killed_writer_left_is_not_a_state_and_is_removed(tmp_path):

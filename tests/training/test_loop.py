@@ -1,14 +1,18 @@
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny_models as tiny
 import tiny_training as runs
 import torch
+from worker_group import in_ddp, in_group
 
 from whale.errors import BadDataError
 from whale.models.folder import tensor_digest
 from whale.training.checkpoint import StateFolder
 from whale.training.communicator import Communicator
-from whale.training.loop import fit
+from whale.training.loop import Surroundings, fit
 
 KINDS = ["tokenizer", "behavior", "dynamics"]
 
@@ -54,6 +58,58 @@ def test_early_stopping_publishes_the_best_weights_and_says_which_step(tmp_path)
     with torch.no_grad():
         found = trained.model.eval()(tiny.pixel_batch(seed=99))[0].item()
     assert found == pytest.approx(result.best["best_loss"], rel=1e-5)
+
+
+def train_with_odd_validation(communicator: Communicator, folder: Path) -> None:
+    """The lead's validation improves for ever, the other worker's never does."""
+    task = runs.task("behavior", 12, communicator)
+    forward = task.model.forward
+
+    def odd(batch):
+        loss, logs = forward(batch)
+        if task.model.training:
+            return loss, logs
+        done = 1.0 + task.loader.step
+        return torch.tensor(done if communicator.rank else 1 / done), logs
+
+    task.model.forward = odd
+    result = fit(task, StateFolder(folder), communicator, Surroundings(wrap=in_ddp))
+    assert result.steps == 12 and result.best["best_step"] == 12
+    assert [r["validation_loss"] for r in result.curve if "validation_loss" in r] == [0.333333, 0.166667, 0.111111, 0.0833333]
+
+
+def test_all_workers_stop_by_the_validation_of_the_lead(tmp_path):
+    in_group(2, partial(train_with_odd_validation, folder=tmp_path))
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_validation_computes_in_the_precision_of_training(tmp_path, ema_decay):
+    task = runs.task("behavior", 3)
+    task.optimization = task.optimization.model_copy(update={"precision": "bfloat16", "ema_decay": ema_decay})
+    forward, seen = task.model.forward, []
+
+    def watched(batch):
+        seen.append((task.model.training, torch.is_autocast_enabled("cpu")))
+        return forward(batch)
+
+    task.model.forward = watched
+    fit(task, StateFolder(tmp_path), Communicator())
+    assert seen[-2:] == [(True, True), (False, True)]  # the last step, the last validation
+
+
+def test_the_error_of_a_bad_step_prints_a_command_that_a_shell_takes(tmp_path):
+    broken = runs.task("dynamics")
+    make_batch = broken.loader.make_batch
+
+    def poisoned(size: int, seed: int) -> dict:
+        batch = make_batch(size=size, seed=seed)
+        batch["action"][0, 0, 0] = np.nan if seed == 5 else 0.0
+        return batch
+
+    broken.loader.make_batch = poisoned
+    around = Surroundings(replay="WHALE_REPLAY_STEP=<step> python -m pipelines.x")
+    with pytest.raises(BadDataError, match=r"with: WHALE_REPLAY_STEP=5 python -m pipelines\.x"):
+        fit(broken, StateFolder(tmp_path), Communicator(), around)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_samples_and_keeps_the_saved_state(tmp_path):

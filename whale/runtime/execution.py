@@ -9,7 +9,7 @@ WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS, WHALE_
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -59,9 +59,9 @@ class Execution(Config):
     """
 
     ray_address: str | None
-    train_workers: dict[str, int]
+    train_workers: dict[str, Annotated[int, Field(ge=0)]]
     train_launcher: dict[str, Launcher]
-    micro_batch: dict[str, int | None]
+    micro_batch: dict[str, Annotated[int, Field(gt=0)] | None]
     compile: bool
     checkpoint_activations: bool
     sharding: Literal["ddp", "fsdp"]

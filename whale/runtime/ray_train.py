@@ -19,7 +19,7 @@ import torch
 
 from whale.errors import WhaleError
 from whale.runtime.ray_session import lean_trainer, ray_session
-from whale.runtime.training_job import FOUND, LIVE, STOP, StopSwitch, TrainingJob, work
+from whale.runtime.training_job import FOUND, LIVE, STOP, StopSwitch, TrainingJob, hang_files, work
 from whale.runtime.worker_processes import WorkerLostError, run_group
 from whale.training.communicator import Communicator
 
@@ -45,6 +45,8 @@ def train(
     """
     job.work.mkdir(parents=True, exist_ok=True)
     (job.work / LIVE).write_text("")
+    for path in hang_files(job):  # of a run before this one
+        path.unlink()
     job.states().clean()
     uses_ray = job.num_workers > 0 and (launcher == "ray" or ray_address is not None)
     with (
@@ -133,7 +135,7 @@ def _say_lost(job: TrainingJob, error: WorkerLostError) -> None:
     """Name the loss, where training goes on, and the stacks of a worker that hung."""
     newest = job.states().newest_name()
     print(f"lost {error}; saved: {newest.partition(':')[0] if newest else 'nothing'}", file=sys.stderr, flush=True)
-    for path in sorted(job.work.glob("hang-*.txt")):
+    for path in hang_files(job):
         if text := path.read_text():
             print(f"no step for {job.engine.hang_seconds} s, stacks of {path}:\n{text}", file=sys.stderr, flush=True)
 
@@ -144,27 +146,39 @@ class _Follower:
     def __init__(self, path: Path, on_record: Callable[[dict], None], on_step: Callable[[int], None]):
         self.path, self.on_record, self.on_step = path, on_record, on_step
         self.position, self.done = 0, threading.Event()
+        self.error: Exception | None = None  # of what the stage does with a line, e.g. its disk is full
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> None:
         self.thread.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Raises the error of the stage's functions, unless training ended with one of its own."""
         self.done.set()
         self.thread.join()
         self._read()
+        if self.error is not None and kind is None:
+            raise self.error
 
     def _follow(self) -> None:
-        while not self.done.wait(POLL_SECONDS):
+        while self.error is None and not self.done.wait(POLL_SECONDS):
             self._read()
 
     def _read(self) -> None:
+        """Hand on what is new, to the first error."""
+        if self.error is None:
+            try:
+                self._hand_on()
+            except Exception as error:
+                self.error = error
+
+    def _hand_on(self) -> None:
         with open(self.path, "rb") as file:
             file.seek(self.position)
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
-        self.position += len(whole)
-        for line in whole.splitlines():
+        for line in whole.splitlines(keepends=True):
+            self.position += len(line)
             message = json.loads(line)
             if "record" in message:
                 self.on_record(message["record"])

@@ -2,7 +2,8 @@
 
 The work folder is keyed by the derivation (config, inputs, code). A new one starts afresh and says what differs and
 where the old state lies. WHALE_RESUME_FROM=<that folder> goes on from it where only the code differs (a comment mended
-during ten days of training), and is refused, with the differences, where config or inputs differ.
+during ten days of training), and is refused, with the differences, where config or inputs differ. A run's own states
+win, and the folder of another stage or item is none of its business: one `dvc repro` runs several.
 """
 
 import json
@@ -35,17 +36,26 @@ def describe_afresh(run: Run) -> None:
 
 
 def resume_from(run: Run, states: StateFolder) -> None:
-    """Take over the newest state of the folder that WHALE_RESUME_FROM names, once, and note it in `continued.json`.
+    """Take over the newest state of the folder that WHALE_RESUME_FROM names, and note it in `continued.json`.
 
-    Raises RefusedError with the differences when config or inputs are not those of this run.
+    Nothing happens when this run has a state of its own, or the folder is another stage's or item's. Raises
+    RefusedError with the differences when config or inputs are not those of this run.
     """
+    if (run.work / FOREIGN).exists() and states.newest_name() is None:
+        (run.work / FOREIGN).unlink()  # the state that was taken over got lost
     named = os.environ.get("WHALE_RESUME_FROM")
-    if not named or Path(named).absolute() == run.work.absolute() or (run.work / FOREIGN).exists():
+    if not named or Path(named).absolute() == run.work.absolute():
         return
     path = Path(named) / DERIVATION
     if not path.is_file():
         raise MissingInputError("no saved training here", file=path, place="WHALE_RESUME_FROM")
     old = json.loads(path.read_text())
+    if (old["stage"], old["item"]) != (run.derivation.stage, run.derivation.item):
+        return
+    if own := states.newest_name():
+        own = own.partition(":")[0]
+        print(f"{run.name}: WHALE_RESUME_FROM is left aside, {own} is this run's own", file=sys.stderr, flush=True)
+        return
     lines = [line for line in differences(old, vars(run.derivation)) if not line.startswith("code_")]
     if lines:
         raise RefusedError(
@@ -58,10 +68,17 @@ def resume_from(run: Run, states: StateFolder) -> None:
     state = StateFolder(Path(named) / "states", identity=_digest(old)).newest()
     if state is None:
         raise MissingInputError("no saved state that verifies", file=Path(named) / "states")
-    states.save(state)
     note = {"from": named, "step": state.step, "code_sha256": old["code_sha256"]}
-    write_json(run.work / FOREIGN, note)
+    write_json(run.work / FOREIGN, note)  # before the state: no state of others without its note
+    states.save(state)
     print(f"{run.name}: continues step {state.step} of {named}, made by other code", file=sys.stderr, flush=True)
+
+
+def note_continued(run: Run) -> None:
+    """Into the statement: whose state this training went on from, if it was not its own."""
+    path = run.work / FOREIGN
+    if path.is_file():
+        run.note(continued=json.loads(path.read_text()))
 
 
 def _digest(derivation: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from whale.errors import ConfigError
 from whale.lineage.statement import write_json
 from whale.models.folder import PublishedModel, save_model
 from whale.training.checkpoint import StateFolder
@@ -40,7 +41,7 @@ class TrainingJob:
     """`build(communicator)` makes the task in the worker; it must be picklable.
 
     `out` gets the model folder, `work` keeps the resume state of `identity` (the derivation), `replay` is the command
-    that looks at one step again.
+    that looks at step `<step>` again.
     """
 
     build: Callable[[Communicator], Task]
@@ -84,12 +85,25 @@ def work(job: TrainingJob, communicator: Communicator, prepare: Callable[[nn.Mod
 
 
 def _wrapped(model: nn.Module, engine: Engine, prepare: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Recompute activations, compile, put into the process group, in this order."""
+    """Recompute activations, compile, put into the process group, in this order.
+
+    Raises ConfigError for what would otherwise be left out in silence.
+    """
     from whale.training.wrapping import recompute_activations, shard
 
+    is_sharded = engine.sharding == "fsdp"
+    if is_sharded and engine.compile:
+        raise ConfigError("sharded weights are not compiled", place="execution.compile", found=True, expected=False)
+    if is_sharded and not torch.distributed.is_initialized():
+        raise ConfigError(
+            "weights can only be sharded over a group of workers",
+            place="execution.sharding",
+            found="fsdp, and this process works alone",
+            expected="ddp, or train_workers of this stage > 0",
+        )
     if engine.checkpoint_activations:
         recompute_activations(model)
-    if engine.sharding == "fsdp" and torch.distributed.is_initialized():
+    if is_sharded:
         return shard(model)
     if engine.compile:
         model.compile()
@@ -118,28 +132,36 @@ def _plain(model: PublishedModel, weights: dict[str, torch.Tensor]) -> Published
     return plain
 
 
+def hang_files(job: TrainingJob) -> list[Path]:
+    """Where workers that hung left their stacks."""
+    return sorted(job.work.glob("hang-*.txt"))
+
+
 class _Watchdog:
     """Ends a worker that finishes no step for `hang_seconds`, with the stack of every thread in `hang-<rank>.txt`.
 
-    faulthandler's own C thread does it, so a call that never gives the interpreter back is caught as well.
+    faulthandler's own C thread does it, so a call that never gives the interpreter back is caught as well. Without
+    workers nobody is left to read a file: the stacks go to stderr and the stage ends with 1.
     """
 
     def __init__(self, job: TrainingJob, rank: int):
-        self.seconds, self.path = job.engine.hang_seconds, job.work / f"hang-{rank}.txt"
+        self.seconds = job.engine.hang_seconds
+        self.path = job.work / f"hang-{rank}.txt" if job.num_workers else None
 
     def __enter__(self) -> "_Watchdog":
-        self.file = open(self.path, "w")
+        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644) if self.path else 2
         self.alive()
         return self
 
     def alive(self) -> None:
         """A step was finished: start waiting anew."""
-        faulthandler.dump_traceback_later(self.seconds, exit=True, file=self.file)
+        faulthandler.dump_traceback_later(self.seconds, exit=True, file=self.descriptor)
 
     def __exit__(self, *_: object) -> None:
         faulthandler.cancel_dump_traceback_later()
-        self.file.close()
-        self.path.unlink(missing_ok=True)
+        if self.path:
+            os.close(self.descriptor)
+            self.path.unlink(missing_ok=True)
 
 
 class StopSwitch:

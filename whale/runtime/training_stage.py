@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from whale.errors import ConfigError
 from whale.lineage.statement import write_json
 from whale.runtime.execution import Execution, load_execution
 from whale.runtime.guard.stage import Run
 from whale.runtime.ray_train import train
-from whale.runtime.resume_guard import describe_afresh, resume_from
+from whale.runtime.resume_guard import describe_afresh, note_continued, resume_from
 from whale.runtime.training_job import Engine, TrainingJob
 from whale.training.card import write_card
 from whale.training.communicator import Communicator
@@ -33,12 +34,12 @@ def run_training(
 
     Raises SystemExit(143) after SIGTERM, with the state saved; the next run goes on from it.
     """
-    execution = load_execution()
+    execution, step = load_execution(), replayed_step(os.environ)
     describe_afresh(run)
     job = _job(run, stage_name, build, training_steps, execution)
     resume_from(run, job.states())
-    if step := os.environ.get("WHALE_REPLAY_STEP"):
-        raise SystemExit(replay(build(Communicator()), job.states(), int(step)))
+    if step is not None:
+        raise SystemExit(replay(build(Communicator()), job.states(), step))
     with run.progress(training_steps, "steps") as progress:
 
         def follow(step: int) -> None:
@@ -57,6 +58,8 @@ def run_training(
     run.add_compute(found["seconds"])
     counts = {"steps": found["steps"], "resumed_from": found["resumed_from"]}
     run.note(workers=job.num_workers, threads=job.engine.threads, **counts)
+    run.note(engine=_engine_facts(job, execution, stage_name))
+    note_continued(run)
     if found["resumed_from"]:
         print(f"{stage_name}: continued from saved step {found['resumed_from']} of {training_steps}", flush=True)
     run.log_metrics(counts)
@@ -64,6 +67,25 @@ def run_training(
     write_json(run.out / "dataset_statistics.json", statistics)
     write_json(run.out / "contract.json", contracts)
     write_card(run.out, stage_name, run.item, run.derivation.config)
+
+
+def replayed_step(environ: Mapping[str, str]) -> int | None:
+    """The step that WHALE_REPLAY_STEP asks to look at again; ConfigError when it is not a number."""
+    text = environ.get("WHALE_REPLAY_STEP")
+    if not text:
+        return None
+    if not text.isdecimal():
+        expected = "the number of a step, as the error printed it"
+        raise ConfigError("not a whole number", place="WHALE_REPLAY_STEP", found=text, expected=expected)
+    return int(text)
+
+
+def _engine_facts(job: TrainingJob, execution: Execution, stage_name: str) -> dict[str, object]:
+    """What else may change the last digits."""
+    names = ("micro_batch", "compile", "checkpoint_activations", "sharding")
+    launcher = "ray" if execution.ray_address else execution.train_launcher[stage_name]
+    facts = {name: getattr(job.engine, name) for name in names}
+    return facts | {"launcher": launcher if job.num_workers else "this process"}
 
 
 def _job(
@@ -77,7 +99,7 @@ def _job(
         micro_batch=execution.micro_batch[stage_name],
         compile=execution.compile,
         checkpoint_activations=execution.checkpoint_activations,
-        sharding=execution.sharding,
+        sharding=execution.sharding if training_steps else "ddp",
         hang_seconds=execution.hang_seconds,
     )
     again = f"WHALE_REPLAY_STEP=<step> python {shlex.join(_command())}"

@@ -20,6 +20,7 @@ from whale.errors import WhaleError
 from whale.runtime.training_job import TrainingJob
 
 REPORT_SECONDS = 5.0  # how long the others may take to say what they know when one has ended badly
+MAX_TEXT = 32 * 1024  # characters of a foreign error that are passed on: its beginning and its end
 PR_SET_PDEATHSIG = 1
 
 
@@ -50,13 +51,19 @@ class _Worker:
         self.process = context.Process(target=_start, args=arguments, name=f"train-{rank}", daemon=True)
         self.process.start()
         child.close()
+        self.reported: BaseException | None = None
+
+    def receive(self) -> None:
+        """Take in what the worker reports; nothing when it closed its end. Long reports do not fit into the pipe."""
+        with contextlib.suppress(EOFError, OSError):
+            self.reported = self.errors.recv()
 
     def error(self) -> BaseException | None:
         """What the worker reported before it ended."""
-        with contextlib.suppress(EOFError, OSError):
-            if self.errors.poll():
-                return self.errors.recv()
-        return None
+        with contextlib.suppress(OSError):
+            if self.reported is None and self.errors.poll():
+                self.receive()
+        return self.reported
 
     def end(self) -> None:
         """At once; a worker that is done already is only cleared away."""
@@ -64,16 +71,21 @@ class _Worker:
             self.process.kill()
         self.process.join()
         self.process.close()
+        self.errors.close()
 
 
 def _wait(workers: list[_Worker]) -> None:
     running = {worker.process.sentinel: worker for worker in workers}
+    reports = {worker.errors: worker for worker in workers}
     ended: list[_Worker] = []
     deadline = None
     while running:
         timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        for sentinel in wait(list(running), timeout):
-            ended.append(running.pop(sentinel))
+        for ready in wait([*running, *reports], timeout):
+            if ready in reports:  # each worker reports once, or ends without a word
+                reports.pop(ready).receive()
+            else:
+                ended.append(running.pop(ready))
         if deadline is None and any(worker.process.exitcode for worker in ended):
             deadline = time.monotonic() + REPORT_SECONDS
         if deadline is not None and time.monotonic() >= deadline:
@@ -125,13 +137,25 @@ def _start(job: TrainingJob, rank: int, port: int, errors: Any, parent: int) -> 
     try:
         run_here(job)
     except BaseException as error:
-        errors.send(error if isinstance(error, WhaleError) else _portable(error))
+        _report(error, errors)
         os._exit(70)
     sys.stdout.flush()
     os._exit(0)  # threads of torch and Ray have nothing left to do
 
 
+def _report(error: BaseException, errors: Any) -> None:
+    """A named error as it is, unless it holds what cannot travel; any other as text."""
+    if isinstance(error, WhaleError):
+        with contextlib.suppress(Exception):
+            return errors.send(error)
+    errors.send(_portable(error))
+
+
 def _portable(error: BaseException) -> RuntimeError:
     import traceback
 
-    return RuntimeError("".join(traceback.format_exception(error)))
+    text = "".join(traceback.format_exception(error))
+    if len(text) > MAX_TEXT:
+        half = MAX_TEXT // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return RuntimeError(text)

@@ -53,7 +53,7 @@ class StateFolder:
             shutil.rmtree(leftover)
 
     def save(self, state: TrainingState) -> Path:
-        """Publish `state` atomically and drop all but the newest folders.
+        """Publish `state` atomically; keep it and the one before, drop older ones and those of later steps.
 
         Raises CannotWriteError when the disk is full or read-only: nothing partial is left, older states are intact.
         """
@@ -73,8 +73,11 @@ class StateFolder:
             if isinstance(error, OSError | safetensors.SafetensorError) and _is_disk_error(error):
                 raise self._cannot_write(final, error) from error
             raise
-        for _, old in self._folders()[KEEP:]:
-            shutil.rmtree(old)
+        # Newer ones were rejected, or this run would have started from them.
+        rejected = [path for step, path in self._folders() if step > state.step]
+        good = [path for step, path in self._folders() if step <= state.step]
+        for path in [*rejected, *good[KEEP:]]:
+            shutil.rmtree(path)
         return final
 
     def newest(self) -> TrainingState | None:

@@ -5,6 +5,8 @@ Every choice is keyed by (seed, step) and made on the gathered global batch, so 
 Shapes: K codes, E latent width, M tokens of the global batch.
 """
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -12,6 +14,8 @@ from torch import Tensor
 from whale.config import Config
 from whale.models.tokenizer import VideoTokenizer
 from whale.training.communicator import Communicator
+
+CODEBOOK = "quantizer.codebook"  # its name among the model's parameters
 
 
 class CodebookConfig(Config):
@@ -42,10 +46,16 @@ class CodebookUpkeep:
         self._tokens.append(self.model.last_tokens)
         self._latents.append(self.model.last_latents)
 
-    def after_step(self, step: int, communicator: Communicator, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    def after_step(
+        self,
+        step: int,
+        communicator: Communicator,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
         """Start the codebook from data, count use, replace idle codes; returns usage (share) and perplexity."""
         if step + 1 == self.config.codebook_warmup_steps:
-            self._replace(torch.ones_like(self.idle_steps, dtype=torch.bool), step, communicator, optimizer)
+            self._replace(torch.ones_like(self.idle_steps, dtype=torch.bool), step, communicator, optimizer, average)
         if not self.model.is_quantizing:
             return {}
         num_codes = self.model.config.num_codes
@@ -54,7 +64,7 @@ class CodebookUpkeep:
         self.idle_steps = torch.where(counts > 0, 0, self.idle_steps + 1)
         period = self.config.dead_code_steps
         if period and (step + 1) % max(period // 4, 1) == 0 and step < self.last_reset_step:
-            self._replace(self.idle_steps >= period, step, communicator, optimizer)
+            self._replace(self.idle_steps >= period, step, communicator, optimizer, average)
         share = counts / counts.sum()
         perplexity = (-torch.xlogy(share, share).sum()).exp()
         return {"codes_used_in_batch": (counts > 0).float().mean(), "perplexity_in_batch": perplexity}
@@ -68,8 +78,15 @@ class CodebookUpkeep:
         self.idle_steps = tensors["idle_steps"]
 
     @torch.no_grad()
-    def _replace(self, dead_K: Tensor, step: int, communicator: Communicator, optimizer: torch.optim.Optimizer) -> None:
-        """Set dead codes to latents of the global batch, drawn without replacement, and clear their moments."""
+    def _replace(
+        self,
+        dead_K: Tensor,
+        step: int,
+        communicator: Communicator,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, Tensor],
+    ) -> None:
+        """Set dead codes to latents of the global batch, drawn without replacement; moments and averages start anew."""
         num_dead = int(dead_K.sum())
         if num_dead == 0:
             return
@@ -83,4 +100,6 @@ class CodebookUpkeep:
         for moment in ("exp_avg", "exp_avg_sq"):
             if moment in optimizer.state.get(codebook, {}):
                 optimizer.state[codebook][moment][dead] = 0
+        if CODEBOOK in average:
+            average[CODEBOOK][dead] = codebook[dead]
         self.idle_steps[dead_K] = 0

@@ -5,6 +5,7 @@ the newest verified state, and a run on another number of workers, take the same
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,7 +51,13 @@ class Upkeep(Protocol):
 
     def after_forward(self) -> None: ...
 
-    def after_step(self, step: int, communicator: Communicator, optimizer: torch.optim.Optimizer) -> dict: ...
+    def after_step(
+        self,
+        step: int,
+        communicator: Communicator,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, Tensor],
+    ) -> dict: ...
 
     def tensors(self) -> dict[str, Tensor]: ...
 
@@ -75,7 +82,7 @@ class Surroundings:
     `wrap` puts the model on its device and into its process group. `stop_requested` is asked once per step; the run
     then saves and ends, on every worker at the same step. `on_record` gets each curve record with timings and
     `on_step` the number of steps done, on the lead worker; `on_alive` marks each step on every worker. `replay` is the
-    command that looks at one step again.
+    command that looks at step `<step>` again.
     """
 
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model
@@ -175,7 +182,8 @@ class _Fit:
             self.average.update(step)
         logs["lr"] = torch.tensor(rate)
         if upkeep:
-            logs |= upkeep.after_step(step, self.communicator, self.optimizer)
+            average = self.average.values if self.average else {}
+            logs |= upkeep.after_step(step, self.communicator, self.optimizer, average)
         self.around.on_alive()
         self.speed.step_done()
         return {name: value.detach().to(self.device) for name, value in logs.items()}
@@ -189,7 +197,9 @@ class _Fit:
             record |= self.communicator.mean(logs)
         if self.task.validation and self.stopping and self._is_validated(done):
             with self.speed.paused():
-                record["validation_loss"] = self._validate(self.task.validation[1])
+                loss = self._validate(self.task.validation[1])
+                # The lead's, for equal sums are not promised across devices and all must stop at the same step.
+                record["validation_loss"] = float(self.communicator.agree(repr(loss)) or loss)
             is_last |= self.stopping.observe(done, record["validation_loss"], self._averaged_weights())
         if len(record) > 1:
             self._keep(record)
@@ -212,10 +222,10 @@ class _Fit:
 
     @torch.no_grad()
     def _validate(self, batches: list[Mapping[str, np.ndarray]]) -> float:
-        """Mean loss on the fixed held-out batches, the same on every worker."""
+        """Mean loss on the fixed held-out batches, the same on every worker, in the precision of training."""
         self.task.model.eval()
         losses = []
-        with self.average.applied() if self.average else self.gradient_step.autocast():
+        with self.average.applied() if self.average else nullcontext(), self.gradient_step.autocast():
             for batch in batches:
                 losses.append(float(self.task.model(self._to_device(batch))[0]))
                 self.around.on_alive()

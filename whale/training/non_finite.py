@@ -1,6 +1,7 @@
 """What to do about a loss or gradient that is not finite: name the samples, keep what a replay needs, stop.
 
-The model is left as it was before the step; state and batch go to `replay/` beside the saved states.
+The model is left as it was before the step; state and batch go to `replay/` beside the saved states. `replay` is the
+command that shows the step again, with `<step>` for its number.
 """
 
 from collections.abc import Callable
@@ -44,5 +45,5 @@ def refusal(
         place=f"step {step}, samples {named.tolist()} of {samples.tolist()}{finite}{sources}",
         found=f"loss {logs['loss'].item()}, gradient norm {logs['grad_norm'].item()}",
         expected="finite numbers",
-        remedy=f"the newest saved state is intact; look at the step again with: {replay}",
+        remedy=f"the newest saved state is intact; look at the step again with: {replay.replace('<step>', str(step))}",
     )
