@@ -16,10 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from measure import contender, machine
 
+from whale.planning.estimate import KEPT_VALUES, TRAINING_BYTES
+
 SIZES = {"whale-st": (12, 512, 1024), "small": (18, 512, 2048), "medium": (16, 768, 2048),
          "base": (24, 1024, 2048), "large": (24, 1536, 2048)}  # fmt: skip
 WINDOW, TOKENS = 16, 256
-KEPT = 33  # values per token, pair of layers and unit of width (whale/planning/estimate.py)
 CHECKED = {"L4 D128": (4, 128), "L4 D256": (4, 256), "L8 D256": (8, 256)}
 
 
@@ -27,10 +28,12 @@ def estimate(
     layers: int, width: int, codes: int, batch: int, value_bytes: int, checkpointed: bool
 ) -> tuple[float, float]:
     """(bytes of weights and optimizer, bytes of activations) of a step of `batch` segments."""
-    weights = 16 * (8 * layers * width**2 + codes * width + 256 * width)
+    weights = TRAINING_BYTES * (8 * layers * width**2 + codes * width + 256 * width)
     tokens = batch * WINDOW * TOKENS
     pairs = layers / 2
-    kept = (pairs + KEPT if checkpointed else pairs * KEPT) * width  # checkpointed: each pair's input, one pair whole
+    kept = (
+        pairs + KEPT_VALUES if checkpointed else pairs * KEPT_VALUES
+    ) * width  # checkpointed: each pair's input, one pair whole
     return weights, tokens * kept * value_bytes
 
 

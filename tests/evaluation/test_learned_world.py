@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from whale.evaluation.distances import feature_distance
-from whale.evaluation.learned_world import CachedWorld, LearnedWorld, gumbel
+from whale.evaluation.learned_world import CachedWorld, LearnedWorld
 from whale.evaluation.retracing import retraced
 from whale.evaluation.uncertainty import Entropy, Retracing, scored_rollout
 from whale.evaluation.world import Recomputing, imagine
+from whale.models.categorical import gumbel
 from whale.models.dynamics import Dynamics
 
 WINDOW, BATCH = 4, 3

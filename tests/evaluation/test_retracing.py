@@ -9,10 +9,11 @@ from toy_world import ToyWorld
 
 from whale.errors import ConfigError, RefusedError
 from whale.evaluation.distances import feature_distance
-from whale.evaluation.learned_world import LearnedWorld, gumbel
+from whale.evaluation.learned_world import LearnedWorld
 from whale.evaluation.retracing import action_layout, require_retraceable, retrace, retraced, usable_depths
 from whale.evaluation.uncertainty import Retracing, query
 from whale.evaluation.world import Recomputing
+from whale.models.categorical import gumbel
 
 DEPTHS = (1, 2, 3)
 

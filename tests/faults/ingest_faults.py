@@ -22,7 +22,7 @@ from whale.data.storage.files import write_bytes
 from whale.data.storage.shards import ShardSet
 from whale.errors import CannotWriteError
 
-NUM_KILLS = int(os.environ.get("WHALE_FAULT_KILLS", "8"))  # benchmarks/data_faults.py takes 50
+NUM_KILLS = int(os.environ.get("WHALE_FAULT_KILLS", "8"))  # scripts/fault_table.py takes 50
 DISK_FULL_AT = NUM_KILLS // 2
 
 

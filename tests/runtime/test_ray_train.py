@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import tiny_training as runs
+from ray.train.v2.api.exceptions import WorkerGroupError
 
+from whale.errors import BadDataError
 from whale.lineage.file_digests import sha256_of_file
-from whale.runtime.ray_train import Launcher, train
+from whale.runtime.ray_train import Launcher, _cause, train
 from whale.runtime.training_job import TrainingJob
+from whale.runtime.worker_processes import WorkerLostError
 from whale.training.communicator import Communicator
 from whale.training.loop import Task
 
@@ -37,3 +40,18 @@ def test_ray_actors_and_processes_give_the_same_bytes_and_the_same_records(tmp_p
     expected = list(range(1, STEPS + 1))
     of_processes = train_with("processes", tmp_path / "processes")
     assert train_with("ray", tmp_path / "ray") == of_processes == (of_processes[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("failures", "kind"),
+    [
+        ({0: RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer")}, WorkerLostError),
+        ({0: RuntimeError("[gloo/transport/tcp/pair.cc:553] closed"), 1: ValueError("a bug")}, WorkerGroupError),
+        ({0: RuntimeError("[gloo/transport/tcp/pair.cc:553] closed"), 1: BadDataError("bad")}, BadDataError),
+        ({0: ValueError("a bug")}, WorkerGroupError),
+        ({}, WorkerGroupError),
+    ],
+)
+def test_a_connection_that_broke_is_a_lost_worker_unless_a_worker_says_more(failures, kind):
+    """On a cluster Ray may learn of a killed node after its peers have seen their connection close."""
+    assert type(_cause(WorkerGroupError("failed", failures))) is kind

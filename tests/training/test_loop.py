@@ -75,7 +75,12 @@ def train_with_odd_validation(communicator: Communicator, folder: Path) -> None:
     task.model.forward = odd
     result = fit(task, StateFolder(folder), communicator, Surroundings(wrap=in_ddp))
     assert result.steps == 12 and result.best["best_step"] == 12
-    assert [r["validation_loss"] for r in result.curve if "validation_loss" in r] == [0.333333, 0.166667, 0.111111, 0.0833333]
+    assert [r["validation_loss"] for r in result.curve if "validation_loss" in r] == [
+        0.333333,
+        0.166667,
+        0.111111,
+        0.0833333,
+    ]
 
 
 def test_all_workers_stop_by_the_validation_of_the_lead(tmp_path):

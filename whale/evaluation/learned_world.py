@@ -126,9 +126,3 @@ class CachedWorld:
 
     def features(self, frames: Tensor) -> Tensor:
         return self.world.features(frames)
-
-
-def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise: argmax(logits + noise) draws from softmax(logits)."""
-    uniform = torch.rand(shape, generator=generator).clamp_min(torch.finfo(torch.float32).tiny)
-    return -(-uniform.log()).log()

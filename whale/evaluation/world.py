@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from whale.errors import ConfigError
+from whale.models.categorical import token_entropy
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ class Next:
                 place="entropy",
                 remedy="use a method without entropy, or return logits",
             )
-        log_probs = self.logits.to(torch.promote_types(self.logits.dtype, torch.float32)).log_softmax(-1)
-        return -(log_probs.exp() * log_probs).sum(-1).mean(-1)
+        return token_entropy(self.logits)
 
 
 class FrameModel(Protocol):

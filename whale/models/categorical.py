@@ -1,6 +1,7 @@
-"""The behavior embedding z: 16 independent categoricals of 16 classes, as log-probabilities and one-hot samples.
+"""Categorical variables: the behavior embedding z (16 of 16 classes), and what tokens share with it.
 
-Shapes: ... any leading axes, K categoricals (16), M classes (16), Z = K * M.
+z is held as log-probabilities and one-hot samples.
+Shapes: ... any leading axes, K categoricals (16), M classes (16), Z = K * M; B rows, N tokens, V codes.
 """
 
 import torch
@@ -26,6 +27,18 @@ def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
     cumulative = log_probs.exp().cumsum(-1)
     index = (cumulative < uniform[..., None] * cumulative[..., -1:]).sum(-1).clamp_max(log_probs.shape[-1] - 1)
     return F.one_hot(index, log_probs.shape[-1]).to(log_probs.dtype)
+
+
+def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Standard Gumbel noise: argmax(logits + noise) draws from softmax(logits)."""
+    uniform = torch.rand(shape, generator=generator).clamp_min(torch.finfo(torch.float32).tiny)
+    return -(-uniform.log()).log()
+
+
+def token_entropy(logits_BNV: Tensor) -> Tensor:
+    """Entropy of the token probabilities at temperature 1, mean over tokens, nats: [B, N, V] -> [B] (P B.3)."""
+    log_probs = logits_BNV.to(torch.promote_types(logits_BNV.dtype, torch.float32)).log_softmax(-1)
+    return -(log_probs.exp() * log_probs).sum(-1).mean(-1)
 
 
 def mode(log_probs: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from whale.errors import ConfigError
 from whale.models.behavior import BehaviorModel
 from whale.models.cache import TemporalCache
-from whale.models.categorical import mode
+from whale.models.categorical import gumbel, mode, token_entropy
 from whale.models.dynamics import Dynamics
 from whale.models.tokenizer import VideoTokenizer
 from whale.models.world_state import WorldState
@@ -46,8 +46,7 @@ class Step:
 
     def entropy(self) -> Tensor:
         """Of the token probabilities, mean over tokens, nats: [B]."""
-        log_probs = self.logits.log_softmax(-1)
-        return -(log_probs.exp() * log_probs).sum(-1).mean(-1)
+        return token_entropy(self.logits)
 
 
 class WorldModel:
@@ -186,8 +185,7 @@ class WorldModel:
         """Gumbel noise [B, N, V] of the imagined frame `number`, keyed by (seed, number)."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         shape = (len(state.tokens), state.tokens.shape[-1], self.dynamics.config.num_codes)
-        uniform = torch.rand(shape, generator=generator).clamp_min(torch.finfo(torch.float32).tiny)
-        return -(-uniform.log()).log().to(state.tokens.device)
+        return gumbel(shape, generator).to(state.tokens.device)
 
     def _pixels(self, frames: Tensor) -> Tensor:
         """uint8 -> [0, 1] in the networks' precision."""

@@ -118,7 +118,10 @@ def _train_worker(settings: dict) -> None:
 
 
 def _cause(error: Exception) -> Exception:
-    """As for a group of processes: a named error, then a lost worker, then any error."""
+    """As for a group of processes: a named error, then a lost worker, then any error.
+
+    Where a node goes, its peers may see their connection close before Ray misses it: that is a lost worker, too.
+    """
     import ray.exceptions
 
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
@@ -126,9 +129,16 @@ def _cause(error: Exception) -> Exception:
     lost = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
     if named := [cause for cause in causes if isinstance(cause, WhaleError)]:
         return named[0]
-    if any(isinstance(cause, lost) or "Health" in type(cause).__name__ for cause in causes):
+    if any(isinstance(cause, lost) or "Health" in type(cause).__name__ for cause in causes) or (
+        causes and all(_is_broken_connection(cause) for cause in causes)
+    ):
         return WorkerLostError("; ".join(str(cause).splitlines()[0] for cause in causes))
     return error
+
+
+def _is_broken_connection(cause: Exception) -> bool:
+    """gloo raises a plain RuntimeError that names its source file; NCCL and the store have a class."""
+    return isinstance(cause, torch.distributed.DistError) or "gloo/transport" in str(cause)
 
 
 def _say_lost(job: TrainingJob, error: WorkerLostError) -> None:

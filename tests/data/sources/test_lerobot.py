@@ -195,7 +195,7 @@ def test_a_missing_video_of_one_episode_is_named(tmp_path):
 
 def test_a_file_that_is_no_video_is_an_error_of_its_episode(tmp_path):
     root = write_v2(tmp_path / "tiny", LENGTHS)
-    (root / f"videos/chunk-000/{CAMERA}/episode_000001.mp4").write_bytes(b"#!/bin/sh\ntouch /tmp/ran\n" * 50)
+    (root / f"videos/chunk-000/{CAMERA}/episode_000001.mp4").write_bytes(b"#!/bin/sh\ntouch ran\n" * 50)
     with pytest.raises(BadDataError, match="decode_error"):
         ingest(root, tmp_path, lerobot_spec())
 
