@@ -26,10 +26,11 @@ from measure import ROOT, cpu_seconds, machine
 sys.path[:0] = [str(ROOT)]
 from whale.config import canonical_json  # noqa: E402
 from whale.data.episode_table import COLUMNS  # noqa: E402
+from whale.files import sha256_of_file  # noqa: E402
 from whale.lineage import ledger, signing  # noqa: E402
 from whale.lineage.closure import closure_digest, import_closure  # noqa: E402
 from whale.lineage.code_state import UNKNOWN  # noqa: E402
-from whale.lineage.file_digests import FileDigests, sha256_of_file  # noqa: E402
+from whale.lineage.file_digests import FileDigests  # noqa: E402
 from whale.lineage.inputs import ProvenInput, prove_input  # noqa: E402
 from whale.lineage.seal import seal  # noqa: E402
 from whale.lineage.statement import Derivation, RunFacts, build_statement, pretty_json, write_json  # noqa: E402

@@ -24,7 +24,7 @@ import safetensors.torch  # noqa: E402
 from benchmarks.measure import machine  # noqa: E402
 from whale.config import load_yaml  # noqa: E402
 from whale.data.consumption import rank_slice  # noqa: E402
-from whale.lineage.atomic_file import sync_file  # noqa: E402
+from whale.files import sync_file  # noqa: E402
 from whale.models.dynamics import Dynamics, DynamicsConfig  # noqa: E402
 from whale.runtime.ray_train import train  # noqa: E402
 from whale.runtime.training_job import TrainingJob  # noqa: E402

@@ -25,7 +25,7 @@ environment.apply(ROOT)
 import cluster_trial  # noqa: E402 - workers import it by this name
 import tiny_training as runs  # noqa: E402
 
-from whale.lineage.file_digests import sha256_of_file  # noqa: E402
+from whale.files import sha256_of_file  # noqa: E402
 from whale.runtime.ray_session import LEAN  # noqa: E402
 from whale.runtime.ray_train import train  # noqa: E402
 from whale.runtime.training_job import TrainingJob  # noqa: E402

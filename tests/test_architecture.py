@@ -15,6 +15,7 @@ LAYERS = [
     {"whale.training", "whale.evaluation", "whale.control"},
     {"whale.data", "whale.models", "whale.sim", "whale.lineage"},
     {"whale.config"},
+    {"whale.files"},
     {"whale.errors", "whale.types"},
 ]
 ONE_PACKAGE = [{"pipelines", "whale.cli", "whale.commands"}]

@@ -21,8 +21,8 @@ import yaml
 
 from whale.config import load_yaml
 from whale.data.storage.shards import ShardSet
+from whale.files import sha256_of_file
 from whale.lineage import ledger, signing
-from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import verify_sealed
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole chain

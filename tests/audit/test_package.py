@@ -7,7 +7,7 @@ import pytest
 from toy_chain import FINAL
 
 from whale.cli import run as whale
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 from whale.lineage.seal import verify_sealed
 
 OUT = Path("handed_on")

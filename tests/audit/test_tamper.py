@@ -20,8 +20,8 @@ from toy_chain import ART, FINAL, METRICS
 from whale.audit.audit import audit
 from whale.audit.runs import RunGraph
 from whale.config import canonical_json
+from whale.files import sha256_of_file
 from whale.lineage import ledger, signing
-from whale.lineage.file_digests import sha256_of_file
 
 SHARD = ART / "pretrain/shards/beta/train/beta-train-00001-000.tar"
 EPISODES = ART / "pretrain/shards/alpha/episodes.parquet"

@@ -10,8 +10,8 @@ import pytest
 from whale.data import fetch
 from whale.data.fetch import FetchConfig, fetch_files
 from whale.data.sources.location import DescribedFile
-from whale.data.storage.files import sha256_of
 from whale.errors import CannotWriteError, MismatchError, MissingInputError
+from whale.files import sha256_of_file
 
 DATA = np.random.default_rng(0).bytes(300_000)
 NO_WAIT = {"config": FetchConfig(tries=4, wait=0.0)}
@@ -64,9 +64,9 @@ def bucket(faults, content=DATA):
 
 @pytest.fixture
 def described(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "CHUNK", 64 * 1024)
+    monkeypatch.setattr(fetch, "CHUNK_BYTES", 64 * 1024)
     (tmp_path / "original").write_bytes(DATA)
-    return [DescribedFile(path="1.0.0/x.tfrecord", bytes=len(DATA), sha256=sha256_of(tmp_path / "original"))]
+    return [DescribedFile(path="1.0.0/x.tfrecord", bytes=len(DATA), sha256=sha256_of_file(tmp_path / "original"))]
 
 
 @pytest.mark.parametrize(

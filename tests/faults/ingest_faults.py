@@ -18,9 +18,9 @@ from rlds_fixture import SIZE, episode, episodes, spec_values, tiny_spec, write_
 from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
 from whale.data.ingest_report import finish
 from whale.data.sources.tfrecord import frame
-from whale.data.storage.files import write_bytes
 from whale.data.storage.shards import ShardSet
 from whale.errors import CannotWriteError
+from whale.files import write_atomically
 
 NUM_KILLS = int(os.environ.get("WHALE_FAULT_KILLS", "8"))  # scripts/fault_table.py takes 50
 DISK_FULL_AT = NUM_KILLS // 2
@@ -229,7 +229,7 @@ def unwritable(path: str):
     def run(folder: Path) -> str:
         (folder / "file").write_bytes(b"")
         try:
-            write_bytes(folder / path, b"x")
+            write_atomically(folder / path, b"x")
         except CannotWriteError as error:
             return CLEAR if str(folder) in str(error) or path in str(error) else SILENT
         return SILENT

@@ -25,7 +25,7 @@ import tiny_training as runs
 from faults.outcomes import CLEAR, RIGHT, SILENT, Fault, count_events, killed_at, outcome, worst
 
 from whale.errors import BadDataError
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 from whale.lineage.seal import seal
 from whale.runtime.ray_train import train
 from whale.runtime.training_job import STOP, Engine, TrainingJob

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from whale.errors import BadDataError, MismatchError, MissingInputError
-from whale.lineage.file_digests import FileDigests, sha256_of_file
+from whale.files import sha256_of_file
+from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import verify_input
 from whale.lineage.seal import MANIFEST_NAME, seal, verify_sealed
 

@@ -8,7 +8,7 @@ import tiny_training as runs
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from whale.errors import BadDataError
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 from whale.runtime.ray_train import Launcher, _cause, train
 from whale.runtime.training_job import TrainingJob
 from whale.runtime.worker_processes import WorkerLostError

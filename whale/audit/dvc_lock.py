@@ -19,7 +19,7 @@ from whale.audit.params_check import agrees
 from whale.audit.runs import RunGraph, StageRun
 from whale.config import load_yaml
 from whale.errors import ConfigError, WhaleError
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 from whale.lineage.inputs import prove_input
 from whale.lineage.seal import MANIFEST_NAME, Hasher, list_files
 from whale.lineage.statement import floats_as_text

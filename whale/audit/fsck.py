@@ -13,8 +13,8 @@ from pathlib import Path
 from whale.audit.findings import Finding, Report
 from whale.audit.verify import check_ledger
 from whale.errors import WhaleError
+from whale.files import CHUNK_BYTES, sha256_of_file
 from whale.lineage import ledger
-from whale.lineage.file_digests import CHUNK_BYTES, sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, verify_sealed
 
 DVC_DIR, OBJECTS = Path(".dvc"), Path("files/md5")

@@ -12,7 +12,7 @@ from whale.audit.findings import Finding
 from whale.audit.runs import StageRun
 from whale.config import load_yaml
 from whale.errors import ConfigError
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 from whale.lineage.statement import floats_as_text
 
 PARAMS = "params.yaml"

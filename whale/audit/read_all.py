@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whale.audit.runs import StageRun, Target
-from whale.lineage.file_digests import CHUNK_BYTES
+from whale.files import CHUNK_BYTES
 from whale.lineage.seal import MANIFEST_NAME, list_files
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from whale.audit.runs import RunGraph, StageRun
 from whale.errors import IncompleteError, MissingInputError, WhaleError
+from whale.files import sha256_of_file
 from whale.lineage.closure import closure_digest, import_closure
 from whale.lineage.code_state import git, tree_after_patch
-from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.inputs import prove_input
 from whale.lineage.seal import MANIFEST_NAME, list_files
 

@@ -240,7 +240,7 @@ class RunGraph:
         )
 
     def _find_path(self, path: Path) -> Target:
-        from whale.lineage.file_digests import sha256_of_file
+        from whale.files import sha256_of_file
 
         if path.is_dir():
             raise IncompleteError("a folder without MANIFEST.json was not published by a stage", file=path)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from whale.config import canonical_json
+from whale.files import write_atomically
 from whale.lineage import ledger, signing
-from whale.lineage.atomic_file import write_atomically
 from whale.lineage.taint import TAINTS_DIR, Taint, taint_statement
 
 

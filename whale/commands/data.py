@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from whale.errors import ConfigError, MissingInputError
+from whale.files import temporary_path
 from whale.lineage.statement import write_json
 
 RAW, SOURCES = Path("raw"), Path("data_specs/sources")
@@ -28,7 +29,7 @@ def link(name: str, path: Annotated[Path, typer.Argument(help="Folder of the dat
         raise ConfigError("raw data lie here, not a link", file=target, remedy="move the folder away first")
     write_json(SOURCES / f"{name}.json", describe_source(path, name))
     RAW.mkdir(exist_ok=True)
-    temporary = RAW / f".{name}.tmp-{os.getpid()}"
+    temporary = temporary_path(target)
     temporary.symlink_to(path.absolute(), target_is_directory=True)
     os.replace(temporary, target)
     print(f"{target} -> {path.absolute()}; described in {SOURCES / name}.json (commit that file)")

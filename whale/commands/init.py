@@ -5,7 +5,7 @@ import io
 import os
 from pathlib import Path
 
-from whale.lineage.atomic_file import write_atomically
+from whale.files import write_atomically
 from whale.runtime.guard import environment
 
 EXAMPLE = "Example: whale init"

@@ -249,7 +249,7 @@ def export(
     """The lineage in a format of others. Equal ledgers give equal bytes, so --check finds an edited export."""
     from whale.audit.exports.formats import export as render
     from whale.errors import MismatchError
-    from whale.lineage.atomic_file import write_atomically
+    from whale.files import write_atomically
 
     graph = _graph()
     payload = render(graph.find(artefact), graph, form)

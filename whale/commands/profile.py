@@ -10,7 +10,7 @@ from whale.commands import plan
 from whale.commands.output import AsJson, print_json, print_table
 from whale.config import load_yaml
 from whale.errors import ConfigError
-from whale.lineage.atomic_file import write_atomically
+from whale.files import write_atomically
 
 PROFILES, PARAMS = Path("profiles"), Path("params.yaml")
 

@@ -43,11 +43,11 @@ def rollout(
 
 
 def _write(found: "ImaginedEpisode", out: Path) -> None:
-    from whale.data.storage.files import write_bytes
+    from whale.files import write_atomically
     from whale.reporting.video_section import controlled_gif
 
     payload, _ = controlled_gif(found.recorded, list(found.imagined.values()), scale=2)
-    write_bytes(out, payload)
+    write_atomically(out, payload)
 
 
 def _print(found: "ImaginedEpisode", out: Path | None, as_json: bool) -> None:

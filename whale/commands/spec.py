@@ -12,8 +12,8 @@ from whale.commands.output import AllowLicences, AsJson, print_json, print_table
 from whale.config import load_yaml
 from whale.data.spec import NAME, DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
-from whale.data.storage.files import write_bytes
 from whale.errors import ConfigError, MissingInputError, RefusedError
+from whale.files import write_atomically
 
 PARAMS, SPECS, SOURCES = Path("params.yaml"), Path("data_specs"), Path("data_specs/sources")
 
@@ -113,7 +113,7 @@ def init(
     if target.exists():
         raise ConfigError("the spec exists", file=target, remedy="choose another --name, or move it away")
     draft = draft_spec(sample, name)
-    write_bytes(target, draft.text.encode())
+    write_atomically(target, draft.text.encode())
     problems = _check(target)[1]
     if as_json:
         guesses = {place: {"value": guess.value, "why": guess.why} for place, guess in draft.guesses.items()}
@@ -144,7 +144,7 @@ def preview_spec(
     source = open_source(spec.source.format, folder, spec.source.dataset, spec.source.version)
     found = preview(source, spec, episodes)
     target = out if out is not None else Path("work/preview") / f"{name}.html"
-    write_bytes(target, preview_page(spec, found).encode())
+    write_atomically(target, preview_page(spec, found).encode())
     verdicts = found.report["verdicts"]
     if as_json:
         print_json(

@@ -37,12 +37,12 @@ def show(source: Source, as_json: AsJson = False) -> None:
 def export(source: Source, dialect: DialectName, out: Out, as_json: AsJson = False) -> None:
     """Write the statistics as another project's loaders expect them, and say what their format has no place for."""
     from whale.data.dialects import DIALECTS, export_statistics
-    from whale.data.storage.files import write_bytes
+    from whale.files import write_atomically
 
     statistics = read_statistics(source)
     files = export_statistics(dialect, statistics)
     for name, content in files.items():
-        write_bytes(out / name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        write_atomically(out / name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
     written, lost = [str(out / name) for name in files], DIALECTS[dialect].lost
     if as_json:
         print_json({"dialect": dialect, "files": written, "lost": list(lost), "gripper_flipped": dialect == "openpi"})

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from whale.data.sources.location import DescribedFile
-from whale.data.storage.files import CHUNK, inside, refusals_named, sha256_of, sync_folder
+from whale.data.storage.files import inside
 from whale.errors import MismatchError, MissingInputError
+from whale.files import CHUNK_BYTES, refusals_named, sha256_of_file, sync_directory
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def fetch_files(
     fetched = 0
     for file in files:
         path = inside(target, file.path)
-        if path.is_file() and path.stat().st_size == file.bytes and sha256_of(path) == file.sha256:
+        if path.is_file() and path.stat().st_size == file.bytes and sha256_of_file(path) == file.sha256:
             continue
         filesystem, root = fsspec.core.url_to_fs(uri.rstrip("/"))
         _fetch(filesystem, f"{root}/{file.path}", file, path, config or FetchConfig(), sleep)
@@ -84,7 +85,7 @@ def _append(filesystem: Any, remote: str, partial: Path, start: int, size: int) 
     """
     with refusals_named(partial), open(partial, "ab") as stream:
         while start < size:
-            wanted = min(CHUNK, size - start)
+            wanted = min(CHUNK_BYTES, size - start)
             try:
                 data = filesystem.cat_file(remote, start=start, end=start + wanted)
             except Exception as error:  # of fsspec or whatever client is below it; size and sha256 decide at the end
@@ -107,7 +108,7 @@ def _publish(partial: Path, path: Path, file: DescribedFile, remote: str) -> Non
             remedy="check version and place; describe the new data if it is meant to be another",
         )  # fmt: skip
     os.replace(partial, path)
-    sync_folder(path.parent)
+    sync_directory(path.parent)
 
 
 def _sync(stream: BinaryIO) -> None:

@@ -23,11 +23,12 @@ from whale.data.quality.episode import inspect_episode
 from whale.data.quality.gate import Evidence
 from whale.data.sources.location import Location
 from whale.data.sources.source import digest_of
-from whale.data.storage.files import write_bytes, write_json
+from whale.data.storage.files import write_json
 from whale.data.storage.images import ImageError, canonical_frame
 from whale.data.storage.manifest import fragment_schema, index_columns, write_table
 from whale.data.storage.shards import STEP_ARRAYS, array_bytes
 from whale.data.tar_parts import TarParts
+from whale.files import write_atomically
 
 __all__ = ["IngestConfig", "IngestTask", "plan_tasks", "process_source_shard"]
 
@@ -56,7 +57,7 @@ def process_source_shard(task: IngestTask) -> None:
     size, sha256 = digest_of(reader.files)
     origin = {"file": task.shard.file, "bytes": size, "sha256": sha256, "records": task.shard.records}
     joined = np.concatenate([np.zeros((0, 7), np.float32), *actions])
-    write_bytes(task.train_actions, array_bytes(joined))
+    write_atomically(task.train_actions, array_bytes(joined))
     write_table(task.rows, rows, fragment_schema(task.config.cameras))
     fragment = {"source": origin, "splits": sorted({row["split"] for row in rows}), "shards": tars.entries}
     compared = [{name: row.get(name) for name in COMPARED} for row in rows]

@@ -19,7 +19,7 @@ from whale.data.ingest import IngestTask, read_fragment
 from whale.data.quality.gate import Evidence, enforce, judge
 from whale.data.spec import DatasetSpec
 from whale.data.statistics import action_statistics
-from whale.data.storage.files import copy_file, sync_folder, write_json
+from whale.data.storage.files import copy_file, write_json
 from whale.data.storage.images import ENCODER
 from whale.data.storage.manifest import (
     FORMAT_VERSION,
@@ -33,6 +33,7 @@ from whale.data.storage.manifest import (
     write_table,
 )
 from whale.errors import BadDataError
+from whale.files import sync_directory
 
 SIDE_FILES = ("contract.json", "episodes.parquet", "quality.json", "quarantine.parquet", "statistics.json")
 
@@ -69,7 +70,7 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     for shard in shards:
         _place(work / shard["file"], out / shard["file"])
     for folder in sorted({(out / shard["file"]).parent for shard in shards}):
-        sync_folder(folder)
+        sync_directory(folder)
     schema = episode_schema(config.cameras)
     with table_writer(out / "episodes.parquet", schema) as writer:
         for table in _tables(tasks, fragments):

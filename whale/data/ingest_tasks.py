@@ -14,8 +14,8 @@ from whale.data.sources.location import DescribedFile, Location, locate
 from whale.data.sources.opening import open_source
 from whale.data.sources.source import ShardFile, Source
 from whale.data.spec import DatasetSpec, SplitSlice
-from whale.data.storage.files import sha256_of
 from whale.errors import BadDataError, ConfigError, MismatchError
+from whale.files import sha256_of_file
 
 METADATA = (".json", ".jsonl", ".parquet")
 
@@ -131,7 +131,7 @@ def _check_metadata(location: Location, source: Source) -> None:
     read_later = {file for units in source.splits.values() for unit in units for file in unit.files}
     for file in sorted(location.expected.keys() - read_later):
         if file.endswith(METADATA):
-            location.check_sha256(file, sha256_of(location.directory / file))
+            location.check_sha256(file, sha256_of_file(location.directory / file))
 
 
 def _check_identity(source: Source, spec: DatasetSpec) -> None:

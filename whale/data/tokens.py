@@ -20,11 +20,12 @@ import numpy as np
 import pyarrow as pa
 
 from whale.data.segments import SegmentConfig, grid_digest, segment_starts
-from whale.data.storage.files import inside, sha256_of, write_json
+from whale.data.storage.files import inside, write_json
 from whale.data.storage.manifest import read_table, write_table
 from whale.data.storage.shards import parse_array
 from whale.data.storage.tar import Member, read_members
 from whale.errors import BadDataError, MismatchError, MissingInputError, RefusedError
+from whale.files import sha256_of_file
 
 FORMAT = 1
 CACHE_BYTES = 2 * 2**30
@@ -65,7 +66,7 @@ def write_manifest(
         "grid": grid,
         "grid_digest": grid_digest(grid),
         _maker(kind): made_by,
-        "index_sha256": sha256_of(out_dir / "episodes.parquet"),
+        "index_sha256": sha256_of_file(out_dir / "episodes.parquet"),
         "shards": [{key: value for key, value in fragment.items() if key != "rows"} for fragment in ordered],
         "totals": totals,
     }
@@ -111,7 +112,7 @@ class SampleSet:
         """
         manifest = _read_manifest(directory, cls.kind)
         index = directory / "episodes.parquet"
-        found = sha256_of(index) if index.is_file() else "no file"
+        found = sha256_of_file(index) if index.is_file() else "no file"
         if found != manifest["index_sha256"]:
             raise MismatchError("index and manifest differ", file=index, found=found, expected=manifest["index_sha256"])
         for shard in manifest["shards"]:

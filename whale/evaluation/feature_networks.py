@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from whale.config import Config
 from whale.errors import BadDataError, MismatchError, MissingInputError
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 
 VGG_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 VGG_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)

@@ -1,26 +1,10 @@
 """sha256 of files, remembered as long as a file's path, size, times and inode stay the same."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
 
-from whale.lineage.atomic_file import write_atomically
-
-CHUNK_BYTES = 2**20
-
-
-def sha256_of_file(path: str | Path) -> str:
-    """Hex sha256 of the bytes of `path`, read in 1 MiB pieces."""
-    return _digest_of_file(path, "sha256")
-
-
-def _digest_of_file(path: str | Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+from whale.files import md5_of_file, sha256_of_file, write_atomically
 
 
 class FileDigests:
@@ -42,7 +26,7 @@ class FileDigests:
         known = self._known.get(name)
         if known is not None and known[:-1] == key and not self.paranoid:
             return known[-1]
-        digest = _digest_of_file(path, self.algorithm)
+        digest = md5_of_file(path) if self.algorithm == "md5" else sha256_of_file(path)
         self.num_hashed += 1
         self._known[name] = [*key, digest]
         self._is_changed = True

@@ -18,7 +18,7 @@ from typing import Any
 
 from whale.config import canonical_json
 from whale.errors import MismatchError, MissingInputError
-from whale.lineage.atomic_file import sync_directory, write_atomically
+from whale.files import sync_directory, write_atomically
 from whale.lineage.signing import Envelope, payload_of
 
 LEDGER, HEAD = Path("lineage/ledger.jsonl"), Path("lineage/HEAD")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whale.errors import BadDataError, MismatchError, MissingInputError
-from whale.lineage.atomic_file import sync_directory, sync_file, write_atomically
+from whale.files import sync_directory, sync_file, write_atomically
 
 MANIFEST_NAME = "MANIFEST.json"
 LARGE_BYTES = 2**24

@@ -10,14 +10,13 @@ import binascii
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from whale.config import canonical_json
 from whale.errors import ConfigError, RefusedError
-from whale.lineage.atomic_file import write_atomically
+from whale.files import write_atomically, write_secret_once
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PUBLIC_KEYS = Path("lineage/keys")
@@ -147,16 +146,4 @@ def _make_key(path: Path) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     form = serialization.PrivateFormat.PKCS8
     pem = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    write_secret_once(path, pem)

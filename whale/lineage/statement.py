@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.config import canonical_json
-from whale.lineage.atomic_file import write_atomically
+from whale.files import write_atomically
 from whale.lineage.code_state import CodeState
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from whale.config import load_yaml
-from whale.lineage.atomic_file import write_atomically
+from whale.files import write_atomically
 from whale.lineage.closure import import_closure
 
 CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+)")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.lineage.atomic_file import write_atomically
+from whale.files import write_atomically
 from whale.runtime.guard import environment
 from whale.runtime.guard.tracking_spool import SPOOL_DIR
 

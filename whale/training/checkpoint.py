@@ -7,10 +7,8 @@ could go stale: the newest folder that verifies wins, and every rejected one is 
 import contextlib
 import errno
 import json
-import os
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +19,7 @@ import safetensors.torch
 from torch import Tensor
 
 from whale.errors import CannotWriteError, MismatchError, WhaleError
-from whale.lineage.atomic_file import sync_directory, sync_file
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file, sync_directory, sync_file, temporary_path
 from whale.lineage.seal import MANIFEST_NAME, seal, verify_sealed
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
@@ -61,7 +58,8 @@ class StateFolder:
         temporary: Path | None = None
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.tmp-{os.getpid()}-", dir=self.directory))
+            temporary = temporary_path(final)
+            temporary.mkdir()
             self._write(temporary, state)
             if final.exists():  # it did not verify, or this run would have started from it
                 shutil.rmtree(final)
@@ -70,7 +68,7 @@ class StateFolder:
         except BaseException as error:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
-            if isinstance(error, OSError | safetensors.SafetensorError) and _is_disk_error(error):
+            if isinstance(error, OSError | safetensors.SafetensorError | CannotWriteError) and _is_disk_error(error):
                 raise self._cannot_write(final, error) from error
             raise
         # Newer ones were rejected, or this run would have started from them.
@@ -139,7 +137,7 @@ class StateFolder:
         return CannotWriteError(
             "cannot save the training state",
             file=final,
-            found=getattr(error, "strerror", None) or str(error),
+            found=getattr(error, "found", None) or getattr(error, "strerror", None) or str(error),
             expected=f"room for it; intact: {intact[0][1].name if intact else 'no older state'}",
             remedy="free some space, then run the same command again: it continues from the intact state",
         )
@@ -157,6 +155,8 @@ def _sync(path: Path) -> None:
 
 def _is_disk_error(error: Exception) -> bool:
     """safetensors writes in Rust and gives the operating system's error as text."""
+    if isinstance(error, CannotWriteError):
+        return True
     if isinstance(error, OSError):
         return error.errno in DISK_ERRORS
     return any(f"os error {number}" in str(error) for number in DISK_ERRORS)

@@ -5,7 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from whale.files import FOREIGN_SECONDS, HOST
 from whale.runtime.guard.leftovers import remove_files_of_the_dead
+
+
+def temporary(name: str, pid: int, host: str = HOST, kind: str = "tmp") -> str:
+    return f".{name}.{kind}-{host}-{pid}-{'a' * 32}"
 
 
 def pid_of_the_dead() -> int:
@@ -24,17 +29,26 @@ def touched(project: Path, name: str) -> Path:
 def test_files_of_dead_writers_go_and_those_of_living_ones_stay(tmp_path):
     dead, living = pid_of_the_dead(), os.getppid()
     gone = [
-        touched(tmp_path, f"lineage/.HEAD.tmp-{dead}-{'a' * 32}"),
-        touched(tmp_path, f"lineage/runs/12ab/.timings.json.tmp-{dead}-{'b' * 32}"),
-        touched(tmp_path, f".whale/.verify-cache.json.tmp-{dead}"),
-        touched(tmp_path, f"work/demo/train_dynamics@full/12ab/.fit.json.tmp-{dead}-{'c' * 32}"),
+        touched(tmp_path, f"lineage/{temporary('HEAD', dead)}"),
+        touched(tmp_path, f"lineage/runs/12ab/{temporary('timings.json', dead)}"),
+        touched(tmp_path, f".whale/{temporary('verify-cache.json', dead, kind='old')}"),
+        touched(tmp_path, f"work/demo/train_dynamics@full/12ab/{temporary('fit.json', dead)}"),
     ]
     kept = [
-        touched(tmp_path, f"lineage/runs/12ab/.timings.json.tmp-{living}-{'d' * 32}"),
-        touched(tmp_path, f"lineage/runs/12ab/timings.json.tmp-{dead}"),
-        touched(tmp_path, f"artifacts/demo/.model.tmp-{dead}-{'e' * 32}"),
+        touched(tmp_path, f"lineage/runs/12ab/{temporary('timings.json', living)}"),
+        touched(tmp_path, f"lineage/runs/12ab/{temporary('timings.json', dead)[1:]}"),
+        touched(tmp_path, f"artifacts/demo/{temporary('model', dead)}"),
         touched(tmp_path, "lineage/runs/12ab/.hidden"),
     ]
     assert remove_files_of_the_dead(tmp_path) == sorted(gone)
     assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
     assert remove_files_of_the_dead(tmp_path) == []
+
+
+def test_another_machine_is_given_a_day(tmp_path):
+    """Its processes cannot be asked after: a shared folder must not lose what they are just writing."""
+    fresh = touched(tmp_path, f"lineage/{temporary('HEAD', pid_of_the_dead(), host='0' * 8)}")
+    old = touched(tmp_path, f"lineage/{temporary('HEAD', os.getppid(), host='1' * 8)}")
+    os.utime(old, (old.stat().st_mtime - FOREIGN_SECONDS - 1,) * 2)
+    assert remove_files_of_the_dead(tmp_path) == [old]
+    assert fresh.exists()

@@ -6,10 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
-from whale.lineage.atomic_file import write_atomically
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 from whale.lineage.seal import verify_sealed
 from whale.runtime.guard.progress import Progress
 from whale.runtime.guard.publish import open_temporary, publish, remove_leftovers
@@ -18,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys
 from pathlib import Path
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 from whale.runtime.guard.publish import open_temporary, publish
 print("go", flush=True)
 for number in range(10**6):
@@ -55,14 +52,6 @@ def test_a_reader_of_the_old_output_is_not_disturbed(tmp_path):
         publish(second, tmp_path / "out", sha256_of_file)
         assert reader.read() == "first"
     assert (tmp_path / "out" / "a").read_text() == "second"
-
-
-def test_an_atomic_write_that_fails_leaves_the_old_bytes_and_no_temporary(tmp_path):
-    path = tmp_path / "x.json"
-    write_atomically(path, b"old")
-    with pytest.raises(TypeError):
-        write_atomically(path, "not bytes")
-    assert path.read_bytes() == b"old" and [each.name for each in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_progress_is_silent_when_short_and_says_rate_and_rest_when_long(capsys):

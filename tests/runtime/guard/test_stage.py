@@ -12,6 +12,7 @@ import pytest
 
 from whale.config import Config
 from whale.errors import BadDataError, BusyError, MismatchError, MissingInputError
+from whale.files import HOST
 from whale.lineage import ledger
 from whale.runtime.guard import lock
 from whale.runtime.guard.stage import stage
@@ -140,9 +141,9 @@ def test_a_damaged_input_stops_the_stage_before_its_body():
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay():
     dead = subprocess.Popen(["true"])
     dead.wait()
-    stale = Path(f"artifacts/demo/.toy.tmp-{dead.pid}-{'0' * 32}")
-    alive = Path(f"artifacts/demo/.toy.tmp-1-{'0' * 32}")
-    other = Path(f"artifacts/demo/.toy2.tmp-{dead.pid}-{'0' * 32}")
+    stale = Path(f"artifacts/demo/.toy.tmp-{HOST}-{dead.pid}-{'0' * 32}")
+    alive = Path(f"artifacts/demo/.toy.tmp-{HOST}-1-{'0' * 32}")
+    other = Path(f"artifacts/demo/.toy2.tmp-{HOST}-{dead.pid}-{'0' * 32}")
     for path in (stale, alive, other):
         path.mkdir(parents=True)
     run_toy()

@@ -2,7 +2,7 @@
 
 from whale.audit.runs import Target
 from whale.errors import MismatchError
-from whale.lineage.file_digests import sha256_of_file
+from whale.files import sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, verify_sealed
 
 

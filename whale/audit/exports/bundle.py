@@ -13,8 +13,8 @@ from whale.audit.exports.model_signature import model_signature
 from whale.audit.runs import RunGraph, Target
 from whale.config import canonical_json
 from whale.errors import CannotWriteError
+from whale.files import sha256_of_file
 from whale.lineage import signing
-from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import list_files
 
 README = """What is here, and how to check it without the project that made it:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from whale.errors import BadDataError
+from whale.files import sha256_of_file
 from whale.lineage import signing
-from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.statement import pretty_json
 
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"

@@ -23,8 +23,8 @@ from whale.audit.facts import flatten, is_evaluation
 from whale.audit.licences import LicencePolicy, licences
 from whale.audit.runs import RunGraph, StageRun, Target
 from whale.errors import CannotWriteError, ConfigError
+from whale.files import sha256_of_file
 from whale.lineage import signing
-from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, seal
 from whale.lineage.statement import write_json
 

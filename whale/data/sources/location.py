@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import Field
 
 from whale.config import Config
-from whale.data.storage.files import inside, sha256_of
+from whale.data.storage.files import inside
 from whale.errors import BadDataError, ConfigError, MismatchError, MissingInputError
+from whale.files import sha256_of_file
 
 MAX_DESCRIPTION_BYTES = 64 * 2**20
 # What the folder of a dataset holds, by format.
@@ -62,7 +63,7 @@ def describe_source(directory: Path, name: str) -> dict[str, Any]:
     if not paths:
         raise MissingInputError("no files to describe", file=directory)
     files = [
-        {"path": path.relative_to(directory).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        {"path": path.relative_to(directory).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
         for path in paths
     ]
     return SourceDescription.parse({"name": name, "link": f"raw/{name}", "files": files}, file=directory).model_dump()

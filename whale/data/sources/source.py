@@ -11,7 +11,7 @@ from typing import Protocol
 
 from whale.config import canonical_json
 from whale.data.episode import RawEpisode, Rejected
-from whale.data.storage.files import CHUNK
+from whale.files import CHUNK_BYTES
 
 GROUP = 64  # episodes of formats with one file per episode that make one unit
 ALL = "all"  # the one split of formats that have none of their own
@@ -72,7 +72,7 @@ def measured(path: Path) -> tuple[int, str]:
     with open(path, "rb") as stream:
         digest = hashlib.sha256()
         size = 0
-        while block := stream.read(CHUNK):
+        while block := stream.read(CHUNK_BYTES):
             digest.update(block)
             size += len(block)
     return size, digest.hexdigest()

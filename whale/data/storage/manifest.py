@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from whale.config import Config
-from whale.data.storage.files import atomic_file, sha256_of
 from whale.data.storage.tar import BLOCK, Member
 from whale.errors import BadDataError
+from whale.files import atomic_file, sha256_of_file
 
 FORMAT_VERSION = 2  # 1 kept an int64 offset, size and checksum for every frame: 24 bytes a frame, now 8
 SHA256 = r"^[0-9a-f]{64}$"
@@ -139,7 +139,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def file_entry(path: Path) -> FileEntry:
-    return FileEntry(bytes=path.stat().st_size, sha256=sha256_of(path))
+    return FileEntry(bytes=path.stat().st_size, sha256=sha256_of_file(path))
 
 
 def index_columns(arrays: Sequence[Member], frames: Mapping[str, Sequence[Member]]) -> dict[str, Any]:

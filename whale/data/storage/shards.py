@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from whale.data.storage.episode_index import EpisodeIndex, EpisodeRow
-from whale.data.storage.files import inside, sha256_of
+from whale.data.storage.files import inside
 from whale.data.storage.images import decode_all, decode_into
 from whale.data.storage.manifest import FORMAT_VERSION, FileEntry, Manifest, episode_schema, read_table
 from whale.data.storage.tar import ShardInfo, TarWriter, read_members, write_sample
 from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError
+from whale.files import sha256_of_file
 
 __all__ = ["EpisodeRow", "ShardInfo", "ShardSet", "TarWriter", "array_bytes", "parse_array", "write_sample"]
 
@@ -162,5 +163,5 @@ def _check_file(path: Path, entry: FileEntry, hash_file: bool) -> None:
         raise BadDataError("a listed file is missing", file=path, remedy="`dvc checkout`, or re-run ingest")
     if path.stat().st_size != entry.bytes:
         raise BadDataError("a file changed size", file=path, found=path.stat().st_size, expected=entry.bytes)
-    if hash_file and (found := sha256_of(path)) != entry.sha256:
+    if hash_file and (found := sha256_of_file(path)) != entry.sha256:
         raise BadDataError("a file's bytes changed", file=path, found=found, expected=entry.sha256)

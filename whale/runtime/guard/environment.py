@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+from whale.files import write_secret_once
+
 STATE_DIR = Path(".whale")
 
 FORCED = {  # security or silence that nobody may switch off by accident
@@ -42,16 +44,5 @@ def apply(root: Path | None = None) -> None:
 
 def _make_token(path: Path) -> None:
     """64 random hex digits, readable by the owner only, complete under the final name from the first moment."""
-    if path.exists():
-        return
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
-    try:
-        os.link(temporary, path)
-    except FileExistsError:  # another process was first; its token holds
-        pass
-    finally:
-        temporary.unlink()
+    if not path.exists():
+        write_secret_once(path, secrets.token_hex(32).encode())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.config import canonical_json
-from whale.lineage.atomic_file import write_atomically
+from whale.files import write_atomically
 from whale.runtime.guard.environment import PACKAGES, RECORDED, STATE_DIR
 
 PACKAGES_CACHE = "packages-cache.json"

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whale.config import canonical_json
+from whale.files import write_atomically
 from whale.lineage import ledger, signing
-from whale.lineage.atomic_file import write_atomically
 from whale.lineage.code_state import UNKNOWN, CodeState, code_state
 from whale.lineage.seal import MANIFEST_NAME, read_manifest
 from whale.lineage.statement import RunFacts, build_statement, pretty_json, write_json

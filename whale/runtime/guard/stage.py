@@ -24,7 +24,7 @@ from typing import Any
 
 from whale.config import Config
 from whale.errors import TaintedError
-from whale.lineage.atomic_file import write_atomically
+from whale.files import write_atomically
 from whale.lineage.closure import closure_digest, import_closure
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import ProvenInput, prove_input
