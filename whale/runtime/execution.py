@@ -2,20 +2,22 @@
 
 Nothing here may change a result, so nothing here is in params.yaml or in a digest. Committed defaults are overridden by
 `execution:` of the git-ignored local.yaml, and that by the environment (tests, laptops):
-WHALE_RAY_ADDRESS; WHALE_TRAIN_WORKERS=0, WHALE_TRAIN_LAUNCHER=ray and WHALE_MAP_ENGINE=local for every stage;
-WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS, WHALE_RESTARTS.
+WHALE_TRAIN_WORKERS=0, WHALE_TRAIN_LAUNCHER=ray and WHALE_MAP_ENGINE=local for every stage; WHALE_RAY_ADDRESS,
+WHALE_STATE_STORAGE, WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS, WHALE_RESTARTS.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from whale.config import Config, load_yaml
 from whale.errors import ConfigError
 
+STORAGE = re.compile(r"(/|(s3|gs|gcs|az|abfs|abfss|hdfs|file)://)[^@?#\s]+")
 MapEngine = Literal["auto", "local", "ray"]
 Launcher = Literal["processes", "ray"]
 TRAIN_STAGES = (
@@ -29,6 +31,7 @@ TRAIN_STAGES = (
 MAP_STAGES = ("pretokenize", "embed_behavior", "finetune_embed")
 DEFAULTS: dict[str, Any] = {
     "ray_address": None,
+    "state_storage": None,
     # 0: Ray Train's local mode, the same loop without Ray processes; starting Ray costs more than a small stage.
     "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
     # Workers on one machine: plain processes that Ray Train's local mode joins (a start of 5 s), or Ray actors (20 s).
@@ -52,13 +55,15 @@ class Execution(Config):
 
     Training: `micro_batch` rows per forward pass of a worker (None: all it has), their gradients are accumulated;
     `sharding` fsdp spreads weights over the workers; `restarts` of a group that lost a worker; a worker that finishes
-    no step in `hang_seconds` is ended with its stacks. With a `ray_address` workers are Ray actors there.
+    no step in `hang_seconds` is ended with its stacks. With a `ray_address` workers are Ray actors there. Saved states
+    are copied to `state_storage`, an fsspec URI, and come back from there on another machine.
 
     Map engine "auto": Ray Data for a dataset of at least `ray_from_frames` frames, this process for a smaller one,
     which is done before Ray has started (10 s).
     """
 
     ray_address: str | None
+    state_storage: str | None
     train_workers: dict[str, Annotated[int, Field(ge=0)]]
     train_launcher: dict[str, Launcher]
     micro_batch: dict[str, Annotated[int, Field(gt=0)] | None]
@@ -72,6 +77,14 @@ class Execution(Config):
     map_workers: int = Field(gt=0)
     beam_workers: int = Field(gt=0)
     threads: int = Field(gt=0)
+
+    @field_validator("state_storage")
+    @classmethod
+    def _is_plain_uri(cls, uri: str | None) -> str | None:
+        """One file system, and no password in a file that people share: clients have places of their own for those."""
+        if uri is not None and (STORAGE.fullmatch(uri) is None or "::" in uri):
+            raise ValueError("expected an absolute folder or s3://, gs://, az://, abfs://, hdfs:// and a folder")
+        return uri
 
     def engine_for(self, stage: str, num_frames: int) -> Literal["local", "ray"]:
         """Where a mapping stage runs a dataset of `num_frames` frames."""
@@ -101,6 +114,8 @@ def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> 
     found: dict[str, Any] = {}
     if address := environ.get("WHALE_RAY_ADDRESS"):
         found["ray_address"] = address
+    if storage := environ.get("WHALE_STATE_STORAGE"):
+        found["state_storage"] = storage
     if engine := environ.get("WHALE_MAP_ENGINE"):
         found["map_engine"] = dict.fromkeys(values["map_engine"], engine)
     if workers := environ.get("WHALE_TRAIN_WORKERS"):

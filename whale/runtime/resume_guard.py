@@ -16,9 +16,10 @@ from typing import Any
 from whale.errors import MissingInputError, RefusedError
 from whale.lineage.statement import Derivation, write_json
 from whale.runtime.guard.stage import Run
+from whale.runtime.training_job import CONTINUED
 from whale.training.checkpoint import StateFolder
 
-DERIVATION, FOREIGN = "derivation.json", "continued.json"
+DERIVATION = "derivation.json"
 
 
 def describe_afresh(run: Run) -> None:
@@ -41,8 +42,8 @@ def resume_from(run: Run, states: StateFolder) -> None:
     Nothing happens when this run has a state of its own, or the folder is another stage's or item's. Raises
     RefusedError with the differences when config or inputs are not those of this run.
     """
-    if (run.work / FOREIGN).exists() and states.newest_name() is None:
-        (run.work / FOREIGN).unlink()  # the state that was taken over got lost
+    if (run.work / CONTINUED).exists() and states.newest_name() is None:
+        (run.work / CONTINUED).unlink()  # the state that was taken over got lost
     named = os.environ.get("WHALE_RESUME_FROM")
     if not named or Path(named).absolute() == run.work.absolute():
         return
@@ -69,14 +70,14 @@ def resume_from(run: Run, states: StateFolder) -> None:
     if state is None:
         raise MissingInputError("no saved state that verifies", file=Path(named) / "states")
     note = {"from": named, "step": state.step, "code_sha256": old["code_sha256"]}
-    write_json(run.work / FOREIGN, note)  # before the state: no state of others without its note
+    write_json(run.work / CONTINUED, note)  # before the state: no state of others without its note
     states.save(state)
     print(f"{run.name}: continues step {state.step} of {named}, made by other code", file=sys.stderr, flush=True)
 
 
 def note_continued(run: Run) -> None:
     """Into the statement: whose state this training went on from, if it was not its own."""
-    path = run.work / FOREIGN
+    path = run.work / CONTINUED
     if path.is_file():
         run.note(continued=json.loads(path.read_text()))
 

@@ -20,8 +20,10 @@ from whale.training.checkpoint import StateFolder
 from whale.training.communicator import Communicator
 from whale.training.loop import FitResult, Surroundings, Task, fit
 from whale.training.optimizer import whole
+from whale.training.state_mirror import StateMirror
 
 STOP, LIVE, FOUND = "stop", "live.jsonl", "fit.json"
+CONTINUED = "continued.json"  # whose state a training went on from, if not its own
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,15 @@ class TrainingJob:
     identity: str = ""
     replay: str = Surroundings.replay
     placement: str = "PACK"  # on a Ray cluster: few nodes, or SPREAD
+    state_storage: str | None = None  # an fsspec URI: where states are copied to
 
     def states(self) -> StateFolder:
         """The saved states of this run."""
-        return StateFolder(self.work / "states", identity=self.identity)
+        mirror = None
+        if self.state_storage:  # <profile>/<stage>/<key>, as below `work`
+            uri = "/".join([self.state_storage.rstrip("/"), *self.work.parts[-3:]])
+            mirror = StateMirror(uri, [self.work / CONTINUED])
+        return StateFolder(self.work / "states", identity=self.identity, mirror=mirror)
 
 
 def work(job: TrainingJob, communicator: Communicator, prepare: Callable[[nn.Module], nn.Module]) -> None:

@@ -103,7 +103,9 @@ def _job(
         hang_seconds=execution.hang_seconds,
     )
     again = f"WHALE_REPLAY_STEP=<step> python {shlex.join(_command())}"
-    return TrainingJob(build, run.out, run.work, num_workers, engine, run.digest, again)
+    return TrainingJob(
+        build, run.out, run.work, num_workers, engine, run.digest, again, state_storage=execution.state_storage
+    )
 
 
 def _command() -> list[str]:

@@ -18,9 +18,10 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from whale.errors import CannotWriteError, MismatchError, WhaleError
+from whale.errors import BadDataError, CannotWriteError, MismatchError, WhaleError
 from whale.files import sha256_of_file, sync_directory, sync_file, temporary_path
 from whale.lineage.seal import MANIFEST_NAME, seal, verify_sealed
+from whale.training.state_mirror import StateMirror
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 TENSORS, RECORD = "tensors.safetensors", "state.json"
@@ -38,10 +39,19 @@ class TrainingState:
 
 
 class StateFolder:
-    """Writes and finds TrainingStates under `directory`; `identity` says whose they are (the run's derivation)."""
+    """Writes and finds TrainingStates under `directory`; `identity` says whose they are (the run's derivation).
 
-    def __init__(self, directory: Path, say: Callable[[str], None] = print, identity: str = ""):
-        self.directory, self.say, self.identity = directory, say, identity
+    With a `mirror` each is copied there as well, and one that is newer there than here is brought back.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        say: Callable[[str], None] = print,
+        identity: str = "",
+        mirror: StateMirror | None = None,
+    ):
+        self.directory, self.say, self.identity, self.mirror = directory, say, identity, mirror
         self._verified = ""
 
     def clean(self) -> None:
@@ -76,6 +86,8 @@ class StateFolder:
         good = [path for step, path in self._folders() if step <= state.step]
         for path in [*rejected, *good[KEEP:]]:
             shutil.rmtree(path)
+        if self.mirror and (problem := self.mirror.push(final, [path.name for path in good[:KEEP]])):
+            self.say(f"{final.name} is not copied to {self.mirror.uri}: {problem}; it is saved on this disk")
         return final
 
     def newest(self) -> TrainingState | None:
@@ -84,35 +96,60 @@ class StateFolder:
         return None if name is None else self.load(name)
 
     def newest_name(self) -> str | None:
-        """`<folder>:<sha256 of its manifest>` of the newest good state: what the lead worker tells the others."""
-        for step, folder in self._folders():
-            try:
-                verify_sealed(folder, sha256_of_file)
-                self._read_record(step, folder)
-            except (WhaleError, OSError, ValueError, KeyError) as error:
-                self.say(f"rejected {folder}: {'; '.join(line.strip() for line in str(error).splitlines())}")
-                continue
-            self._verified = f"{folder.name}:{sha256_of_file(folder / MANIFEST_NAME)}"
-            return self._verified
+        """`<folder>:<sha256 of its manifest>` of the newest good state: what the lead worker tells the others.
+
+        Raises MissingInputError when the mirror cannot be read: an older state must not win unseen.
+        """
+        here = {path.name for _, path in self._folders()}
+        there = set(filter(STEP_FOLDER.fullmatch, self.mirror.names())) if self.mirror else set()
+        for name in sorted(here | there, reverse=True):
+            if (name in here and self._is_good(name)) or (name in there and self._bring(name) and self._is_good(name)):
+                self._verified = f"{name}:{sha256_of_file(self.directory / name / MANIFEST_NAME)}"
+                return self._verified
         return None
 
     def load(self, name: str) -> TrainingState:
         """The state that `newest_name`, perhaps another worker's, named; MismatchError when other bytes lie there."""
         folder_name, _, expected = name.partition(":")
         folder = self.directory / folder_name
-        found = sha256_of_file(folder / MANIFEST_NAME) if (folder / MANIFEST_NAME).is_file() else "no such folder"
+        found = _manifest_digest(folder)
+        if found != expected and self._bring(folder_name):
+            found = _manifest_digest(folder)
         if found != expected:
             raise MismatchError(
                 "workers see different saved states",
                 file=folder,
                 found=found,
                 expected=expected,
-                remedy="give every worker the same `work` folder (a shared file system)",
+                remedy="give every worker the same `work` folder (a shared file system), or a `state_storage`",
             )
         if name != self._verified:
             verify_sealed(folder, sha256_of_file)
         step = int(folder_name.removeprefix("step-"))
         return TrainingState(step, safetensors.torch.load_file(folder / TENSORS), self._read_record(step, folder))
+
+    def _is_good(self, name: str) -> bool:
+        folder = self.directory / name
+        try:
+            verify_sealed(folder, sha256_of_file)
+            self._read_record(int(name.removeprefix("step-")), folder)
+        except (WhaleError, OSError, ValueError, KeyError) as error:
+            self._say_rejected(folder, error)
+            return False
+        return True
+
+    def _bring(self, name: str) -> bool:
+        """From the mirror to this disk; False when it is not whole there."""
+        if self.mirror is None:
+            return False
+        try:
+            return self.mirror.pull(name, self.directory) is not None
+        except (MismatchError, BadDataError) as error:
+            self._say_rejected(f"{self.mirror.uri}/{name}", error)
+            return False
+
+    def _say_rejected(self, folder: Path | str, error: Exception) -> None:
+        self.say(f"rejected {folder}: {'; '.join(line.strip() for line in str(error).splitlines())}")
 
     def _write(self, temporary: Path, state: TrainingState) -> None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.tensors.items())}
@@ -145,6 +182,11 @@ class StateFolder:
     def _folders(self) -> list[tuple[int, Path]]:
         found = [(STEP_FOLDER.fullmatch(path.name), path) for path in self.directory.glob("step-*")]
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+
+
+def _manifest_digest(folder: Path) -> str:
+    manifest = folder / MANIFEST_NAME
+    return sha256_of_file(manifest) if manifest.is_file() else "no such folder"
 
 
 def _sync(path: Path) -> None:
