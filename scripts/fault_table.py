@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 # Faults that are a grid of tests: what is injected, pytest's arguments. (An empty -m takes the nightly ones as well.)
-GRIDS = {
+DATA_GRIDS = {
+    "F22": ("a bucket that truncates, drops, refuses, lies", "tests/data/test_fetch.py"),
+}
+TRAINING_GRIDS = {
     "F10": ("resume at k in {0, 1, mid, last-1, epoch end, epoch 2}", "tests/training/test_resume.py -k bit_equal"),
     "F11": ("resume on 1, 2, 4 workers after 1 and 2", "tests/training/test_resume.py -k workers"),
     "F17": ("SIGKILL, SIGTERM, SIGINT of dvc repro", "tests/faults/test_killed_stage.py"),
@@ -52,22 +55,25 @@ def main() -> int:
 
 def faults(only: str | None) -> list:
     """The faults of the data plane, of training, or both."""
-    from faults.outcomes import Fault
-
-    found = []
+    found: list = []
     if only != "training":
         from faults.test_data_faults import FAULTS
 
-        found += FAULTS
+        found += FAULTS + _grids(DATA_GRIDS)
     if only != "data":
         from faults.training_faults import TRAINING_FAULTS
 
         from whale.runtime.guard import environment
 
         environment.apply(ROOT)
-        grids = [(number, name, functools.partial(_tested, arguments)) for number, (name, arguments) in GRIDS.items()]
-        found += TRAINING_FAULTS + [Fault(*grid) for grid in grids]
+        found += TRAINING_FAULTS + _grids(TRAINING_GRIDS)
     return found
+
+
+def _grids(grids: dict[str, tuple[str, str]]) -> list:
+    from faults.outcomes import Fault
+
+    return [Fault(number, name, functools.partial(_tested, arguments)) for number, (name, arguments) in grids.items()]
 
 
 def _tested(arguments: str, folder: Path) -> str:
