@@ -87,8 +87,17 @@ def model_signing(file: Path) -> None:
     verifier.verify(file.with_name("artefact"), file)
 
 
+def card(file: Path) -> None:
+    """huggingface_hub: the front matter of a model card, every entry of its model-index an EvalResult."""
+    from huggingface_hub import ModelCard
+
+    found = ModelCard(file.read_text()).data
+    if not found.eval_results or found.library_name is None:
+        raise ValueError("no evaluation")
+
+
 def main() -> None:
-    check = {each.__name__: each for each in (intoto, cyclonedx, prov, openlineage, croissant, model_signing)}
+    check = {each.__name__: each for each in (intoto, cyclonedx, prov, openlineage, croissant, model_signing, card)}
     verdicts: list[str | None] = []
     for name in sys.argv[2:]:
         try:

@@ -157,7 +157,7 @@ def test_diff_is_empty_exactly_for_equal_digests_and_names_what_was_changed(chai
 def test_why_leads_from_a_number_to_checkpoints_data_and_protocol(chain):
     graph = RunGraph.load()
     found = why(f"{METRICS}#finetune.gamma.test.psnr", graph)
-    assert found["value"] == 21.5 and found["protocol"].startswith("psnr|v1")
+    assert found["value"] == 21.5 and found["protocol"].startswith("metric=psnr|data=gamma/test")
     assert {row["stage"] for row in found["checkpoints"]} >= {"finetune_dynamics@full", "train_tokenizer"}
     assert {row["stage"] for row in found["data"]} == {"ingest@gamma", "pretokenize@gamma"}
     with pytest.raises(MissingInputError, match="no such number"):

@@ -240,24 +240,31 @@ def prove(
 @app.command("export", epilog="Example: whale lineage export artifacts/demo/models/dynamics/full --format cyclonedx")
 def export(
     artefact: Artefact,
-    form: Annotated[str, typer.Option("--format", help="intoto, cyclonedx, openlineage, prov, croissant")],
+    form: Annotated[
+        str, typer.Option("--format", help="intoto, cyclonedx, openlineage, prov, croissant, model-signing, card")
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A file; default: standard output")] = None,
     check: Annotated[
         Path | None, typer.Option(help="Compare this earlier export with the ledger; exit 1 if forged")
     ] = None,
 ) -> None:
-    """The lineage in a format of others. Equal ledgers give equal bytes, so --check finds an edited export."""
-    from whale.audit.exports.formats import export as render
-    from whale.errors import MismatchError
+    """The lineage in a format of others. Equal ledgers give equal bytes, so --check finds an edited export.
+
+    model-signing: a signature of the checkpoint folder by this project's key, for `model_signing verify key FOLDER
+    --signature FILE --public_key lineage/keys/KEYID.pub`; keep it outside the folder, whose seal knows no such file.
+    card: the model card, with every evaluation and its protocol, licences and citations.
+    """
+    from whale.audit.exports import formats
     from whale.lineage.atomic_file import write_atomically
 
     graph = _graph()
-    payload = render(graph.find(artefact), graph, form)
+    target = graph.find(artefact)
     if check is not None:
-        if not check.is_file() or check.read_bytes() != payload:
-            raise MismatchError("not what the ledger says", file=check, remedy="export it again")
+        formats.check(target, graph, form, check)
         print(f"{check}: as the ledger says")
-    elif out is not None:
+        return
+    payload = formats.export(target, graph, form)
+    if out is not None:
         write_atomically(out, payload)
         print(out)
     else:
