@@ -43,9 +43,10 @@ def prov(file: Path) -> None:
 
 
 def openlineage(file: Path) -> None:
-    """openlineage-python: its events check times, UUIDs and names of fields, and give the same JSON again."""
+    """The rules of the specification, then openlineage-python: its events give the same JSON again."""
     from openlineage.client import event_v2, facet_v2
     from openlineage.client.serde import Serde
+    from openlineage_rules import RULES
 
     def datasets(kind: Callable, rows: list[dict]) -> list:
         facet = facet_v2.dataset_version_dataset.DatasetVersionDatasetFacet
@@ -54,6 +55,7 @@ def openlineage(file: Path) -> None:
         return [kind(row["namespace"], row["name"], facets=facet) for row, facet in zip(rows, facets, strict=True)]
 
     for row in json.loads(file.read_text()):
+        RULES.validate(row)
         event = event_v2.RunEvent(
             eventType=event_v2.RunState(row["eventType"]),
             eventTime=row["eventTime"],

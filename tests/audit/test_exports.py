@@ -91,11 +91,31 @@ def test_provenance_is_read_by_prov_without_loss_and_names_without_a_prefix_are_
 
 def test_run_events_are_accepted_by_openlineage_and_with_another_id_or_a_lost_facet_are_not(chain):
     events = exported("openlineage").decode()
-    strange_id, strange_kind, loss = (json.loads(events) for _ in range(3))
-    strange_id[0]["run"]["runId"] = "the last one"
+    strange_kind, loss = (json.loads(events) for _ in range(2))
     strange_kind[0]["eventType"] = "DONE"
     loss[-1]["outputs"][0]["facets"]["version"]["_schemaURL"] = "https://example.org/other"
-    judge("openlineage", events, strange_id, strange_kind, loss)
+    judge("openlineage", events, strange_kind, loss)
+
+
+def test_run_events_follow_the_specification_of_openlineage_and_tampered_ones_are_named(chain):
+    events = exported("openlineage").decode()
+    changes = {
+        "'the last one' is not a 'uuid'": lambda event: event["run"].update(runId="the last one"),
+        "'2026-11-25' is not a 'date-time'": lambda event: event.update(eventTime="2026-11-25"),
+        "'not a uri' is not a 'uri'": lambda event: event.update(producer="not a uri"),
+        "'schemaURL' is a required property": lambda event: event.pop("schemaURL"),
+        "'name' is a required property": lambda event: event["job"].pop("name"),
+        "'_producer' is a required": lambda event: event["outputs"][0]["facets"]["version"].pop("_producer"),
+        "'datasetVersion' is a required": lambda event: event["outputs"][0]["facets"]["version"].pop("datasetVersion"),
+        "7 is not of type 'string'": lambda event: event["outputs"][0].update(namespace=7),
+    }
+    tampered = []
+    for change in changes.values():
+        tampered.append(json.loads(events))
+        change(tampered[-1][-1])
+    verdicts = judge("openlineage", events, *tampered)
+    for expected, verdict in zip(changes, verdicts, strict=True):
+        assert verdict.startswith("ValidationError") and expected in verdict
 
 
 def test_a_dataset_is_read_by_mlcroissant_and_with_a_file_edited_afterwards_or_a_dangling_name_is_not(chain):
