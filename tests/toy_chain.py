@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+import simplejpeg
 import yaml
-from rlds_fixture import episodes, spec_values, write_rlds
+from rlds_fixture import SIZE, episodes, spec_values, write_rlds
 
 from whale.audit import dvc_lock, lock_text
 from whale.audit.runs import RunGraph
@@ -71,8 +72,8 @@ def write_project() -> None:
     """Raw data, specs, params.yaml and constraints.txt in the current folder."""
     Path("data_specs").mkdir()
     for number, (name, lengths) in enumerate(LENGTHS.items()):
-        files = [episodes(file, 10 * number + index) for index, file in enumerate(lengths)]
-        held_out = [episodes([7, 6], 10 * number + 9)]
+        files = [filmed(episodes(file, 10 * number + index), number) for index, file in enumerate(lengths)]
+        held_out = [filmed(episodes([7, 6], 10 * number + 9), number)]
         write_rlds(Path("raw"), {"train": files, "val": held_out, "test": held_out}, name=name)
         values = spec_values(name=name)
         values["source"] |= {"dataset": name, "splits": {"train": "train", "val": "val", "test": "test"}}
@@ -82,6 +83,22 @@ def write_project() -> None:
         Path(f"data_specs/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     Path("params.yaml").write_text("# the active parameters\n" + yaml.safe_dump(PARAMS, sort_keys=False))
     Path("constraints.txt").write_text("numpy==2.4.6\n")
+
+
+def filmed(recorded: list[dict], scene: int) -> list[dict]:
+    """The episodes with pictures of a disc that wanders through a scene, the same in all episodes of a dataset."""
+    axis = np.arange(SIZE) / SIZE
+    background = np.random.default_rng(scene).uniform(30, 170, (6, 6, 3)).repeat(4, axis=0).repeat(4, axis=1)
+    for each in recorded:
+        pictures = each["steps/observation/image"]
+        rng = np.random.default_rng(np.frombuffer(pictures[0][-40:], np.uint8))
+        place = rng.uniform(0.3, 0.7, 2)
+        for step in range(len(pictures)):
+            place = np.clip(place + rng.uniform(-0.3, 0.3, 2), 0.1, 0.9)
+            is_disc = (axis[:, None] - place[0]) ** 2 + (axis[None, :] - place[1]) ** 2 < 0.04
+            image = np.where(is_disc[:, :, None], [250, 240, 60], background).astype(np.uint8)
+            pictures[step] = simplejpeg.encode_jpeg(image, quality=95, colorsubsampling="444")
+    return recorded
 
 
 def build() -> Path:

@@ -159,15 +159,21 @@ def leakage(
     evaluation: Annotated[
         str, typer.Option("--eval", help="NAME[:SPLIT] of a dataset in the ledger; default split test")
     ],
+    near: Annotated[
+        bool, typer.Option("--near", help="Also those that look alike; reads frames, exit 2 if the shards are gone.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluation episodes that stand in the training data under any name, by content; exit 1 if there are."""
+    """Evaluation episodes that stand in the training data under any name, by content; exit 1 if there are.
+
+    --near finds copies that were encoded anew, resized, brightened; not those cut in time, cropped, mirrored or turned.
+    """
     from whale.audit.leakage import leakage as ask
 
     graph = _graph()
-    found = ask(graph.find(artefact).run, evaluation, graph)
+    found = ask(graph.find(artefact).run, evaluation, graph, near)
     print_json(found) if as_json else say.leakage(found)
-    raise typer.Exit(1 if found["leaked"] else 0)
+    raise typer.Exit(1 if found["leaked"] or found["near"] else 0)
 
 
 @app.command("why", epilog="Example: whale lineage why artifacts/demo/metrics/evaluate_video.json")
