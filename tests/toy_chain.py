@@ -180,6 +180,7 @@ def train(name: str, item: str | None, out: Path, role: str, initial: Path | Non
         (run.out / "model.safetensors").write_bytes(safetensors.numpy.save(tensors))
         write_json(run.out / "config.json", {"kind": name, "config": section})
         write_json(run.out / "receipt.json", consumption_receipt(sampler, segments, len(draws)))
+        write_json(run.out / "dataset_statistics.json", {key: each.statistics for key, each in segments.shards.items()})
         write_json(run.out / "contract.json", {key: shards.contract for key, shards in segments.shards.items()})
         run.keep("receipt.json", (run.out / "receipt.json").read_bytes())
         run.note(workers=0, threads=1, steps=steps, resumed_from=0)

@@ -4,7 +4,7 @@ export can be held against the ledger again byte by byte. Only a signature diffe
 
 from pathlib import Path
 
-from whale.audit.exports.as_signed import require_as_signed
+from whale.audit.exports.as_signed import require_folder_as_signed
 from whale.audit.exports.bundle import intoto
 from whale.audit.exports.card import model_card
 from whale.audit.exports.croissant import croissant
@@ -15,7 +15,6 @@ from whale.audit.exports.prov import prov
 from whale.audit.runs import RunGraph, Target
 from whale.errors import ConfigError, MismatchError
 from whale.lineage import signing
-from whale.lineage.seal import MANIFEST_NAME
 from whale.lineage.statement import pretty_json
 
 FORMATS = ("intoto", "cyclonedx", "openlineage", "prov", "croissant", "model-signing", "card")
@@ -25,7 +24,7 @@ OF_FOLDERS = ("model-signing", "card")
 def export(target: Target, graph: RunGraph, form: str, state_dir: Path = Path(".whale")) -> bytes:
     """The document in `form`, ASCII. ConfigError for an unknown form, MismatchError for bytes that nobody signed."""
     if form in OF_FOLDERS:
-        _require_folder(target)
+        require_folder_as_signed(target)
     if form == "intoto":
         return intoto(target, graph).encode()
     if form == "cyclonedx":
@@ -46,13 +45,7 @@ def export(target: Target, graph: RunGraph, form: str, state_dir: Path = Path(".
 def check(target: Target, graph: RunGraph, form: str, file: Path) -> None:
     """MismatchError unless `file` is what an export in `form` would say of `target` now."""
     if form == "model-signing":
-        _require_folder(target)
+        require_folder_as_signed(target)
         verify_model_signature(target.folder, file)
     elif not file.is_file() or file.read_bytes() != export(target, graph, form):
         raise MismatchError("not what the ledger says", file=file, remedy="export it again")
-
-
-def _require_folder(target: Target) -> None:
-    if target.path.name != MANIFEST_NAME:
-        raise ConfigError("not a published folder", file=target.path, expected="a folder with MANIFEST.json")
-    require_as_signed(target)

@@ -16,14 +16,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from whale.audit.exports.as_signed import require_as_signed
+from whale.audit.exports.as_signed import require_folder_as_signed
 from whale.audit.exports.bundle import intoto
 from whale.audit.exports.card import CARD, model_card
 from whale.audit.exports.evaluations import evaluations_of, is_as_signed, metrics_of
 from whale.audit.facts import flatten
 from whale.audit.licences import LicencePolicy, licences
 from whale.audit.runs import RunGraph, StageRun, Target
-from whale.errors import CannotWriteError, ConfigError
+from whale.errors import CannotWriteError
 from whale.lineage import signing
 from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, seal
@@ -37,11 +37,9 @@ def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
 
     Raises ConfigError if `target` is no sealed folder, MismatchError if its bytes are not those that were signed.
     """
-    if target.path.name != MANIFEST_NAME:
-        raise ConfigError("not a checkpoint folder", file=target.path, expected="a published folder with MANIFEST.json")
+    require_folder_as_signed(target)
     if out.exists():
         raise CannotWriteError("the folder exists", file=out, remedy="name another, or remove it")
-    require_as_signed(target)
     shutil.copytree(target.folder, out)
     (out / MANIFEST_NAME).rename(out / "published.json")
     evaluations = evaluations_of(target, graph)
