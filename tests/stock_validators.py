@@ -43,9 +43,10 @@ def prov(file: Path) -> None:
 
 
 def openlineage(file: Path) -> None:
-    """openlineage-python: its events check times, UUIDs and names of fields, and give the same JSON again."""
+    """The rules of the specification, then openlineage-python: its events give the same JSON again."""
     from openlineage.client import event_v2, facet_v2
     from openlineage.client.serde import Serde
+    from openlineage_rules import RULES
 
     def datasets(kind: Callable, rows: list[dict]) -> list:
         facet = facet_v2.dataset_version_dataset.DatasetVersionDatasetFacet
@@ -54,6 +55,7 @@ def openlineage(file: Path) -> None:
         return [kind(row["namespace"], row["name"], facets=facet) for row, facet in zip(rows, facets, strict=True)]
 
     for row in json.loads(file.read_text()):
+        RULES.validate(row)
         event = event_v2.RunEvent(
             eventType=event_v2.RunState(row["eventType"]),
             eventTime=row["eventTime"],
@@ -87,8 +89,17 @@ def model_signing(file: Path) -> None:
     verifier.verify(file.with_name("artefact"), file)
 
 
+def card(file: Path) -> None:
+    """huggingface_hub: the front matter of a model card, every entry of its model-index an EvalResult."""
+    from huggingface_hub import ModelCard
+
+    found = ModelCard(file.read_text()).data
+    if not found.eval_results or found.library_name is None:
+        raise ValueError("no evaluation")
+
+
 def main() -> None:
-    check = {each.__name__: each for each in (intoto, cyclonedx, prov, openlineage, croissant, model_signing)}
+    check = {each.__name__: each for each in (intoto, cyclonedx, prov, openlineage, croissant, model_signing, card)}
     verdicts: list[str | None] = []
     for name in sys.argv[2:]:
         try:

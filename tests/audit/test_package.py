@@ -21,7 +21,7 @@ def test_the_folder_holds_the_weights_evaluations_with_protocols_licences_and_st
     metrics = json.loads((OUT / "evaluations/evaluate_video.json").read_text())
     assert metrics["finetune"]["gamma"]["test"]["psnr"] == 21.5
     card = (OUT / "README.md").read_text()
-    assert "psnr|v1|uint8|16x16" in card and "| alpha | " in card
+    assert "metric=psnr|data=gamma/test|resolution=16|model=" in card and "| alpha | " in card
     assert {row["dataset"] for row in json.loads((OUT / "licences.json").read_text())["datasets"]} == {
         "alpha",
         "beta",

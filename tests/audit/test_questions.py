@@ -5,10 +5,15 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import simplejpeg
 import toy_chain
 import yaml
+from rlds_fixture import episodes as episodes_of
+from rlds_fixture import write_rlds
 from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.affected import affected
@@ -126,6 +131,64 @@ def test_leakage_finds_a_renamed_copy_and_nothing_else(chain):
     assert whale(["lineage", "leakage", str(FINAL), "--eval", "delta:test"]) == 1
 
 
+def altered_copies(name: str, of: str, alter) -> None:
+    """A dataset `name`: its test episodes are the train episodes of a file of `of`, with altered pictures and other
+    actions; its train episodes are new."""
+    scene, lengths = list(toy_chain.LENGTHS).index(of), toy_chain.LENGTHS[of][0]
+    copies = toy_chain.filmed(episodes_of(lengths, 10 * scene), scene)
+    for each in copies:
+        each["steps/action"] = each["steps/action"] * np.float32(0.5)
+    new = toy_chain.filmed(episodes_of([8, 8], 99), scene)
+    for each in [*copies, *new]:
+        pictures = each["steps/observation/image"]
+        pictures[:] = [alter(simplejpeg.decode_jpeg(data)) for data in pictures]
+    write_rlds(Path("raw"), {"train": [new], "test": [copies]}, name=name)
+    spec = yaml.safe_load(Path(f"data_specs/{of}.yaml").read_text().replace(of, name))
+    spec["source"]["splits"] = {"train": "train", "test": "test"}
+    spec["cameras"]["primary"]["hw"] = list(simplejpeg.decode_jpeg_header(pictures[0])[:2])
+    Path(f"data_specs/{name}.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    toy_chain.ROLES[name] = "other"
+    toy_chain.ingest(name)
+
+
+ALTERED = {
+    "encoded anew": lambda image: simplejpeg.encode_jpeg(image, quality=50),
+    "brightened": lambda image: simplejpeg.encode_jpeg(np.minimum(image * 1.1 + 15, 255).astype(np.uint8), quality=90),
+    "resized": lambda image: simplejpeg.encode_jpeg(cv2.resize(image, (36, 32)), quality=90),
+}
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_near_leakage_finds_altered_copies_that_equal_no_byte_and_calls_no_other_episode_one(chain, how, capsys):
+    altered_copies("delta", "alpha", ALTERED[how])
+    graph = RunGraph.load()
+    run = final(graph)
+    assert leakage(run, "delta:test", graph)["leaked"] == []
+    found = leakage(run, "delta:test", graph, near=True)
+    pairs = {(row["episode"], row["is"]) for row in found["near"]}
+    assert pairs == {(f"delta-test-000000{n}", f"alpha-train-000000{n}") for n in range(3)} and found["episodes"] == 3
+    assert found["leaked"] == [] == leakage(run, "alpha:test", graph, near=True)["near"]
+    assert whale(["lineage", "leakage", str(FINAL), "--eval", "delta:test", "--near"]) == 1
+    assert "NEAR    delta-test-0000000 looks like alpha-train-0000000" in capsys.readouterr().out
+    for name in ("alpha:test", "delta:train"):
+        assert whale(["lineage", "leakage", str(FINAL), "--eval", name, "--near"]) == 0
+
+
+def test_near_leakage_says_that_frames_are_gone_or_are_not_those_that_were_signed(chain, capsys):
+    command = ["lineage", "leakage", str(FINAL), "--eval", "gamma:test"]
+    folder = ART / "pretrain/shards/beta"
+    shard = next(folder.rglob("*.tar"))
+    shard.rename("kept.tar")
+    assert whale([*command, "--near"]) == 2
+    assert f"{shard}" in (said := capsys.readouterr().err) and "dvc checkout" in said
+    Path("kept.tar").rename(shard)
+    assert whale([*command, "--near"]) == 0
+    (folder / "MANIFEST.json").write_text("{}")
+    assert whale([*command, "--near"]) == 1
+    shutil.rmtree(folder)
+    assert whale([*command, "--near"]) == 2 and whale(command) == 0
+
+
 def test_licences_are_judged_by_the_policy(chain, capsys):
     graph = RunGraph.load()
     assert licences(final(graph), graph, LicencePolicy())["refused"] == []
@@ -157,7 +220,7 @@ def test_diff_is_empty_exactly_for_equal_digests_and_names_what_was_changed(chai
 def test_why_leads_from_a_number_to_checkpoints_data_and_protocol(chain):
     graph = RunGraph.load()
     found = why(f"{METRICS}#finetune.gamma.test.psnr", graph)
-    assert found["value"] == 21.5 and found["protocol"].startswith("psnr|v1")
+    assert found["value"] == 21.5 and found["protocol"].startswith("metric=psnr|data=gamma/test")
     assert {row["stage"] for row in found["checkpoints"]} >= {"finetune_dynamics@full", "train_tokenizer"}
     assert {row["stage"] for row in found["data"]} == {"ingest@gamma", "pretokenize@gamma"}
     with pytest.raises(MissingInputError, match="no such number"):

@@ -1,7 +1,7 @@
 """Is an evaluation episode in the training set, by content and not by name (Q15)?
 
 `content_sha256` covers the first frame and the actions, so a renamed, re-split or re-keyed copy is found; the upstream
-record's own `payload_sha256` finds byte copies whose ingest differed.
+record's own `payload_sha256` finds byte copies whose ingest differed. With `near`, frames are looked at, too.
 """
 
 from typing import Any
@@ -10,31 +10,46 @@ import pyarrow.compute as pc
 
 from whale.audit.affected import find_datasets
 from whale.audit.facts import Dataset, datasets_of, receipt_of, trainings_of
+from whale.audit.film_hash import NEAR
+from whale.audit.near_copies import Films, near_copies
 from whale.audit.runs import RunGraph, StageRun
 from whale.errors import MissingInputError
 
+ROLES = ("train", "val")
 COLUMNS = ("content_sha256", "payload_sha256")
 
 
-def leakage(run: StageRun, evaluation: str, graph: RunGraph) -> dict[str, Any]:
-    """`evaluation`: NAME[:SPLIT] or dataset:NAME[@DIGEST][:SPLIT], of a dataset in the ledger; default split test."""
+def leakage(run: StageRun, evaluation: str, graph: RunGraph, near: bool = False) -> dict[str, Any]:
+    """`evaluation`: NAME[:SPLIT] or dataset:NAME[@DIGEST][:SPLIT], of a dataset in the ledger; default split test.
+
+    `near`: also episodes that only look alike; MissingInputError where the shards with their frames are gone.
+    """
     name, _, split = evaluation.removeprefix("dataset:").partition(":")
     chosen, _ = find_datasets(f"dataset:{name}", graph)
     held_out = _rows(chosen[-1], split or "test")
     if not held_out:
         raise MissingInputError("no kept episode in this split", found=evaluation, expected=_splits(chosen[-1]))
     trained = {name for each in trainings_of(run, graph) for name in (receipt_of(each) or {"datasets": {}})["datasets"]}
-    found = []
-    for dataset in datasets_of(run, graph):
-        for used in ("train", "val") if dataset.name in trained else ():
-            found += _matches(held_out, dataset, used)
+    used = [each for each in datasets_of(run, graph) if each.name in trained]
+    found = [row for dataset in used for role in ROLES for row in _matches(held_out, dataset, role)]
+    alike = _alike(chosen[-1], split or "test", used, {row["episode"] for row in found}) if near else []
     return {
         "evaluation": f"{chosen[-1].name}:{split or 'test'}",
         "episodes": len(held_out),
         "compared_with": sorted(trained),
         "leaked": [row for row in found if row["role"] == "train"],
         "in_validation": [row for row in found if row["role"] == "val"],
+        "near": [row for row in alike if row["role"] == "train"],
+        "near_in_validation": [row for row in alike if row["role"] == "val"],
+        "near_limit": NEAR if near else None,
     }
+
+
+def _alike(held_out: Dataset, split: str, used: list[Dataset], known: set[str]) -> list[dict[str, Any]]:
+    """Rows for episodes that look like one of `used` and are not `known` to be equal to one."""
+    films = Films.of(held_out, split)
+    rows = [row for dataset in used for role in ROLES for row in near_copies(films, Films.of(dataset, role), role)]
+    return [row for row in rows if row["episode"] not in known]
 
 
 def _rows(dataset: Dataset, split: str) -> list[dict[str, Any]]:

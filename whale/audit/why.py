@@ -24,7 +24,7 @@ def why(text: str, graph: RunGraph) -> dict[str, Any]:
         "file": {"name": target.name, "sha256": target.sha256},
         "key": key or None,
         "value": values.get(key),
-        "protocol": _protocol(key, values),
+        "protocol": protocol_of(key, values),
         "made_by": {"stage": run.name, "run": run.run_id, "finished": run.finished, "commit": run.code["commit"]},
         "params": run.params,
         "checkpoints": [
@@ -35,7 +35,7 @@ def why(text: str, graph: RunGraph) -> dict[str, Any]:
     }
 
 
-def _protocol(key: str, values: dict[str, Any]) -> str | None:
+def protocol_of(key: str, values: dict[str, Any]) -> str | None:
     """The nearest protocol string above the key."""
     parts = key.split(".")
     for end in range(len(parts), -1, -1):

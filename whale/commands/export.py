@@ -6,19 +6,31 @@ from typing import Annotated
 import typer
 
 from whale.commands.output import AsJson, print_json
+from whale.errors import ConfigError
 
 EXAMPLE = "Example: whale export artifacts/demo/models/finetuned/dynamics/full --to handed-on"
+LAYOUTS = ("whale", "lerobot")
 
 
 def export(
     checkpoint: Annotated[str, typer.Argument(help="A published folder, its sha256, or the stage that made it")],
     to: Annotated[Path, typer.Option("--to", help="A new folder")],
+    layout: Annotated[str, typer.Option("--as", help="whale, or lerobot")] = "whale",
     as_json: AsJson = False,
 ) -> None:
-    """Weights and side files with card, evaluations and protocols, calibration, licences, citations and statements."""
+    """Weights and side files with card, evaluations and protocols, calibration, licences, citations and statements.
+
+    --as lerobot: config.json, model.safetensors, the action normalisation as LeRobot's preprocessor, statistics in its
+    dialect, card, statements. Stock LeRobot reads the preprocessor and the statistics; it has no class for a world
+    model, so loading the weights needs this package.
+    """
+    from whale.audit.exports.lerobot import export_lerobot
     from whale.audit.exports.package import export_folder
     from whale.audit.runs import RunGraph
 
+    if layout not in LAYOUTS:
+        raise ConfigError("no such layout", place="--as", found=layout, expected=", ".join(LAYOUTS))
     graph = RunGraph.load()
-    files = export_folder(graph.find(checkpoint), graph, to)
+    write = export_folder if layout == "whale" else export_lerobot
+    files = write(graph.find(checkpoint), graph, to)
     print_json({"out": str(to), "files": files}) if as_json else print(f"{to}: {len(files)} files; see README.md")

@@ -159,15 +159,21 @@ def leakage(
     evaluation: Annotated[
         str, typer.Option("--eval", help="NAME[:SPLIT] of a dataset in the ledger; default split test")
     ],
+    near: Annotated[
+        bool, typer.Option("--near", help="Also those that look alike; reads frames, exit 2 if the shards are gone.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluation episodes that stand in the training data under any name, by content; exit 1 if there are."""
+    """Evaluation episodes that stand in the training data under any name, by content; exit 1 if there are.
+
+    --near finds copies that were encoded anew, resized, brightened; not those cut in time, cropped, mirrored or turned.
+    """
     from whale.audit.leakage import leakage as ask
 
     graph = _graph()
-    found = ask(graph.find(artefact).run, evaluation, graph)
+    found = ask(graph.find(artefact).run, evaluation, graph, near)
     print_json(found) if as_json else say.leakage(found)
-    raise typer.Exit(1 if found["leaked"] else 0)
+    raise typer.Exit(1 if found["leaked"] or found["near"] else 0)
 
 
 @app.command("why", epilog="Example: whale lineage why artifacts/demo/metrics/evaluate_video.json")
@@ -240,24 +246,31 @@ def prove(
 @app.command("export", epilog="Example: whale lineage export artifacts/demo/models/dynamics/full --format cyclonedx")
 def export(
     artefact: Artefact,
-    form: Annotated[str, typer.Option("--format", help="intoto, cyclonedx, openlineage, prov, croissant")],
+    form: Annotated[
+        str, typer.Option("--format", help="intoto, cyclonedx, openlineage, prov, croissant, model-signing, card")
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A file; default: standard output")] = None,
     check: Annotated[
         Path | None, typer.Option(help="Compare this earlier export with the ledger; exit 1 if forged")
     ] = None,
 ) -> None:
-    """The lineage in a format of others. Equal ledgers give equal bytes, so --check finds an edited export."""
-    from whale.audit.exports.formats import export as render
-    from whale.errors import MismatchError
+    """The lineage in a format of others. Equal ledgers give equal bytes, so --check finds an edited export.
+
+    model-signing: a signature of the checkpoint folder by this project's key, for `model_signing verify key FOLDER
+    --signature FILE --public_key lineage/keys/KEYID.pub`; keep it outside the folder, whose seal knows no such file.
+    card: the model card, with every evaluation and its protocol, licences and citations.
+    """
+    from whale.audit.exports import formats
     from whale.files import write_atomically
 
     graph = _graph()
-    payload = render(graph.find(artefact), graph, form)
+    target = graph.find(artefact)
     if check is not None:
-        if not check.is_file() or check.read_bytes() != payload:
-            raise MismatchError("not what the ledger says", file=check, remedy="export it again")
+        formats.check(target, graph, form, check)
         print(f"{check}: as the ledger says")
-    elif out is not None:
+        return
+    payload = formats.export(target, graph, form)
+    if out is not None:
         write_atomically(out, payload)
         print(out)
     else:

@@ -119,9 +119,14 @@ def leakage(found: dict[str, Any]) -> None:
         print(f"LEAKED  {row['episode']} is {row['is']} of the training data, by {row['by']}")
     for row in found["in_validation"]:
         print(f"in validation: {row['episode']} is {row['is']}, by {row['by']}")
+    for row in found["near"]:
+        print(f"NEAR    {row['episode']} looks like {row['is']} of the training data, distance {row['distance']:.3f}")
+    for row in found["near_in_validation"]:
+        print(f"in validation: {row['episode']} looks like {row['is']}, distance {row['distance']:.3f}")
     trained = ", ".join(found["compared_with"])
     count = f"{len(found['leaked'])} of {found['episodes']} episodes"
-    print(f"{found['evaluation']}: {count} are in the training data ({trained})")
+    alike = "" if found["near_limit"] is None else f"; {len(found['near'])} look alike (within {found['near_limit']})"
+    print(f"{found['evaluation']}: {count} are in the training data ({trained}){alike}")
 
 
 def why(found: dict[str, Any]) -> None:

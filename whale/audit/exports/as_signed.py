@@ -1,7 +1,7 @@
 """Nothing leaves the project under its name that is not, byte by byte, what was signed."""
 
 from whale.audit.runs import Target
-from whale.errors import MismatchError
+from whale.errors import ConfigError, MismatchError
 from whale.files import sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, verify_sealed
 
@@ -12,3 +12,10 @@ def require_as_signed(target: Target) -> None:
         raise MismatchError("not what was signed", file=target.path, found=found, expected=target.sha256)
     if target.path.name == MANIFEST_NAME:
         verify_sealed(target.folder, sha256_of_file)
+
+
+def require_folder_as_signed(target: Target) -> None:
+    """Also a ConfigError if it is not a published folder."""
+    if target.path.name != MANIFEST_NAME:
+        raise ConfigError("not a published folder", file=target.path, expected=f"a folder with {MANIFEST_NAME}")
+    require_as_signed(target)

@@ -1,20 +1,30 @@
-"""One name per export format. Each is a function of the ledger (and, for Croissant, of the folder): no clock, no host,
-so an export can be held against the ledger again byte by byte."""
+"""One name per export format. Each is a function of the ledger and of folders that it signed: no clock, no host, so an
+export can be held against the ledger again byte by byte. Only a signature differs each time it is made: it is verified.
+"""
 
+from pathlib import Path
+
+from whale.audit.exports.as_signed import require_folder_as_signed
 from whale.audit.exports.bundle import intoto
+from whale.audit.exports.card import model_card
 from whale.audit.exports.croissant import croissant
 from whale.audit.exports.cyclonedx import cyclonedx
+from whale.audit.exports.model_signature import model_signature, verify_model_signature
 from whale.audit.exports.openlineage import openlineage
 from whale.audit.exports.prov import prov
 from whale.audit.runs import RunGraph, Target
-from whale.errors import ConfigError
+from whale.errors import ConfigError, MismatchError
+from whale.lineage import signing
 from whale.lineage.statement import pretty_json
 
-FORMATS = ("intoto", "cyclonedx", "openlineage", "prov", "croissant")
+FORMATS = ("intoto", "cyclonedx", "openlineage", "prov", "croissant", "model-signing", "card")
+OF_FOLDERS = ("model-signing", "card")
 
 
-def export(target: Target, graph: RunGraph, form: str) -> bytes:
-    """The document in `form`; ConfigError for an unknown one."""
+def export(target: Target, graph: RunGraph, form: str, state_dir: Path = Path(".whale")) -> bytes:
+    """The document in `form`, ASCII. ConfigError for an unknown form, MismatchError for bytes that nobody signed."""
+    if form in OF_FOLDERS:
+        require_folder_as_signed(target)
     if form == "intoto":
         return intoto(target, graph).encode()
     if form == "cyclonedx":
@@ -25,4 +35,17 @@ def export(target: Target, graph: RunGraph, form: str) -> bytes:
         return pretty_json(prov(target, graph))
     if form == "croissant":
         return pretty_json(croissant(target.folder))
+    if form == "card":
+        return model_card(target, graph).encode()
+    if form == "model-signing":
+        return model_signature(target.folder, signing.key_file(state_dir))
     raise ConfigError("no such export format", found=form, expected=", ".join(FORMATS))
+
+
+def check(target: Target, graph: RunGraph, form: str, file: Path) -> None:
+    """MismatchError unless `file` is what an export in `form` would say of `target` now."""
+    if form == "model-signing":
+        require_folder_as_signed(target)
+        verify_model_signature(target.folder, file)
+    elif not file.is_file() or file.read_bytes() != export(target, graph, form):
+        raise MismatchError("not what the ledger says", file=file, remedy="export it again")

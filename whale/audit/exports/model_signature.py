@@ -5,10 +5,11 @@ Written by hand, so that signing needs no package beyond ours; `model_signing ve
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
-from whale.errors import BadDataError
+from whale.errors import BadDataError, MismatchError, RefusedError
 from whale.files import sha256_of_file
 from whale.lineage import signing
 from whale.lineage.statement import pretty_json
@@ -20,12 +21,42 @@ IGNORED = [".git", ".gitattributes", ".github", ".gitignore"]
 
 
 def model_signature(folder: Path, key: Path) -> bytes:
-    """The bundle for `folder` as JSON. BadDataError for a link in it: only plain files can be signed."""
-    envelope, _, pem = signing.sign(_statement(folder), key)
+    """The bundle for `folder` as JSON, its public key kept as `lineage/keys/<keyid>.pub`.
+
+    BadDataError for a link in it: only plain files can be signed.
+    """
+    envelope, keyid, pem = signing.sign(_statement(folder), key)
+    signing.publish_key(keyid, pem)
     (signature,) = envelope["signatures"]
     material = {"publicKey": {"hint": hashlib.sha256(pem).hexdigest()}, "tlogEntries": []}
     dsse = envelope | {"signatures": [{"keyid": "", "sig": signature["sig"]}]}
     return pretty_json({"mediaType": BUNDLE_TYPE, "verificationMaterial": material, "dsseEnvelope": dsse})
+
+
+def verify_model_signature(folder: Path, file: Path) -> None:
+    """MismatchError unless `file` is a bundle signed by a key of this project for exactly the files of `folder`."""
+    try:
+        envelope = json.loads(file.read_bytes())["dsseEnvelope"]
+        (signature,) = envelope["signatures"]
+        keys = sorted(signing.PUBLIC_KEYS.glob("*.pub"))
+        claims = [envelope | {"signatures": [signature | {"keyid": key.stem}]} for key in keys]
+        signed = [found for each in claims if (found := _verified(each)) is not None]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MismatchError("not a model signature", file=file, found=str(error)[:120]) from None
+    if not signed:
+        keys_dir = str(signing.PUBLIC_KEYS)
+        raise MismatchError("not signed by a key of this project", file=file, expected=f"a key of {keys_dir}")
+    if signed[0] != (expected := _statement(folder)):
+        then, now = (statement["predicate"]["resources"] for statement in (signed[0], expected))
+        changed = sorted({row["name"] for row in then + now if row not in then or row not in now})
+        raise MismatchError("signed for other files", file=file, found=", ".join(changed[:5]), expected=str(folder))
+
+
+def _verified(envelope: signing.Envelope) -> dict[str, Any] | None:
+    try:
+        return signing.verify(envelope)
+    except RefusedError:
+        return None
 
 
 def _statement(folder: Path) -> dict[str, Any]:
