@@ -398,3 +398,10 @@ COLLIDING = (  # Wang and Yu 2005
     "0THdAsXm7sRpPZoGmK/5XC/KtYcSRn6rQARYPrj7f4lVrTQGCfSzAoPkiIMlcUFaCFEl6PfNyZ/ZHb3ygDc8W9iCPjFWNI9brm2s1DbJGcbdU+K0h9oD/QI5YwbSSM2g6Z8zQg9XfujOVLZwgKgNHsaYIby2qIOTlvllK2/3KnA=",
     "0THdAsXm7sRpPZoGmK/5XC/KtQcSRn6rQARYPrj7f4lVrTQGCfSzAoPkiIMl8UFaCFEl6PfNyZ/ZHb1ygDc8W9iCPjFWNI9brm2s1DbJGcbdU+I0h9oD/QI5YwbSSM2g6Z8zQg9XfujOVLZwgCgNHsaYIby2qIOTlvllq2/3KnA=",
 )
+
+
+def test_a_second_verification_reads_no_file_again_and_says_so(chain):
+    """Unless --deep asks for every byte."""
+    first, again, deep = verdict(), verdict(), verdict(deep=True)
+    assert again.checked["files hashed"] == 0 < min(each.checked["files hashed"] for each in (first, deep))
+    assert {**first.checked, "files hashed": 0} == again.checked

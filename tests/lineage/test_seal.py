@@ -1,6 +1,7 @@
 """A sealed folder proves every byte; an input has one digest, whatever its form."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -121,4 +122,42 @@ def test_a_link_cannot_be_sealed_and_a_manifest_cannot_leave_its_folder(tmp_path
         seal(tmp_path / "links", sha256_of_file)
     (sealed / MANIFEST_NAME).write_text('{"files": {"../x": {"bytes": 1, "sha256": "00"}}}')
     with pytest.raises(BadDataError, match=r"\.\./x"):
+        verify_sealed(sealed, sha256_of_file)
+
+
+@pytest.mark.parametrize("below", ["", "train", "train/deep"])
+def test_what_lies_beside_the_listed_files_is_named_from_wherever_one_looks(tmp_path, monkeypatch, below):
+    """Files, links to files and to folders, hidden files, a manifest of a folder inside; none of them in a sibling."""
+    folder = tmp_path / "set"
+    for name in ("train/deep/a.tar", "train2/b.tar", "train/MANIFEST.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    seal(folder, sha256_of_file)
+    monkeypatch.chdir(folder)
+    for directory in (folder, folder / ".", Path(), Path("../set")):
+        expected = {"": 3, "train": 2, "train/deep": 1}[below]
+        assert len(verify_sealed(directory, sha256_of_file, below)) == expected
+        for more in (".hidden", "link", "loop", "MANIFEST.json" if below == "train/deep" else "more"):
+            path = folder / below / more
+            if more in ("link", "loop"):
+                path.symlink_to(folder / "train2" if more == "loop" else folder / "train2/b.tar")
+            else:
+                path.write_bytes(b"more")
+            with pytest.raises(MismatchError, match=rf"does not list[^|]*{more}"):
+                verify_sealed(directory, sha256_of_file, below)
+            path.unlink()
+    (folder / "train2/more").write_bytes(b"more")
+    if below:
+        verify_sealed(folder, sha256_of_file, below)
+
+
+def test_a_folder_or_a_dangling_link_in_the_place_of_a_file_is_a_missing_file(sealed):
+    path = sealed / "train" / "a.tar"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(MissingInputError, match=r"a\.tar"):
+        verify_sealed(sealed, sha256_of_file)
+    path.rmdir()
+    path.symlink_to("nowhere")
+    with pytest.raises(MissingInputError, match=r"a\.tar"):
         verify_sealed(sealed, sha256_of_file)

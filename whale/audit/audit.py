@@ -1,5 +1,6 @@
 """One question, one report: the ledger, the artefact with all it came from, the files that rule the pipeline."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,26 +32,26 @@ def audit(artefact: str, *, deep: bool, strict: bool, expect_head: str | None, s
     ancestors = graph.ancestors(target.run)
     caches = make_hasher(deep, state), FileDigests(state / "md5-cache.json", paranoid=deep, algorithm="md5")
     read = digests_of(files_of(ancestors, target), with_md5=LOCK.is_file()) if deep else ({}, {})
+    num_read = len(read[0])
     sha256, md5 = (_once(cache, found) for cache, found in zip(caches, read, strict=True))
     verify(target, graph, report, sha256, strict)
     report.extend(check_lock(graph, ancestors, sha256, md5))
     report.extend(check_tracking(ancestors))
-    report.count("files hashed", len(read[0]) + sum(each.num_hashed for each in caches))
+    report.count("files hashed", num_read + sum(each.num_hashed for each in caches))
     for each in caches:
         each.save()
     return report
 
 
-def _once(hasher: FileDigests, found: dict[Path, str]) -> Callable[[Path], str]:
+def _once(hasher: FileDigests, found: dict[str, str]) -> Callable[[Path], str]:
     """Within one audit a file is hashed once, also when nothing is taken from the cache. `found`: read before, by path
     relative to the current folder."""
-    here = Path.cwd()
+    here = os.path.join(os.getcwd(), "")
 
     def digest(path: Path) -> str:
-        if path.is_absolute() and path.is_relative_to(here):
-            path = path.relative_to(here)
-        if path not in found:
-            found[path] = hasher(path)
-        return found[path]
+        name = os.fspath(path).removeprefix(here)
+        if name not in found:
+            found[name] = hasher(path)
+        return found[name]
 
     return digest

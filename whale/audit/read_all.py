@@ -23,13 +23,13 @@ def files_of(runs: Iterable[StageRun], target: Target) -> list[Path]:
     return [path for path in found if path.is_file() and not path.is_symlink()]
 
 
-def digests_of(files: Iterable[Path], with_md5: bool) -> tuple[dict[Path, str], dict[Path, str]]:
-    """({file: sha256}, {file: md5}); hashing runs outside Python's lock, so threads use every core."""
-    waiting = list(files)
+def digests_of(files: Iterable[Path], with_md5: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """({file: sha256}, {file: md5}) by name; hashing runs outside Python's lock, so threads use every core."""
+    names = [os.fspath(path) for path in files]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(pool.map(lambda path: _read(path, with_md5), waiting))
-    sha256 = {path: row[0] for path, row in zip(waiting, rows, strict=True)}
-    return sha256, {path: row[1] for path, row in zip(waiting, rows, strict=True)} if with_md5 else {}
+        rows = list(pool.map(lambda name: _read(name, with_md5), names))
+    sha256 = {name: row[0] for name, row in zip(names, rows, strict=True)}
+    return sha256, {name: row[1] for name, row in zip(names, rows, strict=True)} if with_md5 else {}
 
 
 def _below(path: Path) -> Iterator[Path]:
@@ -42,9 +42,9 @@ def _below(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _read(path: Path, with_md5: bool) -> tuple[str, str]:
+def _read(name: str, with_md5: bool) -> tuple[str, str]:
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
+    with open(name, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             sha256.update(chunk)
             if with_md5:

@@ -22,7 +22,7 @@ class FileDigests:
 
     def __call__(self, path: Path) -> str:
         """Hex sha256 of the file at `path`."""
-        name, key = str(path.absolute()), _stat_key(path)
+        name, key = os.path.join(os.getcwd(), path), _stat_key(path)
         known = self._known.get(name)
         if known is not None and known[:-1] == key and not self.paranoid:
             return known[-1]
@@ -43,7 +43,7 @@ class FileDigests:
 
 
 def _stat_key(path: Path) -> list[int]:
-    stat = path.stat()
+    stat = os.stat(path)
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 

@@ -7,6 +7,7 @@ sha256 of MANIFEST.json, which stands for every byte below.
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,22 +83,36 @@ def verify_sealed(directory: Path, sha256: Hasher, below: str = "") -> dict[str,
     """
     prefix = f"{below}/" if below else ""
     rows = {name: row for name, row in read_manifest(directory).items() if name.startswith(prefix)}
-    for path in list_files(directory / below):
-        name = path.relative_to(directory).as_posix()
-        if name not in rows and name != MANIFEST_NAME:
-            remedy = f"remove it, or make {directory} again"
-            raise MismatchError("a file that the manifest does not list", file=path, remedy=remedy)
+    unlisted = _names_below(directory, below) - rows.keys() - {MANIFEST_NAME}
+    if unlisted:
+        remedy = f"remove it, or make {directory} again"
+        raise MismatchError("a file that the manifest does not list", file=directory / min(unlisted), remedy=remedy)
     for name, row in rows.items():
         verify_file(directory / name, row, sha256)
     return rows
 
 
+def _names_below(directory: Path, below: str) -> set[str]:
+    """Names, relative to `directory`, of all that is no folder under `below`. Text: a Path a file would cost most."""
+    found: set[str] = set()
+    base = os.fspath(directory / below)
+    for root, folders, names in os.walk(base):
+        start = "/".join(filter(None, (below, root[len(base) :].strip("/"))))
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        found.update(f"{start}/{name}" if start else name for name in [*names, *links])
+    return found
+
+
 def verify_file(path: Path, row: dict, sha256: Hasher) -> None:
     """One file against its row {"bytes", "sha256"}."""
     remedy = "run the stage that made it again: `dvc repro -f -s STAGE`"
-    if not path.is_file():
+    try:
+        found_here = os.stat(path)
+    except OSError:
+        found_here = None
+    if found_here is None or not stat.S_ISREG(found_here.st_mode):
         raise MissingInputError("a file of the manifest is missing", file=path, remedy=remedy)
-    size = path.stat().st_size
+    size = found_here.st_size
     if size != row["bytes"]:
         expected = f"{row['bytes']} bytes"
         raise MismatchError("a file differs from its manifest", file=path, found=f"{size} bytes", expected=expected)

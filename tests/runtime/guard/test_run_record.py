@@ -1,10 +1,13 @@
 """What a stage process leaves in its record: undeclared reads (T10), code on a dirty tree (T9), earlier tries."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
@@ -27,19 +30,27 @@ def look_elsewhere():
     shutil.rmtree(folder)  # opens `logs` relative to a folder that is open, not to the project
     open("toy.egg-info/entry_points.txt").read()
 
+def look_into_the_environment():
+    import tempfile
+    with tempfile.NamedTemporaryFile("w") as file:
+        open(file.name).read()
+    getattr(sys.modules["builtins"], "__imp" + "ort__")("other")
+
 def main():
     args = stage_args("source", "out")
-    with stage("toy", args, Config()) as run:
+    pinned = {"path": "data.txt", "sha256": PINNED}
+    with stage("toy", args, {"weights": pinned} if args.item == "pinned" else Config()) as run:
         (run.out / "result").write_text(args.source.read_text())
-        if args.item == "peek": open("data.txt").read()
+        if args.item in ("peek", "pinned"): open("data.txt").read()
         if args.item == "import":
             sys.path.insert(0, "pipelines"); name = "hidden"; getattr(sys.modules["builtins"], "__imp" + "ort__")(name)
         if args.item == "strange": look_elsewhere()
+        if args.item == "installed": look_into_the_environment()
         if args.item == "wait": print("waiting", flush=True); time.sleep(60)
 
 if __name__ == "__main__":
     main()
-"""
+""".replace("PINNED", repr(hashlib.sha256(b"raw").hexdigest()))
 
 
 @pytest.fixture(autouse=True)
@@ -64,13 +75,13 @@ def git(*arguments):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def start(item):
-    command = [sys.executable, "-m", "pipelines.toy", "--item", item, "--source", "source.txt", "--out", "artifacts/o"]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=-1, text=True)
+def start(item, python=sys.executable, **variables):
+    command = [python, "-m", "pipelines.toy", "--item", item, "--source", "source.txt", "--out", "artifacts/o"]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT), **variables}, stdout=-1, text=True)
 
 
-def run_toy(item):
-    process = start(item)
+def run_toy(item, **environment):
+    process = start(item, **environment)
     process.communicate(timeout=60)
     assert process.returncode == 0
     return RunGraph.load().runs[-1]
@@ -98,6 +109,30 @@ def test_t10_an_undeclared_file_or_module_is_named_and_makes_the_lineage_incompl
 def test_folders_of_others_and_what_pip_wrote_are_no_undeclared_reads():
     assert json.loads(run_toy("strange").byproduct("opened.json"))["undeclared_files"] == []
     assert verdict(strict=True).findings == []
+
+
+def test_a_virtual_environment_of_any_name_and_temporary_files_inside_the_project_are_the_environments():
+    """`python -m venv env` and TMPDIR=scratch: packages and their data are recorded by package."""
+    Path(".git/info/exclude").write_text("env\nscratch\n")
+    Path("scratch").mkdir()
+    venv.create("env", symlinks=True)
+    package = Path(f"env/lib/python3.{sys.version_info.minor}/site-packages/other")
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import pathlib\nTEXT = pathlib.Path(__file__).with_name('t.json').read_text()\n"
+    )
+    (package / "t.json").write_text("{}")
+    path = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
+    run = run_toy("installed", python="env/bin/python", PYTHONPATH=path, TMPDIR=str(Path("scratch").absolute()))
+    opened = json.loads(run.byproduct("opened.json"))
+    assert (opened["undeclared_files"], opened["undeclared_modules"]) == ([], [])
+    assert verdict(strict=True).findings == []
+
+
+def test_a_file_that_the_parameters_name_with_its_sha256_is_declared_by_that_and_with_other_bytes_is_not():
+    assert json.loads(run_toy("pinned").byproduct("opened.json"))["undeclared_files"] == []
+    Path("data.txt").write_text("other")
+    assert json.loads(run_toy("pinned").byproduct("opened.json"))["undeclared_files"] == ["data.txt"]
 
 
 def test_t9_a_dirty_tree_is_shown_refused_when_strict_and_its_patch_gives_the_tree_again():

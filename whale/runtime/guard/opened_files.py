@@ -7,6 +7,7 @@ and hands over buffers. Modules are read off `sys.modules` at the end.
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def report(
     """{"listened", "settings", "undeclared_files", "undeclared_modules"}; paths relative to `root`.
 
     Only files below `root` count: what lies elsewhere (libraries, fonts, caches) is the environment's, which is
-    recorded by package.
+    recorded by package. So is what Python was installed to and the folder of temporary files, wherever they lie.
     """
     allowed = [Path(os.path.abspath(path)) for path in (*inputs, *outputs)]
     temporary = [path.parent for path in allowed]
@@ -56,11 +57,12 @@ def report(
         path for name in list(_opened) if (path := _below(root, name)) is not None and path.suffix not in CODE_SUFFIXES
     }
     settings, undeclared = set(), set()
+    others = _folders_of_the_environment(root)
     for path in found:
         first = path.parts[0] if path.parts else ""
         if first in SETTINGS:
             settings.add(path.as_posix())
-        elif first in STATE or first.endswith(INSTALLED) or (root / path).is_dir():
+        elif first in STATE or first.endswith(INSTALLED) or (root / path).is_dir() or others & {*path.parents}:
             continue
         elif not _is_declared(root / path, allowed, temporary):
             undeclared.add(path.as_posix())
@@ -75,17 +77,26 @@ def report(
 def undeclared_modules(code_root: Path, closure: Iterable[Path], modules: Mapping[str, Any] | None = None) -> list[str]:
     """Imported files of the project that are not in the stage's import closure; an empty __init__.py is nothing."""
     declared = {path.as_posix() for path in closure}
+    others = _folders_of_the_environment(code_root)
     found = set()
     for module in list((sys.modules if modules is None else modules).values()):
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or not os.path.isabs(file):  # torch has modules whose __file__ is no file
             continue
         path = _below(code_root, file) if file.endswith(".py") else None
-        if path is None or path.parts[0] in (".venv", "tests") or path.as_posix() in declared:
+        if path is None or path.parts[0] in (".venv", "tests") or others & {*path.parents}:
+            continue
+        if path.as_posix() in declared:
             continue
         if path.name != "__init__.py" or (code_root / path).stat().st_size:
             found.add(path.as_posix())
     return sorted(found)
+
+
+def _folders_of_the_environment(root: Path) -> set[Path]:
+    """Those below `root`: a virtual environment of any name, TMPDIR."""
+    found = {_below(root, name) for name in (sys.prefix, sys.exec_prefix, tempfile.gettempdir())}
+    return {path for path in found if path is not None}
 
 
 def _below(root: Path, name: str) -> Path | None:

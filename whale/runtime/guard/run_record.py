@@ -17,7 +17,7 @@ import argparse
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from whale.config import canonical_json
 from whale.files import write_atomically
 from whale.lineage import ledger, signing
 from whale.lineage.code_state import UNKNOWN, CodeState, code_state
+from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, read_manifest
 from whale.lineage.statement import RunFacts, build_statement, pretty_json, write_json
 from whale.lineage.summary import LINEAGE_NAME
@@ -138,7 +139,18 @@ def _paths(run: "Run", args: argparse.Namespace) -> tuple[list[Path], list[Path]
     inputs += [Path(os.path.realpath(path)) for path in inputs]  # raw/NAME may be a link
     for holder in (Path(path) for proven in run.proven.values() for path in proven.holders):
         inputs += [holder, holder.parent / LINEAGE_NAME]  # the guard's own reading
+    inputs += _pinned(run.derivation.config)
     return inputs, [Path(getattr(args, name)) for name in ("out", "metrics") if getattr(args, name, None)]
+
+
+def _pinned(config: Any) -> Iterator[Path]:
+    """Files that the parameters name together with their sha256, and that are those bytes: declared by that."""
+    if isinstance(config, Mapping):
+        path = Path(str(config.get("path")))
+        if "sha256" in config and path.is_file() and sha256_of_file(path) == config["sha256"]:
+            yield path
+        for each in config.values():
+            yield from _pinned(each)
 
 
 def _all_subjects(subjects: dict[str, str]) -> tuple[dict[str, str], dict[str, int]]:
