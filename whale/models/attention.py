@@ -116,21 +116,20 @@ def _mixed_by_sums(query: Tensor, present: KeyValues) -> Tensor:
 class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Tensor:
-        query, key, value, rates = prepared(qkv, query_gain, key_gain, axis)
+        unit, query, key, value, rates = prepared(qkv, query_gain, key_gain, axis)
         scores = _product(query, key.transpose(-1, -2))
         if axis == "time" and scores.shape[-1] > 1:
             scores += _causal_mask(scores)
         probs = scores.softmax(-1)
-        ctx.save_for_backward(qkv, query_gain, key_gain, rates, query, key, value, probs)
+        ctx.save_for_backward(query_gain, key_gain, rates, unit, query, key, value, probs)
         ctx.axis = axis
         return from_sequence(_product(probs, value), axis)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        qkv, query_gain, key_gain, rates, query, key, value, probs = ctx.saved_tensors
+        query_gain, key_gain, rates, unit, query, key, value, probs = ctx.saved_tensors
         head_dim = query_gain.shape[0]
-        parts = by_sequence(qkv, head_dim, ctx.axis)
-        into = torch.empty_like(qkv)
+        into = grads[0].new_empty(*grads[0].shape[:-1], 3 * grads[0].shape[-1])
         into_parts = by_sequence(into, head_dim, ctx.axis)
         by_head = grads[0].unflatten(-1, (-1, head_dim))
         out = (by_head.transpose(2, 3) if ctx.axis == "space" else by_head.permute(0, 2, 3, 1, 4)).contiguous()
@@ -138,26 +137,25 @@ class _FusedAttention(torch.autograd.Function):
         by_probs = _product(out, value.transpose(-1, -2))
         by_scores = torch._softmax_backward_data(by_probs, probs, -1, probs.dtype)
         by_query, by_key = _product(by_scores, key), _product(by_scores.transpose(-1, -2), query)
-        unit = torch.mul(parts[0], rates[0], out=torch.empty_like(query))
         by_gain = torch.mul(by_query, unit).flatten(0, -2).sum(0) / math.sqrt(head_dim)
         _norm_backward(by_query.mul_(query_gain * key_gain / math.sqrt(head_dim)), unit, rates[0], into_parts[0])
         _norm_backward(by_key, key, rates[1], into_parts[1])
         return into, by_gain * key_gain, by_gain * query_gain, None
 
 
-def prepared(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries, keys, values, each contiguous [B, T or N, h, L, d], and the rates [2, B, T or N, h, L, 1].
+def prepared(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> tuple[Tensor, ...]:
+    """Queries of RMS 1, queries, keys, values, each contiguous [B, T or N, h, L, d], and the rates [2, ..., 1].
 
     Queries carry both gains and 1 / sqrt(d), keys have RMS 1: the two meet in products only.
     """
     head_dim = query_gain.shape[0]
     parts = by_sequence(qkv, head_dim, axis)
     rates = by_sequence_rates(qkv, head_dim, axis)
-    query, key, value = (torch.empty(parts.shape[1:], dtype=qkv.dtype, device=qkv.device) for _ in range(3))
-    torch.mul(parts[0], rates[0], out=query).mul_(query_gain * key_gain / math.sqrt(head_dim))
+    unit, key, value = (torch.empty(parts.shape[1:], dtype=qkv.dtype, device=qkv.device) for _ in range(3))
+    torch.mul(parts[0], rates[0], out=unit)
     torch.mul(parts[1], rates[1], out=key)
     value.copy_(parts[2])
-    return query, key, value, rates
+    return unit, unit * (query_gain * key_gain / math.sqrt(head_dim)), key, value, rates
 
 
 def by_sequence_rates(qkv: Tensor, head_dim: int, axis: Axis) -> Tensor:
