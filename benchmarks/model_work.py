@@ -18,7 +18,7 @@ LAYERS, WIDTH, HEADS, CODES, WINDOW, TOKENS, ACTION, Z = 4, 256, 8, 1024, 16, 64
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds of one contender: best and median over all rounds."""
+    """CPU seconds of one contender, all of one thread: best and median over all rounds."""
 
     best: float
     median: float
@@ -52,14 +52,17 @@ def forward_flops_per_token(frames_attended: float) -> float:
 
 
 def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Clock]:
-    """Every contender once a round, in turn, after one round to warm up: noise of the machine hits all alike."""
+    """Every contender once a round, in turn, after one round to warm up: noise of the machine hits all alike.
+
+    CPU time, not the clock's: another program that takes the core in between is no cost of the contender's.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, body in contenders.items():
-            start = time.perf_counter()
+            start = time.process_time()
             body()
             if number:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(time.process_time() - start)
     return {name: Clock(min(values), statistics.median(values)) for name, values in times.items()}
 
 

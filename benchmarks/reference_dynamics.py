@@ -1,7 +1,10 @@
-"""A straightforward torch dynamics of the same mathematics: what one writes first, kept to be compared with.
+"""A straightforward torch dynamics of the same mathematics, written as an open implementation writes it.
 
-nn.Linear, F.scaled_dot_product_attention over reshaped axes, F.rms_norm, F.cross_entropy over all logits. It loads
-our weights, and the benchmarks check that it gives the same logits before they time anything.
+Attention, block and loss follow 1x-technologies/1xgpt@0e33ad8 (genie/attention.py `BasicSelfAttention`, what it runs
+without xformers; genie/st_transformer.py `STBlock`; genie/st_mask_git.py `compute_loss_and_acc`): one projection to
+queries, keys and values, scores and softmax written out, a causal mask made at every call, nn.GELU, all logits at once,
+loss and accuracy. Its mathematics is ours: RMSNorm on queries and keys, a norm before each of the three, a tied head,
+no biases. It loads our weights, and the benchmarks check that it gives the same logits before they time anything.
 """
 
 import math
@@ -19,18 +22,20 @@ class ReferenceAttention(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.query_gain, self.key_gain = (nn.Parameter(torch.ones(width // heads)) for _ in range(2))
+        self.heads, self.scale = heads, (width // heads) ** -0.5
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.query_norm, self.key_norm = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
 
-    def forward(self, x: Tensor, is_causal: bool) -> Tensor:
-        query, key, value = (
-            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v)
-        )
-        query = F.rms_norm(query, self.query_gain.shape, self.query_gain, 1e-6)
-        key = F.rms_norm(key, self.key_gain.shape, self.key_gain, 1e-6)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=is_causal)
-        return self.o(mixed.transpose(1, 2).flatten(2))
+    def forward(self, x: Tensor, is_causal: bool = False) -> Tensor:
+        batch, length, width = x.shape
+        qkv = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = self.query_norm(qkv[0]) * self.scale, self.key_norm(qkv[1]), qkv[2]
+        scores = query @ key.transpose(-2, -1)
+        if is_causal:
+            mask = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+            scores = scores.masked_fill(mask, -torch.finfo(scores.dtype).max)
+        mixed = scores.softmax(dim=-1) @ value
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
 class ReferenceBlock(nn.Module):
@@ -39,15 +44,16 @@ class ReferenceBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.space, self.time = ReferenceAttention(width, heads), ReferenceAttention(width, heads)
         self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+        self.activation = nn.GELU()
 
     def forward(self, x_BTND: Tensor) -> Tensor:
         batch, frames, tokens, width = x_BTND.shape
-        within = self.norms[0](x_BTND).reshape(batch * frames, tokens, width)
-        x_BTND = x_BTND + self.space(within, False).view_as(x_BTND)
-        along = self.norms[1](x_BTND).transpose(1, 2).reshape(batch * tokens, frames, width)
-        moved = self.time(along, True).view(batch, tokens, frames, width).transpose(1, 2)
-        x_BTND = x_BTND + moved
-        return x_BTND + self.down(F.gelu(self.up(self.norms[2](x_BTND))))
+        within = x_BTND.reshape(batch * frames, tokens, width)
+        within = within + self.space(self.norms[0](within))
+        along = within.view(x_BTND.shape).transpose(1, 2).reshape(batch * tokens, frames, width)
+        along = along + self.time(self.norms[1](along), is_causal=True)
+        along = along + self.down(self.activation(self.up(self.norms[2](along))))
+        return along.view(batch, tokens, frames, width).transpose(1, 2)
 
 
 class ReferenceDynamics(nn.Module):
@@ -73,10 +79,11 @@ class ReferenceDynamics(nn.Module):
             x = block(x)
         return self.final_norm(x) @ self.tokens.weight.T
 
-    def loss(self, batch: dict[str, Tensor], z_BTZ: Tensor) -> Tensor:
-        """Mean cross-entropy of the next frame's tokens."""
-        logits = self.logits(batch["tokens"][:, :-1], batch["action"], z_BTZ)
-        return F.cross_entropy(logits.flatten(0, 2), batch["tokens"][:, 1:].flatten())
+    def loss(self, batch: dict[str, Tensor], z_BTZ: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy of the next frame's tokens, and the share of them that is the most likely one."""
+        logits = self.logits(batch["tokens"][:, :-1], batch["action"], z_BTZ).flatten(0, 2)
+        targets = batch["tokens"][:, 1:].flatten()
+        return F.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean()
 
     @torch.no_grad()
     def _load(self, ours: Dynamics) -> None:
@@ -86,13 +93,7 @@ class ReferenceDynamics(nn.Module):
         for mine, theirs in zip(self.blocks, ours.trunk.blocks, strict=True):
             for norm, name in zip(mine.norms, ("spatial_norm", "temporal_norm", "mlp_norm"), strict=True):
                 norm.load_state_dict(getattr(theirs, name).state_dict())
-            for attention, source in ((mine.space, theirs.spatial), (mine.time, theirs.temporal)):
-                for layer, weight in zip(
-                    (attention.q, attention.k, attention.v), source.qkv.weight.chunk(3), strict=True
-                ):
-                    layer.weight.copy_(weight)
-                attention.o.weight.copy_(source.out.weight)
-                attention.query_gain.copy_(source.query_norm.weight)
-                attention.key_gain.copy_(source.key_norm.weight)
+            mine.space.load_state_dict(theirs.spatial.state_dict())
+            mine.time.load_state_dict(theirs.temporal.state_dict())
             mine.up.weight.copy_(theirs.mlp.up.weight)
             mine.down.weight.copy_(theirs.mlp.down.weight)

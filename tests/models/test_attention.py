@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from whale.models.attention import attend, composite_attention, fused_attention
+from whale.models.attention import attend, composite_attention, fused_attention, plain_attention
 
 AXES = pytest.mark.parametrize("axis", ["space", "time"])
 
@@ -29,9 +29,10 @@ def loops(qkv, query_gain, key_gain, axis):
 
 
 @AXES
-@pytest.mark.parametrize("attention", [composite_attention, fused_attention])
-def test_attention_is_its_definition(attention, axis):
-    values = [value.detach() for value in inputs()]
+@pytest.mark.parametrize("attention", [composite_attention, fused_attention, plain_attention])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_attention_is_its_definition(attention, axis, frames):
+    values = [value.detach() for value in inputs(frames)]
     torch.testing.assert_close(attention(*values, axis), loops(*values, axis), rtol=0, atol=1e-12)
 
 

@@ -1,9 +1,10 @@
-"""Multi-head attention along one axis of [B, T, N, 3 D]: two implementations of the same function.
+"""Multi-head attention along one axis of [B, T, N, 3 D]: three implementations of the same function.
 
 `composite_attention` is written with torch's own operators: GPUs, autocast and compilation take it. `fused_attention`
 is for float32 or float64 on a CPU with short sequences, for which torch's CPU attention is not made: it keeps the
 probabilities, writes normalised queries and keys straight into the layout that the batched products want, and gathers
-all gradients in one buffer, so that nothing is copied or zero-filled twice.
+all gradients in one buffer, so that nothing is copied or zero-filled twice. `plain_attention` is the same without
+gradients: of a single frame, the products read queries, keys and values where the projection left them.
 
 Shapes: B batch, T frames, N tokens per frame, D width, h heads, d head width, L = N (space) or T (time).
 """
@@ -30,7 +31,8 @@ def attend(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Ten
     length = qkv.shape[2 if axis == "space" else 1]
     is_plain = qkv.device.type == "cpu" and qkv.dtype == query_gain.dtype and not torch.compiler.is_compiling()
     if is_plain and length <= LONGEST_FUSED:
-        return fused_attention(qkv, query_gain, key_gain, axis)
+        attention = fused_attention if torch.is_grad_enabled() else plain_attention
+        return attention(qkv, query_gain, key_gain, axis)
     return composite_attention(qkv, query_gain, key_gain, axis)
 
 
@@ -62,37 +64,72 @@ def fused_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axi
     return _FusedAttention.apply(qkv, query_gain, key_gain, axis)
 
 
+def plain_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Tensor:
+    """As `composite_attention`, for inference: no gradients."""
+    query, key, value = normalised(qkv, query_gain, key_gain, axis)
+    return from_sequence(_mixed(query, key, value, is_causal=axis == "time"), axis)
+
+
 def extend_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, past: KeyValues) -> tuple[Tensor, KeyValues]:
     """Temporal attention of F new frames, qkv [B, F, N, 3 D], to themselves, causally, and to every frame of `past`.
 
     Returns [B, F, N, D] and what the next frames attend to. For inference: no gradients.
     """
-    query, key, value, _ = prepared(qkv, query_gain.to(qkv.dtype), key_gain.to(qkv.dtype), "time")
-    present = past.extended(key, value)
-    scores = _product(query, present.keys.transpose(-1, -2))
-    if qkv.shape[1] > 1:
+    query, key, value = normalised(qkv, query_gain.to(qkv.dtype), key_gain.to(qkv.dtype), "time")
+    present = past.extended(*(x.permute(3, 0, 1, 2, 4) for x in (key, value)))
+    if qkv.shape[1] == 1 and qkv.device.type == "cpu":
+        return _mixed_by_sums(query, present), present
+    keys, values = (x.permute(1, 2, 3, 0, 4) for x in (present.keys, present.values))
+    return from_sequence(_mixed(query, keys, values, is_causal=True), "time"), present
+
+
+def normalised(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
+    """Views [B, T or N, h, L, d] of queries, keys and values, which meet as those of `prepared`."""
+    head_dim = query_gain.shape[0]
+    split = qkv.unflatten(-1, (3, -1, head_dim))
+    square = torch.linalg.vector_norm(split[..., :2, :, :], dim=-1, keepdim=True).square_()
+    # Without d in the mean, keys have length 1 and queries make up for it: a pass less over many small tensors.
+    units = split[..., :2, :, :] * square.add_(head_dim * QK_EPS).rsqrt_()
+    units[..., 0, :, :].mul_(query_gain * key_gain * math.sqrt(head_dim))
+    query, key, value = units[..., 0, :, :], units[..., 1, :, :], split[..., 2, :, :]
+    order = (0, 1, 3, 2, 4) if axis == "space" else (0, 2, 3, 1, 4)
+    return query.permute(order), key.permute(order), value.permute(order)
+
+
+def _mixed(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
+    """Values [..., F, d] as the last F places of a sequence mix them."""
+    scores = _product(query, key.transpose(-1, -2))
+    if is_causal and scores.shape[-2] > 1:
         scores += _causal_mask(scores)
-    return from_sequence(_product(scores.softmax(-1), present.values), "time"), present
+    return _product(scores.softmax(-1), value)
+
+
+def _mixed_by_sums(query: Tensor, present: KeyValues) -> Tensor:
+    """What one new frame, query [B, N, h, 1, d], sees: [B, 1, N, D].
+
+    Thousands of products of a vector by a short matrix are slow on a CPU; sums over whole frames are not.
+    """
+    scores = torch.mul(present.keys, query[..., 0, :]).sum(-1, keepdim=True)
+    return torch.mul(present.values, scores.softmax(0)).sum(0).flatten(-2)[:, None]
 
 
 class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> Tensor:
-        query, key, value, rates = prepared(qkv, query_gain, key_gain, axis)
+        unit, query, key, value, rates = prepared(qkv, query_gain, key_gain, axis)
         scores = _product(query, key.transpose(-1, -2))
         if axis == "time" and scores.shape[-1] > 1:
             scores += _causal_mask(scores)
         probs = scores.softmax(-1)
-        ctx.save_for_backward(qkv, query_gain, key_gain, rates, query, key, value, probs)
+        ctx.save_for_backward(query_gain, key_gain, rates, unit, query, key, value, probs)
         ctx.axis = axis
         return from_sequence(_product(probs, value), axis)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        qkv, query_gain, key_gain, rates, query, key, value, probs = ctx.saved_tensors
+        query_gain, key_gain, rates, unit, query, key, value, probs = ctx.saved_tensors
         head_dim = query_gain.shape[0]
-        parts = by_sequence(qkv, head_dim, ctx.axis)
-        into = torch.empty_like(qkv)
+        into = grads[0].new_empty(*grads[0].shape[:-1], 3 * grads[0].shape[-1])
         into_parts = by_sequence(into, head_dim, ctx.axis)
         by_head = grads[0].unflatten(-1, (-1, head_dim))
         out = (by_head.transpose(2, 3) if ctx.axis == "space" else by_head.permute(0, 2, 3, 1, 4)).contiguous()
@@ -100,26 +137,25 @@ class _FusedAttention(torch.autograd.Function):
         by_probs = _product(out, value.transpose(-1, -2))
         by_scores = torch._softmax_backward_data(by_probs, probs, -1, probs.dtype)
         by_query, by_key = _product(by_scores, key), _product(by_scores.transpose(-1, -2), query)
-        unit = torch.mul(parts[0], rates[0], out=torch.empty_like(query))
         by_gain = torch.mul(by_query, unit).flatten(0, -2).sum(0) / math.sqrt(head_dim)
         _norm_backward(by_query.mul_(query_gain * key_gain / math.sqrt(head_dim)), unit, rates[0], into_parts[0])
         _norm_backward(by_key, key, rates[1], into_parts[1])
         return into, by_gain * key_gain, by_gain * query_gain, None
 
 
-def prepared(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries, keys, values, each contiguous [B, T or N, h, L, d], and the rates [2, B, T or N, h, L, 1].
+def prepared(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> tuple[Tensor, ...]:
+    """Queries of RMS 1, queries, keys, values, each contiguous [B, T or N, h, L, d], and the rates [2, ..., 1].
 
     Queries carry both gains and 1 / sqrt(d), keys have RMS 1: the two meet in products only.
     """
     head_dim = query_gain.shape[0]
     parts = by_sequence(qkv, head_dim, axis)
     rates = by_sequence_rates(qkv, head_dim, axis)
-    query, key, value = (torch.empty(parts.shape[1:], dtype=qkv.dtype, device=qkv.device) for _ in range(3))
-    torch.mul(parts[0], rates[0], out=query).mul_(query_gain * key_gain / math.sqrt(head_dim))
+    unit, key, value = (torch.empty(parts.shape[1:], dtype=qkv.dtype, device=qkv.device) for _ in range(3))
+    torch.mul(parts[0], rates[0], out=unit)
     torch.mul(parts[1], rates[1], out=key)
     value.copy_(parts[2])
-    return query, key, value, rates
+    return unit, unit * (query_gain * key_gain / math.sqrt(head_dim)), key, value, rates
 
 
 def by_sequence_rates(qkv: Tensor, head_dim: int, axis: Axis) -> Tensor:

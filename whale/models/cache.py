@@ -2,7 +2,8 @@
 
 A cache is a value: extending it gives a longer one and leaves the shorter one as it was, so that a rollout can be cut
 back and continued otherwise (retracing). Room is reserved once; an extension writes behind what its cache holds, and
-copies only if another continuation has written there already.
+copies only if another continuation has written there already. Frames come first in memory: a new one is one piece, and
+sums over frames run along what is contiguous.
 
 Memory: 2 x pairs of layers x B x N x room x D numbers. Forgetting the oldest frame is not offered: the keys of deeper
 layers already contain it, so a new window is filled anew.
@@ -19,7 +20,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KeyValues:
-    """Keys and values of one layer: the first `length` frames of `room` [2, B, N, h, capacity, d]."""
+    """Keys and values of one layer: the first `length` frames of `room` [2, capacity, B, N, h, d]."""
 
     room: Tensor
     length: int
@@ -27,22 +28,22 @@ class KeyValues:
 
     @property
     def keys(self) -> Tensor:
-        """[B, N, h, t, d]."""
-        return self.room[0, :, :, :, : self.length]
+        """[t, B, N, h, d]."""
+        return self.room[0, : self.length]
 
     @property
     def values(self) -> Tensor:
-        """[B, N, h, t, d]."""
-        return self.room[1, :, :, :, : self.length]
+        """[t, B, N, h, d]."""
+        return self.room[1, : self.length]
 
     def extended(self, keys: Tensor, values: Tensor) -> "KeyValues":
-        """With F more frames [B, N, h, F, d]; the room must suffice."""
-        length = self.length + keys.shape[3]
+        """With F more frames [F, B, N, h, d]; the room must suffice."""
+        length = self.length + len(keys)
         room, written = self.room, self.written
         if written[0] != self.length:
             room, written = self.room.clone(), [self.length]
-        room[0, :, :, :, self.length : length] = keys
-        room[1, :, :, :, self.length : length] = values
+        room[0, self.length : length] = keys
+        room[1, self.length : length] = values
         written[0] = length
         return KeyValues(room, length, written)
 
@@ -56,8 +57,7 @@ class TemporalCache:
     @classmethod
     def empty(cls, num_layers: int, shape: tuple[int, int, int, int], capacity: int, like: Tensor) -> "TemporalCache":
         """Room for `capacity` frames of `shape` = (B, N, h, d), in the precision and on the device of `like`."""
-        *lead, head_dim = shape
-        rooms = (torch.empty(2, *lead, capacity, head_dim).to(like) for _ in range(num_layers))
+        rooms = (torch.empty(2, capacity, *shape).to(like) for _ in range(num_layers))
         return cls(tuple(KeyValues(room, 0) for room in rooms))
 
     @property
@@ -76,12 +76,12 @@ class TemporalCache:
 
     def take(self, rows: slice) -> "TemporalCache":
         """Some rows of the batch."""
-        return TemporalCache(tuple(KeyValues(layer.room[:, rows], layer.length, [-1]) for layer in self.layers))
+        return TemporalCache(tuple(KeyValues(layer.room[:, :, rows], layer.length, [-1]) for layer in self.layers))
 
     @staticmethod
     def stack(caches: Sequence["TemporalCache"]) -> "TemporalCache":
         """Rows of several caches of one length as one batch."""
         (length,) = {cache.length for cache in caches}
         by_layer = zip(*(cache.layers for cache in caches), strict=True)
-        rooms = (torch.cat([layer.room for layer in layers], dim=1) for layers in by_layer)
+        rooms = (torch.cat([layer.room for layer in layers], dim=2) for layers in by_layer)
         return TemporalCache(tuple(KeyValues(room, length, [length]) for room in rooms))
