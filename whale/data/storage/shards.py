@@ -10,7 +10,7 @@ Shapes: T steps, H W image.
 import hashlib
 import io
 import json
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -124,9 +124,15 @@ class ShardSet:
 
 def array_bytes(array: np.ndarray) -> bytes:
     """npy 1.0, C order, little-endian, never pickled."""
+    dtype = array.dtype.newbyteorder("<")
+    assert not dtype.hasobject, dtype
+    return _npy_header(np.lib.format.dtype_to_descr(dtype), array.shape) + array.astype(dtype, copy=False).tobytes()
+
+
+@lru_cache(maxsize=256)  # numpy takes longer for the header than for the numbers of an episode
+def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    contiguous = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    np.lib.format.write_array(buffer, contiguous, version=(1, 0), allow_pickle=False)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
     return buffer.getvalue()
 
 
