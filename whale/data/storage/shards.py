@@ -10,6 +10,7 @@ Shapes: T steps, H W image.
 import hashlib
 import io
 import json
+from collections.abc import Collection
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -62,9 +63,9 @@ class ShardSet:
             self._index[split] = index
         return self._index[split]
 
-    def read_arrays(self, row: EpisodeRow) -> dict[str, np.ndarray]:
+    def read_arrays(self, row: EpisodeRow, names: Collection[str] = STEP_ARRAYS) -> dict[str, np.ndarray]:
         """action (T, 7) float32, action_valid (T,) bool, state (T, 7) if recorded, reward, discount, is_* (T,)."""
-        wanted = [name for name in row.arrays if name.removesuffix(".npy") in STEP_ARRAYS]
+        wanted = [name for name in row.arrays if name.removesuffix(".npy") in names]
         arrays = {}
         for name in wanted:
             (payload,) = read_members(self.directory / row.shard, [row.arrays[name]])
@@ -125,8 +126,8 @@ class ShardSet:
 def array_bytes(array: np.ndarray) -> bytes:
     """npy 1.0, C order, little-endian, never pickled."""
     dtype = array.dtype.newbyteorder("<")
-    assert not dtype.hasobject, dtype
-    return _npy_header(np.lib.format.dtype_to_descr(dtype), array.shape) + array.astype(dtype, copy=False).tobytes()
+    assert not dtype.hasobject and dtype.names is None, dtype
+    return _npy_header(dtype.str, array.shape) + array.astype(dtype, copy=False).tobytes()
 
 
 @lru_cache(maxsize=256)  # numpy takes longer for the header than for the numbers of an episode
