@@ -1,4 +1,4 @@
-"""F4, F9, F13-F16, F18, F19, F23, F28: training ends in a straight run's bytes, or in an error that names the place."""
+"""F4, F9, F13-F16, F18-F20, F23, F28: training ends in a straight run's bytes, or in an error that names the place."""
 
 import pytest
 from faults.outcomes import CLEAR, RIGHT

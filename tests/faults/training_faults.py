@@ -31,7 +31,8 @@ from whale.runtime.ray_train import train
 from whale.runtime.training_job import STOP, Engine, TrainingJob
 from whale.training.checkpoint import StateFolder, TrainingState
 from whale.training.communicator import Communicator
-from whale.training.loop import Task
+from whale.training.loop import Surroundings, Task
+from whale.training.recomputation import recompute
 from whale.training.replay import replay
 
 STEPS, FAULT_STEP = 8, 5
@@ -393,12 +394,39 @@ def elsewhere(folder: Path) -> str:
     return RIGHT if done.stdout.split()[-1:] == [straight(0)] else SILENT
 
 
+def flipped_weight(folder: Path, bit: int, named: tuple[str, ...]) -> str:
+    """F20: a bit of one weight flips in memory between two steps; training ends as if nothing were.
+
+    Computing the steps between two saved states again says so, with `named` in its words; of a run without the flip it
+    says that every bit is equal.
+    """
+
+    def inject(task: Task, own: int) -> None:
+        at_step(task, lambda: _flip(task.model.tokens.weight, bit), folder / "flipped")
+
+    found, lines = [], []
+    for place, fault in ((folder / "flip", inject), (folder / "straight", None)):
+        run(place, fault)
+        states = job(place).states()
+        found.append(recompute(build(Communicator()), states, 4, 6, Surroundings(), lines.append))
+    return CLEAR if found == [1, 0] and all(name in "\n".join(lines[:3]) for name in named) else SILENT
+
+
+def _flip(weight, bit: int) -> None:
+    """In the largest element, so that an exponent's bit is felt."""
+    import torch
+
+    place = int(weight.detach().abs().argmax())
+    weight.data.view(torch.int32).view(-1)[place] ^= 1 << bit
+
+
 def _state(step: int) -> TrainingState:
     import torch
 
     return TrainingState(step, {"model.w": torch.full((64, 64), float(step))}, {"curve": []})
 
 
+EXPONENT = ("steps 4 to 5", "model.tokens.weight")
 DAMAGES = ("flipped bit", "cut", "missing file", "not sealed", "mixed with another step", "of another run", "renamed")
 TRAINING_FAULTS = [
     Fault("F4", "disk full while a state is saved", disk_full),
@@ -414,6 +442,8 @@ TRAINING_FAULTS = [
     Fault("F16", "two trainers on one output", second_trainer),
     Fault("F18", "NaN in the data, 1 and 2 workers, and its replay", not_a_number),
     Fault("F19", "another hash seed, locale, time zone, folder", elsewhere),
+    Fault("F20", "the last bit of a weight", functools.partial(flipped_weight, bit=0, named=("steps 4 to 5",))),
+    Fault("F20", "a bit of a weight's exponent", functools.partial(flipped_weight, bit=28, named=EXPONENT)),
     Fault("F23", "MLflow's store locked, then gone", store_locked),
     Fault("F28", "a worker blocks for ever", worker_hangs),
     Fault("F28", "a training without workers blocks for ever", stage_hangs),

@@ -15,6 +15,7 @@ import numpy as np
 
 from whale.data.consumption import Batch, Segments, consumption_receipt, rank_ledger, rank_slice
 from whale.data.plan_difference import require_same_plan
+from whale.data.recycling import RecycledBuffers
 from whale.data.sampler import Draw, Plan, SegmentSampler
 from whale.data.segment_reading import PixelSegments, TokenSegments
 from whale.errors import ConfigError, RefusedError
@@ -22,6 +23,8 @@ from whale.errors import ConfigError, RefusedError
 __all__ = ["PixelSegments", "SegmentLoader", "TokenSegments"]
 
 PREFETCH_BATCHES = 2
+BATCHES_ALIVE = PREFETCH_BATCHES + 4  # those that wait, two that are made, one handed over, one in use
+TASKS_OF_A_THREAD = 2  # a batch is cut into so many for each: handing over single samples costs what a thread gains
 
 
 def _require_planned_data(plan: Plan, segments: Segments) -> None:
@@ -44,7 +47,7 @@ class SegmentLoader:
     """Iterates (step, batch) from `start_step` on, for ever.
 
     Batches are prepared by one thread, their samples by `decode_threads` (decoding lets others run); which thread reads
-    a sample changes nothing about it.
+    a sample changes nothing about it. A batch's memory is used again once nothing refers to it.
     """
 
     def __init__(
@@ -68,6 +71,9 @@ class SegmentLoader:
         self.sampler, self.segments, self.global_batch = sampler, segments, global_batch
         self.rank, self.world_size = rank, world_size
         self._pool = ThreadPoolExecutor(decode_threads) if decode_threads > 1 else None
+        self._num_tasks = TASKS_OF_A_THREAD * decode_threads
+        num_samples = global_batch // world_size
+        self._buffers = RecycledBuffers(lambda: self.segments.buffers(num_samples), BATCHES_ALIVE)
         self.step = start_step  # the whole state: the step that comes next
 
     def position(self, step: int) -> dict:
@@ -91,29 +97,29 @@ class SegmentLoader:
 
     def batch(self, step: int) -> Batch:
         """This rank's slice of the batch of `step`: stacked arrays."""
-        return self._finish(*self._start(step))
+        return self._finish(*self._start(step, self.segments.buffers(self.global_batch // self.world_size)))
 
-    def _start(self, step: int) -> tuple[Batch, Iterator[Batch]]:
+    def _start(self, step: int, buffers: Batch) -> tuple[Batch, Iterator[list[Batch]]]:
         """The arrays of a batch, and its samples on their way into them (with threads they are read at once)."""
         part = rank_slice(step, self.global_batch, self.rank, self.world_size)
         draws = self.sampler.draws(part.start, part.stop)
-        buffers = self.segments.buffers(len(draws))
-        parts = [{name: array[number] for name, array in buffers.items()} for number in range(len(draws))]
-        return buffers, (self._pool.map if self._pool else map)(self._fetch, draws, parts)
+        samples = [(draw, {name: array[i] for name, array in buffers.items()}) for i, draw in enumerate(draws)]
+        size = max(1, len(samples) // self._num_tasks)
+        tasks = [samples[first : first + size] for first in range(0, len(samples), size)]
+        return buffers, (self._pool.map if self._pool else map)(self._fetch, tasks)
 
-    def _finish(self, buffers: Batch, coming: Iterator[Batch]) -> Batch:
-        samples = list(coming)
+    def _finish(self, buffers: Batch, coming: Iterator[list[Batch]]) -> Batch:
+        samples = [sample for some in coming for sample in some]
         small = {name: np.stack([sample[name] for sample in samples]) for name in samples[0] if name not in buffers}
         return buffers | small
 
     def memory_bound(self) -> int:
         """Bytes that this loader holds at most, whatever the size of the data and however long it runs.
 
-        The index (8 bytes a frame, some hundred an episode, 8 a segment), the cache of actions, and the batches under
-        way: those that wait, the two that are made, the one that is handed over and the one that is used.
+        The index (8 bytes a frame, some hundred an episode, 8 a segment), the cache of episodes, and the batches alive.
         """
         batch = sum(array.nbytes for array in self.batch(self.step).values())
-        return self.segments.memory_bound() + (PREFETCH_BATCHES + 4) * batch
+        return self.segments.memory_bound() + BATCHES_ALIVE * batch
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         """Yields from `self.step` on. A failed read stops the iteration with its error; no sample is substituted."""
@@ -139,10 +145,11 @@ class SegmentLoader:
         return receipt | {"ledger": rank_ledger(self.global_batch, self.world_size, steps)}
 
     def _produce(self, step: int, ready: queue.Queue, stopped: threading.Event) -> None:
-        ahead = self._start(step)
+        ahead = self._start(step, self._buffers.take())
         while not stopped.is_set():
             item: tuple[int, Batch, Exception | None]
-            current, ahead = ahead, self._start(step + 1)  # threads never wait for the slowest sample of a batch
+            # Threads never wait for the slowest sample of a batch: the next one is under way.
+            current, ahead = ahead, self._start(step + 1, self._buffers.take())
             try:
                 item = (step, self._finish(*current), None)
             except Exception as error:  # handed to the consumer, which raises it
@@ -157,7 +164,10 @@ class SegmentLoader:
                 return
             step += 1
 
-    def _fetch(self, draw: Draw, buffers: Batch) -> Batch:
+    def _fetch(self, samples: list[tuple[Draw, Batch]]) -> list[Batch]:
+        return [self._fetch_one(draw, buffers) for draw, buffers in samples]
+
+    def _fetch_one(self, draw: Draw, buffers: Batch) -> Batch:
         try:
             return self.segments.fetch(draw, buffers)
         except Exception as error:

@@ -15,13 +15,15 @@ from whale.data.actions import ActionNormalizer
 from whale.data.consumption import Batch
 from whale.data.sampler import Draw, combine, mix, text_key
 from whale.data.segments import SegmentConfig, SegmentIndex, cut_actions, normalize_actions
+from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.shards import ShardSet
 from whale.data.tokens import CACHE_BYTES, SampleRow, TokenSet, ZSet, require_same_grid
 from whale.errors import BadDataError
 
 NUM_Z, NUM_Z_CLASSES = 16, 16
-ACTION_CACHE_EPISODES = 4096  # some kilobytes each
-ACTION_BYTES = 7 * 4 + 1  # of one step: the action and whether it is valid
+CACHED_EPISODES = 4096  # some kilobytes each
+STEP_BYTES = 7 * 4 + 1 + 3 * 8  # of a cached episode: action, whether it is valid, where the frame lies
+ROW_BYTES = 4096  # and once: key, instruction, metadata, where its arrays lie
 
 
 def keyed_uniform(seed: int, stream: str, index: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -68,7 +70,7 @@ class PixelSegments:
         self.resolution, self.jitter, self.seed, self.stream = resolution, jitter, seed, stream
         self._rows = {name: shard_set.episodes(split) for name, shard_set in self.shards.items()}
         self._index = {name: SegmentIndex(rows.num_steps, config) for name, rows in self._rows.items()}
-        self._actions_of = lru_cache(maxsize=ACTION_CACHE_EPISODES)(self._read_actions)
+        self._episode = lru_cache(maxsize=CACHED_EPISODES)(self._read_episode)
         self._frames_left = {name: index.frames_left() for name, index in self._index.items()}
 
     def num_segments(self, dataset: str) -> int:
@@ -99,14 +101,14 @@ class PixelSegments:
         """
         window, shard_set = self.config.window, self.shards[draw.dataset]
         episode, start = self._index[draw.dataset].start_of(draw.segment)
-        row = self._rows[draw.dataset][episode]
+        row, action_FA, valid_F = self._episode(draw.dataset, episode)
         start += int(self._shift(draw.dataset, np.array([draw.segment]), np.array([draw.index]))[0])
         stop = min(start + window + 1, row.num_steps)
         self._check_resolution(draw)
         frames_FHWC = (buffers or {name: array[0] for name, array in self.buffers(1).items()})["frames"]
         shard_set.read_frames_into(row, start, frames_FHWC[: stop - start])
         frames_FHWC[stop - start :] = frames_FHWC[stop - start - 1]
-        action_TA, valid_T = cut_actions(*self._actions_of(draw.dataset, episode), start, window)
+        action_TA, valid_T = cut_actions(action_FA, valid_F, start, window)
         return {
             "frames": frames_FHWC,
             "action": normalize_actions(self.normalizers[draw.dataset].normalize, action_TA, valid_T),
@@ -121,21 +123,23 @@ class PixelSegments:
         return self._index[draw.dataset].locate(draw.segment)[0]
 
     def memory_bound(self) -> int:
-        """Bytes of the index, and of a full cache of actions of the longest episodes."""
+        """Bytes of the index, and of a full cache of the longest episodes."""
         index = sum(rows.nbytes for rows in self._rows.values())
         index += sum(left.nbytes for left in self._frames_left.values())
         longest = max(int(rows.num_steps.max()) for rows in self._rows.values() if len(rows))
-        cached = min(ACTION_CACHE_EPISODES, sum(map(len, self._rows.values())))
-        return index + cached * longest * ACTION_BYTES
+        cached = min(CACHED_EPISODES, sum(map(len, self._rows.values())))
+        return index + cached * (longest * STEP_BYTES + ROW_BYTES)
 
     def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Unpadded frames of draws `indices` of a dataset."""
         left = self._frames_left[dataset][segments] - self._shift(dataset, segments, indices)
         return np.minimum(self.config.window + 1, left)
 
-    def _read_actions(self, dataset: str, episode: int) -> tuple[np.ndarray, np.ndarray]:
-        arrays = self.shards[dataset].read_arrays(self._rows[dataset][episode])
-        return arrays["action"], arrays["action_valid"]
+    def _read_episode(self, dataset: str, episode: int) -> tuple[EpisodeRow, np.ndarray, np.ndarray]:
+        """What every segment of an episode needs: its row, actions and their validity."""
+        row = self._rows[dataset][episode]
+        arrays = self.shards[dataset].read_arrays(row, ("action", "action_valid"))
+        return row, arrays["action"], arrays["action_valid"]
 
     def _shift(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
         if not self.jitter:

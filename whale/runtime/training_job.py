@@ -20,6 +20,7 @@ from whale.training.checkpoint import StateFolder
 from whale.training.communicator import Communicator
 from whale.training.loop import FitResult, Surroundings, Task, fit
 from whale.training.optimizer import whole
+from whale.training.recomputation import recompute
 from whale.training.state_mirror import StateMirror
 
 STOP, LIVE, FOUND = "stop", "live.jsonl", "fit.json"
@@ -67,9 +68,7 @@ class TrainingJob:
 
 def work(job: TrainingJob, communicator: Communicator, prepare: Callable[[nn.Module], nn.Module]) -> None:
     """Train in this worker; the lead publishes the model into `job.out` and what happened into `job.work`."""
-    torch.set_num_threads(job.engine.threads)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # debugging aid, costs 5 %
+    _same_sums(job.engine)
     task = job.build(communicator)
     started = time.monotonic()
     with open(job.work / LIVE, "a") as live, _Watchdog(job, communicator.rank) as watchdog:
@@ -89,6 +88,21 @@ def work(job: TrainingJob, communicator: Communicator, prepare: Callable[[nn.Mod
         )
         result = fit(task, job.states(), communicator, surroundings)
     _publish(job, task, result, communicator, time.monotonic() - started)
+
+
+def recompute_steps(job: TrainingJob, start: int, until: int) -> int:
+    """Compute the steps between two saved states of a run of one worker again, in this process: see `recompute`."""
+    _same_sums(job.engine)
+    around = Surroundings(
+        wrap=lambda model: _wrapped(model, job.engine, lambda inner: inner), micro_batch=job.engine.micro_batch
+    )
+    return recompute(job.build(Communicator()), job.states(), start, until, around)
+
+
+def _same_sums(engine: Engine) -> None:
+    torch.set_num_threads(engine.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # debugging aid, costs 5 %
 
 
 def _wrapped(model: nn.Module, engine: Engine, prepare: Callable[[nn.Module], nn.Module]) -> nn.Module:

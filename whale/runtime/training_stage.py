@@ -12,7 +12,7 @@ from whale.runtime.execution import Execution, load_execution
 from whale.runtime.guard.stage import Run
 from whale.runtime.ray_train import train
 from whale.runtime.resume_guard import describe_afresh, note_continued, resume_from
-from whale.runtime.training_job import Engine, TrainingJob
+from whale.runtime.training_job import Engine, TrainingJob, recompute_steps
 from whale.training.card import write_card
 from whale.training.communicator import Communicator
 from whale.training.loop import Task
@@ -34,10 +34,13 @@ def run_training(
 
     Raises SystemExit(143) after SIGTERM, with the state saved; the next run goes on from it.
     """
-    execution, step = load_execution(), replayed_step(os.environ)
+    execution = load_execution()
+    step, until = replayed_step(os.environ), replayed_step(os.environ, "WHALE_REPLAY_UNTIL")
     describe_afresh(run)
     job = _job(run, stage_name, build, training_steps, execution)
     resume_from(run, job.states())
+    if step is not None and until is not None:
+        raise SystemExit(recompute_steps(job, step, until))
     if step is not None:
         raise SystemExit(replay(build(Communicator()), job.states(), step))
     with run.progress(training_steps, "steps") as progress:
@@ -69,14 +72,17 @@ def run_training(
     write_card(run.out, stage_name, run.item, run.derivation.config)
 
 
-def replayed_step(environ: Mapping[str, str]) -> int | None:
-    """The step that WHALE_REPLAY_STEP asks to look at again; ConfigError when it is not a number."""
-    text = environ.get("WHALE_REPLAY_STEP")
+def replayed_step(environ: Mapping[str, str], name: str = "WHALE_REPLAY_STEP") -> int | None:
+    """The step that is to be looked at again, or with WHALE_REPLAY_UNTIL that of the saved state to compare with.
+
+    Raises ConfigError when it is not a number.
+    """
+    text = environ.get(name)
     if not text:
         return None
     if not text.isdecimal():
         expected = "the number of a step, as the error printed it"
-        raise ConfigError("not a whole number", place="WHALE_REPLAY_STEP", found=text, expected=expected)
+        raise ConfigError("not a whole number", place=name, found=text, expected=expected)
     return int(text)
 
 

@@ -71,6 +71,8 @@ def measure_motion(
 
     pose: xyz (m) and roll pitch yaw (rad); command: the gripper's, 1 = open; opening: its sensor, rising when it opens.
     """
+    if not np.isfinite(pose_T6).any() and not np.isfinite(opening_T).any():
+        return MotionSums.zero()  # nothing is measured, nothing adds up
     action_T6 = np.where(valid_T[:, None], action_T6, np.nan).astype(np.float64)
     motion_T9 = np.where(valid_T[:-1, None], motion(pose_T6), np.nan)
     a_TP = action_T6[:-1, [dimension for _, dimension in PAIRS]]

@@ -6,6 +6,7 @@ Shapes: T frames, H W image.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -17,8 +18,9 @@ BLACK = 8  # a frame without any brighter value is black
 # A frame that encodes to less than this share of the median, beside the tables of a JPEG, is decoded as well.
 SUSPICIOUS_SIZE, JPEG_TABLES = 0.5, 620
 FROZEN_STEPS = 5  # so many steps with motion between equal frames are a frozen video
-# Dark and coloured pixels: wood, cardboard, skin and leather are warm, and few dark things are blue.
-DARK, COLOURED = 150, 0.2
+# Dark and coloured pixels: wood, cardboard, skin and leather are warm, and few dark things are blue. Coloured: the
+# channels differ by more than a fifth of the highest.
+DARK, COLOURED = 150, 5
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,17 @@ def _worth_a_look(frames: Sequence[bytes]) -> list[int]:
     if not frames:
         return []
     spaced = np.linspace(0, len(frames) - 1, min(LOOKS, len(frames))).round().astype(int)
-    sizes = np.array([max(len(frame) - JPEG_TABLES, 0) for frame in frames])
-    small = np.flatnonzero(sizes < SUSPICIOUS_SIZE * np.median(sizes))
-    return sorted({*spaced.tolist(), *small.tolist()})
+    sizes = [max(len(frame) - JPEG_TABLES, 0) for frame in frames]
+    least = SUSPICIOUS_SIZE * median(sizes)
+    return sorted({*spaced.tolist(), *(t for t, size in enumerate(sizes) if size < least)})
 
 
 def _warmth(image_HWC: np.ndarray) -> tuple[int, int]:
-    red, green, blue = (image_HWC[..., channel].astype(int) for channel in range(3))  # numpy is slow along 3
+    red, green, blue = (image_HWC[..., channel].astype(np.int16) for channel in range(3))  # numpy is slow along 3
     high_HW = np.maximum(np.maximum(red, green), blue)
     low_HW = np.minimum(np.minimum(red, green), blue)
-    chosen_HW = (high_HW < DARK) & (high_HW - low_HW > COLOURED * high_HW) & (high_HW >= BLACK)
-    return int(chosen_HW.sum()), int((chosen_HW & (red > blue)).sum())
+    chosen_HW = (high_HW < DARK) & (COLOURED * (high_HW - low_HW) > high_HW) & (high_HW >= BLACK)
+    return int(np.count_nonzero(chosen_HW)), int(np.count_nonzero(chosen_HW & (red > blue)))
 
 
 def _frozen_steps(frames: Sequence[bytes], moves_T: np.ndarray) -> int:

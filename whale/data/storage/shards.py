@@ -10,7 +10,8 @@ Shapes: T steps, H W image.
 import hashlib
 import io
 import json
-from functools import cached_property
+from collections.abc import Collection
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -63,9 +64,9 @@ class ShardSet:
             self._index[split] = index
         return self._index[split]
 
-    def read_arrays(self, row: EpisodeRow) -> dict[str, np.ndarray]:
+    def read_arrays(self, row: EpisodeRow, names: Collection[str] = STEP_ARRAYS) -> dict[str, np.ndarray]:
         """action (T, 7) float32, action_valid (T,) bool, state (T, 7) if recorded, reward, discount, is_* (T,)."""
-        wanted = [name for name in row.arrays if name.removesuffix(".npy") in STEP_ARRAYS]
+        wanted = [name for name in row.arrays if name.removesuffix(".npy") in names]
         arrays = {}
         for name in wanted:
             (payload,) = read_members(self.directory / row.shard, [row.arrays[name]])
@@ -125,9 +126,15 @@ class ShardSet:
 
 def array_bytes(array: np.ndarray) -> bytes:
     """npy 1.0, C order, little-endian, never pickled."""
+    dtype = array.dtype.newbyteorder("<")
+    assert not dtype.hasobject and dtype.names is None, dtype
+    return _npy_header(dtype.str, array.shape) + array.astype(dtype, copy=False).tobytes()
+
+
+@lru_cache(maxsize=256)  # numpy takes longer for the header than for the numbers of an episode
+def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    contiguous = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    np.lib.format.write_array(buffer, contiguous, version=(1, 0), allow_pickle=False)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
     return buffer.getvalue()
 
 

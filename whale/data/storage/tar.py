@@ -9,6 +9,7 @@ doubled or renamed member is an error, not another sample.
 import hashlib
 import os
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,16 +74,18 @@ class TarWriter:
 
     def write_sample(self, key: str, members: Mapping[str, bytes]) -> list[Member]:
         """Append `<key>.<suffix>` for every suffix, sorted: a camera's frames become contiguous."""
-        return [self._append(f"{key}.{suffix}", members[suffix]) for suffix in sorted(members)]
-
-    def _append(self, name: str, payload: bytes) -> Member:
-        if not MEMBER_NAME.fullmatch(name):
-            raise BadDataError("not a member name", found=name, expected=MEMBER_NAME.pattern)
-        self._write(header(name, len(payload)))
-        member = Member(name, self.position, len(payload), google_crc32c.value(payload))
-        self._write(payload)
-        self._write(bytes(-len(payload) % BLOCK))
-        return member
+        pieces: list[bytes] = []
+        written: list[Member] = []
+        position = self.position
+        for suffix in sorted(members):
+            name, payload = f"{key}.{suffix}", members[suffix]
+            if not MEMBER_NAME.fullmatch(name):
+                raise BadDataError("not a member name", found=name, expected=MEMBER_NAME.pattern)
+            pieces += (header(name, len(payload)), payload, bytes(-len(payload) % BLOCK))
+            written.append(Member(name, position + BLOCK, len(payload), google_crc32c.value(payload)))
+            position += BLOCK + len(payload) + -len(payload) % BLOCK
+        self._write(b"".join(pieces))  # once a sample, not three times a member: half the cost
+        return written
 
     def _write(self, data: bytes) -> None:
         self._sha256.update(data)
@@ -101,7 +104,8 @@ def header(name: str, size: int) -> bytes:
     if len(encoded) > MAX_NAME:
         raise BadDataError("a member name is too long for USTAR", found=name, expected=f"<= {MAX_NAME} characters")
     front = encoded.ljust(MAX_NAME, b"\0") + b"0000644\0" + 2 * b"0000000\0" + b"%011o\0" % size + b"%011o\0" % 0
-    checksum = sum(front) + _BACK_SUM + 8 * ord(" ")  # the checksum field counts as spaces
+    front_sum = (zlib.adler32(front) & 0xFFFF) - 1  # of so few bytes its lower half is their plain sum, plus 1
+    checksum = front_sum + _BACK_SUM + 8 * ord(" ")  # the checksum field counts as spaces
     return front + b"%06o\0 " % checksum + _BACK
 
 

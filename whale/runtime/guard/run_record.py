@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whale.config import canonical_json
-from whale.files import write_atomically
+from whale.files import sha256_of_file, write_atomically
 from whale.lineage import ledger, signing
 from whale.lineage.code_state import UNKNOWN, CodeState, code_state
-from whale.lineage.file_digests import sha256_of_file
 from whale.lineage.seal import MANIFEST_NAME, read_manifest
 from whale.lineage.statement import RunFacts, build_statement, pretty_json, write_json
 from whale.lineage.summary import LINEAGE_NAME
