@@ -180,6 +180,30 @@ def test_an_untouched_chain_is_complete_and_raises_no_alarm(project):
     assert (completeness.returncode, "100.0 %" in completeness.stdout) == (0, True), completeness.stdout
 
 
+def test_the_card_of_a_checkpoint_holds_its_own_numbers_and_no_other_variants(project):
+    """As `model=` of their protocols says; a number of two models, their difference, stands in both cards."""
+    card = lineage(project, "export", "artifacts/demo/models/finetuned/dynamics/full", "--format", "card")
+    assert card.returncode == 0, card.stderr
+    front = yaml.safe_load(card.stdout.split("---\n")[1])
+    metrics = [each["metrics"][0] for each in front["model-index"][0]["results"]]
+    keys = [metric["name"] for metric in metrics]
+    assert all(key.startswith("finetune.fleet_unseen.") for key in keys)
+    assert not [key for key in keys if ".dynamics.without_z." in key or ".dynamics.from_scratch." in key]
+    recorded = json.loads((project / "artifacts/demo/metrics/evaluate_video.json").read_text())
+    for key, value in recorded.items():
+        if re.match(r"finetune\.fleet_unseen\..*\.dynamics\.full\.", key) and isinstance(value, int | float):
+            assert key in keys
+    assert all(metric["value"] == recorded[metric["name"]] for metric in metrics if metric["name"] in recorded)
+
+
+def test_no_held_out_episode_looks_like_one_trained_on_and_the_shards_frames_are_read_for_that(project):
+    full = "artifacts/demo/models/finetuned/dynamics/full"
+    found = lineage(project, "leakage", full, "--eval", "fleet_delta:test", "--near", "--json")
+    assert found.returncode == 0, found.stdout + found.stderr
+    itself = lineage(project, "leakage", full, "--eval", "fleet_delta:train", "--near", "--json")
+    assert json.loads(itself.stdout)["near"] == []
+
+
 def test_the_document_shows_what_the_commands_say(project, monkeypatch):
     monkeypatch.chdir(project)
     for command, said in transcript.steps(transcript.DOCUMENT.read_text(encoding="ascii")):

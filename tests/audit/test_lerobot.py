@@ -45,7 +45,7 @@ def lerobot_normalize(action: np.ndarray, folder: Path) -> np.ndarray:
 
 def test_lerobots_formula_gives_what_our_loader_gives(tmp_path):
     found = statistics()
-    assert write_normalisation(tmp_path, {"one": found}) == ["."]
+    assert write_normalisation(tmp_path, {"one": found}) == ["./"]
     ours = ActionNormalizer.from_statistics(found)
     unit = np.random.default_rng(1).uniform(-1, 1, (100, 7))
     unit[:, 6] = np.abs(unit[:, 6])
@@ -58,7 +58,7 @@ def test_lerobots_formula_gives_what_our_loader_gives(tmp_path):
 def test_each_dataset_has_its_own_normalisation(tmp_path):
     other = statistics()
     other["action"]["q99"] = other["action"]["max"]
-    assert write_normalisation(tmp_path, {"one": statistics(), "two": other}) == ["datasets/one", "datasets/two"]
+    assert write_normalisation(tmp_path, {"one": statistics(), "two": other}) == ["./datasets/one", "./datasets/two"]
     raw = np.full((1, 7), 0.01)
     one, two = (lerobot_normalize(raw, tmp_path / "datasets" / name) for name in ("one", "two"))
     assert (one[0, :3] != two[0, :3]).all() and not (tmp_path / STATE).exists()

@@ -45,6 +45,7 @@ NOTE = """## In LeRobot
 Layout and names are those of a LeRobot pretrained model, but LeRobot has no class for a world model: its loader of
 policies refuses the type `{type}`, and this project registers no class under that name. `config.json` and
 `model.safetensors` are restored with the package whale-world-model ({call}).
+A world model is three of these: a tokenizer, a behavior model, a dynamics.
 
 Stock LeRobot reads the normalisation alone:
 `PolicyProcessorPipeline.from_pretrained(FOLDER, config_filename="policy_preprocessor.json")`, FOLDER: {folders}.
@@ -100,7 +101,7 @@ def lerobot_config(config: Mapping[str, Any], resolution: int) -> dict[str, Any]
 
 
 def write_normalisation(out: Path, statistics: Mapping[str, Any]) -> list[str]:
-    """A preprocessor per dataset and its meta/stats.json; returns the preprocessors' folders, relative to `out`."""
+    """A preprocessor per dataset and its meta/stats.json; returns the preprocessors' folders below `out`."""
     folders = {name: Path() if len(statistics) == 1 else Path("datasets") / name for name in sorted(statistics)}
     for name, folder in folders.items():
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ def write_normalisation(out: Path, statistics: Mapping[str, Any]) -> list[str]:
     for name, content in export_statistics("lerobot", statistics).items():
         (out / "datasets" / name).parent.mkdir(parents=True, exist_ok=True)
         write_json(out / "datasets" / name, content)
-    return [folder.as_posix() for folder in folders.values()]
+    return [f"./{folder.as_posix()}" if folder.parts else "./" for folder in folders.values()]
 
 
 def quantiles(normalizer: ActionNormalizer) -> tuple[np.ndarray, np.ndarray]:
