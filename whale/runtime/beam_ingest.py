@@ -20,6 +20,7 @@ from whale.config import Config, load_yaml
 from whale.data.ingest import IngestTask, process_source_shard
 from whale.data.storage.files import write_json
 from whale.errors import BadDataError, CannotWriteError, MismatchError, MissingInputError, WhaleError
+from whale.runtime.guard import opened_files
 
 POLL_SECONDS = 1.0
 LOCAL_RUNNER = "FnApiRunner"  # named, because the default runner first tries to download another engine
@@ -68,6 +69,7 @@ def run_tasks(
 
 def run_pipeline(tasks: Sequence[IngestTask], beam_config: BeamConfig) -> None:
     """One Beam pipeline over `tasks`."""
+    opened_files.listen_in_worker()
     logging.disable(logging.WARNING)  # the import warns of cloud clients that are not there
     import apache_beam as beam  # 1 s that only this function needs
     from apache_beam.options.pipeline_options import PipelineOptions

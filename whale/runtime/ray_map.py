@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 from whale.errors import ConfigError, WhaleError
+from whale.runtime.guard import opened_files
 
 State = TypeVar("State")
 Item = TypeVar("Item")
@@ -74,6 +75,7 @@ class _Worker:
     """One actor of the pool. Items, results and errors travel pickled: Arrow would change their types."""
 
     def __init__(self, function: Callable[[Any, Any], Any], make_state: Callable[[], Any]):
+        opened_files.listen_in_worker()
         self.function, self.state = function, make_state()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

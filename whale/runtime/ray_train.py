@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 
 from whale.errors import WhaleError
+from whale.runtime.guard import opened_files
 from whale.runtime.ray_session import lean_trainer, ray_session
 from whale.runtime.training_job import FOUND, LIVE, STOP, StopSwitch, TrainingJob, hang_files, work
 from whale.runtime.worker_processes import WorkerLostError, run_group
@@ -79,7 +80,7 @@ def run_here(job: TrainingJob) -> None:
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # that it runs in this process is no news
     TorchTrainer(
         _train_worker,
-        train_loop_config={"job": job, "directory": os.getcwd()},
+        train_loop_config=_settings(job),
         scaling_config=ScalingConfig(num_workers=0, use_gpu=torch.cuda.is_available()),
         run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
     ).fit()
@@ -92,7 +93,7 @@ def run_on_ray(job: TrainingJob) -> None:
 
     trainer = lean_trainer(
         _train_worker,
-        train_loop_config={"job": job, "directory": os.getcwd()},
+        train_loop_config=_settings(job),
         scaling_config=ScalingConfig(
             num_workers=job.num_workers, use_gpu=torch.cuda.is_available(), placement_strategy=job.placement
         ),
@@ -106,12 +107,18 @@ def run_on_ray(job: TrainingJob) -> None:
         raise WorkerLostError(f"Ray's controller: {error}") from error
 
 
+def _settings(job: TrainingJob) -> dict:
+    return {"job": job, "directory": os.getcwd(), "opened": os.environ.get(opened_files.WORKERS, "")}
+
+
 def _train_worker(settings: dict) -> None:
     """What Ray Train calls in each worker."""
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
     os.chdir(settings["directory"])  # an actor starts elsewhere; paths are relative to the project
+    os.environ.setdefault(opened_files.WORKERS, settings["opened"])  # an actor of a Ray that was there before
+    opened_files.listen_in_worker()
     context = ray.train.get_context()
     communicator = Communicator(context.get_world_rank(), context.get_world_size(), get_device())
     work(settings["job"], communicator, prepare_model)

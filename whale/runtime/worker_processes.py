@@ -132,8 +132,10 @@ def _start(job: TrainingJob, rank: int, port: int, errors: Any, parent: int) -> 
     os.environ |= {"WORLD_SIZE": str(job.num_workers), "LOCAL_WORLD_SIZE": str(job.num_workers)}
     os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    from whale.runtime.guard import opened_files
     from whale.runtime.ray_train import run_here
 
+    opened_files.listen_in_worker()
     try:
         run_here(job)
     except BaseException as error:

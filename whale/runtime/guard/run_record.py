@@ -120,7 +120,7 @@ def _internal(run: "Run", opened: Mapping[str, Any], described: Mapping[str, Any
         "env": described["variables"],
         **{name: described[name] for name in shown if name in described},
         "undeclared": undeclared,
-        "listened": opened["listened"],
+        "listened": opened["listened"] and opened["workers"] >= run.notes.get("workers", 0),
         "earlier_attempts": len(run.attempts.earlier()),
         **run.notes,
     }

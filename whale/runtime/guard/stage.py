@@ -164,12 +164,14 @@ def stage(
         _start_tracking(run)
         _refuse_tainted(run)
         run.attempts.start()
+        opened_files.await_workers(environment.STATE_DIR / "opened" / run.digest[:16])
         try:
             with _temporary_out(run):
                 yield run
                 subjects = _publish(run, args)
             digests.save()
             write_run_record(run, args, subjects)
+            opened_files.forget_workers()
         except BaseException as error:
             was_killed = isinstance(error, KeyboardInterrupt | SystemExit)
             run.tracking.end("KILLED" if was_killed else "FAILED")

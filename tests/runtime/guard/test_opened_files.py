@@ -1,0 +1,71 @@
+"""What worker processes open counts as the stage's own reading."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from whale.runtime.guard import opened_files
+
+
+def read_as_worker(paths: list[str], imported: str | None) -> None:
+    opened_files.listen_in_worker()
+    for path in paths:
+        Path(path).read_bytes()
+    if imported:
+        import importlib.util
+
+        spec = importlib.util.spec_from_file_location("extra", imported)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    os.kill(os.getpid(), 9)  # a worker may end at any time
+
+
+def work(paths: list[Path], imported: Path | None = None) -> None:
+    context = multiprocessing.get_context("spawn")
+    arguments = ([str(path) for path in paths], imported and str(imported))
+    worker = context.Process(target=read_as_worker, args=arguments)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == -9
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(opened_files.WORKERS, "")
+    monkeypatch.setattr(opened_files, "_is_installed", True)  # a hook of this process would stay for other tests
+    for name in ("artifacts/in/a", "artifacts/other/b", "whale/known.py", "whale/extra.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("VALUE = 1\n")
+    opened_files.await_workers(tmp_path / "work/opened")
+    return tmp_path
+
+
+def found(project: Path) -> dict:
+    return opened_files.report(project, project, [Path("whale/known.py")], [Path("artifacts/in")], [])
+
+
+def test_a_killed_workers_reading_is_known_and_what_is_not_declared_named(project):
+    work([project / "artifacts/in/a"])
+    assert (found(project)["workers"], found(project)["undeclared_files"]) == (1, [])
+    work([project / "artifacts/in/a", Path("artifacts/other/b")])
+    assert (found(project)["workers"], found(project)["undeclared_files"]) == (2, ["artifacts/other/b"])
+
+
+def test_a_module_that_only_a_worker_imports_is_named_from_source_or_bytecode(project):
+    work([], project / "whale/known.py")
+    assert found(project)["undeclared_modules"] == []
+    for _ in range(2):
+        opened_files.await_workers(project / "work/opened")
+        work([], project / "whale/extra.py")
+        assert found(project)["undeclared_modules"] == ["whale/extra.py"]
+
+
+def test_what_an_earlier_run_left_is_forgotten_and_outside_of_a_stage_nobody_listens(project):
+    work([project / "artifacts/other/b"])
+    opened_files.await_workers(project / "work/opened")
+    assert found(project)["workers"] == 0
+    os.environ[opened_files.WORKERS] = str(project / "nowhere")
+    work([project / "artifacts/other/b"])
+    assert (found(project)["workers"], found(project)["undeclared_files"]) == (0, [])
