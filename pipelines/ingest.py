@@ -4,6 +4,7 @@ from whale.config import stage_args
 from whale.data.episode_table import episode_table
 from whale.data.ingest import IngestConfig, plan_tasks
 from whale.data.ingest_report import finish
+from whale.data.sources.location import described_files
 from whale.data.spec import load_spec
 from whale.lineage.summary import summarize_dataset
 from whale.runtime.beam_ingest import load_beam_config, run_tasks
@@ -15,6 +16,7 @@ def main() -> None:
     args = stage_args("raw", "out", doc=__doc__)
     config, spec = IngestConfig.load("ingest"), load_spec(args.item)
     with stage("ingest", args, {"ingest": config, "spec": spec.ingest_values()}) as run:
+        run.add_described(described_files(args.raw))
         tasks = plan_tasks(args.raw, spec, config, run.work)
         with run.compute(), run.progress(len(tasks), "source files") as bar:
             run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)

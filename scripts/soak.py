@@ -51,7 +51,9 @@ class Soak:
     def _make_golden_of_workers(self) -> None:
         """Sums depend on the number of workers: the straight run of the drawn stages is one with as many."""
         for name in self.names:
-            self._start(name, "")
+            self._reset(name)  # a state of the other number of workers would be gone on with
+            if code := self._start(name, "")[0]:
+                raise SystemExit(f"{name}: the straight run with {self.workers} workers ended with {code}")
 
     def _count(self, name: str) -> dict[str, int]:
         """How often each event happens in an undisturbed run of the stage."""

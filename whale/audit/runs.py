@@ -235,9 +235,8 @@ class RunGraph:
             if name in self._by_name:
                 run = self._by_name[name][-1]
                 return Target(run, name, run.subjects[name], Path(name))
-        raise MissingInputError(
-            "no such folder, file, sha256 or stage in the ledger", found=text, remedy="`whale lineage show` lists them"
-        )
+        remedy = "a folder or file below artifacts/, a stage (`dvc stage list`), or the beginning of a sha256"
+        raise MissingInputError("no such folder, file, sha256 or stage in the ledger", found=text, remedy=remedy)
 
     def _find_path(self, path: Path) -> Target:
         from whale.files import sha256_of_file

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PARAMS = Path("params.yaml")
 Params = Annotated[Path, typer.Option("--params", help="A parameter set, e.g. profiles/whale-x.yaml.")]
-Receipt = Annotated[Path | None, typer.Option("--receipt", help="receipt.json of a checkpoint, or its folder.")]
+Receipt = Annotated[Path | None, typer.Option("--receipt", help="A checkpoint's folder, or its receipt.json.")]
 MixDir = Annotated[Path, typer.Argument(help="The folder of `mix`, e.g. artifacts/demo/mix.")]
 Shards = Annotated[Path, typer.Option("--shards", help="The folder above the datasets' shards.")]
 PlanName = Annotated[str, typer.Option("--plan", help="pretrain or dynamics.")]
@@ -83,6 +83,13 @@ def _show_receipt(path: Path, as_json: bool) -> None:
     if not path.is_file():
         raise MissingInputError("no receipt here", file=path, remedy="train a model: its folder holds receipt.json")
     receipt: dict[str, Any] = json.loads(path.read_text())
+    if "chi_square" not in receipt:
+        raise ConfigError(
+            "not the receipt of a training",
+            file=path,
+            found=f"{', '.join(sorted(receipt))}: what is expected of a plan",
+            expected="the folder of a checkpoint, e.g. artifacts/demo/models/tokenizer",
+        )
     if as_json:
         print_json(receipt)
         return

@@ -45,14 +45,16 @@ def plan_one(stage: str, as_json: bool) -> None:
         print_json(vars(made))
     else:
         here = "here" if made.raw_is_here else f"not here: `whale data link {name} PATH`, {made.place}"
-        hours = "" if made.hours is None else _time(made.hours)
+        hours = "unknown" if made.hours is None else f"{_time(made.hours)} on one core"
+        unknown = "unknown until its frames are counted"
+        shards = unknown if made.shards is None else f"{_scaled(made.write_bytes, 'B')} in {made.shards} shards"
         rows = [
             ["raw", f"{made.raw} ({here})"],
             ["reads", f"{_scaled(made.read_bytes, 'B')} in {made.files or 'unknown'} files"],
-            ["frames", f"{made.frames or 'unknown'} ({made.frames_from})"],
-            ["writes", f"{_scaled(made.write_bytes, 'B')} in {made.shards or 'unknown'} shards to {made.out}"],
+            ["frames", unknown if made.frames is None else f"{made.frames} ({made.frames_from})"],
+            ["writes", f"{shards}, to {made.out}"],
             ["free", f"{_scaled(made.free_bytes, 'B')}" + (" NOT ENOUGH" if made.fits is False else "")],
-            ["time", f"{hours} on one core; {made.units_done} source files are done already"],
+            ["time", f"{hours}; {made.units_done} source files are done already"],
         ]
         print_table([stage, "estimate, not run"], rows)
     raise typer.Exit(1 if made.fits is False else 0)

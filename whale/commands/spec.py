@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from whale.commands.output import AllowLicences, AsJson, print_json, print_table
 from whale.config import load_yaml
 from whale.data.spec import NAME, DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
-from whale.errors import ConfigError, MissingInputError, RefusedError
+from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError
 from whale.files import write_atomically
 
 PARAMS, SPECS, SOURCES = Path("params.yaml"), Path("data_specs"), Path("data_specs/sources")
@@ -161,6 +162,9 @@ def preview_spec(
     rows += [["fault", name, "episodes", f"{each['count']}, e.g. {each['first'][0]}"] for name, each in singles]
     print_table(["outcome", "detector", "of", "found"], rows)
     print(f"{len(found.looks)} episodes, {len(found.rejected)} not usable: {target}")
+    for (reason, detail), count in Counter((each.reason, each.detail) for each in found.rejected).most_common(5):
+        print(f"  {count} x {reason}: {detail}")
+    raise typer.Exit(0 if found.looks else BadDataError.exit_code)
 
 
 def _check(path: Path) -> tuple[DatasetSpec | None, list[str]]:

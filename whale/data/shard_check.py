@@ -19,7 +19,7 @@ from whale.data.storage.shards import ShardSet
 from whale.data.storage.tar import BLOCK, RECORD, Member, header, open_file
 from whale.errors import BadDataError
 
-SEALS = ("manifest.json", "MANIFEST.json")  # the second is the stage's
+SEALS = ("manifest.json", "MANIFEST.json", "lineage.json")  # the last two are the stage's
 CHUNK = 2**20
 
 

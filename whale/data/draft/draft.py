@@ -136,10 +136,12 @@ def _action(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> l
         turns = [f"{{difference: {{wrap: true, kind: {'rotation' if is_quaternion else 'value'}}}}}"]
     live = _live(sample, action)
     key, ops = _quoted(action.key), ", ".join(turns)
-    turned = f"{{key: {key}, slice: [3, {action.stop}], unit: {turn}, ops: [{ops}]}}   # ? {units}"
+    told = "a unit quaternion" if is_quaternion else "as the translation"
+    turned = f"{{key: {key}, slice: [3, {action.stop}], unit: {turn}, ops: [{ops}]}}   # ? {told}"
+    why = f"{units}; {form.value}: {form.why}"
     lines = [
         "action:",
-        f"  translation: {{key: {key}, slice: [0, 3], unit: {unit}, ops: {shift}}}   # ? {form.why}",
+        f"  translation: {{key: {key}, slice: [0, 3], unit: {unit}, ops: {shift}}}   # ? {why}",
         f"  rotation: {turned if action.stop > 3 else '{fill: 0.0}'}",
     ]
     grip, has_gripper = _gripper(sample, action, guesses)

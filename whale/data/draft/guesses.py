@@ -178,7 +178,8 @@ def _sense(commands: Sequence[np.ndarray], openings: Sequence[np.ndarray] | None
     followed, opposed = sums.answers
     if followed + opposed < LEAST_EVENTS:
         return Guess("?", f"the sensor answers {followed + opposed:.0f} changes of the command: is 1 open?")
-    why = f"the sensor follows {followed:.0f} of {followed + opposed:.0f} changes of the command, if it rises to open"
+    count = f"{followed:.0f} of {followed + opposed:.0f}"
+    why = f"if 1 were open, the measured opening would follow {count} changes of the command"
     share = followed / (followed + opposed)
     return Guess("open" if share >= LEAST_SHARE else "closed" if share <= 1 - LEAST_SHARE else "?", why)
 
@@ -207,4 +208,6 @@ def _channels(sample: Sample, key: str) -> Guess:
     if coloured < 500:
         return Guess("rgb", "too few coloured pixels to tell: look at a frame")
     share = warm / coloured
-    return Guess("bgr" if share < 0.3 else "rgb", f"{share:.0%} of dark coloured pixels are warm")
+    order = "bgr" if share < 0.3 else "rgb"
+    told = "wood and skin would be blue" if order == "bgr" else "as wood and skin are"
+    return Guess(order, f"{share:.0%} of dark coloured pixels are warm, read as rgb: {told}")

@@ -69,6 +69,14 @@ def describe_source(directory: Path, name: str) -> dict[str, Any]:
     return SourceDescription.parse({"name": name, "link": f"raw/{name}", "files": files}, file=directory).model_dump()
 
 
+def described_files(raw: Path, links: Path = Path()) -> list[Path]:
+    """The files that a description promises, each of which is compared with it when it is read; none for a folder."""
+    if Path(raw).suffix != ".json":
+        return []
+    description = _read_description(Path(raw))
+    return [links / description.link / file.path for file in description.files]
+
+
 def locate(raw: Path, dataset: str, version: str, links: Path = Path(), kind: str = "rlds") -> Location:
     """`raw`: the version folder, the dataset's, its parent, or a description file (whose link is below `links`).
 

@@ -138,7 +138,7 @@ def _paths(run: "Run", args: argparse.Namespace) -> tuple[list[Path], list[Path]
     inputs += [Path(os.path.realpath(path)) for path in inputs]  # raw/NAME may be a link
     for holder in (Path(path) for proven in run.proven.values() for path in proven.holders):
         inputs += [holder, holder.parent / LINEAGE_NAME]  # the guard's own reading
-    inputs += _pinned(run.derivation.config)
+    inputs += [*run.described, *_pinned(run.derivation.config)]
     return inputs, [Path(getattr(args, name)) for name in ("out", "metrics") if getattr(args, name, None)]
 
 

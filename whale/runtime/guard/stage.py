@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,6 +63,7 @@ class Run:
         self.kept: dict[str, bytes] = {}
         self.notes: dict[str, Any] = {}
         self.datasets: list[Summary] = []
+        self.described: list[Path] = []
         self.final_out: Path | None = getattr(args, "out", None)
         self.profile = _profile_of(self.final_out or getattr(args, "metrics", None))
         self.clock = ProcessClock()
@@ -125,6 +126,10 @@ class Run:
     def add_dataset(self, summary: Summary) -> None:
         """A dataset that enters the pipeline here; lineage.json of all that is made from it will name it."""
         self.datasets.append(summary)
+
+    def add_described(self, paths: Iterable[Path]) -> None:
+        """Files that an input describes with their sha256, so that reading them is declared by that input."""
+        self.described += paths
 
     def progress(self, total: int, what: str) -> Progress:
         """Rate and remaining time on stderr, at most every 2 s."""
