@@ -20,6 +20,7 @@ import transcript
 import yaml
 
 from whale.config import load_yaml
+from whale.data.shard_check import check_shards
 from whale.data.storage.shards import ShardSet
 from whale.files import sha256_of_file
 from whale.lineage import ledger, signing
@@ -134,6 +135,7 @@ def test_raw_bytes_are_rlds_and_shards_hold_every_episode_of_them(project):
     for name in PRETRAIN:
         raw = project / "artifacts/demo/raw/fleet" / name / "1.0.0"
         assert len(list(raw.glob(f"{name}-train.tfrecord-*-of-00004"))) == 4
+        assert check_shards(project / "artifacts/demo/pretrain/shards" / name).findings == []
         shards = ShardSet.open(project / "artifacts/demo/pretrain/shards" / name, verify="always")
         info = {split["name"]: split for split in json.loads((raw / "dataset_info.json").read_text())["splits"]}
         for split in shards.splits:

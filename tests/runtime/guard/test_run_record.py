@@ -41,7 +41,8 @@ def main():
     pinned = {"path": "data.txt", "sha256": PINNED}
     with stage("toy", args, {"weights": pinned} if args.item == "pinned" else Config()) as run:
         (run.out / "result").write_text(args.source.read_text())
-        if args.item in ("peek", "pinned"): open("data.txt").read()
+        if args.item == "described": run.add_described([Path("data.txt")])
+        if args.item in ("peek", "pinned", "described"): open("data.txt").read()
         if args.item == "import":
             sys.path.insert(0, "pipelines"); name = "hidden"; getattr(sys.modules["builtins"], "__imp" + "ort__")(name)
         if args.item == "strange": look_elsewhere()
@@ -133,6 +134,11 @@ def test_a_file_that_the_parameters_name_with_its_sha256_is_declared_by_that_and
     assert json.loads(run_toy("pinned").byproduct("opened.json"))["undeclared_files"] == []
     Path("data.txt").write_text("other")
     assert json.loads(run_toy("pinned").byproduct("opened.json"))["undeclared_files"] == ["data.txt"]
+
+
+def test_files_that_an_input_describes_are_declared_by_that():
+    assert json.loads(run_toy("described").byproduct("opened.json"))["undeclared_files"] == []
+    assert verdict(strict=True).findings == []
 
 
 def test_t9_a_dirty_tree_is_shown_refused_when_strict_and_its_patch_gives_the_tree_again():
