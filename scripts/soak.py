@@ -91,7 +91,8 @@ class Soak:
         who = self.rng.choice(["stage", "worker"]) if self.workers and event == "step" else "stage"
         who = "worker" if self.workers and event == "step" else who  # steps happen in workers
         number = self.rng.randrange(max(self.counts[name][event], 1))
-        signal_name = self.rng.choice(["SIGKILL", "SIGTERM"])
+        # Workers leave SIGTERM to the stage, so it would end nothing.
+        signal_name = "SIGKILL" if who == "worker" else self.rng.choice(["SIGKILL", "SIGTERM"])
         code, said = self._start(name, f"kill:{event}:{number}:{signal_name}:{who}:{marker}")
         if not marker.exists():  # resumed beyond the event, so it ended well
             self.missed += 1
