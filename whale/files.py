@@ -58,10 +58,22 @@ def is_abandoned(path: Path) -> bool:
     if match is None:
         return False
     if match["host"] == HOST:
-        return not _is_alive(int(match["pid"]))
+        pid = int(match["pid"])  # our own: this process starts only now, so the name is an earlier one's
+        return pid == os.getpid() or not is_alive(pid)
     with suppress(FileNotFoundError):
         return time.time() - path.lstat().st_mtime > FOREIGN_SECONDS
     return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has this pid, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0  # 0 is our own group
 
 
 def temporary_name_of(path: Path) -> str | None:
@@ -143,16 +155,3 @@ def sync_directory(path: str | Path) -> None:
 
 def _create(path: Path, mode: int) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether another process of this machine has this pid."""
-    if pid == os.getpid():
-        return False  # this process starts only now, so the name is another's with the same pid
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

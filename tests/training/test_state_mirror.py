@@ -1,5 +1,7 @@
 """The second home of the states: whole or not there, verified when it comes back, never a hindrance to training."""
 
+import functools
+import shutil
 import uuid
 
 import fsspec
@@ -9,6 +11,8 @@ from tiny_training import task
 
 from whale.errors import ConfigError, MissingInputError
 from whale.runtime.execution import load_execution
+from whale.runtime.ray_train import train
+from whale.runtime.training_job import TrainingJob
 from whale.training.checkpoint import StateFolder, TrainingState
 from whale.training.communicator import Communicator
 from whale.training.loop import Surroundings, fit
@@ -140,3 +144,35 @@ def test_uris_with_passwords_chains_and_unknown_schemes_are_refused(tmp_path, ur
 @pytest.mark.parametrize("uri", ["s3://bucket/folder", "/mnt/share/states", "gs://bucket/a/b"])
 def test_plain_uris_are_taken(tmp_path, uri):
     assert load_execution(tmp_path / "none.yaml", {"WHALE_STATE_STORAGE": uri}).state_storage == uri
+
+
+def test_a_stages_training_goes_on_where_its_work_folder_was_lost(tmp_path):
+    """As runtime.training_stage runs it: the place below the storage is <profile>/<stage>/<key>."""
+
+    def run(out: str, stop_at: int | None = None) -> dict:
+        work = tmp_path / out / "demo/train_tokenizer/12ab"
+        (tmp_path / out / "model").mkdir(parents=True)
+        build = functools.partial(stopped_task, stop_at)
+        job = TrainingJob(
+            build, tmp_path / out / "model", work, 0, identity="me", state_storage=str(tmp_path / "bucket")
+        )
+        return train(job, lambda record: None, lambda step: None)
+
+    with pytest.raises(RuntimeError, match="the machine is gone"):
+        run("first", stop_at=7)
+    assert (tmp_path / "bucket/demo/train_tokenizer/12ab").is_dir()
+    shutil.rmtree(tmp_path / "first/demo")
+    assert run("second")["resumed_from"] > 0
+
+
+def stopped_task(stop_at: int | None, communicator: Communicator):
+    made = task("tokenizer", 10, communicator)
+    forward = made.model.forward
+
+    def failing(batch):
+        if made.loader.step == stop_at:
+            raise RuntimeError("the machine is gone")
+        return forward(batch)
+
+    made.model.forward = failing
+    return made

@@ -6,14 +6,13 @@ Checkpoints go in by reference (path and sha256), never as copies; small picture
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.files import write_atomically
+from whale.files import is_alive, write_atomically
 from whale.runtime.guard import environment
 from whale.runtime.guard.tracking_spool import SPOOL_DIR
 
@@ -131,7 +130,7 @@ class _Store:
         if last["kind"] == "end":
             for name, text in last["tags"].items():
                 self.client.set_tag(run_id, name, text)
-        elif _is_alive(lines[0].get("pid", 0)):
+        elif is_alive(lines[0].get("pid", 0)):
             return None
         status = last["status"] if last["kind"] == "end" else "KILLED"
         self.client.set_terminated(run_id, status, end_time=int(last["time"] * 1000))
@@ -186,11 +185,3 @@ def _read_offset(spool: Path) -> tuple[int, bool]:
         return int(row["offset"]), bool(row["closed"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0, False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return pid > 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.errors import BadDataError, MissingInputError, WhaleError
-from whale.files import CHUNK_BYTES, sha256_of_file, sync_directory, temporary_path
+from whale.files import CHUNK_BYTES, refusals_named, sha256_of_file, sync_directory, temporary_path, write_atomically
 from whale.lineage.seal import MANIFEST_NAME, read_manifest, verify_sealed
 
 MANIFEST_LIMIT = 2**20  # bytes; a state has two files
@@ -52,7 +52,7 @@ class StateMirror:
         """Bring the state `name` to `directory / name`; None when it is not whole there.
 
         Raises MismatchError or BadDataError when its bytes are not those of its manifest, MissingInputError when the
-        place cannot be read.
+        place cannot be read, CannotWriteError when this disk refuses.
         """
         final = directory / name
         directory.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,10 @@ class StateMirror:
                 return None
             for note in self.notes:
                 if not note.is_file() and filesystem.exists(f"{root}/{note.name}"):
-                    _get(filesystem, f"{root}/{note.name}", note, MANIFEST_LIMIT)
+                    fetched = temporary / f"note-{note.name}"
+                    _get(filesystem, f"{root}/{note.name}", fetched, MANIFEST_LIMIT)
+                    write_atomically(note, fetched.read_bytes())
+                    fetched.unlink()  # no part of the state
             _get(filesystem, f"{root}/{name}/{MANIFEST_NAME}", temporary / MANIFEST_NAME, MANIFEST_LIMIT)
             for file, row in read_manifest(temporary).items():
                 _get(filesystem, f"{root}/{name}/{file}", temporary / file, row["bytes"])
@@ -120,12 +123,12 @@ def _is_same(folder: Path, other: Path) -> bool:
 
 
 def _get(filesystem: Any, remote: str, path: Path, limit: int) -> None:
-    """One file of at most `limit` bytes, whatever the other side sends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """One file of at most `limit` bytes, whatever the other side sends; CannotWriteError when this disk refuses."""
     left = limit + 1
-    with filesystem.open(remote, "rb") as source, open(path, "wb") as target:
+    with filesystem.open(remote, "rb") as source, open(path, "wb", buffering=0) as target:
         while left and (chunk := source.read(min(CHUNK_BYTES, left))):
-            target.write(chunk)
+            with refusals_named(path):
+                target.write(chunk)
             left -= len(chunk)
     if not left:
         raise BadDataError("larger than its manifest says", file=remote, expected=f"{limit} bytes")
