@@ -22,6 +22,13 @@ environment.apply(PROJECT_ROOT)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The whole program, which takes longest, begins first; with `-n 2` a file runs in one process."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+
+        absent = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(absent)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from whale.models.categorical import mode
 from whale.models.dynamics import Dynamics
 from whale.models.maskgit import MASKED
 from whale.models.tokenizer import VideoTokenizer
-from whale.models.world_model import WorldModel
+from whale.models.world_model import Precision, WorldModel
 from whale.models.world_state import WorldState
 
 Normalize = Callable[[np.ndarray], np.ndarray]  # raw actions [..., A] -> normalised and clipped
@@ -92,10 +92,10 @@ class CachedState:
 class CachedWorld:
     """A LearnedWorld that goes step by step (protocol `WorldModel`). z of a step: the last of what is given."""
 
-    def __init__(self, world: LearnedWorld):
+    def __init__(self, world: LearnedWorld, precision: Precision = "float32"):
         self.world, self.window = world, world.window
         behavior = world.behavior if world.dynamics.config.behavior_conditioning else None
-        self._model = WorldModel(world.tokenizer, behavior, world.dynamics, world.window)
+        self._model = WorldModel(world.tokenizer, behavior, world.dynamics, world.window, precision)
 
     def start(self, frames: Tensor, actions: Tensor) -> CachedState:
         return CachedState(self._model.start(frames, self.world.normalised(actions)), actions)

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from whale.models.cache import KeyValues
-
 Axis = Literal["space", "time"]
 QK_EPS = 1e-6
 LONGEST_FUSED = 128  # beyond it the kept probabilities weigh more than what they save
@@ -40,8 +38,19 @@ def composite_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis:
     """By torch's RMSNorm and scaled_dot_product_attention; QK-norm statistics in the gains' precision."""
     query, key, value = by_sequence(qkv, query_gain.shape[0], axis).unbind(0)
     query, key = _rms_normed(query, query_gain), _rms_normed(key, key_gain)
-    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=axis == "time" and value.shape[-2] > 1)
-    return from_sequence(mixed, axis)
+    if axis == "time":
+        return from_sequence(_mixed_written_out(query, key, value), axis)
+    lead = value.shape[:2]  # torch's fused kernels take four axes, and nothing says so when they are passed by
+    mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
+    return from_sequence(mixed.unflatten(0, lead), axis)
+
+
+def _mixed_written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Causal attention of windows shorter than a fused kernel's tile, which would compute mostly what is masked."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if scores.shape[-1] > 1:
+        scores = scores + _causal_mask(scores)
+    return scores.softmax(-1).to(value.dtype) @ value
 
 
 def _rms_normed(x: Tensor, gain: Tensor) -> Tensor:
@@ -70,17 +79,15 @@ def plain_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axi
     return from_sequence(_mixed(query, key, value, is_causal=axis == "time"), axis)
 
 
-def extend_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, past: KeyValues) -> tuple[Tensor, KeyValues]:
-    """Temporal attention of F new frames, qkv [B, F, N, 3 D], to themselves, causally, and to every frame of `past`.
+def attend_to_past(query: Tensor, keys_tBNhd: Tensor, values_tBNhd: Tensor) -> Tensor:
+    """Temporal attention of F new frames, query [B, N, h, F, d], to all t frames so far, causally: [B, F, N, D].
 
-    Returns [B, F, N, D] and what the next frames attend to. For inference: no gradients.
+    The last F of the t frames are the new ones. For inference: no gradients.
     """
-    query, key, value = normalised(qkv, query_gain.to(qkv.dtype), key_gain.to(qkv.dtype), "time")
-    present = past.extended(*(x.permute(3, 0, 1, 2, 4) for x in (key, value)))
-    if qkv.shape[1] == 1 and qkv.device.type == "cpu":
-        return _mixed_by_sums(query, present), present
-    keys, values = (x.permute(1, 2, 3, 0, 4) for x in (present.keys, present.values))
-    return from_sequence(_mixed(query, keys, values, is_causal=True), "time"), present
+    if query.shape[-2] == 1:
+        return _mixed_by_sums(query, keys_tBNhd, values_tBNhd)
+    keys, values = (x.permute(1, 2, 3, 0, 4) for x in (keys_tBNhd, values_tBNhd))
+    return from_sequence(_mixed(query, keys, values, is_causal=True), "time")
 
 
 def normalised(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,7 +96,7 @@ def normalised(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis: Axis) ->
     split = qkv.unflatten(-1, (3, -1, head_dim))
     square = torch.linalg.vector_norm(split[..., :2, :, :], dim=-1, keepdim=True).square_()
     # Without d in the mean, keys have length 1 and queries make up for it: a pass less over many small tensors.
-    units = split[..., :2, :, :] * square.add_(head_dim * QK_EPS).rsqrt_()
+    units = (split[..., :2, :, :] * square.add_(head_dim * QK_EPS).rsqrt_()).to(qkv.dtype)
     units[..., 0, :, :].mul_(query_gain * key_gain * math.sqrt(head_dim))
     query, key, value = units[..., 0, :, :], units[..., 1, :, :], split[..., 2, :, :]
     order = (0, 1, 3, 2, 4) if axis == "space" else (0, 2, 3, 1, 4)
@@ -104,13 +111,13 @@ def _mixed(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Ten
     return _product(scores.softmax(-1), value)
 
 
-def _mixed_by_sums(query: Tensor, present: KeyValues) -> Tensor:
+def _mixed_by_sums(query: Tensor, keys_tBNhd: Tensor, values_tBNhd: Tensor) -> Tensor:
     """What one new frame, query [B, N, h, 1, d], sees: [B, 1, N, D].
 
-    Thousands of products of a vector by a short matrix are slow on a CPU; sums over whole frames are not.
+    Thousands of products of a vector by a short matrix are slow on any device; sums over whole frames are not.
     """
-    scores = torch.mul(present.keys, query[..., 0, :]).sum(-1, keepdim=True)
-    return torch.mul(present.values, scores.softmax(0)).sum(0).flatten(-2)[:, None]
+    scores = torch.mul(keys_tBNhd, query[..., 0, :]).sum(-1, keepdim=True)
+    return torch.mul(values_tBNhd, scores.softmax(0).to(values_tBNhd.dtype)).sum(0).flatten(-2)[:, None]
 
 
 class _FusedAttention(torch.autograd.Function):

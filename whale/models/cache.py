@@ -57,7 +57,7 @@ class TemporalCache:
     @classmethod
     def empty(cls, num_layers: int, shape: tuple[int, int, int, int], capacity: int, like: Tensor) -> "TemporalCache":
         """Room for `capacity` frames of `shape` = (B, N, h, d), in the precision and on the device of `like`."""
-        rooms = (torch.empty(2, capacity, *shape).to(like) for _ in range(num_layers))
+        rooms = (like.new_empty(2, capacity, *shape, requires_grad=False) for _ in range(num_layers))
         return cls(tuple(KeyValues(room, 0) for room in rooms))
 
     @property

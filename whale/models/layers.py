@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whale.models.attention import QK_EPS, Axis, attend, extend_attention
-from whale.models.cache import KeyValues
+from whale.models.attention import QK_EPS, Axis, attend, attend_to_past, normalised
 
 
 def linear(fan_in: int, fan_out: int, *, bias: bool = False, scale: float = 1.0) -> nn.Linear:
@@ -40,10 +39,16 @@ class SelfAttention(nn.Module):
     def forward(self, x_BTND: Tensor) -> Tensor:
         return self.out(attend(self.qkv(x_BTND), self.query_norm.weight, self.key_norm.weight, self.axis))
 
-    def extend(self, x_BFND: Tensor, past: KeyValues) -> tuple[Tensor, KeyValues]:
-        """Temporal attention of F new frames that also see the frames in `past`."""
-        mixed, present = extend_attention(self.qkv(x_BFND), self.query_norm.weight, self.key_norm.weight, past)
-        return self.out(mixed), present
+    def ask(self, x_BFND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of F new frames: queries [B, N, h, F, d], keys and values [F, B, N, h, d] as a cache keeps them."""
+        qkv = self.qkv(x_BFND)
+        query_gain, key_gain = self.query_norm.weight.to(qkv.dtype), self.key_norm.weight.to(qkv.dtype)
+        query, key, value = normalised(qkv, query_gain, key_gain, self.axis)
+        return query, key.permute(3, 0, 1, 2, 4), value.permute(3, 0, 1, 2, 4)
+
+    def answer(self, query: Tensor, keys_tBNhd: Tensor, values_tBNhd: Tensor) -> Tensor:
+        """What F new frames take from all t frames so far, themselves among them: [B, F, N, D]."""
+        return self.out(attend_to_past(query, keys_tBNhd, values_tBNhd))
 
 
 class MLP(nn.Module):

@@ -51,10 +51,19 @@ class STBlock(nn.Module):
 
     def extend(self, x_BFND: Tensor, past: KeyValues) -> tuple[Tensor, KeyValues]:
         """As `forward` for the F frames that follow those in `past`."""
+        x_BFND, query, key, value = self.before_past(x_BFND)
+        present = past.extended(key, value)
+        return self.after_past(x_BFND, query, present.keys, present.values), present
+
+    def before_past(self, x_BFND: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The part of `extend` that needs no other frame: spatial attention, then queries, keys and values in time."""
         x_BFND = x_BFND + self.spatial(self.spatial_norm(x_BFND))
-        moved, present = self.temporal.extend(self.temporal_norm(x_BFND), past)
-        x_BFND = x_BFND + moved
-        return x_BFND + self.mlp(self.mlp_norm(x_BFND)), present
+        return x_BFND, *self.temporal.ask(self.temporal_norm(x_BFND))
+
+    def after_past(self, x_BFND: Tensor, query: Tensor, keys_tBNhd: Tensor, values_tBNhd: Tensor) -> Tensor:
+        """The rest of `extend`: temporal attention to all frames so far, and the MLP."""
+        x_BFND = x_BFND + self.temporal.answer(query, keys_tBNhd, values_tBNhd)
+        return x_BFND + self.mlp(self.mlp_norm(x_BFND))
 
 
 class STTransformer(nn.Module):
@@ -88,7 +97,8 @@ class STTransformer(nn.Module):
         num_tokens += self.num_prefix
         self._positions(0, capacity, num_tokens, self.final_norm.weight)
         shape = (batch, num_tokens, self.num_heads, self.d_model // self.num_heads)
-        return TemporalCache.empty(len(self.blocks), shape, capacity, self.final_norm.weight)
+        kept_as = self.blocks[0].get_parameter("temporal.qkv.weight")
+        return TemporalCache.empty(len(self.blocks), shape, capacity, kept_as)
 
     def extend(self, x_BFND: Tensor, past: TemporalCache) -> tuple[Tensor, TemporalCache]:
         """What `forward` gives for F frames that follow the frames in `past`, and the cache that holds them too."""

@@ -122,6 +122,7 @@ class VideoTokenizer(PublishedModel):
     def _paint(self, x_BTND: Tensor) -> Tensor:
         """What the decoder's trunk says of each token -> frames in (0, 1)."""
         logits = unpatchify(self.decoder["patches"](x_BTND), self.config.patch_size)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bfloat16 has fewer values than a pixel
         return (logits if self.mean_logit is None else logits + self.mean_logit).sigmoid()
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

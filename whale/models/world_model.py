@@ -7,6 +7,7 @@ Shapes: B batch, C frames held, c given frames, T window, H horizon, R resolutio
 Z = K * M behavior embedding; actions are normalised.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -23,6 +24,7 @@ from whale.models.tokenizer import VideoTokenizer
 from whale.models.world_state import WorldState
 
 Conditioning = Literal["prior", "frozen", "off"] | Tensor
+Precision = Literal["float32", "bfloat16"]
 ROLLOUT = "rollout shapes"
 
 
@@ -50,9 +52,15 @@ class Step:
 
 
 class WorldModel:
-    """Predicts pixels from a history of pixels and actions; `behavior` may be None for a dynamics without z."""
+    """Predicts pixels from a history of pixels and actions; `behavior` may be None for a dynamics without z.
 
-    def __init__(self, tokenizer: VideoTokenizer, behavior: BehaviorModel | None, dynamics: Dynamics, window: int):
+    `precision` bfloat16 computes as training does under autocast; `round_matrices` saves it the conversion.
+    """
+
+    def __init__(
+        self, tokenizer: VideoTokenizer, behavior: BehaviorModel | None, dynamics: Dynamics, window: int,
+        precision: Precision = "float32",
+    ):  # fmt: skip
         if tokenizer.config.num_codes != dynamics.config.num_codes:
             raise ConfigError(
                 "tokenizer and dynamics do not belong together",
@@ -63,6 +71,7 @@ class WorldModel:
         if behavior is None and dynamics.config.behavior_conditioning:
             raise ConfigError("this dynamics needs a behavior model", place="behavior_conditioning", found=True)
         self.tokenizer, self.behavior, self.dynamics, self.window = tokenizer, behavior, dynamics, window
+        self.precision = precision
 
     @classmethod
     def restore(cls, tokenizer: Path, behavior: Path | None, dynamics: Path, window: int) -> Self:
@@ -82,17 +91,11 @@ class WorldModel:
         batch. z: the mode of the `prior` at every step; `frozen` at its value of the first imagined step; `off`, zeros;
         or one [B, Z] of the caller's choice.
         """
-        given = frames.shape[1]
-        if not 1 <= given <= self.window or actions.shape[1] != given - 1 + horizon or horizon < 1:
-            raise ConfigError(
-                ROLLOUT,
-                found=f"{given} frames, {actions.shape[1]} actions",
-                expected=f"1..{self.window} frames and frames - 1 + {horizon} actions",
-            )
+        given = self.num_given(frames, actions, horizon)
         state = self.start(frames, actions[:, : given - 1], self._fixed(z, actions))
         steps = []
         for number, action_BA in enumerate(actions[:, given - 1 :].unbind(1)):
-            noise = self._noise(state, seed, number) if temperature else None
+            noise = self.noise(len(frames), seed, number) if temperature else None
             state, step = self.step(self.restarted(state), action_BA, noise, temperature=temperature or 1.0)
             if isinstance(z, str) and z == "frozen" and number == 0:
                 state = replace(state, z=step.z, prior=None)
@@ -102,6 +105,10 @@ class WorldModel:
     @torch.inference_mode()
     def start(self, frames: Tensor, actions: Tensor, z: Tensor | None = None) -> WorldState:
         """A window of frames uint8 [B, C, R, R, 3] and the actions [B, C - 1, A] between them, encoded as a segment."""
+        with self._arithmetic():
+            return self._started(frames, actions, z)
+
+    def _started(self, frames: Tensor, actions: Tensor, z: Tensor | None) -> WorldState:
         batch, held = frames.shape[:2]
         tokens = self.tokenizer.encode(self._pixels(frames))
         state = WorldState(
@@ -126,6 +133,12 @@ class WorldModel:
         """
         if state.length > self.window:
             raise ConfigError("this window is full", found=f"{state.length} frames", remedy="use restarted()")
+        with self._arithmetic():
+            return self._stepped(state, action_BA, noise, z, temperature)
+
+    def _stepped(
+        self, state: WorldState, action_BA: Tensor, noise: Tensor | None, z: Tensor | None, temperature: float
+    ) -> tuple[WorldState, Step]:
         advanced, logits_BNV = self._advanced(state, state.frames[:, -1:], state.tokens[:, -1:], action_BA[:, None], z)
         used_z = advanced.conditioning[:, -1:]
 
@@ -181,11 +194,32 @@ class WorldModel:
             return z.to(actions)
         return actions.new_zeros(shape) if z == "off" else None
 
-    def _noise(self, state: WorldState, seed: int, number: int) -> Tensor:
-        """Gumbel noise [B, N, V] of the imagined frame `number`, keyed by (seed, number)."""
+    def num_given(self, frames: Tensor, actions: Tensor, horizon: int) -> int:
+        """c, the number of given frames; ConfigError where frames, actions and horizon do not fit together."""
+        given = frames.shape[1]
+        if not 1 <= given <= self.window or actions.shape[1] != given - 1 + horizon or horizon < 1:
+            raise ConfigError(
+                ROLLOUT,
+                found=f"{given} frames, {actions.shape[1]} actions",
+                expected=f"1..{self.window} frames and frames - 1 + {horizon} actions",
+            )
+        return given
+
+    def noise(self, batch: int, seed: int, number: int) -> Tensor:
+        """Gumbel noise [B, N, V] of the imagined frame `number`, keyed by (seed, number); drawn on the CPU."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        shape = (len(state.tokens), state.tokens.shape[-1], self.dynamics.config.num_codes)
-        return gumbel(shape, generator).to(state.tokens.device)
+        shape = (batch, self.tokenizer.config.num_tokens, self.dynamics.config.num_codes)
+        return gumbel(shape, generator).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks lie."""
+        return self.tokenizer.quantizer.codebook.device
+
+    def _arithmetic(self) -> AbstractContextManager:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _pixels(self, frames: Tensor) -> Tensor:
         """uint8 -> [0, 1] in the networks' precision."""

@@ -110,7 +110,7 @@ def _wrapped(model: nn.Module, engine: Engine, prepare: Callable[[nn.Module], nn
 
     Raises ConfigError for what would otherwise be left out in silence.
     """
-    from whale.training.wrapping import recompute_activations, shard
+    from whale.training.wrapping import compile_blocks, recompute_activations, shard
 
     is_sharded = engine.sharding == "fsdp"
     if is_sharded and engine.compile:
@@ -127,7 +127,7 @@ def _wrapped(model: nn.Module, engine: Engine, prepare: Callable[[nn.Module], nn
     if is_sharded:
         return shard(model)
     if engine.compile:
-        model.compile()
+        compile_blocks(model)
     return prepare(model)
 
 

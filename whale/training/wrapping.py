@@ -1,9 +1,10 @@
-"""What may be put around a model before it trains: recomputed activations, weights sharded over workers."""
+"""What may be put around a model before it trains: recomputed activations, compiled blocks, weights sharded."""
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from whale.errors import ConfigError
+from whale.models.inference import allow_compilations
 from whale.models.st_transformer import STBlock
 
 
@@ -14,6 +15,13 @@ def recompute_activations(model: nn.Module) -> None:
     """
     for block in _blocks(model):
         _wrap_forward(block)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each block; all blocks of a trunk share one compilation, and what surrounds them stays as it is."""
+    allow_compilations()
+    for block in _blocks(model):
+        block.compile(fullgraph=True)
 
 
 def shard(model: nn.Module) -> nn.Module:
