@@ -17,7 +17,7 @@ from whale.training.gradient_step import GradientStep, micro_batches
 from whale.training.loop import Surroundings, fit
 from whale.training.optimizer import make_optimizer, whole
 from whale.training.throughput import Throughput
-from whale.training.wrapping import recompute_activations, shard
+from whale.training.wrapping import compile_blocks, recompute_activations, shard
 
 KINDS = ["tokenizer", "behavior", "dynamics"]
 
@@ -73,9 +73,10 @@ def test_bfloat16_computes_the_forward_pass_only_and_comes_close():
 
 
 @pytest.mark.nightly
-def test_a_compiled_forward_has_the_same_names_and_gradients():
-    plain = gradients("dynamics")
-    compiled = gradients("dynamics", change=lambda model: model.compile(backend="eager"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_blocks_have_the_same_names_and_gradients(kind):
+    plain = gradients(kind)
+    compiled = gradients(kind, change=lambda model: compile_blocks(model, backend="eager"))
     assert set(plain) == set(compiled)
     for name, value in plain.items():
         torch.testing.assert_close(compiled[name], value, rtol=1e-5, atol=1e-7)

@@ -16,13 +16,13 @@ def round_matrices(model: nn.Module) -> None:
             module.to(torch.bfloat16)
 
 
-def compile_steps(model: nn.Module) -> None:
+def compile_steps(model: nn.Module, backend: str = "inductor") -> None:
     """Compile how each block takes in one new frame; one compilation serves all blocks and lengths of the past."""
     allow_compilations()
     for block in model.modules():
         if isinstance(block, STBlock):
-            block.before_past = _for_one_frame(block.before_past)  # type: ignore[method-assign]
-            block.after_past = _for_one_frame(block.after_past)  # type: ignore[method-assign]
+            block.before_past = _for_one_frame(block.before_past, backend)  # type: ignore[method-assign]
+            block.after_past = _for_one_frame(block.after_past, backend)  # type: ignore[method-assign]
 
 
 def allow_compilations() -> None:
@@ -30,8 +30,8 @@ def allow_compilations() -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
 
 
-def _for_one_frame(method: Callable[..., Any]) -> Callable[..., Any]:
-    compiled = torch.compile(method, fullgraph=True)
+def _for_one_frame(method: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    compiled = torch.compile(method, fullgraph=True, backend=backend)
 
     def chosen(x_BFND: torch.Tensor, *others: torch.Tensor) -> Any:
         return (compiled if x_BFND.shape[1] == 1 else method)(x_BFND, *others)

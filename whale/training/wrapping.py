@@ -17,11 +17,11 @@ def recompute_activations(model: nn.Module) -> None:
         _wrap_forward(block)
 
 
-def compile_blocks(model: nn.Module) -> None:
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """Compile each block; all blocks of a trunk share one compilation, and what surrounds them stays as it is."""
     allow_compilations()
     for block in _blocks(model):
-        block.compile(fullgraph=True)
+        block.compile(fullgraph=True, backend=backend)
 
 
 def shard(model: nn.Module) -> nn.Module:
