@@ -99,12 +99,12 @@ def test_metrics_are_flattened_and_filtered(project, capsys):
 def test_timings_show_the_last_run_of_each_stage_and_the_total(project, capsys):
     for number, (finished, wall) in enumerate([("2026-01-01T00:00:00", 9.0), ("2026-01-02T00:00:00", 3.0)]):
         row = {"stage": "mix", "profile": "demo", "finished": finished, "wall_s": wall, "compute_s": 1.0}
-        row |= {"overhead_s": wall - 1, "peak_rss_mb": 1.0, "peak_child_rss_mb": 1.0}
+        row |= {"overhead_s": wall - 1, "capture_s": 0.5, "peak_rss_mb": 1.0, "peak_child_rss_mb": 1.0}
         Path(f"lineage/runs/{number}").mkdir(parents=True)
         Path(f"lineage/runs/{number}/timings.json").write_text(json.dumps(row))
     assert run(["timings", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["total"] == {"wall_s": 3.0, "compute_s": 1.0, "overhead_s": 2.0}
+    assert shown["total"] == {"wall_s": 3.0, "compute_s": 1.0, "overhead_s": 2.0, "capture_s": 0.5}
 
 
 def test_raw_data_are_linked_and_described(project):

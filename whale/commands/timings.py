@@ -8,19 +8,23 @@ from whale.commands.output import AsJson, print_json, print_table
 from whale.config import load_yaml
 
 EXAMPLE = "Example: whale timings"
-COLUMNS = ("wall_s", "compute_s", "overhead_s")
+COLUMNS = ("wall_s", "compute_s", "overhead_s", "capture_s")
 
 
 def timings(as_json: AsJson = False) -> None:
-    """Wall time of each stage's process, the part marked as compute, and the rest: framework overhead."""
+    """Wall time of each stage's process, the part marked as compute, and the rest: framework overhead.
+
+    Capture is the part of overhead that proves inputs, seals outputs and records the run for lineage.
+    """
     rows = latest_timings(Path("lineage/runs"), active_profile())
-    totals = {column: round(sum(row[column] for row in rows), 1) for column in COLUMNS}
+    totals = {column: round(sum(row.get(column, 0.0) for row in rows), 1) for column in COLUMNS}
     if as_json:
         print_json({"stages": rows, "total": totals})
         return
-    table = [[row["stage"], *(f"{row[column]:.1f}" for column in COLUMNS), f"{_peak(row):.0f}"] for row in rows]
+    cells = [[f"{row[column]:.1f}" if column in row else "-" for column in COLUMNS] for row in rows]  # older runs
+    table = [[row["stage"], *times, f"{_peak(row):.0f}"] for row, times in zip(rows, cells, strict=True)]
     table.append(["total", *(f"{totals[column]:.1f}" for column in COLUMNS), ""])
-    print_table(["stage", "wall s", "compute s", "overhead s", "peak MB"], table)
+    print_table(["stage", "wall s", "compute s", "overhead s", "capture s", "peak MB"], table)
 
 
 def latest_timings(runs: Path, profile: str | None) -> list[dict[str, Any]]:

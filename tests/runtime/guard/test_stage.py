@@ -188,6 +188,7 @@ def test_compute_and_overhead_add_up_to_the_life_of_the_process():
     timings = json.loads((record / "timings.json").read_text())
     assert timings["stage"] == "toy" and timings["compute_s"] == pytest.approx(0.25, abs=0.02)
     assert timings["wall_s"] == pytest.approx(timings["compute_s"] + timings["overhead_s"], abs=0.01)
+    assert 0 < timings["capture_s"] < timings["overhead_s"]
 
 
 TOY = """

@@ -9,10 +9,11 @@ from pathlib import Path
 
 
 class ProcessClock:
-    """Wall time since the process started (interpreter start and imports count), and the share marked as compute."""
+    """Wall time since the process started (interpreter start and imports count), and the shares marked as compute
+    and as capture: what lineage costs."""
 
     def __init__(self) -> None:
-        self.compute_s = 0.0
+        self.compute_s = self.capture_s = 0.0
         self._depth = 0
 
     @contextmanager
@@ -25,6 +26,15 @@ class ProcessClock:
             self._depth -= 1
             if self._depth == 0:
                 self.compute_s += time.monotonic() - started
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        """Time inside is what it takes to prove inputs, seal outputs and record the run."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.capture_s += time.monotonic() - started
 
     def add_compute(self, seconds: float) -> None:
         """Work measured elsewhere, e.g. in a worker process."""
@@ -41,6 +51,7 @@ class ProcessClock:
             "wall_s": round(wall, 3),
             "compute_s": round(self.compute_s, 3),
             "overhead_s": round(max(wall - self.compute_s, 0.0), 3),
+            "capture_s": round(self.capture_s, 3),
             **{name: round(value / 1024, 1) for name, value in peak_kb.items()},
         }
 

@@ -38,7 +38,7 @@ from whale.runtime.guard.leftovers import remove_files_of_the_dead
 from whale.runtime.guard.process_clock import ProcessClock
 from whale.runtime.guard.progress import Progress
 from whale.runtime.guard.publish import open_temporary, publish, remove_leftovers
-from whale.runtime.guard.run_record import write_run_record
+from whale.runtime.guard.run_record import write_run_record, write_timings
 from whale.runtime.guard.tracking_spool import SPOOL_DIR, TrackingSpool
 
 OUTPUTS = ("out", "metrics")
@@ -53,7 +53,9 @@ if getattr(sys.modules["__main__"].__spec__, "name", "").startswith("pipelines."
 class Run:
     """What a stage sees of its guard."""
 
-    def __init__(self, name: str, args: argparse.Namespace, derived: "Derived", digests: FileDigests):
+    def __init__(
+        self, name: str, args: argparse.Namespace, derived: "Derived", digests: FileDigests, clock: ProcessClock
+    ):
         derivation = derived.derivation
         self.name = name if derivation.item is None else f"{name}@{derivation.item}"
         self.item, self.derivation, self.digest = derivation.item, derivation, derivation.digest()
@@ -66,7 +68,7 @@ class Run:
         self.described: list[Path] = []
         self.final_out: Path | None = getattr(args, "out", None)
         self.profile = _profile_of(self.final_out or getattr(args, "metrics", None))
-        self.clock = ProcessClock()
+        self.clock = clock
         self.started = datetime.now(UTC)
         spool_id = f"{self.name}-{self.digest[:16]}-{time.time_ns():x}"
         self.tracking = TrackingSpool(SPOOL_DIR / f"{spool_id}.jsonl")
@@ -164,8 +166,10 @@ def stage(
         if (metrics := getattr(args, "metrics", None)) and metrics.parent.is_dir():
             remove_leftovers(metrics)
         digests = FileDigests(environment.STATE_DIR / "verify-cache.json", bool(os.environ.get("WHALE_PARANOID")))
-        run = Run(name, args, _derive(name, args, config, digests), digests)
-        digests.save()
+        clock = ProcessClock()
+        with clock.capture():
+            run = Run(name, args, _derive(name, args, config, digests), digests, clock)
+            digests.save()
         _start_tracking(run)
         _refuse_tainted(run)
         run.attempts.start()
@@ -173,10 +177,13 @@ def stage(
         try:
             with _temporary_out(run):
                 yield run
-                subjects = _publish(run, args)
-            digests.save()
-            write_run_record(run, args, subjects)
-            opened_files.forget_workers()
+                with clock.capture():
+                    subjects = _publish(run, args)
+            with clock.capture():
+                digests.save()
+                record = write_run_record(run, args, subjects)
+                opened_files.forget_workers()
+            write_timings(run, record)
         except BaseException as error:
             was_killed = isinstance(error, KeyboardInterrupt | SystemExit)
             run.tracking.end("KILLED" if was_killed else "FAILED")
