@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whale.models.dynamics import Dynamics
+from whale.models.dynamics import Z_CATEGORIES, Dynamics
 from whale.models.layers import space_time_positions
 
 
@@ -73,7 +73,7 @@ class ReferenceDynamics(nn.Module):
     def logits(self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor) -> Tensor:
         """As `Dynamics.logits`."""
         x = self.tokens(tokens_BTN) * math.sqrt(self.width)
-        x = x + (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None]
+        x = x + (self.action(actions_BTA) + self.z(z_BTZ) / Z_CATEGORIES)[:, :, None]
         x = x + space_time_positions(x.shape[1], x.shape[2], self.width)
         for block in self.blocks:
             x = block(x)

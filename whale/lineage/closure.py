@@ -6,8 +6,12 @@ With DVC the import graph is the invalidation graph: a stage's code deps are exa
 
 import ast
 import hashlib
+import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+STATEMENT_FIELDS = ("body", "orelse", "handlers", "finalbody", "cases")  # where statements hold others
 
 
 def import_closure(root: Path, entry: Path) -> list[Path]:
@@ -46,21 +50,24 @@ def imported_modules(path: Path, root: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _walk_executed(node: ast.AST):
-    """Like ast.walk, without the bodies of `if TYPE_CHECKING:`."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            for other in child.orelse:
-                yield from _walk_executed(other)
-        else:
-            yield from _walk_executed(child)
+def _walk_executed(node: ast.AST) -> Iterator[ast.stmt]:
+    """Every statement below `node` but the bodies of `if TYPE_CHECKING:`. An expression imports nothing."""
+    for field in STATEMENT_FIELDS:
+        for child in getattr(node, field, ()):
+            if isinstance(child, ast.stmt):
+                yield child
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                yield from _walk_executed(ast.Module(child.orelse, []))
+            else:
+                yield from _walk_executed(child)
 
 
-def _files_of(root: Path, module: str) -> list[Path]:
+@cache
+def _files_of(root: Path, module: str) -> tuple[Path, ...]:
     """The files that `import module` runs: every package on the way, then the module."""
-    parts, files = module.split("."), []
-    for end in range(1, len(parts) + 1):
-        base = root.joinpath(*parts[:end])
-        files += [path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()]
-    return files
+    files: list[str] = []
+    base = str(root)
+    for part in module.split("."):
+        base = os.path.join(base, part)
+        files += [path for path in (os.path.join(base, "__init__.py"), f"{base}.py") if os.path.isfile(path)]
+    return tuple(Path(path) for path in files)

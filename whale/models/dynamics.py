@@ -21,6 +21,7 @@ from whale.models.st_transformer import STTransformer, STTransformerConfig
 from whale.models.token_loss import tied_cross_entropy
 
 TOKEN_STD = 0.02
+Z_CATEGORIES = 16  # z is one-hot in each
 
 
 class DynamicsConfig(Config):
@@ -54,9 +55,10 @@ class Dynamics(PublishedModel):
         self.tokens = nn.Embedding(config.num_codes, width)
         nn.init.normal_(self.tokens.weight, std=TOKEN_STD)
         self.action = linear(config.action_size, width)
-        # z is a sum of 16 rows: at first it weighs as much as a token. At weight 1 (five tokens at D = 96) its sampling
-        # noise hid the tokens, and the same likelihood took a quarter more steps.
-        self.z = linear(config.z_size, width, scale=TOKEN_STD * math.sqrt(width) * math.sqrt(config.z_size / 16))
+        # z enters as the MEAN of its 16 rows. AdamW moves every row alike, so their sum moved 16 times as fast, after the
+        # noise that z is drawn with: z then cost likelihood on every robot of the demo.
+        scale = TOKEN_STD * math.sqrt(width) * math.sqrt(config.z_size / Z_CATEGORIES)
+        self.z = linear(config.z_size, width, scale=scale)
         self.trunk = STTransformer(config.trunk, num_prefix=self.num_prefix)
         if config.sampler == "maskgit":
             self.masked = nn.Parameter(torch.randn(width) * TOKEN_STD * math.sqrt(width))
@@ -137,7 +139,7 @@ class Dynamics(PublishedModel):
         x_BTND = self.tokens(tokens_BTN) * scale
         if self.config.sampler == "maskgit":
             x_BTND = x_BTND + self._next_frame(revealed_BTN, scale)
-        condition_BT1D = (self.action(actions_BTA) + self.z(z_BTZ))[:, :, None]
+        condition_BT1D = (self.action(actions_BTA) + self.z(z_BTZ) / Z_CATEGORIES)[:, :, None]
         return torch.cat([condition_BT1D, x_BTND], dim=2) if self.num_prefix else x_BTND + condition_BT1D
 
     def _next_frame(self, revealed_BTN: Tensor | None, scale: float) -> Tensor:
