@@ -55,8 +55,8 @@ class Dynamics(PublishedModel):
         self.tokens = nn.Embedding(config.num_codes, width)
         nn.init.normal_(self.tokens.weight, std=TOKEN_STD)
         self.action = linear(config.action_size, width)
-        # z enters as the MEAN of its 16 rows. AdamW moves every row alike, so their sum moved 16 times as fast, after the
-        # noise that z is drawn with: z then cost likelihood on every robot of the demo.
+        # z enters as the MEAN of its 16 rows. AdamW moves every row alike, so their sum moved 16 times as fast, after
+        # the noise that z is drawn with: z then cost likelihood on every robot of the demo.
         scale = TOKEN_STD * math.sqrt(width) * math.sqrt(config.z_size / Z_CATEGORIES)
         self.z = linear(config.z_size, width, scale=scale)
         self.trunk = STTransformer(config.trunk, num_prefix=self.num_prefix)
