@@ -3,7 +3,7 @@
 from whale.config import load_yaml, stage_args
 from whale.data.episode_table import episode_table
 from whale.data.ingest import IngestConfig, empty_splits, plan_tasks
-from whale.data.ingest_report import finish
+from whale.data.ingest_report import finish, one_line
 from whale.data.needed_splits import require_splits
 from whale.data.sources.location import described_files
 from whale.data.spec import load_spec
@@ -26,6 +26,7 @@ def main() -> None:
         run.add_dataset(summarize_dataset(run.out, spec.source.dataset, spec.source.version))
         run.keep("episodes.parquet", episode_table(run.out))
         run.log_metrics(report_metrics(report))
+    print(one_line(report, len(config.cameras), run.clock.compute_s), flush=True)
 
 
 def report_metrics(report: dict) -> dict[str, float]:

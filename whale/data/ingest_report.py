@@ -92,7 +92,24 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     }
     write_json(out / "manifest.json", Manifest.parse(manifest, file=out / "manifest.json").model_dump(mode="json"))
     outcomes = Counter(verdict["outcome"] for verdict in report["verdicts"])
-    return {"name": spec.name, **counts.as_dict(), "quality": dict(sorted(outcomes.items()))}
+    return {"name": spec.name, **counts.as_dict(), "shards": len(shards), "quality": dict(sorted(outcomes.items()))}
+
+
+def one_line(report: Mapping[str, Any], num_cameras: int, seconds: float) -> str:
+    """What came of an ingest, for the person who waits: `report` as `finish` returns it."""
+    kept, dropped = ({name: count["episodes"] for name, count in report[part].items()} for part in ("kept", "dropped"))
+    frames = num_cameras * sum(count["steps"] for count in report["kept"].values())
+    parts = [f"{sum(kept.values()):,} of {report['read']['episodes']:,} episodes kept{_listed(kept)}"]
+    parts += [
+        f"{sum(dropped.values()):,} dropped{_listed(dropped)}",
+        f"{frames:,} frames in {report['shards']:,} shards",
+    ]
+    parts += [f"gate: {', '.join(f'{number} {outcome}' for outcome, number in report['quality'].items())}"]
+    return f"{report['name']}: {'; '.join(parts)}; {seconds:.1f} s"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{name} {number:,}' for name, number in counts.items())})" if counts else ""
 
 
 def contract(spec: DatasetSpec, resolution: int) -> dict[str, Any]:
