@@ -1,9 +1,10 @@
 """Ingest: one dataset's raw episodes, its spec -> shards, manifest, episode index, statistics, quarantine."""
 
-from whale.config import stage_args
+from whale.config import load_yaml, stage_args
 from whale.data.episode_table import episode_table
-from whale.data.ingest import IngestConfig, plan_tasks
-from whale.data.ingest_report import finish
+from whale.data.ingest import IngestConfig, empty_splits, plan_tasks
+from whale.data.ingest_report import finish, one_line
+from whale.data.needed_splits import require_splits
 from whale.data.sources.location import described_files
 from whale.data.spec import load_spec
 from whale.lineage.summary import summarize_dataset
@@ -18,12 +19,14 @@ def main() -> None:
     with stage("ingest", args, {"ingest": config, "spec": spec.ingest_values()}) as run:
         run.add_described(described_files(args.raw))
         tasks = plan_tasks(args.raw, spec, config, run.work)
+        require_splits(spec, load_yaml("params.yaml"), empty_splits(tasks))
         with run.compute(), run.progress(len(tasks), "source files") as bar:
             run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
             report = finish(tasks, run.work, run.out)
         run.add_dataset(summarize_dataset(run.out, spec.source.dataset, spec.source.version))
         run.keep("episodes.parquet", episode_table(run.out))
         run.log_metrics(report_metrics(report))
+    print(one_line(report, len(config.cameras), run.clock.compute_s), flush=True)
 
 
 def report_metrics(report: dict) -> dict[str, float]:

@@ -7,7 +7,7 @@ import numpy as np
 import simplejpeg
 
 from whale.data.episode import episode_key
-from whale.data.storage.files import write_json
+from whale.data.storage.files import write_json, write_listing
 from whale.data.storage.manifest import (
     FORMAT_VERSION,
     Count,
@@ -106,4 +106,4 @@ def _write_manifest(directory: Path, name: str, shards: list[dict], kept: Count,
         "dropped": {},
     }
     manifest = Manifest.parse(values, file=directory / "manifest.json")
-    write_json(directory / "manifest.json", json.loads(manifest.model_dump_json()))
+    write_listing(directory / "manifest.json", json.loads(manifest.model_dump_json()))

@@ -131,6 +131,22 @@ def test_leakage_finds_a_renamed_copy_and_nothing_else(chain):
     assert whale(["lineage", "leakage", str(FINAL), "--eval", "delta:test"]) == 1
 
 
+@pytest.mark.parametrize("folder", ["pretrain/shards/alpha", "mix"])
+def test_leakage_of_what_no_training_stands_above_is_refused_with_what_was_given(chain, capsys, folder):
+    assert whale(["lineage", "leakage", str(ART / folder), "--eval", "alpha:test"]) == 64
+    said = capsys.readouterr()
+    assert said.out == "" and "not a checkpoint" in said.err and "expected: a checkpoint" in said.err
+    assert f"found:    {ART / folder}, made by {'mix' if folder == 'mix' else 'ingest@alpha'}" in said.err
+
+
+def test_leakage_without_the_receipt_of_a_training_is_incomplete_and_not_clean(chain, capsys):
+    for path in [*Path("lineage/runs").glob("*/receipt.json"), *ART.rglob("receipt.json")]:
+        path.unlink()
+    assert whale(["lineage", "leakage", str(FINAL), "--eval", "alpha:test"]) == 4
+    said = capsys.readouterr()
+    assert said.out == "" and "no receipt of what it drew" in said.err
+
+
 def altered_copies(name: str, of: str, alter) -> None:
     """A dataset `name`: its test episodes are the train episodes of a file of `of`, with altered pictures and other
     actions; its train episodes are new."""

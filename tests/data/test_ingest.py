@@ -9,6 +9,7 @@ from rlds_fixture import SIZE, episode, episodes, spec_values, tiny_spec, write_
 from whale.config import load_yaml
 from whale.data import ingest_tasks
 from whale.data.ingest import plan_tasks, process_source_shard
+from whale.data.ingest_report import one_line
 from whale.data.ingest_tasks import source_of
 from whale.data.sources.location import describe_source
 from whale.data.spec import DatasetSpec, load_spec
@@ -32,6 +33,16 @@ def test_read_is_kept_plus_dropped_and_all_kept_episodes_can_be_read(tmp_path):
         for row in shards.episodes(split):
             assert shards.read_frames(row, 0, row.num_steps).shape == (row.num_steps, 16, 16, 3)
             assert shards.read_arrays(row)["state"].shape == (row.num_steps, 7)
+
+
+def test_one_line_says_what_was_kept_and_dropped_and_what_the_gate_found(tmp_path):
+    _, report = ingest(tiny_rlds(tmp_path), tmp_path)
+    verdicts = ", ".join(f"{number} {outcome}" for outcome, number in report["quality"].items())
+    assert one_line(report, 2, 1.25) == (
+        "tiny: 5 of 6 episodes kept (4 train, 1 val); 1 dropped (1 too_short); 62 frames in 3 shards; "
+        f"verdicts: {verdicts}; 1.2 s"
+    )
+    assert sum(report["quality"].values()) == len(json.loads((tmp_path / "out/quality.json").read_text())["verdicts"])
 
 
 def test_actions_in_the_shards_are_those_of_the_source(tmp_path):
@@ -94,6 +105,15 @@ def test_shards_are_split_at_their_size_and_keys_stay_in_order(tmp_path):
     assert len(files) > 3 and files == sorted(files)
     keys = [(shard["first_key"], shard["last_key"]) for shard in manifest["shards"] if shard["split"] == "train"]
     assert all(first <= last for first, last in keys) and keys == sorted(keys)
+
+
+def test_the_manifest_has_a_line_for_each_shard_and_source_file(tmp_path):
+    lines = (ingest(tiny_rlds(tmp_path), tmp_path)[0] / "manifest.json").read_text().splitlines()
+    entries = [json.loads(line.rstrip(",")) for line in lines if line.startswith("  {")]
+    assert [entry["file"] for entry in entries if "split" in entry] == [
+        "train/tiny-train-00000-000.tar", "train/tiny-train-00001-000.tar", "val/tiny-val-00002-000.tar",
+    ]  # fmt: skip
+    assert len(entries) == 6
 
 
 def test_statistics_count_valid_train_steps_only(tmp_path):

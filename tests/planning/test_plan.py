@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from whale.cli import run
+from whale.commands.plan import missing
 from whale.planning.graph import Node
 from whale.planning.plan import make_plan, stage_states
 
@@ -42,7 +43,7 @@ def states(stale, problems):
 
 def test_what_reads_from_a_blocked_stage_waits_for_it_and_the_rest_runs():
     found = stage_states(
-        NODES, dict.fromkeys(["ingest@a", "ingest@b", "train", "report"], NOT_MADE), {"b": ["no spec"]}
+        NODES, dict.fromkeys(["ingest@a", "ingest@b", "train", "report"], NOT_MADE), {"ingest@b": ["no spec"]}
     )
     assert [state for state, _ in found.values()] == ["runs", "blocked", "waits", "waits"]
     assert found["report"] == ("waits", ("for ingest@b",))
@@ -50,7 +51,7 @@ def test_what_reads_from_a_blocked_stage_waits_for_it_and_the_rest_runs():
 
 
 def test_shards_that_are_up_to_date_need_no_raw_data():
-    assert set(states({}, {"a": ["raw data are missing"]}).values()) == {"up to date"}
+    assert set(states({}, {"ingest@a": ["raw data are missing"]}).values()) == {"up to date"}
 
 
 def test_a_stage_below_one_that_runs_may_run():
@@ -104,6 +105,28 @@ def test_a_spec_that_is_wrong_blocks_its_dataset_with_the_place(project):
     path.write_text(path.read_text().replace("min_steps:", "min_step:"))
     (problem,) = [status.problems for status in make_plan(project, None).datasets if status.name == "fleet_planar"]
     assert "min_step" in problem[0]
+
+
+def without_test_split(name):
+    path = Path(f"data_specs/{name}.yaml")
+    path.write_text(re.sub(r", test: \w+", "", path.read_text()))
+
+
+@pytest.mark.parametrize(("stale", "blocked"), [(None, "ingest@fleet_unseen"), ({"evaluate_video": ["params"]}, None)])
+def test_a_split_that_evaluation_asks_for_and_a_spec_lacks_is_named_before_anything_runs(project, stale, blocked):
+    without_test_split("fleet_unseen")
+    made = make_plan(project, stale)
+    stages = {stage.name: stage for stage in made.stages}
+    assert stages[blocked or "evaluate_video"].state == "blocked" and made.count("blocked") == (3 if blocked else 1)
+    (line,) = missing(made)
+    assert line.startswith("fleet_unseen: data_specs/fleet_unseen.yaml lacks under source.splits: test (for evaluate_")
+
+
+def test_shards_that_have_the_splits_of_other_parameters_block_nothing(project):
+    without_test_split("fleet_unseen")
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("finetune_splits: [test]", "finetune_splits: [test_task]"))
+    assert make_plan(project, None).count("blocked") == 0
 
 
 def test_the_verb_prints_estimates_as_such_and_one_json_object(project, capsys):

@@ -1,13 +1,14 @@
 """Steps between two saved states, computed again: equal bits for a sound machine, refusals where they cannot be."""
 
 import json
+from pathlib import Path
 
 import pytest
 import tiny_training as runs
 import torch
 
 from whale.errors import MissingInputError, RefusedError
-from whale.files import sha256_of_file
+from whale.files import sha256_of_file, temporary_name_of
 from whale.lineage.seal import seal
 from whale.training.checkpoint import StateFolder
 from whale.training.loop import Surroundings
@@ -23,6 +24,18 @@ def test_the_steps_of_a_sound_run_give_the_same_bits_and_leave_its_states_alone(
     assert recompute(runs.task(kind, 7), states, 4, 6, Surroundings(), said.append) == 0
     assert said[-1].startswith("steps 4 to 5: computed again, every bit of")
     assert {path: sha256_of_file(path) for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+
+
+def test_the_folder_of_a_replay_has_a_temporary_name_so_that_a_killed_ones_is_cleared(tmp_path):
+    runs.run("dynamics", tmp_path / "states", training_steps=7)
+    seen: list[Path] = []
+
+    def look(model):
+        seen.extend(tmp_path.iterdir())
+        return model
+
+    recompute(runs.task("dynamics", 7), StateFolder(tmp_path / "states"), 4, 6, Surroundings(wrap=look))
+    assert [temporary_name_of(path) for path in sorted(seen)] == ["again", None]
 
 
 def test_a_state_that_is_gone_is_named_with_those_that_are_there(tmp_path):

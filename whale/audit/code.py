@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.audit.runs import StageRun
+from whale.files import sha256_of_file
 from whale.lineage.code_state import tree_after_patch
 
 
@@ -40,6 +41,4 @@ def _tree_again(run: StageRun, patch: bytes | None) -> tuple[str, int]:
 
 
 def _sha256(path: Path) -> str | None:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return sha256_of_file(path) if path.is_file() else None

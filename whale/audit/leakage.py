@@ -13,7 +13,8 @@ from whale.audit.facts import Dataset, datasets_of, receipt_of, trainings_of
 from whale.audit.film_hash import NEAR
 from whale.audit.near_copies import Films, near_copies
 from whale.audit.runs import RunGraph, StageRun
-from whale.errors import MissingInputError
+from whale.errors import ConfigError, IncompleteError, MissingInputError
+from whale.lineage.seal import MANIFEST_NAME
 
 ROLES = ("train", "val")
 COLUMNS = ("content_sha256", "payload_sha256")
@@ -23,13 +24,14 @@ def leakage(run: StageRun, evaluation: str, graph: RunGraph, near: bool = False)
     """`evaluation`: NAME[:SPLIT] or dataset:NAME[@DIGEST][:SPLIT], of a dataset in the ledger; default split test.
 
     `near`: also episodes that only look alike; MissingInputError where the shards with their frames are gone.
+    Raises ConfigError if nothing at or above `run` was trained, IncompleteError if a training's receipt is gone.
     """
+    trained = _trained_on(run, graph)
     name, _, split = evaluation.removeprefix("dataset:").partition(":")
     chosen, _ = find_datasets(f"dataset:{name}", graph)
     held_out = _rows(chosen[-1], split or "test")
     if not held_out:
         raise MissingInputError("no kept episode in this split", found=evaluation, expected=_splits(chosen[-1]))
-    trained = {name for each in trainings_of(run, graph) for name in (receipt_of(each) or {"datasets": {}})["datasets"]}
     used = [each for each in datasets_of(run, graph) if each.name in trained]
     found = [row for dataset in used for role in ROLES for row in _matches(held_out, dataset, role)]
     alike = _alike(chosen[-1], split or "test", used, {row["episode"] for row in found}) if near else []
@@ -43,6 +45,26 @@ def leakage(run: StageRun, evaluation: str, graph: RunGraph, near: bool = False)
         "near_in_validation": [row for row in alike if row["role"] == "val"],
         "near_limit": NEAR if near else None,
     }
+
+
+def _trained_on(run: StageRun, graph: RunGraph) -> set[str]:
+    """Names of the datasets that any training at or above `run` drew from."""
+    trainings = trainings_of(run, graph)
+    if not trainings:
+        given = ", ".join(name.removesuffix(f"/{MANIFEST_NAME}") for name in run.outputs)
+        raise ConfigError(
+            "not a checkpoint: no training stands above it, so there is no training data to compare with",
+            found=f"{given}, made by {run.name}",
+            expected="a checkpoint, or what was made with one",
+            remedy="whale lineage leakage CHECKPOINT --eval NAME:SPLIT",
+        )  # fmt: skip
+    names: set[str] = set()
+    for each in trainings:
+        receipt = receipt_of(each)
+        if receipt is None:
+            raise IncompleteError("no receipt of what it drew", place=each.name)
+        names |= set(receipt["datasets"])
+    return names
 
 
 def _alike(held_out: Dataset, split: str, used: list[Dataset], known: set[str]) -> list[dict[str, Any]]:

@@ -83,9 +83,12 @@ def summary(made: "Plan") -> list[str]:
 
 
 def missing(made: "Plan") -> list[str]:
-    """One line per dataset that cannot be ingested yet, with what to do."""
-    blocked = {stage.item for stage in made.stages if stage.state == "blocked"}
-    return [f"{each.name}: {'; '.join(each.problems)}" for each in made.datasets if each.name in blocked]
+    """One line per dataset that cannot be ingested or evaluated on yet, with what to do."""
+    told = {(stage.item, why) for stage in made.stages if stage.state == "blocked" for why in stage.why}
+    lines = {
+        each.name: [why for why in each.problems if {(each.name, why), (None, why)} & told] for each in made.datasets
+    }
+    return [f"{name}: {'; '.join(problems)}" for name, problems in lines.items() if problems]
 
 
 def stale_stages() -> dict[str, list[str]]:

@@ -5,12 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from whale.commands.output import AllowLicences, AsJson, print_json, print_table
 from whale.config import load_yaml
+from whale.data.needed_splits import missing_splits
 from whale.data.spec import NAME, DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
 from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError
@@ -31,9 +32,9 @@ def list_specs(allow: AllowLicences = None, as_json: AsJson = False) -> None:
     """
     from whale.planning.datasets import load_facts
 
-    params = load_yaml(PARAMS) if PARAMS.is_file() else {"mix": {"weights": {}}, "datasets": {}}
+    params = _params() or {"mix": {"weights": {}}, "datasets": {}}
     facts, weights = load_facts(Path()), params["mix"]["weights"]
-    checked = {path.stem: _check(path) for path in sorted(SPECS.glob("*.yaml"))}
+    checked = {path.stem: _check(path, params) for path in sorted(SPECS.glob("*.yaml"))}
     refused = {} if allow is None else _refused({name: spec for name, (spec, _) in checked.items()}, allow)
     rows = []
     for name, (spec, problems) in checked.items():
@@ -76,14 +77,15 @@ def _refused(specs: Mapping[str, DatasetSpec | None], allow: str) -> dict[str, s
 
 @app.command("check", epilog="Example: whale spec check data_specs/toto.yaml")
 def check(files: Files = None, as_json: AsJson = False) -> None:
-    """Schema, and the operations on a generated raw episode; exit code 1 if a spec contradicts itself."""
+    """Schema, the operations on a generated raw episode, the splits that params.yaml asks for; exit 1 on a problem."""
     from whale.planning.datasets import SPECS
 
     paths = files or sorted(SPECS.glob("*.yaml"))
     for path in paths:
         if not path.is_file():
             raise MissingInputError("no such spec", file=path, expected="data_specs/<name>.yaml")
-    found = {str(path): _check(path)[1] for path in paths}
+    params = _params()
+    found = {str(path): _check(path, params)[1] for path in paths}
     wrong = {name: problems for name, problems in found.items() if problems}
     if as_json:
         print_json({"specs": found, "ok": len(found) - len(wrong), "wrong": len(wrong)})
@@ -115,7 +117,7 @@ def init(
         raise ConfigError("the spec exists", file=target, remedy="choose another --name, or move it away")
     draft = draft_spec(sample, name)
     write_atomically(target, draft.text.encode())
-    problems = _check(target)[1]
+    problems = _check(target, _params())[1]
     if as_json:
         guesses = {place: {"value": guess.value, "why": guess.why} for place, guess in draft.guesses.items()}
         print_json({"file": str(target), "guesses": guesses, "problems": problems})
@@ -167,12 +169,18 @@ def preview_spec(
     raise typer.Exit(0 if found.looks else BadDataError.exit_code)
 
 
-def _check(path: Path) -> tuple[DatasetSpec | None, list[str]]:
+def _params() -> Mapping[str, Any]:
+    """The active profile; empty where there is none."""
+    return load_yaml(PARAMS) if PARAMS.is_file() else {}
+
+
+def _check(path: Path, params: Mapping[str, Any]) -> tuple[DatasetSpec | None, list[str]]:
     try:
         spec = load_spec(path.stem, path.parent)
     except ConfigError as error:
         return None, [str(error)]
-    return spec, [str(problem) for problem in check_spec(spec)]
+    splits = missing_splits(spec, params, specs=path.parent)
+    return spec, [str(problem) for problem in (*check_spec(spec), splits) if problem is not None]
 
 
 def _status(name: str, problems: list[str]) -> str:

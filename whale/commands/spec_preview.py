@@ -16,6 +16,7 @@ from whale.reporting.html import Section, card, cards, heading, image, page, par
 from whale.reporting.pictures import filmstrip, png
 
 HEIGHT, EPISODES_SHOWN, EVENTS_SHOWN, AROUND = 96, 3, 4, (-2, 0, 2, 4)
+SEEN = "primary"  # the one role that training and evaluation read
 OUTCOMES = ("fault", "accepted", "advice", "undecided", "ok", "absent")
 
 
@@ -61,17 +62,25 @@ def _verdicts(preview: Preview) -> str:
 
 
 def _frames(spec: DatasetSpec, looks: Sequence[Look]) -> str:
-    lead = "Each camera as it is stored (above) and as models will see it (below): square, upright, red first."
+    others = ", ".join(role for role in spec.cameras if role != SEEN)
+    lead = "Each camera as stored (above) and as it would stand in the shards (below): square, upright, red first."
+    lead += f" Models see {SEEN} and no other camera."
+    if others:
+        lead += f" {others}: stored beside it if ingest.cameras in params.yaml names them, read by no model."
     parts = []
     for look in looks[:EPISODES_SHOWN]:
         strips = "".join(
-            paragraph(f"{role}: {spec.cameras[role].key}, {spec.cameras[role].channels}", "note")
+            paragraph(f"{_role(role)}: {spec.cameras[role].key}, {spec.cameras[role].channels}", "note")
             + _strip(look.raw[role], f"{role} as stored")
             + _strip(look.canonical[role], f"{role} canonical")
             for role in look.raw
         )
         parts.append(card(paragraph(f'"{look.episode.language}"', "soft") + strips, look.episode.key))
     return paragraph(lead, "soft") + cards(parts, "films")
+
+
+def _role(role: str) -> str:
+    return f"{role} ({'what models see' if role == SEEN else 'no model sees it'})"
 
 
 def _strip(frames: Sequence[np.ndarray], alt: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from whale.data.canonical import canonical_episode, wanted_keys
 from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
-from whale.data.ingest_tasks import IngestConfig, IngestTask, plan_tasks, source_of
+from whale.data.ingest_tasks import IngestConfig, IngestTask, empty_splits, plan_tasks, source_of
 from whale.data.quality.episode import inspect_episode
 from whale.data.quality.gate import Evidence
 from whale.data.sources.location import Location
@@ -30,7 +30,7 @@ from whale.data.storage.shards import STEP_ARRAYS, array_bytes
 from whale.data.tar_parts import TarParts
 from whale.files import write_atomically
 
-__all__ = ["IngestConfig", "IngestTask", "plan_tasks", "process_source_shard"]
+__all__ = ["IngestConfig", "IngestTask", "empty_splits", "plan_tasks", "process_source_shard"]
 
 # What the gate compares between episodes at the end: the only part of an index row that stays in memory.
 COMPARED = ("key", "split", "kept", "reason", "content_sha256", "agreement", "warm", "accepted")

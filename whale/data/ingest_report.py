@@ -19,7 +19,7 @@ from whale.data.ingest import IngestTask, read_fragment
 from whale.data.quality.gate import Evidence, enforce, judge
 from whale.data.spec import DatasetSpec
 from whale.data.statistics import action_statistics
-from whale.data.storage.files import copy_file, write_json
+from whale.data.storage.files import copy_file, write_json, write_listing
 from whale.data.storage.images import ENCODER
 from whale.data.storage.manifest import (
     FORMAT_VERSION,
@@ -90,9 +90,27 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
         "files": {name: file_entry(out / name).model_dump() for name in SIDE_FILES},
         **counts.as_dict(),
     }
-    write_json(out / "manifest.json", Manifest.parse(manifest, file=out / "manifest.json").model_dump(mode="json"))
+    write_listing(out / "manifest.json", Manifest.parse(manifest, file=out / "manifest.json").model_dump(mode="json"))
     outcomes = Counter(verdict["outcome"] for verdict in report["verdicts"])
-    return {"name": spec.name, **counts.as_dict(), "quality": dict(sorted(outcomes.items()))}
+    return {"name": spec.name, **counts.as_dict(), "shards": len(shards), "quality": dict(sorted(outcomes.items()))}
+
+
+def one_line(report: Mapping[str, Any], num_cameras: int, seconds: float) -> str:
+    """What came of an ingest, for the person who waits: `report` as `finish` returns it."""
+    kept, dropped = ({name: count["episodes"] for name, count in report[part].items()} for part in ("kept", "dropped"))
+    frames = num_cameras * sum(count["steps"] for count in report["kept"].values())
+    parts = [
+        f"{sum(kept.values()):,} of {report['read']['episodes']:,} episodes kept ({_counted(kept)})",
+        f"{sum(dropped.values()):,} dropped" + (f" ({_counted(dropped)})" if dropped else ""),
+        f"{frames:,} frames in {report['shards']:,} shards",
+        f"verdicts: {_counted(report['quality'])}",
+        f"{seconds:.1f} s",
+    ]
+    return f"{report['name']}: {'; '.join(parts)}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items())
 
 
 def contract(spec: DatasetSpec, resolution: int) -> dict[str, Any]:

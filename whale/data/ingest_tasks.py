@@ -108,6 +108,16 @@ def plan_tasks(
     ]  # fmt: skip
 
 
+def empty_splits(tasks: list[IngestTask]) -> list[str]:
+    """Splits that the spec names and no record falls into."""
+    held: set[str] = set()
+    for task in tasks:
+        first = task.shard.first_ordinal
+        others = [a for a in task.assignments if a.split not in held]
+        held |= {a.split for a in others if any(map(a.holds, range(first, first + task.shard.records)))}
+    return sorted(tasks[0].spec.source.splits.keys() - held) if tasks else []
+
+
 def source_of(task: IngestTask) -> Source:
     """The source of a task, opened once in each process; opened again if it has other units than planned."""
     source = _open(Path(task.directory), task.spec)

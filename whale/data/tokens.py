@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from whale.data.segments import SegmentConfig, grid_digest, segment_starts
-from whale.data.storage.files import inside, write_json
+from whale.data.storage.files import inside, write_listing
 from whale.data.storage.manifest import read_table, write_table
 from whale.data.storage.shards import parse_array
 from whale.data.storage.tar import Member, read_members
@@ -70,7 +70,7 @@ def write_manifest(
         "shards": [{key: value for key, value in fragment.items() if key != "rows"} for fragment in ordered],
         "totals": totals,
     }
-    write_json(out_dir / "manifest.json", manifest)
+    write_listing(out_dir / "manifest.json", manifest)
     return totals
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whale.errors import MissingInputError
+from whale.files import sha256_of_file
 from whale.models.behavior import BehaviorModel
 from whale.models.dynamics import Dynamics
 from whale.models.folder import WEIGHTS
@@ -62,8 +63,8 @@ def _is_trained(folder: Path) -> bool:
 def _identity(folder: Path) -> dict[str, str | None]:
     manifest = folder / SEAL
     return {
-        "weights": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
-        "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None,
+        "weights": sha256_of_file(folder / WEIGHTS),
+        "manifest": sha256_of_file(manifest) if manifest.is_file() else None,
     }
 
 

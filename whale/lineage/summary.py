@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from whale.files import sha256_of_file
 from whale.lineage.statement import Derivation
 
 LINEAGE_NAME = "lineage.json"
@@ -67,7 +68,7 @@ def summarize_dataset(folder: Path, dataset: str, version: str) -> Summary:
         "name": manifest["name"],
         "upstream": {"dataset": dataset, "version": version, "files": len(manifest["sources"]), "sha256": digest},
         "spec_digest": manifest["spec_digest"],
-        "manifest_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
+        "manifest_sha256": sha256_of_file(folder / "manifest.json"),
         "robot": contract["robot"],
         "licence": contract["licence"],
         "read": manifest["read"],

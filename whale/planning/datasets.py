@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from whale.config import Config, load_yaml
+from whale.data.needed_splits import missing_splits
 from whale.data.spec import DatasetSpec, load_spec
 from whale.errors import ConfigError
 from whale.planning.profile import DatasetEntry, Profile
@@ -64,13 +65,17 @@ class Facts(Config):
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """`problems`: what must be done before it can be ingested, in order; `frames` of all splits, None if unknown."""
+    """`problems`: what must be done before it can be ingested, in order; `frames` of all splits, None if unknown.
+
+    `missing_splits`: that of the problems which stands in the way of evaluation too, although shards may be there.
+    """
 
     name: str
     role: str
     frames: int | None
     frames_from: str
     problems: tuple[str, ...]
+    missing_splits: str | None = None
 
 
 def load_facts(root: Path) -> Facts:
@@ -86,9 +91,11 @@ def dataset_statuses(profile: Profile, root: Path) -> dict[str, DatasetStatus]:
 
 def _status(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root: Path) -> DatasetStatus:
     spec, problems = _read_spec(name, root)
+    splits = _missing_splits(spec, profile) if spec is not None else None
+    problems += [] if splits is None else [splits]
     problems += _raw_problems(name, entry, profile, facts, root)
     frames, source = _frames(name, entry, profile, spec, facts, root)
-    return DatasetStatus(name, entry.role, frames, source, tuple(problems))
+    return DatasetStatus(name, entry.role, frames, source, tuple(problems), splits)
 
 
 def _read_spec(name: str, root: Path) -> tuple[DatasetSpec | None, list[str]]:
@@ -99,6 +106,13 @@ def _read_spec(name: str, root: Path) -> tuple[DatasetSpec | None, list[str]]:
         return load_spec(name, root / SPECS), []
     except ConfigError as error:
         return None, [f"{path} is wrong: {error.what}; {error.place}"]
+
+
+def _missing_splits(spec: DatasetSpec, profile: Profile) -> str | None:
+    error = missing_splits(spec, profile.params)
+    if error is None:
+        return None
+    return f"{error.file} lacks under {error.place}: {error.expected}; it has {error.found}: {error.remedy}"
 
 
 def _raw_problems(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root: Path) -> list[str]:

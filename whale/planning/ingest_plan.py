@@ -11,6 +11,7 @@ from pathlib import Path
 
 from whale.config import load_yaml
 from whale.data.ingest import IngestConfig
+from whale.data.needed_splits import require_splits
 from whale.data.sources.location import SourceDescription
 from whale.data.spec import DatasetSpec, load_spec
 from whale.errors import ConfigError
@@ -43,12 +44,13 @@ class IngestPlan:
 
 
 def plan_ingest(name: str, root: Path) -> IngestPlan:
-    """Raises ConfigError if the active profile has no such dataset."""
+    """Raises ConfigError if the active profile has no such dataset, or asks for a split that its spec lacks."""
     params = load_yaml(root / "params.yaml")
     if name not in params["datasets"]:
         raise ConfigError("no such dataset in the active profile", place="datasets", found=name,
                           expected=", ".join(sorted(params["datasets"])))  # fmt: skip
     entry, spec, facts = params["datasets"][name], load_spec(name, root / SPECS), load_facts(root)
+    require_splits(spec, params)
     config = IngestConfig.parse(params["ingest"], file=root / "params.yaml", place="ingest")
     raw = root / entry["raw"]
     described = _described(raw, root)

@@ -1,14 +1,15 @@
 """The plan: every stage of the active profile with its state, the reason, and what it would cost. Nothing is run.
 
-States: up to date | runs | may run (its own inputs are as before, but a stage above it runs) | blocked (its spec or its
-data is missing) | waits (for a blocked stage).
+States: up to date | runs | may run (its own inputs are as before, but a stage above it runs) | blocked (its spec, its
+data or a split is missing) | waits (for a blocked stage).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from whale.config import load_yaml
+from whale.data.needed_splits import EVALUATIONS
 from whale.planning.datasets import DatasetStatus, dataset_statuses
 from whale.planning.estimate import Cost, Estimator
 from whale.planning.graph import Node, expand, upstream
@@ -62,7 +63,7 @@ def make_plan(root: Path, stale: Mapping[str, Sequence[str]] | None, hardware: s
     guess = _costs(profile, datasets, nodes, chosen or parse_hardware("cpu"))
     chosen = chosen or default_hardware(sum(cost.flops or 0.0 for cost in guess.values()))
     costs = _costs(profile, datasets, nodes, chosen)
-    states = stage_states(nodes, stale, {name: status.problems for name, status in datasets.items()})
+    states = stage_states(nodes, stale, _problems(datasets.values()))
     stages = [
         PlannedStage(node.stage, node.item, *states[node.name], costs[node.name], _hours(costs[node.name], chosen))
         for node in nodes
@@ -73,7 +74,10 @@ def make_plan(root: Path, stale: Mapping[str, Sequence[str]] | None, hardware: s
 def stage_states(
     nodes: Sequence[Node], stale: Mapping[str, Sequence[str]] | None, problems: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """{node: (state, why)}, in the order of dvc.yaml, where every stage stands below those it reads from."""
+    """{node: (state, why)}, in the order of dvc.yaml, where every stage stands below those it reads from.
+
+    `problems`: {node: what stands in its way}.
+    """
     above, states = upstream(nodes), dict[str, tuple[str, tuple[str, ...]]]()
     roots: dict[str, list[str]] = {}  # what a stage waits for in the end
     for node in nodes:
@@ -81,7 +85,7 @@ def stage_states(
         parents = [(name, states[name][0]) for name in above[node.name] if name in states]
         blocking = sorted({root for name, state in parents if state in (BLOCKED, WAITS) for root in roots[name]})
         running = [name for name, state in parents if state in (RUNS, MAY_RUN)]
-        own = tuple(problems.get(node.item or "", ())) if node.stage == "ingest" and reasons else ()
+        own = tuple(problems.get(node.name, ())) if reasons else ()
         if own:
             states[node.name], roots[node.name] = (BLOCKED, own), [node.name]
         elif blocking:
@@ -93,6 +97,13 @@ def stage_states(
         else:
             states[node.name] = (UP_TO_DATE, ())
     return states
+
+
+def _problems(datasets: Collection[DatasetStatus]) -> dict[str, tuple[str, ...]]:
+    """{stage: what stands in its way}."""
+    found = {f"ingest@{each.name}": each.problems for each in datasets}
+    missing = tuple(each.missing_splits for each in datasets if each.missing_splits is not None)
+    return found | dict.fromkeys(EVALUATIONS, missing)
 
 
 def _costs(

@@ -4,10 +4,10 @@ Digests only: no clock, host or commit, so that the page is a function of its in
 `lineage/runs/`.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
+from whale.files import sha256_of_file
 from whale.reporting.html import Section, heading, paragraph, table, text
 
 FINAL = ("finetuned/dynamics/full", "dynamics/full")
@@ -29,7 +29,7 @@ def _final(models_dir: Path) -> str:
             files = json.loads(manifest.read_text())["files"]
             weights = files.get("model.safetensors", {}).get("sha256", "")
             return (
-                f"<p>Final checkpoint <code>{text(name)}</code>: folder <code>{_sha256(manifest)}</code>, "
+                f"<p>Final checkpoint <code>{text(name)}</code>: folder <code>{sha256_of_file(manifest)}</code>, "
                 f"weights <code>{text(weights)}</code></p>"
             )
     return paragraph("no final checkpoint was found", "note")
@@ -41,7 +41,7 @@ def _sealed_rows(name: str, folder: Path) -> list[list[object]]:
         files = json.loads(manifest.read_text())["files"]
         below = manifest.parent.relative_to(folder).as_posix()
         size = sum(entry["bytes"] for entry in files.values()) / 1e6
-        rows.append([name if below == "." else f"{name}/{below}", _sha256(manifest), len(files), f"{size:.2f}"])
+        rows.append([name if below == "." else f"{name}/{below}", sha256_of_file(manifest), len(files), f"{size:.2f}"])
     return rows
 
 
@@ -56,7 +56,3 @@ def _sources(folders: dict[str, Path]) -> str:
         return ""
     listing = table(["dataset", "raw file", "sha256"], rows, num_text_columns=3)
     return heading("Raw data") + f"<details><summary>{len(rows)} source files</summary>{listing}</details>"
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

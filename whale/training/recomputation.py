@@ -4,8 +4,9 @@ A bit that flips in memory, or a processor that adds wrongly, leaves no other tr
 this: the states are saved anyway.
 """
 
-import tempfile
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from whale.errors import MissingInputError, RefusedError
-from whale.files import sha256_of_file
+from whale.files import sha256_of_file, temporary_path
 from whale.lineage.seal import MANIFEST_NAME
 from whale.training.checkpoint import StateFolder, TrainingState
 from whale.training.communicator import Communicator
@@ -80,12 +81,22 @@ def _again(
         nonlocal done
         done = step
 
-    with tempfile.TemporaryDirectory(prefix=".again-", dir=states.directory.parent) as folder:
-        again = StateFolder(Path(folder) / "states", say, states.identity)
+    with _folder_beside(states.directory) as folder:
+        again = StateFolder(folder, say, states.identity)
         again.save(first)
         surroundings = replace(around, on_step=follow, stop_requested=lambda: done + 1 >= recorded.step)
         fit(task, again, Communicator(), surroundings)
         return _saved(again, recorded.step)
+
+
+@contextmanager
+def _folder_beside(directory: Path) -> Iterator[Path]:
+    """A name that says whose it is: what a killed process leaves goes when the next stage starts."""
+    folder = temporary_path(directory.parent / "again")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _saved(states: StateFolder, step: int) -> TrainingState:

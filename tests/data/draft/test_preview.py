@@ -4,15 +4,19 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 from lerobot_fixture import lerobot_spec, write_v2
 from odd_dataset import write_odd
 from rlds_fixture import episodes, spec_values, tiny_spec, write_rlds
 
 from whale.commands.spec_preview import preview_page
+from whale.data.draft.draft import draft_spec
 from whale.data.draft.preview import gripper_events, preview
+from whale.data.draft.sample import take_sample
 from whale.data.episode import episode_key
 from whale.data.sources.lerobot import LeRobotSource
 from whale.data.sources.rlds import RldsSource
+from whale.data.spec import DatasetSpec
 from whale.errors import ConfigError
 
 
@@ -37,6 +41,18 @@ def test_the_page_shows_every_part_and_refers_to_nothing_outside(page):
 def test_text_of_the_data_is_escaped_and_faults_and_unusable_episodes_are_named(page):
     assert "&lt;script&gt;" in page
     assert "truncated_episode" in page and "decode_error" in page and "neither JPEG nor PNG" in page
+
+
+def test_the_page_says_which_camera_models_see_and_what_the_others_are(tmp_path, page):
+    assert "Models see primary and no other camera." in page and "ingest.cameras" not in page
+    directory = write_odd(tmp_path)
+    spec = DatasetSpec.parse(
+        yaml.safe_load(draft_spec(take_sample(directory), "odd_robot").text), file="odd_robot.yaml"
+    )
+    text = preview_page(spec, preview(RldsSource(directory), spec, 2))
+    others = [role for role in spec.cameras if role != "primary"]
+    assert len(others) == 2 and f"{', '.join(others)}: stored beside it if ingest.cameras" in text
+    assert all(f"{role} (no model sees it)" in text for role in others) and "primary (what models see)" in text
 
 
 def test_a_wrong_spec_shows_in_the_verdicts(tmp_path):

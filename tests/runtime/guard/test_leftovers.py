@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from whale.files import FOREIGN_SECONDS, HOST
-from whale.runtime.guard.leftovers import remove_files_of_the_dead
+from whale.runtime.guard.leftovers import clear_after_the_dead
 
 
 def temporary(name: str, pid: int, host: str = HOST, kind: str = "tmp") -> str:
@@ -40,9 +40,20 @@ def test_files_of_dead_writers_go_and_those_of_living_ones_stay(tmp_path):
         touched(tmp_path, f"artifacts/demo/{temporary('model', dead)}"),
         touched(tmp_path, "lineage/runs/12ab/.hidden"),
     ]
-    assert remove_files_of_the_dead(tmp_path) == sorted(gone)
+    assert clear_after_the_dead(tmp_path) == sorted(gone)
     assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
-    assert remove_files_of_the_dead(tmp_path) == []
+    assert clear_after_the_dead(tmp_path) == []
+
+
+def test_a_folder_of_a_dead_replay_goes_whole_and_a_link_takes_nothing_with_it(tmp_path):
+    run = tmp_path / "work/demo/train_dynamics@full/12ab"
+    state = touched(run, f"{temporary('again', pid_of_the_dead())}/step-00000004/state.json")
+    living = touched(run, f"{temporary('again', os.getppid())}/step-00000004/state.json")
+    kept = touched(run, "states/step-00000004/state.json")
+    link = run / temporary("link", pid_of_the_dead())
+    link.symlink_to(kept.parent)
+    assert clear_after_the_dead(tmp_path) == sorted([state.parents[1], link])
+    assert living.exists() and kept.exists() and not state.parents[1].exists() and not link.is_symlink()
 
 
 def test_another_machine_is_given_a_day(tmp_path):
@@ -50,5 +61,5 @@ def test_another_machine_is_given_a_day(tmp_path):
     fresh = touched(tmp_path, f"lineage/{temporary('HEAD', pid_of_the_dead(), host='0' * 8)}")
     old = touched(tmp_path, f"lineage/{temporary('HEAD', os.getppid(), host='1' * 8)}")
     os.utime(old, (old.stat().st_mtime - FOREIGN_SECONDS - 1,) * 2)
-    assert remove_files_of_the_dead(tmp_path) == [old]
+    assert clear_after_the_dead(tmp_path) == [old]
     assert fresh.exists()

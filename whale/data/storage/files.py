@@ -16,6 +16,24 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, canonical_json(value).encode() + b"\n")
 
 
+def write_listing(path: Path, value: object) -> None:
+    """As `write_json`, but each entry of the two outer levels on a line of its own, to be read and compared."""
+    write_atomically(path, _listed(value, levels=2).encode() + b"\n")
+
+
+def _listed(value: object, levels: int, indent: str = "") -> str:
+    if not levels or not value or not isinstance(value, dict | list):
+        return canonical_json(value)
+    deeper = indent + " "
+    if isinstance(value, list):
+        opening, closing, entries = "[", "]", [_listed(each, levels - 1, deeper) for each in value]
+    else:
+        pairs = sorted(value.items())
+        opening, closing = "{", "}"
+        entries = [f"{canonical_json(key)}:{_listed(each, levels - 1, deeper)}" for key, each in pairs]
+    return f"{opening}\n{deeper}" + f",\n{deeper}".join(entries) + f"\n{indent}{closing}"
+
+
 def copy_file(source: Path, target: Path) -> None:
     """A copy that appears whole or not at all."""
     with open(source, "rb") as stream, atomic_file(target) as copy:

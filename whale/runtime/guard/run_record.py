@@ -135,7 +135,7 @@ def _settings(run: "Run", opened: list[str]) -> dict[str, str]:
     """Files beside the declared inputs whose bytes the run read or could have: path -> sha256."""
     specs = [f"data_specs/{dataset['name']}.yaml" for dataset in run.datasets]
     paths = {Path(name) for name in (*ALWAYS_RECORDED, *specs, *opened)}
-    return {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+    return {path.as_posix(): sha256_of_file(path) for path in paths if path.is_file()}
 
 
 def _paths(run: "Run", args: argparse.Namespace) -> tuple[list[Path], list[Path]]:

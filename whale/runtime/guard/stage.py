@@ -34,7 +34,7 @@ from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
 from whale.lineage.taint import kept_taints, taints_of_inputs
 from whale.runtime.guard import environment, failure, lock, opened_files, parent_watch
 from whale.runtime.guard.attempts import Attempts
-from whale.runtime.guard.leftovers import remove_files_of_the_dead
+from whale.runtime.guard.leftovers import clear_after_the_dead
 from whale.runtime.guard.process_clock import ProcessClock
 from whale.runtime.guard.progress import Progress
 from whale.runtime.guard.publish import open_temporary, publish, remove_leftovers
@@ -162,7 +162,7 @@ def stage(
     environment.apply()
     parent_watch.die_with_dvc(grace_seconds)
     with _sigterm_as_exit(), _locked(args):
-        remove_files_of_the_dead(Path.cwd())
+        clear_after_the_dead(Path.cwd())
         if (metrics := getattr(args, "metrics", None)) and metrics.parent.is_dir():
             remove_leftovers(metrics)
         digests = FileDigests(environment.STATE_DIR / "verify-cache.json", bool(os.environ.get("WHALE_PARANOID")))

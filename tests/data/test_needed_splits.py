@@ -1,0 +1,95 @@
+"""Who needs which split of a dataset, and that a spec without one is told so before anything is read."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ingest_fixture import config
+from rlds_fixture import episodes, spec_values, tiny_spec, write_rlds
+
+from pipelines import ingest
+from whale.cli import run
+from whale.config import load_yaml
+from whale.data.ingest import empty_splits, plan_tasks
+from whale.data.needed_splits import missing_splits, needed_splits, require_splits
+from whale.data.spec import load_spec
+from whale.errors import ConfigError
+
+PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
+PARAMS = {
+    "datasets": {"tiny": {"raw": "raw/tiny", "role": "pretrain"}, "other": {"raw": "raw/other", "role": "finetune"}},
+    "evaluate_video": {"pretrain_splits": ["test"], "finetune_splits": ["held_out"]},
+    "evaluate_uncertainty": {"pretrain_splits": ["val"], "finetune_splits": ["held_out"]},
+}
+
+
+def spec_with(**splits):
+    return tiny_spec(source=spec_values()["source"] | {"splits": splits})
+
+
+def test_training_and_each_evaluation_need_the_splits_of_the_datasets_role():
+    assert needed_splits("tiny", PARAMS) == {
+        "train": ["training"],
+        "val": ["early stopping", "evaluate_uncertainty.pretrain_splits"],
+        "test": ["evaluate_video.pretrain_splits"],
+    }
+    both = ["evaluate_video.finetune_splits", "evaluate_uncertainty.finetune_splits"]
+    assert needed_splits("other", PARAMS) == {"train": ["fine-tuning"], "held_out": both}
+    assert needed_splits("unnamed", PARAMS) == {} == needed_splits("tiny", {})
+
+
+def test_the_refusal_names_dataset_file_place_found_expected_and_remedy():
+    with pytest.raises(ConfigError) as caught:
+        require_splits(spec_with(train="train", val="val"), PARAMS)
+    assert str(caught.value).splitlines() == [
+        "dataset tiny lacks a split that params.yaml asks for",
+        "  file:     data_specs/tiny.yaml",
+        "  place:    source.splits",
+        "  found:    train, val",
+        "  expected: test (for evaluate_video.pretrain_splits)",
+        "  remedy:   cut it from the source's splits, as `train[95%:]`, or let params.yaml name splits that are there",
+    ]
+
+
+@pytest.mark.parametrize(("share", "empty"), [(95, ["test"]), (50, [])])
+def test_a_split_that_no_record_falls_into_counts_as_missing(tmp_path, share, empty):
+    raw = write_rlds(tmp_path, {"train": [episodes([4] * 2), episodes([4])], "val": [episodes([4], seed=1)]})
+    spec = spec_with(train=f"train[:{share}%]", val="val", test=f"train[{share}%:]")
+    found = empty_splits(plan_tasks(raw, spec, config(), tmp_path / "work"))
+    assert found == empty and (missing_splits(spec, PARAMS, found) is not None) == bool(empty)
+
+
+def test_ingest_refuses_before_it_reads_an_episode(tmp_path, project_root, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(project_root / "data_specs", "data_specs")
+    text = (project_root / "params.yaml").read_text()
+    Path("params.yaml").write_text(
+        text.replace("fleet_delta: {raw: artifacts/demo/raw/fleet/fleet_delta", "tiny: {raw: raw")
+    )
+    write_rlds(tmp_path / "raw", {"train": [episodes([4] * 2)], "val": [episodes([4], seed=1)]})
+    Path("data_specs/tiny.yaml").write_text(yaml.safe_dump(spec_values()))
+    monkeypatch.setattr(sys, "argv", ["ingest", "--item", "tiny", "--raw", "raw", "--out", "out"])
+    monkeypatch.setattr(ingest, "run_tasks", lambda *_: pytest.fail("it reads"))
+    with pytest.raises(ConfigError, match=r"test \(for evaluate_video\.pretrain_splits"):
+        ingest.main()
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_profile_finds_its_splits_in_the_committed_specs(path, project_root):
+    params, specs = load_yaml(path), project_root / "data_specs"
+    known = [name for name in params["datasets"] if (specs / f"{name}.yaml").is_file()]
+    assert known and not [str(error) for name in known if (error := missing_splits(load_spec(name, specs), params))]
+
+
+def test_checking_a_spec_of_the_active_profile_compares_its_splits_and_ends_with_1(
+    tmp_path, project_root, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((project_root / "params.yaml").read_text().replace("[test]", "[held_out]"))
+    spec = str(project_root / "data_specs/fleet_delta.yaml")
+    assert run(["spec", "check", spec]) == 1 and "held_out (for evaluate_video" in capsys.readouterr().out
+    Path("params.yaml").unlink()
+    assert run(["spec", "check", spec]) == 0

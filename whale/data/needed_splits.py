@@ -1,0 +1,53 @@
+"""Which splits the stages of params.yaml will ask of a dataset; its spec tells before anything is read or trained.
+
+Ingest refuses by this, yet the sections of evaluation are no params of it in dvc.yaml: a refusal changes no byte, and a
+stage that failed runs again anyway; declared, another choice of evaluation splits would ingest and train anew.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from whale.data.spec import DatasetSpec
+from whale.errors import ConfigError
+
+TRAINING = {"pretrain": {"train": "training", "val": "early stopping"}, "finetune": {"train": "fine-tuning"}}
+EVALUATIONS = ("evaluate_video", "evaluate_uncertainty")
+
+
+def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Split -> what asks for it; empty for a dataset that `params` do not name."""
+    role = _section(_section(params, "datasets"), name).get("role")
+    needed = {split: [reader] for split, reader in TRAINING.get(str(role), {}).items()}
+    for stage in EVALUATIONS:
+        for split in _section(params, stage).get(f"{role}_splits", ()) if needed else ():
+            needed.setdefault(str(split), []).append(f"{stage}.{role}_splits")
+    return needed
+
+
+def missing_splits(
+    spec: DatasetSpec, params: Mapping[str, Any], empty: Collection[str] = (), specs: Path = Path("data_specs")
+) -> ConfigError | None:
+    """What is wrong if `spec` names fewer splits than `params` need of it; `empty`: named, but without a record."""
+    needed, named = needed_splits(spec.name, params), spec.source.splits
+    missing = [split for split in needed if split not in named or split in empty]
+    if not missing:
+        return None
+    return ConfigError(
+        f"dataset {spec.name} lacks a split that params.yaml asks for", file=specs / f"{spec.name}.yaml",
+        place="source.splits", found=", ".join(f"{split} (no record)" if split in empty else split for split in named),
+        expected="; ".join(f"{split} (for {', '.join(needed[split])})" for split in missing),
+        remedy="cut it from the source's splits, as `train[95%:]`, or let params.yaml name splits that are there",
+    )  # fmt: skip
+
+
+def require_splits(spec: DatasetSpec, params: Mapping[str, Any], empty: Collection[str] = ()) -> None:
+    """Raises ConfigError as `missing_splits` says."""
+    if (error := missing_splits(spec, params, empty)) is not None:
+        raise error
+
+
+def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Empty where there is none, or none that is a mapping: its own stage refuses that."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
