@@ -86,6 +86,7 @@ def _wait(workers: list[_Worker]) -> None:
                 reports.pop(ready).receive()
             else:
                 ended.append(running.pop(ready))
+                ended[-1].process.join()  # its exit code is known a moment later than its end
         if deadline is None and any(worker.process.exitcode for worker in ended):
             deadline = time.monotonic() + REPORT_SECONDS
         if deadline is not None and time.monotonic() >= deadline:
