@@ -160,6 +160,25 @@ def test_perceptual_networks_see_the_same(tmp_path):
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3 * float(here.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["tokenizer", "behavior", *VARIANTS])
+def test_a_training_step_has_a_kernel_with_a_fixed_order_of_sums(name, monkeypatch):
+    """Trainings ask torch for such kernels, and torch raises where it has none."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if name in VARIANTS:
+        model, batch = tiny_models.dynamics(**VARIANTS[name]), tiny_models.token_batch()
+    else:
+        model, batch = getattr(tiny_models, name)(), tiny_models.pixel_batch()
+    expected = float(model(batch)[0])
+    torch.use_deterministic_algorithms(True)
+    try:
+        loss, _ = model.to(DEVICE)({key: value.to(DEVICE) for key, value in batch.items()})
+        loss.backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert float(loss) == pytest.approx(expected, rel=1e-3)
+    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+
+
 def _alive(network: nn.Module) -> nn.Module:
     """Random weights under which a signal neither fades nor grows from layer to layer."""
     torch.manual_seed(0)

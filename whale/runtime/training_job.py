@@ -102,6 +102,9 @@ def recompute_steps(job: TrainingJob, start: int, until: int) -> int:
 
 def _same_sums(engine: Engine) -> None:
     torch.set_num_threads(engine.threads)
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # without it torch refuses products of matrices on a GPU
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # debugging aid, costs 5 %
 
