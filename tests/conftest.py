@@ -20,21 +20,15 @@ environment.apply(PROJECT_ROOT)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The whole program, which takes longest, begins first; with `-n 2` a file runs in one process.
-
-    Tests marked `gpu` are skipped where there is none.
-    """
+    """The whole program, which takes longest, begins first; with `-n 2` a file runs in one process."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")
-    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if on_gpu and not _has_gpu():
-        for item in on_gpu:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
 
-
-def _has_gpu() -> bool:
-    import torch  # 3 s, for the tests that need it
-
-    return torch.cuda.is_available()
+        absent = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(absent)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from whale.evaluation.likelihood import policy_nll, prior_log_probs, token_likel
 from whale.evaluation.perceptual import lpips_per_frame
 from whale.evaluation.stack import Stack, load_stack
 from whale.evaluation.uncertainty import Ensemble, Entropy, Retracing, ScoredRollout, scored_rollout
+from whale.models.categorical import sample
 from whale.models.folder import save_model
 from whale.runtime.execution import load_execution
 
@@ -158,6 +159,13 @@ def test_perceptual_networks_see_the_same(tmp_path):
     videos, network = torch.from_numpy(rng.integers(0, 256, (2, 9, 32, 32, 3), np.uint8)), _alive(I3D())
     here, there = network(videos), network.to(DEVICE)(videos)
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3 * float(here.abs().max()))
+
+
+def test_a_keyed_z_is_the_same_one():
+    generator = torch.Generator().manual_seed(4)
+    log_probs = torch.randn(64, 16, 16, generator=generator, dtype=torch.float64).log_softmax(-1)
+    uniform = torch.rand(64, 16, generator=generator, dtype=torch.float64)
+    assert torch.equal(sample(log_probs.to(DEVICE), uniform.to(DEVICE)).cpu(), sample(log_probs, uniform))
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "behavior", *VARIANTS])
