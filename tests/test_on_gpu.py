@@ -100,7 +100,9 @@ def test_prior_and_policy_say_the_same(stacks, frames):
     np.testing.assert_allclose(there, here, rtol=1e-6)
     valid = np.arange(WINDOW) < np.array([WINDOW, 2, WINDOW, 3, WINDOW])[:, None]
     mask = np.arange(tiny_models.ACTION) != 3
-    here, there = (policy_nll(stack.behavior, frames, actions(), mask, valid, np.arange(SEGMENTS)) for stack in stacks)
+    here, there = (
+        policy_nll(stack.behavior, frames, actions(), mask, valid, np.arange(SEGMENTS), BATCH) for stack in stacks
+    )
     assert here.keys() == there.keys()
     for name in here:
         np.testing.assert_allclose(there[name], here[name], rtol=1e-6, err_msg=name)

@@ -41,7 +41,7 @@ def lpips_per_frame(network: nn.Module, truth: np.ndarray, image: np.ndarray, ba
     return found.cpu().numpy().reshape(truth.shape[:-3])
 
 
-def frechet_video_distance(network: nn.Module, truth: np.ndarray, image: np.ndarray) -> float:
+def frechet_video_distance(network: nn.Module, truth: np.ndarray, image: np.ndarray, batch_size: int = 8) -> float:
     """FVD: Frechet distance of the networks' features of two sets of videos [B, T, H, W, 3]; lower is closer.
 
     The distance is torchmetrics' FrechetInceptionDistance on video features. NaN below two videos a side.
@@ -52,7 +52,9 @@ def frechet_video_distance(network: nn.Module, truth: np.ndarray, image: np.ndar
 
     distance = FrechetInceptionDistance(feature=network)
     for videos, is_real in ((truth, True), (image, False)):
-        distance.update(torch.from_numpy(np.ascontiguousarray(videos)), real=is_real)
+        for start in range(0, len(videos), batch_size):
+            part = np.ascontiguousarray(videos[start : start + batch_size])
+            distance.update(torch.from_numpy(part), real=is_real)
     return float(distance.compute())
 
 
