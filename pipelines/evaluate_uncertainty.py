@@ -23,11 +23,14 @@ def main() -> None:
     args = stage_args("models", "pretrain", "finetune", "out", "metrics", doc=__doc__)
     config = EvaluateUncertaintyConfig.load("evaluate_uncertainty", args.item)
     with stage("evaluate_uncertainty", args, config) as run:
-        torch.set_num_threads(load_execution().threads)
+        execution = load_execution()
+        device = execution.chosen_device()
+        torch.set_num_threads(execution.threads)
+        run.note(engine={"device": device})
         with run.compute():
             roles = {
-                "pretrain": (load_stack(args.models), args.pretrain, config.pretrain_splits),
-                "finetune": (load_stack(args.models / "finetuned"), args.finetune, config.finetune_splits),
+                "pretrain": (load_stack(args.models, device), args.pretrain, config.pretrain_splits),
+                "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
             }
             metrics: dict[str, object] = {}
             calibrated = []

@@ -21,11 +21,14 @@ def main() -> None:
     args = stage_args("models", "pretrain", "finetune", "out", "metrics", doc=__doc__)
     config = EvaluateVideoConfig.load("evaluate_video", args.item)
     with stage("evaluate_video", args, config) as run:
-        torch.set_num_threads(load_execution().threads)
+        execution = load_execution()
+        device = execution.chosen_device()
+        torch.set_num_threads(execution.threads)
+        run.note(engine={"device": device})
         with run.compute():
             roles = {
-                "pretrain": (load_stack(args.models), args.pretrain, config.pretrain_splits),
-                "finetune": (load_stack(args.models / "finetuned"), args.finetune, config.finetune_splits),
+                "pretrain": (load_stack(args.models, device), args.pretrain, config.pretrain_splits),
+                "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
             }
             metrics: dict[str, object] = {}
             for role, (stack, directory, splits) in roles.items():
@@ -38,7 +41,8 @@ def _evaluate(
 ) -> dict[str, object]:
     metrics: dict[str, object] = {}
     code_counts = np.zeros(stack.tokenizer.config.num_codes, np.int64)
-    datasets, networks = open_datasets(directory), load_feature_networks(config.lpips, config.i3d)
+    datasets = open_datasets(directory)
+    networks = load_feature_networks(config.lpips, config.i3d, stack.tokenizer.device)
     with run.progress(len(datasets) * len(splits), f"{role} splits") as progress:
         for dataset in datasets:
             baselines = fit_baselines(dataset, stack.tokenizer.config.num_codes, config)

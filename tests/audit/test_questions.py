@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from rlds_fixture import episodes as episodes_of
 from rlds_fixture import write_rlds
 from toy_chain import ART, FINAL, METRICS
 
+from whale.audit import rederive
 from whale.audit.affected import affected
 from whale.audit.completeness import completeness
 from whale.audit.diff import diff
@@ -325,6 +327,12 @@ def test_the_page_draws_every_run_and_needs_no_network(chain):
         assert f'href="#run-{each.run_id}"' in page and f'id="run-{each.run_id}"' in page
         assert all(digest in page for digest in each.subjects.values())
     assert "http" not in page and "<script" not in page
+
+
+def test_a_run_is_made_again_with_its_own_workers_threads_and_device():
+    run = SimpleNamespace(internal={"workers": 2, "threads": 1, "engine": {"device": "cpu", "compile": False}})
+    expected = {"WHALE_TRAIN_WORKERS": "2", "WHALE_THREADS": "1", "WHALE_DEVICE": "cpu"}
+    assert rederive._execution(run) == expected
 
 
 def test_rederive_says_what_is_missing(chain, capsys):

@@ -5,7 +5,7 @@ import torch
 from whale.evaluation.fidelity import psnr
 from whale.evaluation.heldout import normalized, read_segments, read_windows
 from whale.evaluation.imagination import predictor, reconstruct
-from whale.evaluation.likelihood import from_other_episode, token_likelihood
+from whale.evaluation.likelihood import from_other_episode, policy_nll, token_likelihood
 from whale.evaluation.metrics import written
 from whale.evaluation.npz import save_arrays
 from whale.evaluation.perceptual import load_feature_networks
@@ -63,6 +63,20 @@ def test_without_z_the_likelihood_does_not_depend_on_z(stack, dataset):
         left = token_likelihood(stack.dynamics[name], *args, segments.z_log_probs, 8).nll
         right = token_likelihood(stack.dynamics[name], *args, other, 8).nll
         assert np.array_equal(left, right) == is_same
+
+
+def test_the_policy_is_scored_alike_in_batches_of_any_size(stack, dataset):
+    segments = read_segments(dataset, "train", 6)
+    mask = ~dataset.normalizer.dead
+    whole, parts = (
+        policy_nll(
+            stack.behavior, segments.frames, segments.actions, mask, segments.valid, segments.episode, batch_size
+        )
+        for batch_size in (len(segments.actions), 2)
+    )
+    assert len(segments.actions) > 4 and whole.keys() == parts.keys()
+    for name, nll in whole.items():
+        np.testing.assert_allclose(parts[name], nll, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_the_first_imagined_frame_of_a_rollout_is_the_argmax_of_teacher_forcing(stack, dataset):

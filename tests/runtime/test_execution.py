@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from whale.errors import ConfigError
 from whale.runtime.execution import load_execution
@@ -30,6 +31,24 @@ def test_a_small_dataset_is_mapped_in_this_process_and_a_large_one_on_ray(tmp_pa
     assert forced.engine_for("pretokenize", 10**9) == "local"
 
 
+@pytest.mark.parametrize(("has_gpu", "found"), [(True, "cuda"), (False, "cpu")])
+def test_models_lie_on_a_gpu_where_torch_finds_one_unless_the_cpu_is_asked_for(tmp_path, monkeypatch, has_gpu, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    local = tmp_path / "local.yaml"
+    assert load_execution(local, environ={}).chosen_device() == found
+    local.write_text("execution: {device: cpu}")
+    assert load_execution(local, environ={}).chosen_device() == "cpu"
+    assert load_execution(local, environ={"WHALE_DEVICE": "auto"}).chosen_device() == found
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    execution = load_execution(tmp_path / "local.yaml", environ={"WHALE_DEVICE": "cuda"})
+    with pytest.raises(ConfigError, match="no GPU") as caught:
+        execution.chosen_device()
+    assert "WHALE_DEVICE" in caught.value.place and "nvidia-smi" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("text", "environ", "says"),
     [
@@ -39,6 +58,8 @@ def test_a_small_dataset_is_mapped_in_this_process_and_a_large_one_on_ray(tmp_pa
         ("execution: {micro_batch: {train_dynamics: -2}}", {}, "micro_batch.train_dynamics"),
         ("execution: {train_workers: {train_dynamics: -1}}", {}, "train_workers.train_dynamics"),
         ("", {"WHALE_MAP_ENGINE": "spark"}, "map_engine"),
+        ("", {"WHALE_DEVICE": "gpu"}, "device"),
+        ("execution: {device: 0}", {}, "device"),
         ("", {"WHALE_THREADS": "many"}, "WHALE_THREADS"),
     ],
 )

@@ -1,3 +1,4 @@
+import base64
 import json
 
 import numpy as np
@@ -16,7 +17,7 @@ from whale.errors import RefusedError
 from whale.models.behavior import BehaviorConfig, BehaviorModel
 from whale.models.folder import save_model
 from whale.models.tokenizer import TokenizerConfig, VideoTokenizer
-from whale.runtime.behavior_embedder import trained_statistics
+from whale.runtime.behavior_embedder import load_embedder, trained_statistics
 from whale.runtime.token_encoder import encoder_digest, load_encode
 
 PARAMS = """
@@ -112,6 +113,30 @@ def test_encoding_in_batches_is_the_model_on_every_segment_alone(project):
     found = load_encode(project / "tokenizer", batch_segments=2)(frames)
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(found, alone)
+
+
+def test_the_statement_of_a_mapping_stage_names_its_device(project, monkeypatch):
+    monkeypatch.setenv("WHALE_DEVICE", "cpu")
+    paths = {"item": "fleet_a", "shards": "shards/fleet_a", "tokenizer": "tokenizer"}
+    run(pipelines.pretokenize, monkeypatch, **paths, out="out/tokens/fleet_a")
+    (path,) = project.glob("lineage/runs/*/statement.dsse.json")
+    statement = json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
+    assert statement["predicate"]["buildDefinition"]["internalParameters"]["engine"] == {"device": "cpu"}
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_tokens_and_z_of_the_cpu(project):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (5, 5, SIZE, SIZE, 3), np.uint8)
+    here, there = (load_encode(project / "tokenizer", 2, device)(frames) for device in ("cpu", "cuda"))
+    assert (here == there).mean() > 0.99  # in float32 two codes may be equally near
+    actions = rng.uniform(-1, 1, (5, 4, 7)).astype(np.float32)
+    statistics = trained_statistics(project / "behavior", ShardSet.open(project / "shards/fleet_a"))
+    here, there = (
+        load_embedder(project / "behavior", statistics, 2, device).embed(frames[:, :-1], actions)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there.astype(np.float32), here.astype(np.float32), atol=5e-3)
 
 
 def test_a_model_of_other_statistics_or_datasets_is_refused(project):

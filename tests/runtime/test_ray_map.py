@@ -10,7 +10,7 @@ from whale.data.segment_maps import shard_tasks, tokenize_shard
 from whale.data.segments import SegmentConfig
 from whale.errors import BadDataError, ConfigError
 from whale.runtime.guard import environment
-from whale.runtime.ray_map import map_shards
+from whale.runtime.ray_map import map_shards, pool_size
 
 LENGTHS = [7, 2, 12, 1, 5]
 SEGMENTS = SegmentConfig(window=4, phases=2)
@@ -51,6 +51,13 @@ def test_local_results_come_in_the_order_of_the_items_with_one_state():
     assert map_shards(lambda state, item: item, [], make_state=dict, engine="ray") == []
     with pytest.raises(ConfigError, match="spark"):
         map_shards(lambda state, item: item, [1], make_state=dict, engine="spark")
+
+
+def test_a_pool_has_no_more_workers_than_gpus_and_without_one_does_not_start():
+    assert (pool_size(8, 2.0), pool_size(1, 2.0), pool_size(3, 1.5)) == (2, 1, 1)
+    with pytest.raises(ConfigError, match="no GPU") as caught:
+        pool_size(8, 0)
+    assert "execution.device" in caught.value.place and "map_engine" in caught.value.remedy
 
 
 @pytest.mark.timeout(120)

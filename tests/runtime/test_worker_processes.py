@@ -1,6 +1,7 @@
 """How a group of worker processes ends when one of them fails."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from whale.errors import BadDataError
+from whale.runtime import worker_processes
 from whale.runtime.training_job import TrainingJob
-from whale.runtime.worker_processes import MAX_TEXT, run_group
+from whale.runtime.worker_processes import MAX_TEXT, WorkerLostError, run_group
 from whale.training.communicator import Communicator
 from whale.training.loop import Task
 
@@ -41,3 +43,15 @@ def test_a_named_error_longer_than_a_pipe_arrives_whole(tmp_path):
 def test_a_named_error_with_something_that_cannot_travel_arrives_as_text(tmp_path):
     with pytest.raises(RuntimeError, match="cannot travel"):
         run(tmp_path, lambda: BadDataError("cannot travel", found=lambda: None), num_workers=1)
+
+
+def end_badly(*_: object) -> None:
+    os._exit(70)
+
+
+def test_a_worker_that_ends_badly_is_never_taken_for_one_that_is_done(tmp_path, monkeypatch):
+    """Its exit code can be asked for a moment too early: without waiting for it, 1 of 60 groups passed for done."""
+    monkeypatch.setattr(worker_processes, "_start", end_badly)
+    for _ in range(200):
+        with pytest.raises(WorkerLostError, match="exit code 70"):
+            run(tmp_path, ValueError, num_workers=1)

@@ -22,7 +22,8 @@ KINDS = ["tokenizer", "behavior", "dynamics"]
 
 
 @pytest.fixture(autouse=True)
-def deterministic():
+def deterministic(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)

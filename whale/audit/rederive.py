@@ -107,9 +107,10 @@ def _place_code(run: StageRun, where: str, root: Path) -> None:
 
 
 def _execution(run: StageRun) -> dict[str, str]:
-    """Workers and threads change the order of float sums, so they are those of the run."""
-    names = {"workers": "WHALE_TRAIN_WORKERS", "threads": "WHALE_THREADS"}
-    return {variable: str(run.internal[name]) for name, variable in names.items() if name in run.internal}
+    """Workers, threads and device change the order of float sums, so they are those of the run."""
+    facts = run.internal | run.internal.get("engine", {})
+    names = {"workers": "WHALE_TRAIN_WORKERS", "threads": "WHALE_THREADS", "device": "WHALE_DEVICE"}
+    return {variable: str(facts[name]) for name, variable in names.items() if name in facts}
 
 
 def _input_paths(path: Path, holders: dict[str, str]) -> list[Path]:

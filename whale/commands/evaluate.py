@@ -56,9 +56,11 @@ def _score(directory: Path, as_json: bool) -> None:
     from whale.evaluation.metrics import written
     from whale.evaluation.perceptual import load_feature_networks
     from whale.evaluation.video import EvaluateVideoConfig
+    from whale.runtime.execution import load_execution
 
     config = EvaluateVideoConfig.load("evaluate_video")
-    metrics = written(score_frames(_artifacts(), directory, load_feature_networks(config.lpips, config.i3d), config))
+    networks = load_feature_networks(config.lpips, config.i3d, load_execution().chosen_device())
+    metrics = written(score_frames(_artifacts(), directory, networks, config))
     ours = _ours(_artifacts() / "metrics" / "evaluate_video.json", metrics)
     if as_json:
         print_json({"external": metrics, "ours": ours})

@@ -34,9 +34,11 @@ def rollout(
     """Imagine an episode; PSNR by step against what was recorded, where the actions are the recorded ones."""
     # PyTorch is imported here: no other verb pays for it.
     from whale.evaluation.imagine_episode import EpisodeAddress, Options, imagine_episode
+    from whale.runtime.execution import load_execution
 
     options = Options(context, horizon, tuple(scale_actions or [1.0]), temperature, seed, z)
-    found = imagine_episode(checkpoint, data, EpisodeAddress.parse(episode), options)
+    address, device = EpisodeAddress.parse(episode), load_execution().chosen_device()
+    found = imagine_episode(checkpoint, data, address, options, device)
     if out is not None:
         _write(found, out)
     _print(found, out, as_json)

@@ -5,6 +5,7 @@ how to convert the published files; a foreign .pt is never opened here). Names o
 Shapes: B images or videos, T frames, H W image.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import safetensors.torch
@@ -32,8 +33,11 @@ class NetworkFile(Config):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-def load_network(file: NetworkFile, network: nn.Module) -> nn.Module:
-    """`network` with the weights of `file`. Errors: not there (2), other bytes (1), tensors that do not fit (65)."""
+def load_network(file: NetworkFile, network: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
+    """`network` on `device` with the weights of `file`.
+
+    Errors: not there (2), other bytes (1), tensors that do not fit (65).
+    """
     path = Path(file.path)
     if not path.is_file():
         raise MissingInputError(
@@ -49,7 +53,12 @@ def load_network(file: NetworkFile, network: nn.Module) -> nn.Module:
     if wrong:
         raise BadDataError("feature weights do not fit the network", file=path, place=", ".join(wrong[:5]))
     network.load_state_dict(tensors)
-    return network.eval()
+    return network.eval().to(device)
+
+
+def _all_digits() -> AbstractContextManager:
+    """On a GPU a convolution rounds its inputs to 10 bits (TF32) unless it is told not to."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class LPIPS(nn.Module):
@@ -67,11 +76,14 @@ class LPIPS(nn.Module):
 
     @torch.inference_mode()
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """uint8 images [B, H, W, 3] x 2 -> float64 [B]."""
-        total = torch.zeros(len(left), dtype=torch.float64, device=left.device)
-        for number, (a, b) in enumerate(zip(self._taps(left), self._taps(right), strict=True)):
-            squared = (_channel_normalized(a) - _channel_normalized(b)).square()
-            total += getattr(self, f"lin{number}")["model"]["1"](squared).mean((1, 2, 3)).to(torch.float64)
+        """uint8 images [B, H, W, 3] x 2, wherever they lie -> float64 [B] on the network's device."""
+        device = self.features.get_parameter("0.weight").device
+        left, right = left.to(device), right.to(device)
+        total = torch.zeros(len(left), dtype=torch.float64, device=device)
+        with _all_digits():
+            for number, (a, b) in enumerate(zip(self._taps(left), self._taps(right), strict=True)):
+                squared = (_channel_normalized(a) - _channel_normalized(b)).square()
+                total += getattr(self, f"lin{number}")["model"]["1"](squared).mean((1, 2, 3)).to(torch.float64)
         return total
 
     def _taps(self, images: Tensor) -> list[Tensor]:
@@ -149,14 +161,15 @@ class I3D(nn.Module):
 
     @torch.inference_mode()
     def forward(self, videos: Tensor) -> Tensor:
-        """uint8 videos [B, T, H, W, 3] with T >= 9 -> logits averaged over time [B, 400]."""
-        x = self.Conv3d_1a_7x7(_resized(videos))
-        x = self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(_max_pool(x, (1, 3, 3), (1, 2, 2))))
-        for name in MIXED:
-            if name in POOL_BEFORE:
-                x = _max_pool(x, *POOL_BEFORE[name])
-            x = getattr(self, name)(x)
-        return self.logits(F.avg_pool3d(x, (2, 7, 7), 1)).flatten(2).mean(-1)
+        """uint8 videos [B, T, H, W, 3] with T >= 9, wherever they lie -> mean logits over time [B, 400], on the CPU."""
+        with _all_digits():
+            x = self.Conv3d_1a_7x7(_resized(videos.to(self.logits.conv3d.weight.device)))
+            x = self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(_max_pool(x, (1, 3, 3), (1, 2, 2))))
+            for name in MIXED:
+                if name in POOL_BEFORE:
+                    x = _max_pool(x, *POOL_BEFORE[name])
+                x = getattr(self, name)(x)
+            return self.logits(F.avg_pool3d(x, (2, 7, 7), 1)).flatten(2).mean(-1).cpu()
 
 
 def _resized(videos: Tensor) -> Tensor:

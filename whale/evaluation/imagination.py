@@ -42,13 +42,12 @@ def predictor(
 
     def predict(frames: np.ndarray, actions: np.ndarray, horizon: int) -> Prediction:
         imagined, entropy = [], []
-        normalised = torch.from_numpy(normalize(actions))
-        images = torch.from_numpy(np.ascontiguousarray(frames))
+        normalised, placed = normalize(actions), world.tokenizer.placed
         for start in range(0, len(frames), batch_size):
-            part = slice(start, start + batch_size)
-            rollout = world.rollout(images[part], normalised[part], horizon, temperature=temperature, seed=seed, z=z)
-            imagined.append(rollout.frames.numpy())
-            entropy.append(rollout.entropy.double().numpy())
+            images, taken = (placed(values[start : start + batch_size]) for values in (frames, normalised))
+            rollout = world.rollout(images, taken, horizon, temperature=temperature, seed=seed, z=z)
+            imagined.append(rollout.frames.cpu().numpy())
+            entropy.append(rollout.entropy.double().cpu().numpy())
         return Prediction(np.concatenate(imagined), np.concatenate(entropy))
 
     return predict
@@ -59,7 +58,7 @@ def reconstruct(tokenizer: VideoTokenizer, frames: np.ndarray, batch_size: int) 
     """Encode and decode segments, each from its own first frame. uint8 [S, F, R, R, 3] -> the same."""
     parts = []
     for start in range(0, len(frames), batch_size):
-        tokens = tokenizer.encode(_float(frames[start : start + batch_size]))
+        tokens = tokenizer.encode(tokenizer.pixels(frames[start : start + batch_size]))
         parts.append(_to_uint8(tokenizer.decode(tokens)))
     return np.concatenate(parts)
 
@@ -72,10 +71,6 @@ def reconstruct_long(tokenizer: VideoTokenizer, frames: np.ndarray, window: int,
     )
 
 
-def _float(frames: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frames)).float() / 255
-
-
 def _to_uint8(frames: Tensor) -> np.ndarray:
     """Rounded exactly as a rollout rounds, so that ceiling and rollout differ in the tokens only."""
-    return (frames * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return (frames * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

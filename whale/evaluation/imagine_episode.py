@@ -78,10 +78,12 @@ def data_folder(models: Path) -> Path:
     return models.parent.parent / "finetune" if models.name == "finetuned" else models.parent / "pretrain"
 
 
-def imagine_episode(checkpoint: Path, data: Path | None, address: EpisodeAddress, options: Options) -> ImaginedEpisode:
-    """Imagine the episode from its first `context` frames with its own actions, once per factor."""
+def imagine_episode(
+    checkpoint: Path, data: Path | None, address: EpisodeAddress, options: Options, device: str = "cpu"
+) -> ImaginedEpisode:
+    """Imagine the episode on `device` from its first `context` frames with its own actions, once per factor."""
     models, name = model_folders(checkpoint)
-    stack = load_stack(models)
+    stack = load_stack(models, device)
     dataset = open_dataset(data or data_folder(models), address.dataset)
     key, frames, actions = _read(dataset, address, options)
     world = _world(stack, name, dataset)

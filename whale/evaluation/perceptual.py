@@ -22,11 +22,13 @@ class FeatureNetworks:
     digests: Mapping[str, str]
 
 
-def load_feature_networks(lpips: NetworkFile | None, i3d: NetworkFile | None) -> FeatureNetworks:
-    """Load what is given; MissingInputError, MismatchError, BadDataError for what is wrong with it."""
+def load_feature_networks(
+    lpips: NetworkFile | None, i3d: NetworkFile | None, device: torch.device | str = "cpu"
+) -> FeatureNetworks:
+    """Load what is given onto `device`; MissingInputError, MismatchError, BadDataError for what is wrong with it."""
     return FeatureNetworks(
-        lpips=None if lpips is None else load_network(lpips, LPIPS()),
-        i3d=None if i3d is None else load_network(i3d, I3D()),
+        lpips=None if lpips is None else load_network(lpips, LPIPS(), device),
+        i3d=None if i3d is None else load_network(i3d, I3D(), device),
         digests={name: file.sha256[:16] for name, file in (("lpips", lpips), ("i3d", i3d)) if file is not None},
     )
 
@@ -36,10 +38,10 @@ def lpips_per_frame(network: nn.Module, truth: np.ndarray, image: np.ndarray, ba
     left, right = (torch.from_numpy(np.ascontiguousarray(x.reshape(-1, *x.shape[-3:]))) for x in (truth, image))
     parts = [slice(start, start + batch_size) for start in range(0, len(left), batch_size)]
     found = torch.cat([network(left[part], right[part]) for part in parts])
-    return found.numpy().reshape(truth.shape[:-3])
+    return found.cpu().numpy().reshape(truth.shape[:-3])
 
 
-def frechet_video_distance(network: nn.Module, truth: np.ndarray, image: np.ndarray) -> float:
+def frechet_video_distance(network: nn.Module, truth: np.ndarray, image: np.ndarray, batch_size: int = 8) -> float:
     """FVD: Frechet distance of the networks' features of two sets of videos [B, T, H, W, 3]; lower is closer.
 
     The distance is torchmetrics' FrechetInceptionDistance on video features. NaN below two videos a side.
@@ -50,7 +52,9 @@ def frechet_video_distance(network: nn.Module, truth: np.ndarray, image: np.ndar
 
     distance = FrechetInceptionDistance(feature=network)
     for videos, is_real in ((truth, True), (image, False)):
-        distance.update(torch.from_numpy(np.ascontiguousarray(videos)), real=is_real)
+        for start in range(0, len(videos), batch_size):
+            part = np.ascontiguousarray(videos[start : start + batch_size])
+            distance.update(torch.from_numpy(part), real=is_real)
     return float(distance.compute())
 
 

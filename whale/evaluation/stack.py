@@ -36,8 +36,8 @@ class Stack:
         return WorldModel(self.tokenizer, self.behavior, self.dynamics[name], window)
 
 
-def load_stack(models_dir: Path) -> Stack:
-    """`<models_dir>/tokenizer`, `behavior` and every `dynamics/<name>`; the same layout below `models/finetuned`."""
+def load_stack(models_dir: Path, device: str = "cpu") -> Stack:
+    """`<models_dir>/tokenizer`, `behavior` and every `dynamics/<name>` onto `device`; below `models/finetuned`, too."""
     parts = [models_dir / "tokenizer", models_dir / "behavior"]
     folders = sorted((models_dir / "dynamics").glob("*"))
     variants = [path for path in folders if (path / WEIGHTS).is_file() and _is_trained(path)]
@@ -46,9 +46,9 @@ def load_stack(models_dir: Path) -> Stack:
     shared = {path.name: _identity(path) for path in parts}
     weights = {path.name: {**shared, "dynamics": _identity(path)} for path in variants}
     return Stack(
-        tokenizer=VideoTokenizer.restore(parts[0]),
-        behavior=BehaviorModel.restore(parts[1]),
-        dynamics={path.name: Dynamics.restore(path) for path in variants},
+        tokenizer=VideoTokenizer.restore(parts[0], device),
+        behavior=BehaviorModel.restore(parts[1], device),
+        dynamics={path.name: Dynamics.restore(path, device) for path in variants},
         digests={name: _digest(identities) for name, identities in weights.items()},
         weights=weights,
     )

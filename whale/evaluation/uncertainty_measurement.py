@@ -6,12 +6,9 @@ given, and in metres where the robot's state is recorded.
 Shapes: B windows, c context, h horizon, R resolution, F features.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from whale.config import Config
 from whale.errors import ConfigError
@@ -24,6 +21,7 @@ from whale.evaluation.learned_world import CachedWorld, LearnedWorld
 from whale.evaluation.stack import Stack
 from whale.evaluation.true_state import PositionProbe, fit_position_probe, position_error
 from whale.evaluation.uncertainty import Distance, Ensemble, Entropy, Method, Retracing, scored_rollout
+from whale.models.folder import PublishedModel
 
 SCORES = ("retracing", "disagreement", "entropy", "ensemble", "step")  # step: the imagined step's number, the baseline
 ERRORS = ("latent", "pixel", "lpips", "state")
@@ -82,7 +80,9 @@ def learned_world(stack: Stack, name: str, dataset: Dataset) -> LearnedWorld:
 
 def perceptual_distance(world: LearnedWorld, config: EvaluateUncertaintyConfig) -> Distance:
     """LPIPS where its weights are given, else the tokenizer's feature space."""
-    return feature_distance(world) if config.lpips is None else load_network(config.lpips, LPIPS())
+    if config.lpips is None:
+        return feature_distance(world)
+    return load_network(config.lpips, LPIPS(), world.tokenizer.device)
 
 
 def uncertainty_arrays(
@@ -101,9 +101,9 @@ def uncertainty_arrays(
     imagined, arrays = _rollouts(world, windows, config, methods)
     truth = windows.frames[:, config.context :]
     arrays["step"] = np.broadcast_to(np.arange(1.0, config.horizon + 1), truth.shape[:2]).copy()
-    arrays["error_latent"] = _along(feature_distance(world), truth, imagined, config.batch_size)
+    arrays["error_latent"] = _along(feature_distance(world), stack.tokenizer, truth, imagined, config.batch_size)
     if config.lpips is not None:
-        arrays["error_lpips"] = _along(distance, truth, imagined, config.batch_size)
+        arrays["error_lpips"] = _along(distance, stack.tokenizer, truth, imagined, config.batch_size)
     arrays["error_pixel"] = squared_error(truth, imagined)
     arrays["psnr"] = psnr(truth, imagined)
     return arrays | _state_errors(world, dataset, windows, imagined, config) | {"imagined": imagined}
@@ -116,21 +116,22 @@ def _rollouts(
     frames, scores = [], []
     for start in range(0, len(windows), config.batch_size):
         part = slice(start, start + config.batch_size)
-        context = torch.from_numpy(windows.frames[part, : config.context])
-        actions = torch.from_numpy(windows.actions[part])
+        context = world.tokenizer.placed(windows.frames[part, : config.context])
+        actions = world.tokenizer.placed(windows.actions[part])
         found = scored_rollout(CachedWorld(world), context, actions, config.horizon, methods)
-        frames.append(found.frames.numpy())
-        scores.append({name.split(".")[-1]: values.numpy() for name, values in found.scores.items()})
+        frames.append(found.frames.cpu().numpy())
+        scores.append({name.split(".")[-1]: values.cpu().numpy() for name, values in found.scores.items()})
     return np.concatenate(frames), {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
 
 
 def _along(
-    distance: Callable[[Tensor, Tensor], Tensor], truth: np.ndarray, imagined: np.ndarray, batch_size: int
+    distance: Distance, model: PublishedModel, truth: np.ndarray, imagined: np.ndarray, batch_size: int
 ) -> np.ndarray:
-    """[B, h] distances, `batch_size` images at a time."""
-    left, right = (torch.from_numpy(np.ascontiguousarray(x)).flatten(0, 1) for x in (truth, imagined))
+    """[B, h] distances, `batch_size` images at a time, computed where `model` lies."""
+    left, right = (x.reshape(-1, *x.shape[2:]) for x in (truth, imagined))
     parts = [slice(start, start + batch_size) for start in range(0, len(left), batch_size)]
-    return torch.cat([distance(left[part], right[part]) for part in parts]).numpy().reshape(truth.shape[:2])
+    found = [distance(model.placed(left[part]), model.placed(right[part])) for part in parts]
+    return torch.cat(found).cpu().numpy().reshape(truth.shape[:2])
 
 
 def _state_errors(
@@ -158,6 +159,7 @@ def _probe(world: LearnedWorld, frames: np.ndarray, states: np.ndarray, batch_si
 
 def _features(world: LearnedWorld, frames: np.ndarray, batch_size: int) -> np.ndarray:
     """[..., R, R, 3] -> [..., F]"""
-    flat = torch.from_numpy(np.ascontiguousarray(frames.reshape(-1, *frames.shape[-3:])))
-    parts = [world.features(flat[start : start + batch_size]) for start in range(0, len(flat), batch_size)]
-    return torch.cat(parts).flatten(1).double().numpy().reshape(*frames.shape[:-3], -1)
+    flat = frames.reshape(-1, *frames.shape[-3:])
+    parts = [flat[start : start + batch_size] for start in range(0, len(flat), batch_size)]
+    features = [world.features(world.tokenizer.placed(part)).cpu() for part in parts]
+    return torch.cat(features).flatten(1).double().numpy().reshape(*frames.shape[:-3], -1)

@@ -209,7 +209,7 @@ def policy_metrics(stack: Stack, dataset: Dataset, segments: Segments, config: E
     keep = segments.valid[:, 0]  # every step must follow a valid one
     nll = policy_nll(
         stack.behavior, segments.frames[keep], segments.actions[keep], ~dataset.normalizer.dead, segments.valid[keep],
-        segments.episode[keep],
+        segments.episode[keep], config.batch_size,
     )  # fmt: skip
     episode, rng = segments.episode[keep], _rng(config, "policy")
     metrics: Metrics = {f"nll_{name}": _nanmean(values) for name, values in nll.items()}

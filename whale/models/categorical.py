@@ -24,9 +24,17 @@ def kl_divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
     """One-hot draw [..., K, M] by inverse CDF from `uniform` [..., K] in [0, 1): no generator, no rank."""
-    cumulative = log_probs.exp().cumsum(-1)
+    cumulative = _running_sum(log_probs.exp())
     index = (cumulative < uniform[..., None] * cumulative[..., -1:]).sum(-1).clamp_max(log_probs.shape[-1] - 1)
     return F.one_hot(index, log_probs.shape[-1]).to(log_probs.dtype)
+
+
+def _running_sum(probs: Tensor) -> Tensor:
+    """Along the last axis, in a fixed order, which trainings insist on and torch's cumsum has on the CPU only."""
+    if probs.device.type == "cpu":
+        return probs.cumsum(-1)
+    size = probs.shape[-1]
+    return (probs[..., None, :] * probs.new_ones(size, size).tril()).sum(-1)
 
 
 def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,29 @@ class PublishedModel(nn.Module):
     config: Any
 
     @classmethod
-    def restore(cls, directory: Path) -> Self:
-        """The model in `directory`, in evaluation mode.
+    def restore(cls, directory: Path, device: str = "cpu") -> Self:
+        """The model in `directory`, in evaluation mode, on `device`.
 
         Raises MissingInputError if there is none, BadDataError if it is of another kind or its tensors do not fit.
         """
-        return load_model(directory, cls)
+        return load_model(directory, cls).to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self._weight.device
+
+    def placed(self, array: np.ndarray) -> Tensor:
+        """`array` as an input: a tensor where the weights lie."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def pixels(self, frames: np.ndarray) -> Tensor:
+        """Frames uint8 [...] as an input: float in [0, 1], as in training."""
+        return self.placed(frames).to(self._weight.dtype) / 255
+
+    @property
+    def _weight(self) -> Tensor:
+        return next(self.parameters())
 
 
 Model = TypeVar("Model", bound=PublishedModel)
@@ -46,7 +64,7 @@ def save_model(directory: Path, model: PublishedModel) -> None:
 
 
 def load_model(directory: Path, model_class: type[Model]) -> Model:
-    """`model_class.restore(directory)`."""
+    """`model_class.restore(directory)`, on the CPU."""
     directory = Path(directory)
     if not (directory / CONFIG).is_file():
         raise MissingInputError("no model here", file=directory, expected=f"{CONFIG} and {WEIGHTS}")

@@ -214,7 +214,7 @@ class WorldModel:
     @property
     def device(self) -> torch.device:
         """Where the networks lie."""
-        return self.tokenizer.quantizer.codebook.device
+        return self.tokenizer.device
 
     def _arithmetic(self) -> AbstractContextManager:
         if self.precision == "float32":

@@ -17,18 +17,20 @@ from whale.data.statistics_contract import require_same_statistics
 from whale.data.storage.shards import ShardSet
 from whale.errors import MissingInputError
 from whale.models.behavior import BehaviorModel
-from whale.runtime.model_map import as_float, digest_of_parts, in_batches, use_one_thread
+from whale.runtime.model_map import digest_of_parts, in_batches, use_one_thread
 
 
-def load_embedder(behavior_dir: Path, statistics: Mapping[str, Any], batch_segments: int) -> Embedder:
-    """The prior, for a dataset of these statistics; embed(...) gives float16 log-probabilities [S,T,Z,Z]."""
+def load_embedder(
+    behavior_dir: Path, statistics: Mapping[str, Any], batch_segments: int, device: str = "cpu"
+) -> Embedder:
+    """The prior on `device`, for a dataset of these statistics; embed(...) gives float16 log-probs [S,T,Z,Z]."""
     use_one_thread()
-    behavior = BehaviorModel.restore(behavior_dir)
+    behavior = BehaviorModel.restore(behavior_dir, device)
 
     @torch.inference_mode()
     def embed_batch(frames_STRRC: np.ndarray, actions_STA: np.ndarray) -> np.ndarray:
-        log_probs = behavior.prior_log_probs(as_float(frames_STRRC), torch.from_numpy(actions_STA))
-        return log_probs.numpy().astype(np.float16)
+        log_probs = behavior.prior_log_probs(behavior.pixels(frames_STRRC), behavior.placed(actions_STA))
+        return log_probs.cpu().numpy().astype(np.float16)
 
     def embed(frames_STRRC: np.ndarray, actions_STA: np.ndarray) -> np.ndarray:
         return in_batches(embed_batch, batch_segments, frames_STRRC, actions_STA)

@@ -3,7 +3,8 @@
 Nothing here may change a result, so nothing here is in params.yaml or in a digest. Committed defaults are overridden by
 `execution:` of the git-ignored local.yaml, and that by the environment (tests, laptops):
 WHALE_TRAIN_WORKERS=0, WHALE_TRAIN_LAUNCHER=ray and WHALE_MAP_ENGINE=local for every stage; WHALE_RAY_ADDRESS,
-WHALE_STATE_STORAGE, WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS, WHALE_RESTARTS.
+WHALE_STATE_STORAGE, WHALE_DEVICE, WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS,
+WHALE_RESTARTS.
 """
 
 import os
@@ -20,6 +21,7 @@ from whale.errors import ConfigError
 STORAGE = re.compile(r"(/|(s3|gs|gcs|az|abfs|abfss|hdfs|file)://)[^@?#\s]+")
 MapEngine = Literal["auto", "local", "ray"]
 Launcher = Literal["processes", "ray"]
+Device = Literal["cpu", "cuda"]
 TRAIN_STAGES = (
     "train_tokenizer",
     "train_behavior",
@@ -32,6 +34,7 @@ MAP_STAGES = ("pretokenize", "embed_behavior", "finetune_embed")
 DEFAULTS: dict[str, Any] = {
     "ray_address": None,
     "state_storage": None,
+    "device": "auto",
     # 0: Ray Train's local mode, the same loop without Ray processes; starting Ray costs more than a small stage.
     "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
     # Workers on one machine: plain processes that Ray Train's local mode joins (a start of 5 s), or Ray actors (20 s).
@@ -51,7 +54,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Execution(Config):
-    """`threads`: torch threads of a process that works alone; worker processes have one each.
+    """`threads`: torch threads of a process that works alone; worker processes have one each. `device`: of every model.
 
     Training: `micro_batch` rows per forward pass of a worker (None: all it has), their gradients are accumulated;
     `sharding` fsdp spreads weights over the workers; `restarts` of a group that lost a worker; a worker that finishes
@@ -64,6 +67,7 @@ class Execution(Config):
 
     ray_address: str | None
     state_storage: str | None
+    device: Literal["auto", "cpu", "cuda"]
     train_workers: dict[str, Annotated[int, Field(ge=0)]]
     train_launcher: dict[str, Launcher]
     micro_batch: dict[str, Annotated[int, Field(gt=0)] | None]
@@ -85,6 +89,27 @@ class Execution(Config):
         if uri is not None and (STORAGE.fullmatch(uri) is None or "::" in uri):
             raise ValueError("expected an absolute folder or s3://, gs://, az://, abfs://, hdfs:// and a folder")
         return uri
+
+    def chosen_device(self) -> Device:
+        """Where models lie: with "auto" on a GPU if torch finds one here, on this machine.
+
+        Raises ConfigError if one is asked for that is not there.
+        """
+        if self.device == "cpu":
+            return "cpu"
+        import torch  # not every stage that reads its worker counts here needs it
+
+        if torch.cuda.is_available():
+            return "cuda"
+        if self.device == "auto":
+            return "cpu"
+        raise ConfigError(
+            "torch finds no GPU on this machine",
+            place="execution.device (local.yaml or WHALE_DEVICE)",
+            found="cuda",
+            expected="auto or cpu",
+            remedy="choose one of these, or look at nvidia-smi, CUDA_VISIBLE_DEVICES and torch.version.cuda",
+        )
 
     def engine_for(self, stage: str, num_frames: int) -> Literal["local", "ray"]:
         """Where a mapping stage runs a dataset of `num_frames` frames."""
@@ -116,6 +141,8 @@ def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> 
         found["ray_address"] = address
     if storage := environ.get("WHALE_STATE_STORAGE"):
         found["state_storage"] = storage
+    if device := environ.get("WHALE_DEVICE"):
+        found["device"] = device
     if engine := environ.get("WHALE_MAP_ENGINE"):
         found["map_engine"] = dict.fromkeys(values["map_engine"], engine)
     if workers := environ.get("WHALE_TRAIN_WORKERS"):

@@ -5,6 +5,7 @@ batch never mixes episodes.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,15 +34,20 @@ def map_dataset(
     run: Run,
     kind: Literal["tokens", "z"],
     function: Callable[[Any, ShardTask], dict[str, Any]],
-    make_state: Callable[[], Any],
+    make_state: Callable[..., Any],
     *,
     made_by: str,
     shards_dir: Path,
     out_dir: Path,
     segments: SegmentConfig,
 ) -> None:
-    """Apply `function` to every frame shard and write the manifest; `made_by`: digest of the model's tensors."""
+    """Apply `function` to every frame shard and write the manifest.
+
+    `make_state(device=...)` loads the model, whose tensors have the digest `made_by`.
+    """
     execution = load_execution()
+    device = execution.chosen_device()
+    run.note(engine={"device": device})
     tasks = shard_tasks(shards_dir, out_dir, segments)
     shards = ShardSet.open(shards_dir)
     num_frames = sum(int(shards.episodes(split).num_steps.sum()) for split in shards.splits)
@@ -49,9 +55,10 @@ def map_dataset(
         fragments = map_shards(
             function,
             tasks,
-            make_state=make_state,
+            make_state=partial(make_state, device=device),
             engine=execution.engine_for(run.derivation.stage, num_frames),
             num_workers=execution.map_workers,
+            needs_gpu=device == "cuda",
             ray_address=execution.ray_address,
             progress=progress,
             add_compute=run.add_compute,
@@ -76,8 +83,3 @@ def digest_of_parts(model: torch.nn.Module, parts: tuple[str, ...]) -> str:
     """Digest of the tensors below these submodules: what decides the mapped values, and nothing else."""
     prefixes = tuple(f"{part}." for part in parts)
     return tensor_digest({name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefixes)})
-
-
-def as_float(frames_STRRC: np.ndarray) -> torch.Tensor:
-    """uint8 -> float in [0, 1], as in training."""
-    return torch.from_numpy(frames_STRRC).float() / 255

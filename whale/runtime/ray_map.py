@@ -32,6 +32,7 @@ def map_shards(
     make_state: Callable[[], State],
     engine: Literal["local", "ray"],
     num_workers: int = 1,
+    needs_gpu: bool = False,
     ray_address: str | None = None,
     progress: ProgressLike | None = None,
     add_compute: Callable[[float], None] = lambda seconds: None,
@@ -41,7 +42,8 @@ def map_shards(
     `add_compute` is told the seconds that the workers, side by side, spent in `function`: the rest is overhead.
 
     With engine "ray" both functions and the items must be picklable, and results small. The error of the first item
-    that fails is raised as it was; later items may have been done.
+    that fails is raised as it was; later items may have been done. `needs_gpu`: one for each of Ray's workers, so
+    there are no more of them than GPUs.
     """
     if engine not in ("local", "ray"):
         raise ConfigError("no such map engine", found=engine, expected="local or ray")
@@ -50,15 +52,26 @@ def map_shards(
     if engine == "local":
         finished = _local_results(function, items, make_state)
     else:
-        num_workers = min(num_workers, len(items))
-        finished = _ray_results(function, items, make_state, num_workers, ray_address)
+        finished = _ray_results(function, items, make_state, min(num_workers, len(items)), needs_gpu, ray_address)
     results = {}
     for number, result, seconds in finished:
         results[number] = result
-        add_compute(seconds / (num_workers if engine == "ray" else 1))
+        add_compute(seconds)
         if progress is not None:
             progress.update()
     return [results[number] for number in range(len(items))]
+
+
+def pool_size(num_workers: int, num_gpus: float) -> int:
+    """No more workers than GPUs: one that gets none would be waited for in silence. ConfigError without any."""
+    if num_gpus < 1:
+        raise ConfigError(
+            "Ray has no GPU for the workers of this stage",
+            place="execution.device (local.yaml or WHALE_DEVICE)",
+            found="cuda",
+            remedy="set it to cpu, set this stage's execution.map_engine to local, or start Ray where the GPUs are",
+        )
+    return min(num_workers, int(num_gpus))
 
 
 def _local_results(
@@ -100,14 +113,18 @@ def _ray_results(
     items: Sequence[Any],
     make_state: Callable[[], Any],
     num_workers: int,
+    needs_gpu: bool,
     address: str | None,
 ) -> Iterator[tuple[int, Any, float]]:
+    """(number, result, seconds divided by the workers side by side) of each item."""
     from whale.runtime.ray_session import ray_session  # sets the switches, then imports ray
 
     # The session has one CPU more than the pool: a pool that takes every CPU waits for ever, in silence.
     with ray_session(num_workers, address):
         import ray.data
 
+        if needs_gpu:
+            num_workers = pool_size(num_workers, ray.cluster_resources().get("GPU", 0))
         context = ray.data.DataContext.get_current()
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # the stage has its own progress
         context.enable_progress_bars = False
@@ -118,9 +135,10 @@ def _ray_results(
             fn_constructor_args=(function, make_state),
             compute=ray.data.ActorPoolStrategy(size=num_workers),
             num_cpus=1,
+            num_gpus=1 if needs_gpu else None,
         )
         for row in mapped.iter_rows():
             is_good, result = pickle.loads(row["outcome"])
             if not is_good:
                 raise result
-            yield int(row["number"]), result, float(row["seconds"])
+            yield int(row["number"]), result, float(row["seconds"]) / num_workers

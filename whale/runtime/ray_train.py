@@ -81,7 +81,7 @@ def run_here(job: TrainingJob) -> None:
     TorchTrainer(
         _train_worker,
         train_loop_config=_settings(job),
-        scaling_config=ScalingConfig(num_workers=0, use_gpu=torch.cuda.is_available()),
+        scaling_config=ScalingConfig(num_workers=0, use_gpu=job.engine.device == "cuda"),
         run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
     ).fit()
 
@@ -95,7 +95,7 @@ def run_on_ray(job: TrainingJob) -> None:
         _train_worker,
         train_loop_config=_settings(job),
         scaling_config=ScalingConfig(
-            num_workers=job.num_workers, use_gpu=torch.cuda.is_available(), placement_strategy=job.placement
+            num_workers=job.num_workers, use_gpu=job.engine.device == "cuda", placement_strategy=job.placement
         ),
         run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
     )
@@ -120,8 +120,10 @@ def _train_worker(settings: dict) -> None:
     os.environ.setdefault(opened_files.WORKERS, settings["opened"])  # an actor of a Ray that was there before
     opened_files.listen_in_worker()
     context = ray.train.get_context()
-    communicator = Communicator(context.get_world_rank(), context.get_world_size(), get_device())
-    work(settings["job"], communicator, prepare_model)
+    # Ray Train's local mode takes a GPU that torch finds, whatever `use_gpu` says.
+    device = get_device() if settings["job"].engine.device == "cuda" else torch.device("cpu")
+    communicator = Communicator(context.get_world_rank(), context.get_world_size(), device)
+    work(settings["job"], communicator, partial(prepare_model, move_to_device=device))
 
 
 def _cause(error: Exception) -> Exception:

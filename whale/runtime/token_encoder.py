@@ -10,17 +10,17 @@ import torch
 
 from whale.data.segment_maps import Encode
 from whale.models.tokenizer import VideoTokenizer
-from whale.runtime.model_map import as_float, digest_of_parts, in_batches, use_one_thread
+from whale.runtime.model_map import digest_of_parts, in_batches, use_one_thread
 
 
-def load_encode(tokenizer_dir: Path, batch_segments: int) -> Encode:
-    """encode(frames uint8 [S,T+1,R,R,3]) -> tokens uint16 [S,T+1,N]."""
+def load_encode(tokenizer_dir: Path, batch_segments: int, device: str = "cpu") -> Encode:
+    """encode(frames uint8 [S,T+1,R,R,3]) -> tokens uint16 [S,T+1,N], computed on `device`."""
     use_one_thread()
-    tokenizer = VideoTokenizer.restore(tokenizer_dir)
+    tokenizer = VideoTokenizer.restore(tokenizer_dir, device)
 
     @torch.inference_mode()
     def encode_batch(frames_STRRC: np.ndarray) -> np.ndarray:
-        return tokenizer.encode(as_float(frames_STRRC)).numpy().astype(np.uint16)
+        return tokenizer.encode(tokenizer.pixels(frames_STRRC)).cpu().numpy().astype(np.uint16)
 
     def encode(frames_STRRC: np.ndarray) -> np.ndarray:
         return in_batches(encode_batch, batch_segments, frames_STRRC)

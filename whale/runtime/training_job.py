@@ -32,6 +32,7 @@ class Engine:
     """How a worker computes: nothing here changes what is learned, float sums apart."""
 
     threads: int = 1
+    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
     micro_batch: int | None = None  # rows per forward pass
     compile: bool = False
     checkpoint_activations: bool = False
@@ -101,6 +102,8 @@ def recompute_steps(job: TrainingJob, start: int, until: int) -> int:
 
 def _same_sums(engine: Engine) -> None:
     torch.set_num_threads(engine.threads)
+    # Without this workspace torch refuses products of matrices on a GPU.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # debugging aid, costs 5 %
 

@@ -88,7 +88,7 @@ def replayed_step(environ: Mapping[str, str], name: str = "WHALE_REPLAY_STEP") -
 
 def _engine_facts(job: TrainingJob, execution: Execution, stage_name: str) -> dict[str, object]:
     """What else may change the last digits."""
-    names = ("micro_batch", "compile", "checkpoint_activations", "sharding")
+    names = ("device", "micro_batch", "compile", "checkpoint_activations", "sharding")
     launcher = "ray" if execution.ray_address else execution.train_launcher[stage_name]
     facts = {name: getattr(job.engine, name) for name in names}
     return facts | {"launcher": launcher if job.num_workers else "this process"}
@@ -102,6 +102,7 @@ def _job(
     engine = Engine(
         # Sums depend on the number of threads: one per worker in a group, a fixed number alone.
         threads=1 if num_workers > 1 else execution.threads,
+        device=execution.chosen_device(),
         micro_batch=execution.micro_batch[stage_name],
         compile=execution.compile,
         checkpoint_activations=execution.checkpoint_activations,

@@ -86,6 +86,7 @@ def _wait(workers: list[_Worker]) -> None:
                 reports.pop(ready).receive()
             else:
                 ended.append(running.pop(ready))
+                ended[-1].process.join()  # its exit code is known a moment later than its end
         if deadline is None and any(worker.process.exitcode for worker in ended):
             deadline = time.monotonic() + REPORT_SECONDS
         if deadline is not None and time.monotonic() >= deadline:
@@ -132,6 +133,8 @@ def _start(job: TrainingJob, rank: int, port: int, errors: Any, parent: int) -> 
     os.environ |= {"WORLD_SIZE": str(job.num_workers), "LOCAL_WORLD_SIZE": str(job.num_workers)}
     os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if job.engine.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # who sees a GPU talks over NCCL, which moves nothing on the CPU
     from whale.runtime.guard import opened_files
     from whale.runtime.ray_train import run_here
 

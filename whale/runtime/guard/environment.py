@@ -19,7 +19,6 @@ FORCED = {  # security or silence that nobody may switch off by accident
     "WDS_SECURE": "1",
 }
 DEFAULTS = {
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it no deterministic matrix product on a GPU
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # other kernels, other sums
     "MUJOCO_GL": "osmesa",
