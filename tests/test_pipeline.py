@@ -80,7 +80,8 @@ def make_project(root: Path) -> Path:
     shutil.copy(ROOT / "dvc.yaml", root)
     (root / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
     (root / ".dvc").mkdir()
-    shutil.copy(ROOT / ".gitignore", root)
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "the project"]):
         subprocess.run([*git, *arguments], cwd=root, check=True)
