@@ -6,20 +6,30 @@ With DVC the import graph is the invalidation graph: a stage's code deps are exa
 
 import ast
 import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+ModulesOf = Callable[[Path, Path], Iterable[str]]
 
-def import_closure(root: Path, entry: Path) -> list[Path]:
-    """Files below `root` (relative, sorted, `entry` included) that importing `entry` can reach."""
+
+def import_closure(root: Path, entry: Path, modules_of: ModulesOf | None = None) -> list[Path]:
+    """Files below `root` (relative, sorted, `entry` included) that importing `entry` can reach.
+
+    `modules_of`: what answers like `imported_modules` (the default), from memory (import_cache.py).
+    """
+    modules_of = modules_of or imported_modules
     seen: set[Path] = set()
+    modules: set[str] = set()
     waiting = [entry if entry.is_absolute() else root / entry]
     while waiting:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            for module in imported_modules(path, root):
-                waiting += _files_of(root, module)
+            found = {name for module in modules_of(path, root) for name in _with_packages(module)}
+            waiting += [file for name in sorted(found - modules) for file in _files_of(root, name)]
+            modules |= found
     return sorted(path.relative_to(root) for path in seen if path.stat().st_size > 0 or path.name != "__init__.py")
 
 
@@ -33,10 +43,10 @@ def closure_digest(root: Path, files: list[Path]) -> str:
 def imported_modules(path: Path, root: Path) -> frozenset[str]:
     """Dotted names that `path` may import; `from a import b` gives both a and a.b, since b may be a module."""
     names: set[str] = set()
-    for node in _walk_executed(ast.parse(path.read_bytes(), filename=str(path))):
+    for node in _executed_imports(ast.parse(path.read_bytes(), filename=str(path))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = node.module or ""
             if node.level:
                 package = path.relative_to(root).parts[: -node.level]
@@ -46,21 +56,27 @@ def imported_modules(path: Path, root: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _walk_executed(node: ast.AST):
-    """Like ast.walk, without the bodies of `if TYPE_CHECKING:`."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            for other in child.orelse:
-                yield from _walk_executed(other)
+def _executed_imports(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Import statements, also nested ones, without the bodies of `if TYPE_CHECKING:`; expressions hold none."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting += node.orelse
         else:
-            yield from _walk_executed(child)
+            for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+                waiting += getattr(node, block, [])
+
+
+def _with_packages(module: str) -> list[str]:
+    """`a.b.c` -> a, a.b, a.b.c: what `import a.b.c` runs."""
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 def _files_of(root: Path, module: str) -> list[Path]:
-    """The files that `import module` runs: every package on the way, then the module."""
-    parts, files = module.split("."), []
-    for end in range(1, len(parts) + 1):
-        base = root.joinpath(*parts[:end])
-        files += [path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()]
-    return files
+    """The file of one module or package, if it is the project's."""
+    base = os.path.join(root, *module.split("."))
+    return [Path(file) for file in (os.path.join(base, "__init__.py"), f"{base}.py") if os.path.isfile(file)]
