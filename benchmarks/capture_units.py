@@ -21,7 +21,7 @@ from whale.lineage.inputs import prove_input  # noqa: E402
 from whale.lineage.seal import seal  # noqa: E402
 from whale.runtime.guard import opened_files  # noqa: E402
 
-ROUNDS = 5
+ROUNDS = 15
 HOUR = 3600
 # stage -> (GB proven, GB sealed, files, seconds): README, "paper scale", itself arithmetic; its "seconds" taken as 60.
 PAPER = {

@@ -37,7 +37,7 @@ class ImportCache:
         if self._is_changed:
             merged = _read(self.path, self._reader) | self._known
             rows = {"reader": self._reader, "files": merged}
-            write_atomically(self.path, json.dumps(rows, sort_keys=True).encode())
+            write_atomically(self.path, json.dumps(rows, sort_keys=True).encode(), lasts=False)
             self._is_changed = False
 
 
