@@ -105,7 +105,6 @@ def clock_guard(module) -> None:
         guard = original(name, args, config, **keywords)
         with clock("guard"):
             run = guard.__enter__()
-        stages.append(run.name)
         try:
             yield run
         except BaseException:
@@ -114,6 +113,7 @@ def clock_guard(module) -> None:
             return
         with clock("guard"):
             guard.__exit__(None, None, None)
+        stages.append(run.name)
 
     module.stage = clocked
 
