@@ -1,93 +1,139 @@
-"""What lineage costs a stage beside its constant part, which `whale timings` prints: each open, each megabyte sealed.
+"""What a unit of lineage costs: one opened file, one MB, and from both the share at the size of the paper.
 
-    python benchmarks/capture.py [--opens 20000] [--megabytes 512]
+    python benchmarks/capture.py
 
-The audit hook hears every `open` of a stage and its workers: microseconds a call, for a file seen before and for a new
-one, over the same loop without it. An output is hashed once to be sealed: its time beside sha256 alone.
+What it costs each stage of the last run stands in `whale timings`.
 """
 
-import argparse
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from measure import contender, machine
+from measure import ROOT, contender, machine
 
-FILES = 2000
+sys.path[:0] = [str(ROOT)]
+from whale.files import sha256_of_file  # noqa: E402
+from whale.lineage.file_digests import FileDigests  # noqa: E402
+from whale.lineage.inputs import prove_input  # noqa: E402
+from whale.lineage.seal import seal  # noqa: E402
+from whale.runtime.guard import opened_files  # noqa: E402
+
+ROUNDS = 15
+HOUR = 3600
+# stage -> (GB proven, GB sealed, files, seconds): README, "paper scale", itself arithmetic; its "seconds" taken as 60.
+PAPER = {
+    "mix": (1300, 0, 20_000, 60),
+    "train_tokenizer": (1300, 0.8, 20_000, 79 * HOUR),
+    "pretokenize, all 27": (1300, 63, 40_000, 1.3 * HOUR),
+    "embed_behavior, all 27": (1300, 59, 20_000, 13 * 60),
+    "train_dynamics": (122, 0.8, 40_000, 77 * HOUR),
+    "finetune_dynamics": (1.7, 0.8, 100, 1.3 * HOUR),
+}
 
 
-def opens(count: int, is_listening: bool) -> dict[str, float]:
-    """CPU microseconds of an open and close: the first of each file, then again and again."""
-    if is_listening:
-        from whale.runtime.guard import opened_files
+@dataclass(frozen=True)
+class Hook:
+    """CPU seconds: `plain` of an open and close by itself; what the hook adds to one of a name that it has seen, of a
+    new name, of a new name in a worker; what it adds to any other event."""
 
-        opened_files.install()
-    with tempfile.TemporaryDirectory() as folder:
-        names = [os.path.join(folder, f"{number}.txt") for number in range(FILES)]
-        for name in names:
-            Path(name).write_bytes(b"x")  # writing is not listened to
-        found = {"new": _per_open(names)}
-        found["seen"] = min(_per_open(names) for _ in range(max(count // FILES, 1)))
-    return found
+    plain: float
+    seen: float
+    new: float
+    worker: float
+    event: float
 
 
-def _per_open(names: list[str]) -> float:
-    started = time.process_time()
+@dataclass(frozen=True)
+class Digests:
+    """CPU seconds a MB (of one large file) or a file (of many of 1 KB): sealed, proven, proven again, plain sha256."""
+
+    seal: float
+    prove: float
+    again: float
+    plain: float
+
+
+def hook_cost() -> Hook:
+    """Measured in a process of its own, because a hook cannot be removed."""
+    return Hook(**contender(__file__, "--hook"))
+
+
+def _hook_cost(folder: Path, number: int = 2000) -> Hook:
+    names = [str(folder / f"{index}.txt") for index in range(number)]
     for name in names:
-        with open(name, "rb"):
-            pass
-    return (time.process_time() - started) / len(names) * 1e6
+        Path(name).touch()
+    plain, no_event = _best(_open, names), _best(_audit, names)
+    opened_files.install()
+    new, seen, event = _cpu_of(_open, names), _best(_open, names), _best(_audit, names)
+    opened_files._opened.clear()
+    opened_files._log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    worker = _cpu_of(_open, names)
+    return Hook(*(each / number for each in (plain, seen - plain, new - plain, worker - plain, event - no_event)))
 
 
-def sealing(megabytes: int) -> dict[str, float]:
-    """Seconds to seal a folder of 8 files, and to hash the same files; best of three."""
-    from whale.files import sha256_of_file
-    from whale.lineage.file_digests import FileDigests
-    from whale.lineage.seal import seal
+def digest_cost(number: int, size: int) -> tuple[Digests, Digests]:
+    """(a file, a MB) of a folder of `number` files of `size` bytes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, known = Path(scratch), FileDigests()
+        for index in range(number):
+            (folder / f"{index}.bin").write_bytes(os.urandom(size))
+        files = sorted(folder.iterdir())
+        plain = _best(sha256_of_file, files)
+        sealed = _best(lambda each: seal(each, sha256_of_file), [folder])
+        proven = _best(lambda each: prove_input(each, FileDigests()), [folder])
+        prove_input(folder, known)
+        took = (sealed, proven, _best(lambda each: prove_input(each, known), [folder]), plain)
+    megabytes = number * size / 1e6
+    return Digests(*(each / number for each in took)), Digests(*(each / megabytes for each in took))
 
-    sealed, hashed = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{number}.bin" for number in range(8)]
-        for path in paths:
-            path.write_bytes(os.urandom(megabytes * 2**20 // len(paths)))
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())  # writing them to the disk is the stage's own work
-        for _ in range(3):
-            started = time.perf_counter()
-            for path in paths:
-                sha256_of_file(path)
-            hashed.append(time.perf_counter() - started)
-            (Path(folder) / "MANIFEST.json").unlink(missing_ok=True)
-            started = time.perf_counter()
-            seal(Path(folder), FileDigests())
-            sealed.append(time.perf_counter() - started)
-    return {"sealed": min(sealed), "hashed": min(hashed)}
+
+def _open(name: str) -> None:
+    with open(name, "rb"):
+        pass
+
+
+def _audit(name: str) -> None:
+    sys.audit("whale.benchmark", name)
+
+
+def _best(body: Callable, items: Sequence) -> float:
+    return min(_cpu_of(body, items) for _ in range(ROUNDS))
+
+
+def _cpu_of(body: Callable, items: Sequence) -> float:
+    started = time.process_time()
+    for each in items:
+        body(each)
+    return time.process_time() - started
+
+
+def print_paper(hook: Hook, file: Digests, megabyte: Digests) -> None:
+    """Seconds and share of a stage, its inputs read for the first time since DVC linked them, or remembered."""
+    for stage, (proven, sealed, files, seconds) in PAPER.items():
+        out = 1000 * sealed * megabyte.seal
+        anew = 1000 * proven * megabyte.prove + files * (file.prove + hook.new) + out
+        known = files * (file.again + hook.new) + out
+        print(f"  {stage:24}{seconds / HOUR:7.2f} h: inputs read anew {anew:6.0f} s = {100 * anew / seconds:.2f} %, "
+              f"remembered {known:5.1f} s = {100 * known / seconds:.2f} %")  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opens", type=int, default=20000)
-    parser.add_argument("--megabytes", type=int, default=512)
-    parser.add_argument("--contender", choices=["plain", "listening", "sealing"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.contender:
-        is_sealing = options.contender == "sealing"
-        body = sealing(options.megabytes) if is_sealing else opens(options.opens, options.contender == "listening")
-        print(json.dumps(body))
+    if sys.argv[1:] == ["--hook"]:
+        with tempfile.TemporaryDirectory() as scratch:
+            print(json.dumps(vars(_hook_cost(Path(scratch)))))
         return
-    sizes = ["--opens", str(options.opens), "--megabytes", str(options.megabytes)]
-    print(f"machine: {machine()}")
-    plain, listening = (contender(__file__, "--contender", kind, *sizes) for kind in ("plain", "listening"))
-    for kind in ("new", "seen"):
-        added = listening[kind] - plain[kind]
-        print(f"open of a {kind} file: {plain[kind]:.1f} us, with the hook {listening[kind]:.1f} us: {added:+.1f} us")
-    took = contender(__file__, "--contender", "sealing", *sizes)
-    rate = options.megabytes / took["sealed"]
-    print(f"sealing: {rate:.0f} MB/s, {took['sealed'] / took['hashed']:.2f} x sha256 alone")
+    print(machine())
+    hook, (file, _), (_, megabyte) = hook_cost(), digest_cost(2000, 2**10), digest_cost(1, 2**28)
+    print("hook, us of CPU: " + ", ".join(f"{name} {1e6 * each:.2f}" for name, each in vars(hook).items()))
+    for name, each in vars(megabyte).items():
+        print(f"{name:6}{1000 * each:7.3f} ms a MB, {each / megabyte.plain:.2f} x sha256; "
+              f"{1e6 * vars(file)[name]:5.1f} us a file of 1 KB")  # fmt: skip
+    print_paper(hook, file, megabyte)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,18 @@ def test_a_write_that_fails_leaves_the_old_bytes_and_no_temporary(tmp_path):
     assert path.read_bytes() == b"old" and [each.name for each in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_only_what_cannot_be_made_anew_waits_for_the_disk_and_both_are_whole(tmp_path, monkeypatch):
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    write_atomically(tmp_path / "cache.json", b"old", lasts=False)
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "cache.json", lasts=False) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert not waited and (tmp_path / "cache.json").read_bytes() == b"old"
+    write_atomically(tmp_path / "record.json", b"new")
+    assert len(waited) == 2  # the file and its folder
+
+
 def test_what_the_system_refuses_names_the_file_and_a_remedy(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CannotWriteError, match="a file lies where a folder should be") as found:

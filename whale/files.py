@@ -95,9 +95,10 @@ def refusals_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_file(path: str | Path, lasts: bool = True) -> Iterator[BinaryIO]:
     """A binary stream that becomes `path` on a clean exit; on an exception the old bytes stay.
 
+    `lasts` False leaves out both fsyncs: a power cut may leave an empty file, so only for what can be made anew.
     Raises CannotWriteError as `refusals_named` says.
     """
     path = Path(path)
@@ -108,18 +109,20 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             with os.fdopen(_create(temporary, 0o644), "wb") as stream:
                 yield stream
                 stream.flush()
-                os.fsync(stream.fileno())
+                if lasts:
+                    os.fsync(stream.fileno())
             os.replace(temporary, path)
-            sync_directory(path.parent)
+            if lasts:
+                sync_directory(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
 
 
-def write_atomically(path: str | Path, payload: bytes) -> None:
-    """`payload` as the whole content of `path`."""
-    with atomic_file(path) as stream:
+def write_atomically(path: str | Path, payload: bytes, lasts: bool = True) -> None:
+    """`payload` as the whole content of `path`; `lasts` as for `atomic_file`."""
+    with atomic_file(path, lasts) as stream:
         stream.write(payload)
 
 

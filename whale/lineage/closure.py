@@ -7,23 +7,29 @@ With DVC the import graph is the invalidation graph: a stage's code deps are exa
 import ast
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-STATEMENT_FIELDS = ("body", "orelse", "handlers", "finalbody", "cases")  # where statements hold others
+ModulesOf = Callable[[Path, Path], Iterable[str]]
 
 
-def import_closure(root: Path, entry: Path) -> list[Path]:
-    """Files below `root` (relative, sorted, `entry` included) that importing `entry` can reach."""
+def import_closure(root: Path, entry: Path, modules_of: ModulesOf | None = None) -> list[Path]:
+    """Files below `root` (relative, sorted, `entry` included) that importing `entry` can reach.
+
+    `modules_of`: what answers like `imported_modules` (the default), from memory (import_cache.py).
+    """
+    modules_of = modules_of or imported_modules
     seen: set[Path] = set()
+    modules: set[str] = set()
     waiting = [entry if entry.is_absolute() else root / entry]
     while waiting:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            for module in imported_modules(path, root):
-                waiting += _files_of(root, module)
+            found = {name for module in modules_of(path, root) for name in _with_packages(module)}
+            waiting += [file for name in sorted(found - modules) for file in _files_of(root, name)]
+            modules |= found
     return sorted(path.relative_to(root) for path in seen if path.stat().st_size > 0 or path.name != "__init__.py")
 
 
@@ -37,10 +43,10 @@ def closure_digest(root: Path, files: list[Path]) -> str:
 def imported_modules(path: Path, root: Path) -> frozenset[str]:
     """Dotted names that `path` may import; `from a import b` gives both a and a.b, since b may be a module."""
     names: set[str] = set()
-    for node in _walk_executed(ast.parse(path.read_bytes(), filename=str(path))):
+    for node in _executed_imports(ast.parse(path.read_bytes(), filename=str(path))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = node.module or ""
             if node.level:
                 package = path.relative_to(root).parts[: -node.level]
@@ -50,24 +56,27 @@ def imported_modules(path: Path, root: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _walk_executed(node: ast.AST) -> Iterator[ast.stmt]:
-    """Every statement below `node` but the bodies of `if TYPE_CHECKING:`. An expression imports nothing."""
-    for field in STATEMENT_FIELDS:
-        for child in getattr(node, field, ()):
-            if isinstance(child, ast.stmt):
-                yield child
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-                yield from _walk_executed(ast.Module(child.orelse, []))
-            else:
-                yield from _walk_executed(child)
+def _executed_imports(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Import statements, also nested ones, without the bodies of `if TYPE_CHECKING:`; expressions hold none."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting += node.orelse
+        else:
+            for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+                waiting += getattr(node, block, [])
 
 
-@cache
-def _files_of(root: Path, module: str) -> tuple[Path, ...]:
-    """The files that `import module` runs: every package on the way, then the module."""
-    files: list[str] = []
-    base = str(root)
-    for part in module.split("."):
-        base = os.path.join(base, part)
-        files += [path for path in (os.path.join(base, "__init__.py"), f"{base}.py") if os.path.isfile(path)]
-    return tuple(Path(path) for path in files)
+def _with_packages(module: str) -> list[str]:
+    """`a.b.c` -> a, a.b, a.b.c: what `import a.b.c` runs."""
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def _files_of(root: Path, module: str) -> list[Path]:
+    """The file of one module or package, if it is the project's."""
+    base = os.path.join(root, *module.split("."))
+    return [Path(file) for file in (os.path.join(base, "__init__.py"), f"{base}.py") if os.path.isfile(file)]

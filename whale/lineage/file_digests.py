@@ -38,7 +38,7 @@ class FileDigests:
             return
         merged = {**_read_cache(self.cache_path), **self._known}
         kept = {name: row for name, row in merged.items() if os.path.exists(name)}
-        write_atomically(self.cache_path, json.dumps(kept, sort_keys=True).encode())
+        write_atomically(self.cache_path, json.dumps(kept, sort_keys=True).encode(), lasts=False)
         self._is_changed = False
 
 

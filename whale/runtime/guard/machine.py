@@ -73,7 +73,7 @@ def installed_packages(state_dir: Path = STATE_DIR) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     packages = _read_packages(folders, key)
-    write_atomically(cached, canonical_json({"key": key, "packages": packages}).encode())
+    write_atomically(cached, canonical_json({"key": key, "packages": packages}).encode(), lasts=False)
     return packages
 
 

@@ -27,6 +27,7 @@ from whale.errors import TaintedError
 from whale.files import write_atomically
 from whale.lineage.closure import closure_digest, import_closure
 from whale.lineage.file_digests import FileDigests
+from whale.lineage.import_cache import ImportCache
 from whale.lineage.inputs import ProvenInput, prove_input
 from whale.lineage.seal import MANIFEST_NAME
 from whale.lineage.statement import Derivation, pretty_json, write_json
@@ -205,7 +206,9 @@ class Derived:
 def _derive(name: str, args: argparse.Namespace, config: Config | Mapping[str, Any], digests: FileDigests) -> Derived:
     proven = {key: prove_input(path, digests) for key, path in input_paths(args).items()}
     root, entry = _entry_point(name)
-    files = import_closure(root, entry)
+    imports = ImportCache(environment.STATE_DIR / "imports-cache.json")
+    files = import_closure(root, entry, imports)
+    imports.save()
     derivation = Derivation(
         stage=name,
         item=getattr(args, "item", None),
