@@ -26,7 +26,7 @@ def main() -> None:
         run.add_dataset(summarize_dataset(run.out, spec.source.dataset, spec.source.version))
         run.keep("episodes.parquet", episode_table(run.out))
         run.log_metrics(report_metrics(report))
-    print(one_line(report, len(config.cameras), run.clock.compute_s), flush=True)
+    print(one_line(report, run.clock.report()["wall_s"]), flush=True)
 
 
 def report_metrics(report: dict) -> dict[str, float]:

@@ -40,6 +40,13 @@ def test_training_and_each_evaluation_need_the_splits_of_the_datasets_role():
     assert needed_splits("unnamed", PARAMS) == {} == needed_splits("tiny", {})
 
 
+@pytest.mark.parametrize("asked", ["test", None, {"test": 1}])
+def test_what_is_no_list_of_splits_is_left_to_the_stage_that_reads_it(asked):
+    assert "evaluate_video.pretrain_splits" not in str(
+        needed_splits("tiny", PARAMS | {"evaluate_video": {"pretrain_splits": asked}})
+    )
+
+
 def test_the_refusal_names_dataset_file_place_found_expected_and_remedy():
     with pytest.raises(ConfigError) as caught:
         require_splits(spec_with(train="train", val="val"), PARAMS)

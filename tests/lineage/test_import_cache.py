@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whale.lineage.closure import import_closure, imported_modules
+from whale.lineage.closure import import_closure
 from whale.lineage.import_cache import ImportCache
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,6 @@ def project(tmp_path) -> Path:
 
 def closure(project: Path) -> list[str]:
     """With the cache that an earlier process left."""
-    imported_modules.cache_clear()
     cache = ImportCache(project / "cache.json")
     found = import_closure(project, ENTRY, cache)
     cache.save()

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from whale.models.attention import attend, composite_attention, fused_attention, plain_attention
+from whale.models.attention import (
+    LONGEST_WRITTEN_OUT,
+    attend,
+    composite_attention,
+    fused_attention,
+    plain_attention,
+)
 
 AXES = pytest.mark.parametrize("axis", ["space", "time"])
 
@@ -47,6 +53,11 @@ def test_both_implementations_have_the_same_gradients(axis, frames):
     ]
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+
+
+def test_long_windows_are_mixed_as_short_ones():
+    values = inputs(frames=LONGEST_WRITTEN_OUT + 1, tokens=2)
+    torch.testing.assert_close(composite_attention(*values, "time"), loops(*values, "time"), rtol=0, atol=1e-12)
 
 
 @AXES

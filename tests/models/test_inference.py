@@ -60,3 +60,21 @@ def test_compiled_steps_imagine_the_same_over_three_windows():
         compile_steps(part, backend="eager")
     one, other = (WorldModel(*each, window=tiny.WINDOW).rollout(*start()) for each in (plain, compiled))
     assert torch.equal(one.tokens, other.tokens) and torch.equal(one.frames, other.frames)
+
+
+def test_pixels_of_a_model_with_rounded_matrices_keep_their_256_values():
+    model = tiny.tokenizer()
+    round_matrices(model)
+    pixels = model.pixels(torch.arange(256, dtype=torch.uint8).numpy())
+    assert pixels.dtype == torch.float32 and len(pixels.unique()) == 256
+
+
+def test_reserved_positions_stay_where_they_are():
+    model, batch = tiny.tokenizer().eval(), tiny.pixel_batch(1)
+    model.reserve(tiny.WINDOW + 1)
+    address = model.encoder["trunk"].positions.data_ptr()
+    expected = tiny.tokenizer().eval().encode(batch["frames"][:, :2] / 255)
+    for length in (2, tiny.WINDOW + 1, 1):
+        model.encode(batch["frames"][:, :length] / 255)
+    assert model.encoder["trunk"].positions.data_ptr() == address
+    assert torch.equal(model.encode(batch["frames"][:, :2] / 255), expected)

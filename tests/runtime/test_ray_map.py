@@ -55,7 +55,7 @@ def test_local_results_come_in_the_order_of_the_items_with_one_state():
 
 def test_a_pool_has_no_more_workers_than_gpus_and_without_one_does_not_start():
     assert (pool_size(8, 2.0), pool_size(1, 2.0), pool_size(3, 1.5)) == (2, 1, 1)
-    with pytest.raises(ConfigError, match="no GPU") as caught:
+    with pytest.raises(ConfigError, match="no free GPU") as caught:
         pool_size(8, 0)
     assert "execution.device" in caught.value.place and "map_engine" in caught.value.remedy
 

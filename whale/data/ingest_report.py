@@ -95,14 +95,14 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     return {"name": spec.name, **counts.as_dict(), "shards": len(shards), "quality": dict(sorted(outcomes.items()))}
 
 
-def one_line(report: Mapping[str, Any], num_cameras: int, seconds: float) -> str:
+def one_line(report: Mapping[str, Any], seconds: float) -> str:
     """What came of an ingest, for the person who waits: `report` as `finish` returns it."""
     kept, dropped = ({name: count["episodes"] for name, count in report[part].items()} for part in ("kept", "dropped"))
-    frames = num_cameras * sum(count["steps"] for count in report["kept"].values())
+    steps = sum(count["steps"] for count in report["kept"].values())
     parts = [
         f"{sum(kept.values()):,} of {report['read']['episodes']:,} episodes kept ({_counted(kept)})",
         f"{sum(dropped.values()):,} dropped" + (f" ({_counted(dropped)})" if dropped else ""),
-        f"{frames:,} frames in {report['shards']:,} shards",
+        f"{steps:,} steps in {report['shards']:,} shards",
         f"verdicts: {_counted(report['quality'])}",
         f"{seconds:.1f} s",
     ]

@@ -20,7 +20,8 @@ def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
     role = _section(_section(params, "datasets"), name).get("role")
     needed = {split: [reader] for split, reader in TRAINING.get(str(role), {}).items()}
     for stage in EVALUATIONS:
-        for split in _section(params, stage).get(f"{role}_splits", ()) if needed else ():
+        asked = _section(params, stage).get(f"{role}_splits")
+        for split in asked if needed and isinstance(asked, list) else ():  # the stage itself refuses anything else
             needed.setdefault(str(split), []).append(f"{stage}.{role}_splits")
     return needed
 

@@ -41,9 +41,17 @@ def closure_digest(root: Path, files: list[Path]) -> str:
 
 @cache
 def imported_modules(path: Path, root: Path) -> frozenset[str]:
-    """Dotted names that `path` may import; `from a import b` gives both a and a.b, since b may be a module."""
+    """Dotted names that the file `path` may import."""
+    return modules_in(path.read_bytes(), path, root)
+
+
+def modules_in(source: bytes, path: Path, root: Path) -> frozenset[str]:
+    """Dotted names that `source`, the text of `path`, may import.
+
+    `from a import b` gives both a and a.b, since b may be a module.
+    """
     names: set[str] = set()
-    for node in _executed_imports(ast.parse(path.read_bytes(), filename=str(path))):
+    for node in _executed_imports(ast.parse(source, filename=str(path))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         else:

@@ -25,18 +25,18 @@ class ImportCache:
 
     def __call__(self, path: Path, root: Path) -> list[str]:
         """Dotted names that `path` may import, sorted."""
-        name, digest = path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+        source = path.read_bytes()
+        name, digest = path.relative_to(root).as_posix(), hashlib.sha256(source).hexdigest()
         known = self._known.get(name)
         if known is None or known[0] != digest:
-            known = self._known[name] = [digest, *sorted(closure.imported_modules(path, root))]
+            known = self._known[name] = [digest, *sorted(closure.modules_in(source, path, root))]
             self._is_changed = True
         return known[1:]
 
     def save(self) -> None:
         """Write the cache, together with what other processes saved meanwhile."""
         if self._is_changed:
-            merged = _read(self.path, self._reader) | self._known
-            rows = {"reader": self._reader, "files": merged}
+            rows = {"reader": self._reader, "files": _read(self.path, self._reader) | self._known}
             write_atomically(self.path, json.dumps(rows, sort_keys=True).encode(), lasts=False)
             self._is_changed = False
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 Axis = Literal["space", "time"]
 QK_EPS = 1e-6
+LONGEST_WRITTEN_OUT = 64  # frames; a fused kernel's tile is longer, most of it would be masked
 LONGEST_FUSED = 128  # beyond it the kept probabilities weigh more than what they save
 
 
@@ -38,15 +39,16 @@ def composite_attention(qkv: Tensor, query_gain: Tensor, key_gain: Tensor, axis:
     """By torch's RMSNorm and scaled_dot_product_attention; QK-norm statistics in the gains' precision."""
     query, key, value = by_sequence(qkv, query_gain.shape[0], axis).unbind(0)
     query, key = _rms_normed(query, query_gain), _rms_normed(key, key_gain)
-    if axis == "time":
+    if axis == "time" and value.shape[-2] <= LONGEST_WRITTEN_OUT:
         return from_sequence(_mixed_written_out(query, key, value), axis)
     lead = value.shape[:2]  # torch's fused kernels take four axes, and nothing says so when they are passed by
-    mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
+    query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
+    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=axis == "time")
     return from_sequence(mixed.unflatten(0, lead), axis)
 
 
 def _mixed_written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Causal attention of windows shorter than a fused kernel's tile, which would compute mostly what is masked."""
+    """Causal attention of short windows, with torch's products and softmax."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if scores.shape[-1] > 1:
         scores = scores + _causal_mask(scores)
@@ -114,7 +116,7 @@ def _mixed(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Ten
 def _mixed_by_sums(query: Tensor, keys_tBNhd: Tensor, values_tBNhd: Tensor) -> Tensor:
     """What one new frame, query [B, N, h, 1, d], sees: [B, 1, N, D].
 
-    Thousands of products of a vector by a short matrix are slow on any device; sums over whole frames are not.
+    Thousands of products of a vector by a short matrix are slow on a CPU; sums over whole frames are not.
     """
     scores = torch.mul(keys_tBNhd, query[..., 0, :]).sum(-1, keepdim=True)
     return torch.mul(values_tBNhd, scores.softmax(0).to(values_tBNhd.dtype)).sum(0).flatten(-2)[:, None]

@@ -1,5 +1,6 @@
-"""A rollout whose steps are CUDA graphs: of one row, a step is a thousand kernels shorter than their launches.
+"""A rollout whose steps are CUDA graphs: of one row, a step is many hundred kernels, each shorter than its launch.
 
+Never run on a GPU yet; no stage uses it. Whoever has one begins with tests/models/test_captured.py.
 A graph replays kernels on fixed addresses, so a captured rollout serves one batch size and one number of given frames,
 and holds one state. The steps of a window differ in what they attend to: each has a graph of its own. A window starts
 from copied frames, so that the graphs of the second window serve every later one.
@@ -24,14 +25,14 @@ Imagined = tuple[Tensor, Tensor, Tensor]  # frame uint8 [B, R, R, 3], tokens [B,
 class CapturedRollout:
     """`rollout` as of `world`, which must lie on a GPU, for `batch` rows after `given` frames; z is the prior's mode.
 
-    `temperature` 0: the most likely tokens; above, drawn as `WorldModel.rollout` draws them. Capturing takes about as
-    long as three windows of steps.
+    `temperature` 0: the most likely tokens; above, drawn as `WorldModel.rollout` draws them.
     """
 
     def __init__(self, world: WorldModel, batch: int, given: int = 1, temperature: float = 0.0):
         self.world, self.batch, self.given, self.temperature = world, batch, given, temperature
         keep = max(world.window // 2, 1)
         with torch.inference_mode():
+            world.tokenizer.reserve(world.window + 1)  # graphs hold addresses: no longer positions may replace them
             self.first = _Window(world, batch, given, temperature)
             self.later = self.first if given == keep else _Window(world, batch, keep, temperature)
 

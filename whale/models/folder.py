@@ -45,7 +45,7 @@ class PublishedModel(nn.Module):
 
     def pixels(self, frames: np.ndarray) -> Tensor:
         """Frames uint8 [...] as an input: float in [0, 1], as in training."""
-        return self.placed(frames).to(self._weight.dtype) / 255
+        return self.placed(frames).to(torch.promote_types(self._weight.dtype, torch.float32)) / 255
 
     @property
     def _weight(self) -> Tensor:

@@ -1,4 +1,7 @@
-"""What makes imagining faster on a GPU and changes rounding only: matrices in bfloat16, compiled blocks."""
+"""What shall make imagining faster on a GPU and changes rounding only: matrices in bfloat16, compiled blocks.
+
+For programs that use the library; no stage does. Never run on a GPU yet.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from whale.models.compilation import allow_compilations
 from whale.models.st_transformer import STBlock
 
 
@@ -17,17 +21,15 @@ def round_matrices(model: nn.Module) -> None:
 
 
 def compile_steps(model: nn.Module, backend: str = "inductor") -> None:
-    """Compile how each block takes in one new frame; one compilation serves all blocks and lengths of the past."""
+    """Compile how each block takes in one new frame, once for a model: all blocks share what is compiled.
+
+    A first frame, later ones, each precision and size are compilations of their own.
+    """
     allow_compilations()
     for block in model.modules():
         if isinstance(block, STBlock):
             block.before_past = _for_one_frame(block.before_past, backend)  # type: ignore[method-assign]
             block.after_past = _for_one_frame(block.after_past, backend)  # type: ignore[method-assign]
-
-
-def allow_compilations() -> None:
-    """Several sizes, precisions and modes of one block are no mistake; torch gives up at eight."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
 
 
 def _for_one_frame(method: Callable[..., Any], backend: str) -> Callable[..., Any]:

@@ -94,8 +94,8 @@ class STTransformer(nn.Module):
 
     def empty_cache(self, batch: int, num_tokens: int, capacity: int) -> TemporalCache:
         """Room for a window of `capacity` frames of `num_tokens` each, prefix not counted."""
+        self.reserve(capacity, num_tokens)
         num_tokens += self.num_prefix
-        self._positions(0, capacity, num_tokens, self.final_norm.weight)
         shape = (batch, num_tokens, self.num_heads, self.d_model // self.num_heads)
         kept_as = self.blocks[0].get_parameter("temporal.qkv.weight")
         return TemporalCache.empty(len(self.blocks), shape, capacity, kept_as)
@@ -110,6 +110,10 @@ class STTransformer(nn.Module):
             x_BFND, present = block.extend(x_BFND, layer)
             layers.append(present)
         return self.final_norm(x_BFND), TemporalCache(tuple(layers))
+
+    def reserve(self, num_frames: int, num_tokens: int) -> None:
+        """Make the positions of a window of `num_frames` now; shorter ones are read from the same memory."""
+        self._positions(0, num_frames, num_tokens + self.num_prefix, self.final_norm.weight)
 
     def _positions(self, start: int, stop: int, num_tokens: int, like: Tensor) -> Tensor:
         """Positions [F, N, D] of frames start..stop-1 of a window; made once for the longest window seen."""

@@ -108,6 +108,12 @@ class VideoTokenizer(PublishedModel):
         x_BFND, present = self._painter.extend(self.decoder["latents"](self.quantizer.embed(tokens_BFN)), past)
         return self._paint(x_BFND[:, -1]), present
 
+    def reserve(self, num_frames: int) -> None:
+        """Make the encoder's positions for segments of up to `num_frames` frames."""
+        trunk = self.encoder["trunk"]
+        assert isinstance(trunk, STTransformer)
+        trunk.reserve(num_frames, self.config.num_tokens)
+
     @property
     def _painter(self) -> STTransformer:
         trunk = self.decoder["trunk"]

@@ -1,6 +1,7 @@
 """How to run, never what to compute: cluster address, worker counts, threads.
 
-Nothing here may change a result, so nothing here is in params.yaml or in a digest. Committed defaults are overridden by
+Nothing here may change a result beyond the last digits of float sums, so nothing here is in params.yaml or in a digest;
+what does (workers, threads, device) is named in the statement of each run. Committed defaults are overridden by
 `execution:` of the git-ignored local.yaml, and that by the environment (tests, laptops):
 WHALE_TRAIN_WORKERS=0, WHALE_TRAIN_LAUNCHER=ray and WHALE_MAP_ENGINE=local for every stage; WHALE_RAY_ADDRESS,
 WHALE_STATE_STORAGE, WHALE_DEVICE, WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS,

@@ -66,7 +66,7 @@ def pool_size(num_workers: int, num_gpus: float) -> int:
     """No more workers than GPUs: one that gets none would be waited for in silence. ConfigError without any."""
     if num_gpus < 1:
         raise ConfigError(
-            "Ray has no GPU for the workers of this stage",
+            "Ray has no free GPU for the workers of this stage",
             place="execution.device (local.yaml or WHALE_DEVICE)",
             found="cuda",
             remedy="set it to cpu, set this stage's execution.map_engine to local, or start Ray where the GPUs are",
@@ -124,7 +124,7 @@ def _ray_results(
         import ray.data
 
         if needs_gpu:
-            num_workers = pool_size(num_workers, ray.cluster_resources().get("GPU", 0))
+            num_workers = pool_size(num_workers, ray.available_resources().get("GPU", 0))
         context = ray.data.DataContext.get_current()
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # the stage has its own progress
         context.enable_progress_bars = False

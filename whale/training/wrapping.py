@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from whale.errors import ConfigError
-from whale.models.inference import allow_compilations
+from whale.models.compilation import allow_compilations
 from whale.models.st_transformer import STBlock
 
 
@@ -18,7 +18,7 @@ def recompute_activations(model: nn.Module) -> None:
 
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
-    """Compile each block; all blocks of a trunk share one compilation, and what surrounds them stays as it is."""
+    """Compile each block, whose code all blocks of a model share; what surrounds them stays as it is."""
     allow_compilations()
     for block in _blocks(model):
         block.compile(fullgraph=True, backend=backend)

@@ -207,7 +207,7 @@ def _derive(name: str, args: argparse.Namespace, config: Config | Mapping[str, A
     proven = {key: prove_input(path, digests) for key, path in input_paths(args).items()}
     root, entry = _entry_point(name)
     imports = ImportCache(environment.STATE_DIR / "imports-cache.json")
-    files = import_closure(root, entry, imports)
+    files = import_closure(root, entry, None if digests.paranoid else imports)
     imports.save()
     derivation = Derivation(
         stage=name,
