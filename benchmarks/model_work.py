@@ -32,16 +32,17 @@ def dynamics() -> Dynamics:
     return Dynamics(config)
 
 
-def batch(size: int) -> dict[str, torch.Tensor]:
-    """Random tokens, actions and z, as the loader hands them over."""
+def batch(size: int, codes: int = CODES, tokens: int = TOKENS) -> dict[str, torch.Tensor]:
+    """`size` segments of random tokens, actions and z, as the loader hands them over."""
     generator = torch.Generator().manual_seed(0)
     return {
-        "tokens": torch.randint(0, CODES, (size, WINDOW + 1, TOKENS), generator=generator),
+        "tokens": torch.randint(0, codes, (size, WINDOW + 1, tokens), generator=generator),
         "action": torch.rand(size, WINDOW, ACTION, generator=generator) * 2 - 1,
         "action_valid": torch.ones(size, WINDOW, dtype=torch.bool),
         "num_frames": torch.full((size,), WINDOW + 1),
         "z_log_probs": torch.randn(size, WINDOW, 16, 16, generator=generator).log_softmax(-1),
         "uniform": torch.rand(size, WINDOW, 16, generator=generator),
+        "sample_index": torch.arange(size),
     }
 
 

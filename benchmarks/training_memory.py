@@ -64,20 +64,13 @@ def main() -> None:
 def step(layers: int, width: int, size: int) -> dict[str, float]:
     """Peak resident memory of this process after two steps of `size` segments."""
     import torch
+    from model_work import batch
 
     from whale.models.dynamics import Dynamics, DynamicsConfig
     from whale.models.st_transformer import STTransformerConfig
 
     torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    items = {
-        "tokens": torch.randint(0, 1024, (size, WINDOW + 1, TOKENS), generator=generator),
-        "action": torch.rand(size, WINDOW, 7, generator=generator),
-        "action_valid": torch.ones(size, WINDOW, dtype=torch.bool),
-        "num_frames": torch.full((size,), WINDOW + 1),
-        "z_log_probs": torch.randn(size, WINDOW, 16, 16, generator=generator).log_softmax(-1),
-        "uniform": torch.rand(size, WINDOW, 16, generator=generator),
-    }
+    items = batch(size, tokens=TOKENS)
     trunk = STTransformerConfig(num_layers=layers, num_heads=4, d_model=width)
     config = DynamicsConfig(num_codes=1024, action_size=7, z_size=256, behavior_conditioning=True, trunk=trunk)
     model = Dynamics(config)

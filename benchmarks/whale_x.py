@@ -19,6 +19,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.model_work import ACTION, WINDOW, batch  # noqa: E402
 from benchmarks.retracing import small_world  # noqa: E402
 from whale.config import load_yaml  # noqa: E402
 from whale.evaluation.learned_world import CachedWorld, LearnedWorld  # noqa: E402
@@ -35,7 +36,7 @@ from whale.training.optimizer import OptimizationConfig, make_optimizer  # noqa:
 from whale.training.wrapping import compile_blocks, recompute_activations  # noqa: E402
 
 PROFILE = load_yaml(ROOT / "profiles/whale-x.yaml")
-CODES, WINDOW, TOKENS, ACTION, GLOBAL_BATCH = 2048, 16, 256, 7, 64
+CODES, TOKENS, GLOBAL_BATCH = 2048, 256, 64
 Row = dict[str, str | float]
 
 
@@ -78,27 +79,13 @@ def step_flops(size: str) -> float:
     return 3 * GLOBAL_BATCH * WINDOW * TOKENS * forward
 
 
-def batch(rows: int) -> dict[str, torch.Tensor]:
-    """Random tokens, actions and z, as the loader hands them over, on the device."""
-    generator = torch.Generator().manual_seed(0)
-    items = {
-        "tokens": torch.randint(0, CODES, (rows, WINDOW + 1, TOKENS), generator=generator),
-        "action": torch.rand(rows, WINDOW, ACTION, generator=generator) * 2 - 1,
-        "action_valid": torch.ones(rows, WINDOW, dtype=torch.bool),
-        "num_frames": torch.full((rows,), WINDOW + 1),
-        "z_log_probs": torch.randn(rows, WINDOW, 16, 16, generator=generator).log_softmax(-1),
-        "uniform": torch.rand(rows, WINDOW, 16, generator=generator),
-        "sample_index": torch.arange(rows),
-    }
-    return {name: value.to("cuda") for name, value in items.items()}
-
-
 def training(size: str, peak: float, repeats: int, variants: list[tuple[str, int, bool, bool]]) -> list[Row]:
     """Steps of the global batch of 64 as `fit` takes them: micro-batches, clipping, AdamW, bfloat16."""
     torch.use_deterministic_algorithms(True)
     rows: list[Row] = []
     config = OptimizationConfig.model_validate(PROFILE["train_dynamics"][size]["optimization"])
-    items, flops = batch(GLOBAL_BATCH), step_flops(size)
+    items = {name: value.to("cuda") for name, value in batch(GLOBAL_BATCH, CODES, TOKENS).items()}
+    flops = step_flops(size)
     for name, micro_batch, is_compiled, is_recomputed in variants:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

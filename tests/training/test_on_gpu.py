@@ -13,7 +13,7 @@ from whale.training.checkpoint import StateFolder
 from whale.training.communicator import Communicator
 from whale.training.gradient_step import GradientStep
 from whale.training.loop import Surroundings, fit
-from whale.training.optimizer import make_optimizer, optimizer_tensors
+from whale.training.optimizer import make_optimizer
 from whale.training.wrapping import compile_blocks, recompute_activations
 
 pytestmark = pytest.mark.gpu
@@ -96,16 +96,3 @@ def test_a_group_of_one_over_nccl(tmp_path):
         assert model.module.weight.grad is not None
     finally:
         dist.destroy_process_group()
-
-
-def test_optimizer_moments_stay_on_the_device():
-    task = runs.task("dynamics")
-    task.model.to("cuda")
-    optimizer = make_optimizer(task.model, task.optimization)
-    config = task.optimization
-    step = GradientStep(task.model, task.model, optimizer, config, None)
-    _, batch = next(iter(task.loader))
-    step.gradients({name: torch.as_tensor(value).to("cuda") for name, value in batch.items()})
-    step.update(0)
-    tensors = optimizer_tensors(task.model, optimizer)
-    assert {value.device.type for name, value in tensors.items() if not name.startswith("step.")} == {"cuda"}

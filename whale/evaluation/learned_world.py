@@ -41,7 +41,7 @@ class LearnedWorld:
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
-        return self.tokenizer.encode(self._pixels(frames))
+        return self.tokenizer.encode(self.tokenizer.pixels(frames))
 
     @torch.inference_mode()
     def next(self, history: History, noise: Tensor | None = None, z: Tensor | None = None) -> Next:
@@ -66,7 +66,7 @@ class LearnedWorld:
     @torch.inference_mode()
     def features(self, frames: Tensor) -> Tensor:
         """l2-normalised encoder latents before quantisation, each image encoded alone: [B, N, E]."""
-        return self.tokenizer.latents(self._pixels(frames[:, None]))[:, 0]
+        return self.tokenizer.latents(self.tokenizer.pixels(frames[:, None]))[:, 0]
 
     def normalised(self, raw: Tensor) -> Tensor:
         """RAW actions as the networks take them."""
@@ -75,10 +75,7 @@ class LearnedWorld:
     def _z(self, history: History, actions: Tensor) -> Tensor:
         if not self.dynamics.config.behavior_conditioning:
             return actions.new_zeros(*actions.shape[:2], self.dynamics.config.z_size)
-        return mode(self.behavior.prior_log_probs(self._pixels(history.frames), actions)).flatten(2)
-
-    def _pixels(self, frames: Tensor) -> Tensor:
-        return frames.to(self.tokenizer.quantizer.codebook.dtype) / 255
+        return mode(self.behavior.prior_log_probs(self.tokenizer.pixels(history.frames), actions)).flatten(2)
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,13 @@ class PublishedModel(nn.Module):
         """Where the weights lie."""
         return self._weight.device
 
-    def placed(self, array: np.ndarray) -> Tensor:
-        """`array` as an input: a tensor where the weights lie."""
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+    def placed(self, values: np.ndarray | Tensor) -> Tensor:
+        """`values` as an input: a tensor where the weights lie."""
+        tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+        return tensor.to(self.device)
 
-    def pixels(self, frames: np.ndarray) -> Tensor:
-        """Frames uint8 [...] as an input: float in [0, 1], as in training."""
+    def pixels(self, frames: np.ndarray | Tensor) -> Tensor:
+        """Frames uint8 [...] as an input in [0, 1]: float32, float64 for weights in that."""
         return self.placed(frames).to(torch.promote_types(self._weight.dtype, torch.float32)) / 255
 
     @property

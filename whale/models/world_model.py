@@ -110,7 +110,7 @@ class WorldModel:
 
     def _started(self, frames: Tensor, actions: Tensor, z: Tensor | None) -> WorldState:
         batch, held = frames.shape[:2]
-        tokens = self.tokenizer.encode(self._pixels(frames))
+        tokens = self.tokenizer.encode(self.tokenizer.pixels(frames))
         state = WorldState(
             frames, tokens, actions, actions.new_zeros(batch, 0, self.dynamics.config.z_size),
             dynamics=self.dynamics.empty_cache(batch, tokens.shape[-1], self.window),
@@ -169,7 +169,7 @@ class WorldModel:
         """Take F (frame, action) pairs into prior and dynamics: the state, whose frames stay, and the last logits."""
         prior, fixed = state.prior, state.z if z is None else z
         if prior is not None and self.behavior is not None:  # kept up even where another z is used
-            log_probs, prior = self.behavior.extend_prior(self._pixels(frames), actions, prior)
+            log_probs, prior = self.behavior.extend_prior(self.tokenizer.pixels(frames), actions, prior)
             inferred = mode(log_probs).flatten(2)
         else:
             inferred = actions.new_zeros(*actions.shape[:2], self.dynamics.config.z_size)
@@ -220,7 +220,3 @@ class WorldModel:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
-
-    def _pixels(self, frames: Tensor) -> Tensor:
-        """uint8 -> [0, 1] in the networks' precision."""
-        return frames.to(self.tokenizer.quantizer.codebook.dtype) / 255

@@ -32,7 +32,7 @@ class Engine:
     """How a worker computes: nothing here changes what is learned, float sums apart."""
 
     threads: int = 1
-    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+    device: str = "cpu"  # or "cuda"
     micro_batch: int | None = None  # rows per forward pass
     compile: bool = False
     checkpoint_activations: bool = False
