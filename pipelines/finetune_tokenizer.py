@@ -6,6 +6,7 @@ from pathlib import Path
 from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
 from whale.models.tokenizer import VideoTokenizer
+from whale.runtime.execution import load_execution
 from whale.runtime.guard.stage import stage
 from whale.runtime.training_stage import GRACE_SECONDS, run_training
 from whale.training.communicator import Communicator
@@ -26,7 +27,7 @@ def main() -> None:
     values = {"finetune_tokenizer": config, "segments": segments, "seed": load_seed()}
     with stage("finetune_tokenizer", args, values, grace_seconds=GRACE_SECONDS) as run:
         resolution = VideoTokenizer.restore(args.initial).config.resolution
-        inputs = PixelInputs(args.shards, None, segments, resolution, load_seed())
+        inputs = PixelInputs(args.shards, None, segments, resolution, load_seed(), load_execution().decoded_bytes)
         run_training(
             run,
             "finetune_tokenizer",

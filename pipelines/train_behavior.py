@@ -4,6 +4,7 @@ from functools import partial
 
 from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
+from whale.runtime.execution import load_execution
 from whale.runtime.guard.stage import stage
 from whale.runtime.training_stage import GRACE_SECONDS, run_training
 from whale.training.behavior_task import TrainBehaviorConfig, new_behavior_model, train_behavior_task
@@ -28,7 +29,9 @@ def main() -> None:
         {"train_behavior": config, "segments": segments, "seed": seed},
         grace_seconds=GRACE_SECONDS,
     ) as run:
-        inputs = PixelInputs(args.shards, args.mix, segments, config.model.resolution, seed)
+        inputs = PixelInputs(
+            args.shards, args.mix, segments, config.model.resolution, seed, load_execution().decoded_bytes
+        )
         run_training(
             run,
             "train_behavior",

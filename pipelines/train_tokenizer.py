@@ -4,6 +4,7 @@ from functools import partial
 
 from whale.config import load_seed, stage_args
 from whale.data.segments import SegmentConfig
+from whale.runtime.execution import load_execution
 from whale.runtime.guard.stage import stage
 from whale.runtime.training_stage import GRACE_SECONDS, run_training
 from whale.training.communicator import Communicator
@@ -30,7 +31,9 @@ def main() -> None:
         {"train_tokenizer": config, "segments": segments, "seed": seed},
         grace_seconds=GRACE_SECONDS,
     ) as run:
-        inputs = PixelInputs(args.shards, args.mix, segments, config.model.resolution, seed)
+        inputs = PixelInputs(
+            args.shards, args.mix, segments, config.model.resolution, seed, load_execution().decoded_bytes
+        )
         run_training(
             run,
             "train_tokenizer",

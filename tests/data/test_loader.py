@@ -30,9 +30,9 @@ def sampler(shards) -> SegmentSampler:
     return SegmentSampler(pretrain_plan(config, SEGMENTS, found, seed=0))
 
 
-def pixels(shards, jitter=True, seed=0, resolution=SIZE) -> PixelSegments:
+def pixels(shards, jitter=True, seed=0, resolution=SIZE, decoded_bytes=0) -> PixelSegments:
     normalizers = {name: ActionNormalizer.from_statistics(each.statistics) for name, each in shards.items()}
-    return PixelSegments(shards, "train", SEGMENTS, normalizers, resolution, jitter, seed)
+    return PixelSegments(shards, "train", SEGMENTS, normalizers, resolution, jitter, seed, decoded_bytes=decoded_bytes)
 
 
 def take(loader: SegmentLoader, num_steps: int) -> list[dict]:
@@ -173,3 +173,18 @@ def test_a_damaged_frame_stops_training_and_names_where(tmp_path):
     with pytest.raises(BadDataError, match="bytes changed") as caught:
         take(SegmentLoader(SegmentSampler(plan), segments, 3), 8)  # jitter reaches frame 0 in some epoch
     assert "dataset fleet_a, episode fleet_a-train-0000000" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(("decoded_bytes", "threads"), [(12 * SIZE * SIZE * 3, 1), (2**20, 1), (2**20, 3)])
+def test_kept_frames_change_no_batch(shards, sampler, decoded_bytes, threads):
+    """12 frames fit: the longest episode of one dataset; then all do."""
+    kept = SegmentLoader(sampler, pixels(shards, decoded_bytes=decoded_bytes), 6, decode_threads=threads)
+    for plain, other in zip(take(SegmentLoader(sampler, pixels(shards), 6), 12), take(kept, 12), strict=True):
+        assert_same(plain, other)
+
+
+def test_kept_frames_count_in_the_stated_memory(shards):
+    """Never more than there are."""
+    frames = sum(map(sum, LENGTHS.values())) * SIZE * SIZE * 3
+    bounds = [pixels(shards, decoded_bytes=limit).memory_bound() for limit in (0, 100, frames, 10 * frames)]
+    assert np.subtract(bounds[1:], bounds[0]).tolist() == [100, frames, frames]

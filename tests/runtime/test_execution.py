@@ -18,9 +18,10 @@ def test_the_file_overrides_defaults_and_the_environment_overrides_both(tmp_path
     assert execution.train_workers["train_behavior"] == 4 and execution.train_workers["train_tokenizer"] == 2
     assert (execution.threads, execution.ray_address) == (8, "head:1")
     environ = {"WHALE_TRAIN_WORKERS": "0", "WHALE_MAP_ENGINE": "local", "WHALE_THREADS": "1"}
+    environ |= {"WHALE_DECODED_FRAMES_MB": "3"}
     execution = load_execution(local, environ=environ)
     assert set(execution.train_workers.values()) == {0} and set(execution.map_engine.values()) == {"local"}
-    assert execution.threads == 1
+    assert (execution.threads, execution.decoded_bytes) == (1, 3 * 2**20)
 
 
 def test_a_small_dataset_is_mapped_in_this_process_and_a_large_one_on_ray(tmp_path):

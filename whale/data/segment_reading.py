@@ -7,12 +7,13 @@ Shapes: T window, R resolution, A = 7 action dimensions, N tokens per frame, Z =
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from whale.data.actions import ActionNormalizer
 from whale.data.consumption import Batch
+from whale.data.decoded_frames import DecodedFrames
 from whale.data.sampler import Draw, combine, mix, text_key
 from whale.data.segments import SegmentConfig, SegmentIndex, cut_actions, normalize_actions
 from whale.data.storage.episode_index import EpisodeRow
@@ -49,7 +50,7 @@ def jitter_shifts(seed: int, indices: np.ndarray, limit: np.ndarray) -> np.ndarr
 
 
 class PixelSegments:
-    """Segments of frames, decoded on demand, for tokenizer and behavior model.
+    """Segments of frames, for tokenizer and behavior model; `decoded_bytes` of decoded frames are kept.
 
     With `jitter` a start moves by a seeded shift smaller than the grid's stride, so that every frame with a successor
     is the start of some segment.
@@ -65,12 +66,14 @@ class PixelSegments:
         jitter: bool,
         seed: int,
         stream: str = "z",
+        decoded_bytes: int = 0,
     ):
         self.shards, self.config, self.normalizers = dict(shards), config, dict(normalizers)
         self.resolution, self.jitter, self.seed, self.stream = resolution, jitter, seed, stream
         self._rows = {name: shard_set.episodes(split) for name, shard_set in self.shards.items()}
         self._index = {name: SegmentIndex(rows.num_steps, config) for name, rows in self._rows.items()}
         self._episode = lru_cache(maxsize=CACHED_EPISODES)(self._read_episode)
+        self._decoded = DecodedFrames(decoded_bytes)
         self._frames_left = {name: index.frames_left() for name, index in self._index.items()}
 
     def num_segments(self, dataset: str) -> int:
@@ -106,7 +109,8 @@ class PixelSegments:
         stop = min(start + window + 1, row.num_steps)
         self._check_resolution(draw)
         frames_FHWC = (buffers or {name: array[0] for name, array in self.buffers(1).items()})["frames"]
-        shard_set.read_frames_into(row, start, frames_FHWC[: stop - start])
+        decode = partial(shard_set.read_frames_into, row)
+        self._decoded.read_into((draw.dataset, episode), row.num_steps, start, frames_FHWC[: stop - start], decode)
         frames_FHWC[stop - start :] = frames_FHWC[stop - start - 1]
         action_TA, valid_T = cut_actions(action_FA, valid_F, start, window)
         return {
@@ -123,12 +127,13 @@ class PixelSegments:
         return self._index[draw.dataset].locate(draw.segment)[0]
 
     def memory_bound(self) -> int:
-        """Bytes of the index, and of a full cache of the longest episodes."""
+        """Bytes of the index, of the decoded frames that are kept, and of a full cache of the longest episodes."""
         index = sum(rows.nbytes for rows in self._rows.values())
         index += sum(left.nbytes for left in self._frames_left.values())
         longest = max(int(rows.num_steps.max()) for rows in self._rows.values() if len(rows))
         cached = min(CACHED_EPISODES, sum(map(len, self._rows.values())))
-        return index + cached * (longest * STEP_BYTES + ROW_BYTES)
+        frames = sum(int(rows.num_steps.sum()) for rows in self._rows.values()) * self.resolution**2 * 3
+        return index + min(self._decoded.limit, frames) + cached * (longest * STEP_BYTES + ROW_BYTES)
 
     def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Unpadded frames of draws `indices` of a dataset."""

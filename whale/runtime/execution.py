@@ -5,7 +5,7 @@ what does (workers, threads, device) is named in the statement of each run. Comm
 `execution:` of the git-ignored local.yaml, and that by the environment (tests, laptops):
 WHALE_TRAIN_WORKERS=0, WHALE_TRAIN_LAUNCHER=ray and WHALE_MAP_ENGINE=local for every stage; WHALE_RAY_ADDRESS,
 WHALE_STATE_STORAGE, WHALE_DEVICE, WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS,
-WHALE_RESTARTS.
+WHALE_RESTARTS, WHALE_DECODED_FRAMES_MB.
 """
 
 import os
@@ -51,11 +51,13 @@ DEFAULTS: dict[str, Any] = {
     "map_workers": 2,
     "beam_workers": 2,
     "threads": 2,
+    "decoded_frames_mb": 512,
 }
 
 
 class Execution(Config):
     """`threads`: torch threads of a process that works alone; worker processes have one each. `device`: of every model.
+    `decoded_frames_mb`: decoded frames that each training worker keeps, for the tokenizer and the behavior model.
 
     Training: `micro_batch` rows per forward pass of a worker (None: all it has), their gradients are accumulated;
     `sharding` fsdp spreads weights over the workers; `restarts` of a group that lost a worker; a worker that finishes
@@ -82,6 +84,7 @@ class Execution(Config):
     map_workers: int = Field(gt=0)
     beam_workers: int = Field(gt=0)
     threads: int = Field(gt=0)
+    decoded_frames_mb: int = Field(ge=0)
 
     @field_validator("state_storage")
     @classmethod
@@ -111,6 +114,11 @@ class Execution(Config):
             expected="auto or cpu",
             remedy="choose one of these, or look at nvidia-smi, CUDA_VISIBLE_DEVICES and torch.version.cuda",
         )
+
+    @property
+    def decoded_bytes(self) -> int:
+        """`decoded_frames_mb` in bytes."""
+        return self.decoded_frames_mb * 2**20
 
     def engine_for(self, stage: str, num_frames: int) -> Literal["local", "ray"]:
         """Where a mapping stage runs a dataset of `num_frames` frames."""
@@ -150,7 +158,7 @@ def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> 
         found["train_workers"] = dict.fromkeys(values["train_workers"], _number("WHALE_TRAIN_WORKERS", workers))
     if launcher := environ.get("WHALE_TRAIN_LAUNCHER"):
         found["train_launcher"] = dict.fromkeys(values["train_launcher"], launcher)
-    for name in ("map_workers", "beam_workers", "threads", "hang_seconds", "restarts"):
+    for name in ("map_workers", "beam_workers", "threads", "hang_seconds", "restarts", "decoded_frames_mb"):
         variable = f"WHALE_{name.upper()}"
         if text := environ.get(variable):
             found[name] = _number(variable, text)

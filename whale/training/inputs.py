@@ -44,13 +44,17 @@ class TrainingLoader(SegmentLoader):
 
 @dataclass(frozen=True)
 class PixelInputs:
-    """Shards of one role (pretrain, with the plan of `mix`; finetune, `mix` is None)."""
+    """Shards of one role (pretrain, with the plan of `mix`; finetune, `mix` is None).
+
+    A training loader keeps `decoded_bytes` of decoded frames, in every worker.
+    """
 
     shards: Path
     mix: Path | None
     segments: SegmentConfig
     resolution: int
     seed: int
+    decoded_bytes: int = 0
 
     def statistics(self) -> dict[str, dict]:
         """Action statistics per dataset, from the train split."""
@@ -64,7 +68,7 @@ class PixelInputs:
 
     def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker; segment starts are jittered, noise is keyed by `stream`."""
-        segments = self._segments("train", jitter=True, stream=stream)
+        segments = self._segments("train", jitter=True, stream=stream, decoded_bytes=self.decoded_bytes)
         plan = _plan(self.mix, "pretrain", segments, self.segments, self.seed)
         return _loader(plan, segments, communicator, batch_size)
 
@@ -93,7 +97,7 @@ class PixelInputs:
         ]
         return torch.from_numpy(np.mean(means, axis=0) / 255).float()
 
-    def _segments(self, split: str, jitter: bool, stream: str) -> PixelSegments:
+    def _segments(self, split: str, jitter: bool, stream: str, decoded_bytes: int = 0) -> PixelSegments:
         return PixelSegments(
             open_each(self.shards, ShardSet.open),
             split,
@@ -103,6 +107,7 @@ class PixelInputs:
             jitter,
             self.seed,
             stream,
+            decoded_bytes,
         )
 
 
