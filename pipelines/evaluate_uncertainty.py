@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from whale.config import stage_args
 from whale.errors import RefusedError
@@ -17,6 +16,7 @@ from whale.evaluation.uncertainty_report import calibration_entry, curves, uncer
 from whale.lineage.statement import write_json
 from whale.runtime.execution import load_execution
 from whale.runtime.guard.stage import Run, stage
+from whale.runtime.torch_process import set_up_torch
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     with stage("evaluate_uncertainty", args, config) as run:
         execution = load_execution()
         device = execution.chosen_device()
-        torch.set_num_threads(execution.threads)
+        set_up_torch(execution.threads)
         run.note(engine={"device": device})
         with run.compute():
             roles = {

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from whale.config import stage_args
 from whale.evaluation.heldout import open_datasets
@@ -15,6 +14,7 @@ from whale.evaluation.video import EvaluateVideoConfig, codebook_metrics, fit_ba
 from whale.evaluation.video_report import evaluate_split
 from whale.runtime.execution import load_execution
 from whale.runtime.guard.stage import Run, stage
+from whale.runtime.torch_process import set_up_torch
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     with stage("evaluate_video", args, config) as run:
         execution = load_execution()
         device = execution.chosen_device()
-        torch.set_num_threads(execution.threads)
+        set_up_torch(execution.threads)
         run.note(engine={"device": device})
         with run.compute():
             roles = {

@@ -17,14 +17,15 @@ from whale.data.statistics_contract import require_same_statistics
 from whale.data.storage.shards import ShardSet
 from whale.errors import MissingInputError
 from whale.models.behavior import BehaviorModel
-from whale.runtime.model_map import digest_of_parts, in_batches, use_one_thread
+from whale.runtime.model_map import digest_of_parts, in_batches
+from whale.runtime.torch_process import set_up_torch
 
 
 def load_embedder(
     behavior_dir: Path, statistics: Mapping[str, Any], batch_segments: int, device: str = "cpu"
 ) -> Embedder:
     """The prior on `device`, for a dataset of these statistics; embed(...) gives float16 log-probs [S,T,Z,Z]."""
-    use_one_thread()
+    set_up_torch(threads=1)
     behavior = BehaviorModel.restore(behavior_dir, device)
 
     @torch.inference_mode()

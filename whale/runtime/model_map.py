@@ -68,11 +68,6 @@ def map_dataset(
     run.log_metrics({f"{name}/{what}": count for what, count in totals.items()})
 
 
-def use_one_thread() -> None:
-    """For this process; a stage does nothing else in it."""
-    torch.set_num_threads(1)
-
-
 def in_batches(function: Callable[..., np.ndarray], size: int, *arrays: np.ndarray) -> np.ndarray:
     """`function` on slices of at most `size` rows, joined."""
     starts = range(0, len(arrays[0]), size)

@@ -10,12 +10,13 @@ import torch
 
 from whale.data.segment_maps import Encode
 from whale.models.tokenizer import VideoTokenizer
-from whale.runtime.model_map import digest_of_parts, in_batches, use_one_thread
+from whale.runtime.model_map import digest_of_parts, in_batches
+from whale.runtime.torch_process import set_up_torch
 
 
 def load_encode(tokenizer_dir: Path, batch_segments: int, device: str = "cpu") -> Encode:
     """encode(frames uint8 [S,T+1,R,R,3]) -> tokens uint16 [S,T+1,N], computed on `device`."""
-    use_one_thread()
+    set_up_torch(threads=1)
     tokenizer = VideoTokenizer.restore(tokenizer_dir, device)
 
     @torch.inference_mode()

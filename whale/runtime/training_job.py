@@ -16,6 +16,7 @@ from torch import nn
 from whale.errors import ConfigError
 from whale.lineage.statement import write_json
 from whale.models.folder import PublishedModel, save_model
+from whale.runtime.torch_process import set_up_torch
 from whale.training.checkpoint import StateFolder
 from whale.training.communicator import Communicator
 from whale.training.loop import FitResult, Surroundings, Task, fit
@@ -101,7 +102,7 @@ def recompute_steps(job: TrainingJob, start: int, until: int) -> int:
 
 
 def _same_sums(engine: Engine) -> None:
-    torch.set_num_threads(engine.threads)
+    set_up_torch(engine.threads)
     # Without this workspace torch refuses products of matrices on a GPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
