@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from pipelines.collect import write_robot
+from pipelines.collect import split_episodes, write_robot
 from whale.data.canonical import canonical_episode
 from whale.data.episode import Episode
 from whale.data.sources.rlds import RldsSource
@@ -20,7 +20,7 @@ from whale.errors import BadDataError
 from whale.runtime.rlds_writer import SplitSource, parse_leaf, write_rlds
 from whale.sim.fleet.collect import FleetConfig, generate_episodes, split_names
 from whale.sim.fleet.dynamics import step
-from whale.sim.fleet.robots import METADATA_SCHEMA, ROBOTS, SCHEMAS
+from whale.sim.fleet.robots import METADATA_SCHEMA, ROBOTS, SCHEMAS, Robot
 from whale.sim.fleet.state import ABSENT, SceneState
 from whale.sim.fleet.tasks import TASKS
 
@@ -43,8 +43,12 @@ WRITE_AGAIN = """
 import sys
 from pathlib import Path
 import test_rlds_writer as this
-this.write_robot(Path(sys.argv[1]), this.ROBOTS["fleet_delta"], this.CONFIG, seed=0)
+this.write(Path(sys.argv[1]), this.ROBOTS["fleet_delta"])
 """
+
+
+def write(out: Path, robot: Robot) -> None:
+    write_robot(out, robot, CONFIG, (split_episodes(robot, split, CONFIG, 0) for split in split_names(robot)))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +56,7 @@ def fleet(tmp_path_factory) -> Path:
     """All five datasets, tiny."""
     out = tmp_path_factory.mktemp("fleet")
     for robot in ROBOTS.values():
-        write_robot(out, robot, CONFIG, seed=0)
+        write(out, robot)
     return out
 
 

@@ -39,7 +39,7 @@ DEFAULTS: dict[str, Any] = {
     # 0: Ray Train's local mode, the same loop without Ray processes; starting Ray costs more than a small stage.
     "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
     # Workers on one machine: plain processes that Ray Train's local mode joins (a start of 5 s), or Ray actors (20 s).
-    "train_launcher": dict.fromkeys(TRAIN_STAGES, "processes") | {"train_tokenizer": "ray"},
+    "train_launcher": dict.fromkeys(TRAIN_STAGES, "processes"),
     "micro_batch": dict.fromkeys(TRAIN_STAGES, None),
     "compile": False,
     "checkpoint_activations": False,
