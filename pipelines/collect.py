@@ -27,7 +27,7 @@ def main() -> None:
                 write_robot(run.out, robot, config, splits, progress.update)
 
 
-def split_episodes(robot: Robot, split: str, config: FleetConfig, seed: int) -> list[dict]:
+def split_episodes(robot: Robot, split: str, config: FleetConfig, seed: int) -> list[Episode]:
     """All episodes of one split, in order."""
     return list(generate_episodes(robot, split, config, seed))
 

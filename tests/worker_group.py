@@ -41,4 +41,4 @@ def _rank(function: Callable[[Communicator], object], rank: int, world_size: int
 
 def in_ddp(model: torch.nn.Module) -> torch.nn.Module:
     """As Ray Train's `prepare_model` wraps it; alone, the model itself."""
-    return DistributedDataParallel(model) if dist.is_initialized() else model
+    return DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model

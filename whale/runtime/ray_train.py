@@ -123,7 +123,10 @@ def _train_worker(settings: dict) -> None:
     # Ray Train's local mode takes a GPU that torch finds, whatever `use_gpu` says.
     device = get_device() if settings["job"].engine.device == "cuda" else torch.device("cpu")
     communicator = Communicator(context.get_world_rank(), context.get_world_size(), device)
-    work(settings["job"], communicator, partial(prepare_model, move_to_device=device))
+    # Buffers are constants that every worker computes alike: broadcasting them would be one more wait in each step.
+    options = {"broadcast_buffers": False} if communicator.world_size > 1 else {}
+    prepare = partial(prepare_model, move_to_device=device, parallel_strategy_kwargs=options)
+    work(settings["job"], communicator, prepare)
 
 
 def _cause(error: Exception) -> Exception:

@@ -3,6 +3,7 @@
 Shapes: first axis = this worker's slice of the global batch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,11 +46,18 @@ class Communicator:
         dist.all_gather(parts, value.contiguous())
         return torch.cat(parts)
 
-    def any_of(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is true on any worker; one collective, so that all decide alike."""
+    def any_soon(self, flag: bool) -> Callable[[], bool]:
+        """Ask whether `flag` is true on any worker, without waiting; every worker must call what this returns."""
         if self.world_size == 1:
-            return list(flags)
-        return [value > 0 for value in self.sum(torch.tensor(flags, dtype=torch.float32, device=self.device)).tolist()]
+            return lambda: flag
+        value = torch.tensor(float(flag), device=self.device)
+        asked = dist.all_reduce(value, async_op=True)
+
+        def answer() -> bool:
+            asked.wait()
+            return bool(value > 0)
+
+        return answer
 
     def agree(self, text: str | None) -> str | None:
         """The lead's `text`, on every worker."""

@@ -4,6 +4,7 @@ The gradient is that of the mean over the whole global batch, however it is cut:
 DDP or FSDP) and, within a worker, into micro-batches (weighted by their rows). Cuts change float sums, nothing else.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -33,7 +34,7 @@ class GradientStep:
         self.device = next(inner.parameters()).device
 
     def gradients(self, batch: Batch) -> tuple[dict[str, Tensor], bool]:
-        """Forward, backward, clip: the logs (scalars) and whether loss and gradient are finite."""
+        """Forward, backward, clip: the logs (scalars) and whether loss and gradient are finite, on every worker."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         logs: dict[str, Tensor] = {}
@@ -43,13 +44,14 @@ class GradientStep:
                 with self.autocast():
                     loss, found = self.model(part)
                 self.after_forward()
-                (loss * share if share != 1 else loss).backward()
+                # A loss that is not finite makes every gradient NaN, so all workers see it in what they exchange.
+                (loss * torch.where(loss.detach().isfinite(), share, math.nan)).backward()
             for name, value in {"loss": loss, **found}.items():
                 weighted = value.detach() * share if share != 1 else value.detach()
                 logs[name] = logs[name] + weighted if name in logs else weighted
         norm = whole(nn.utils.clip_grad_norm_(self.inner.parameters(), self.config.grad_clip))
         logs["grad_norm"] = norm
-        return logs, bool(torch.isfinite(logs["loss"]) & torch.isfinite(norm))
+        return logs, bool(torch.isfinite(norm))
 
     def update(self, step: int) -> float:
         """Move the weights at the rate of 0-based `step`; returns the rate."""

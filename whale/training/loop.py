@@ -167,15 +167,16 @@ class _Fit:
                 batches.close()  # ends the loader's thread
 
     def _step(self, step: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Gradient, one exchange of flags (stop, not finite), update."""
+        """Gradient and update; whether a stop was asked for is exchanged meanwhile, so that all stop at one step."""
         upkeep = self.task.upkeep
         if upkeep:
             upkeep.before_step(step)
         if self.speed.flops_of_segment is None:
             self.speed.measure(self.task.model, batch)
+        is_stopped = self.communicator.any_soon(self.around.stop_requested())
         logs, is_finite = self.gradient_step.gradients(batch)
-        self.result.is_stopped, is_bad = self.communicator.any_of(self.around.stop_requested(), not is_finite)
-        if is_bad:
+        self.result.is_stopped = is_stopped()
+        if not is_finite:
             self._refuse(step, logs, batch)
         rate = self.gradient_step.update(step)
         if self.average:
