@@ -34,7 +34,7 @@ class Quantizer(nn.Module):
 
     def lookup(self, latents: Tensor) -> Tensor:
         """Tokens [...] of the codes nearest to l2-normalised `latents` [..., E]; the lowest index wins a tie."""
-        return (latents.float() @ self.codes().float().T).argmax(dim=-1)
+        return _argmax((latents.float() @ self.codes().float().T).detach())
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Normalised codes [..., E] of `tokens` [...]."""
@@ -50,3 +50,10 @@ class Quantizer(nn.Module):
             codebook_error=(codes - latents.detach()).square().mean(-1),
             commitment_error=(codes.detach() - latents).square().mean(-1),
         )
+
+
+def _argmax(scores: Tensor) -> Tensor:
+    """The first highest place along the last axis; numpy's is ten times as fast as torch's on a CPU."""
+    if scores.device.type != "cpu" or torch.compiler.is_compiling():
+        return scores.argmax(dim=-1)
+    return torch.from_numpy(scores.numpy().argmax(axis=-1))
