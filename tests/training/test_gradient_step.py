@@ -46,6 +46,32 @@ def test_a_micro_batch_weighs_by_its_rows():
     assert [(len(piece["sample_index"]), share) for piece, share in pieces] == [(3, 3 / 7), (3, 3 / 7), (1, 1 / 7)]
 
 
+class Shifted(torch.nn.Module):
+    """A loss that can be infinite while its gradient is 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, batch: dict) -> tuple:
+        return self.weight + batch["shift"].sum(), {}
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_every_worker_sees_the_loss_of_one_that_is_not_finite(world_size):
+    def work(communicator: Communicator) -> None:
+        model, config = Shifted(), runs.task("dynamics").optimization
+        step = GradientStep(in_ddp(model), model, make_optimizer(model, config), config, None)
+        for shift in (0.0, torch.inf, torch.nan):
+            mine = shift if communicator.rank == world_size - 1 else 0.0
+            batch = {"shift": torch.tensor([mine]), "sample_index": torch.arange(1)}
+            logs, is_finite = step.gradients(batch)
+            assert is_finite == (shift == 0)
+            torch.testing.assert_close(logs["loss"], torch.tensor(1 + mine), equal_nan=True)
+
+    in_group(world_size, work)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_recomputed_activations_give_the_same_bits(kind):
     kept, recomputed = gradients(kind), gradients(kind, change=recompute_activations)
