@@ -56,4 +56,4 @@ def _argmax(scores: Tensor) -> Tensor:
     """The first highest place along the last axis; numpy's is ten times as fast as torch's on a CPU."""
     if scores.device.type != "cpu" or torch.compiler.is_compiling():
         return scores.argmax(dim=-1)
-    return torch.from_numpy(scores.numpy().argmax(axis=-1))
+    return torch.from_numpy(scores.float().numpy().argmax(axis=-1))  # numpy has no bfloat16, autocast's

@@ -15,7 +15,7 @@ def set_up_torch(threads: int) -> None:
 
     glibc hands large blocks back to the system as soon as they are free, so every training step pays for the pages of
     its activations anew, on one core while the others wait: a quarter of a small step. This process keeps what it has
-    needed once. On other systems nothing happens.
+    needed once, as far as its main thread took it. On other systems nothing happens.
     """
     torch.set_num_threads(threads)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
