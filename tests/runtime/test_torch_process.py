@@ -3,14 +3,15 @@ import sys
 
 import pytest
 
-# 48 MB are more than glibc ever keeps by itself. In a process of its own: only its main thread's memory is kept.
+# 48 MB are more than glibc ever keeps by itself. In a process of its own: it is the main thread's memory that is kept.
 FAULTS = """
 import resource, sys, torch
 from whale.runtime.torch_process import set_up_torch
 if sys.argv[1] == "set up":
     set_up_torch(threads=1)
     assert torch.get_num_threads() == 1
-torch.ones(12 * 2**20)
+for _ in range(20):  # until the heap is as large as it gets
+    torch.ones(12 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     torch.ones(12 * 2**20)
