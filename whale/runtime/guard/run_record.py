@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from whale.config import canonical_json
 from whale.files import sha256_of_file, write_atomically
 from whale.lineage import ledger, signing
-from whale.lineage.code_state import UNKNOWN, CodeState, code_state
+from whale.lineage.code_state import CodeState
 from whale.lineage.seal import MANIFEST_NAME, read_manifest
 from whale.lineage.statement import RunFacts, build_statement, pretty_json, write_json
 from whale.lineage.summary import LINEAGE_NAME
@@ -46,7 +46,7 @@ def write_run_record(run: "Run", args: argparse.Namespace, subjects: dict[str, s
     run_id = hashlib.sha256(canonical_json([run.digest, subjects, moment]).encode()).hexdigest()[:16]
     directory = RUNS_DIR / run_id
     directory.mkdir(parents=True, exist_ok=True)
-    code = code_state(Path.cwd(), run.closure) if run.code_root == Path.cwd() else UNKNOWN
+    code = run.beforehand.code_state()
     opened = opened_files.report(Path.cwd(), run.code_root, run.closure, *_paths(run, args))
     described = machine.describe()
     named, sizes = _all_subjects(subjects)

@@ -35,6 +35,7 @@ from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
 from whale.lineage.taint import kept_taints, taints_of_inputs
 from whale.runtime.guard import environment, failure, lock, opened_files, parent_watch
 from whale.runtime.guard.attempts import Attempts
+from whale.runtime.guard.beforehand import Beforehand
 from whale.runtime.guard.leftovers import clear_after_the_dead
 from whale.runtime.guard.process_clock import ProcessClock
 from whale.runtime.guard.progress import Progress
@@ -62,6 +63,7 @@ class Run:
         self.item, self.derivation, self.digest = derivation.item, derivation, derivation.digest()
         self.inputs = derivation.inputs  # name -> sha256
         self.proven, self.code_root, self.closure = derived.proven, derived.code_root, derived.closure
+        self.beforehand = Beforehand(derived.code_root, derived.closure)
         self.attempts = Attempts(self.name, self.digest)
         self.kept: dict[str, bytes] = {}
         self.notes: dict[str, Any] = {}
