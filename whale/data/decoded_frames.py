@@ -56,6 +56,7 @@ class _Episode:
             missing = np.flatnonzero(~self._is_there[start:stop])
             if len(missing):
                 first, last = start + missing[0], start + missing[-1] + 1
+                self._is_there[first:last] = False  # also of what lies between, should decoding fail
                 decode(int(first), self._frames[first:last])
                 self._is_there[first:last] = True
             out_THWC[...] = self._frames[start:stop]

@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-# glibc's mallopt: its numbers for these three, and blocks below 1 GB from a heap that is never given back.
+# Numbers of glibc's mallopt: blocks below 1 GB come from the heap, whose end is given back when 1 GB of it is free.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**30
 
