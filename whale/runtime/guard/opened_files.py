@@ -104,8 +104,7 @@ def report(
     Only files below `root` count: what lies elsewhere (libraries, fonts, caches) is the environment's, which is
     recorded by package. So is what Python was installed to and the folder of temporary files, wherever they lie.
     """
-    allowed = [Path(os.path.abspath(path)) for path in (*inputs, *outputs)]
-    temporary = [path.parent for path in allowed]
+    allowed = [os.path.abspath(path) for path in (*inputs, *outputs)]
     theirs, num_workers = _of_workers()
     found = {
         path
@@ -120,7 +119,7 @@ def report(
             settings.add(path.as_posix())
         elif first in STATE or first.endswith(INSTALLED) or (root / path).is_dir() or others & {*path.parents}:
             continue
-        elif not _is_declared(root / path, allowed, temporary):
+        elif not _is_declared(os.path.join(root, path), allowed):
             undeclared.add(path.as_posix())
     return {
         "listened": _is_installed,
@@ -157,8 +156,10 @@ def undeclared_modules(
 
 def _source(file: str) -> str:
     """`a/__pycache__/b.cpython-311.pyc` -> `a/b.py`: an import opens either."""
+    if not file.endswith(".pyc"):
+        return file
     folder, name = os.path.split(file)
-    if file.endswith(".pyc") and os.path.basename(folder) == "__pycache__":
+    if os.path.basename(folder) == "__pycache__":
         return os.path.join(os.path.dirname(folder), f"{name.split('.')[0]}.py")
     return file
 
@@ -171,12 +172,14 @@ def _folders_of_the_environment(root: Path) -> set[Path]:
 
 def _below(root: Path, name: str) -> Path | None:
     """Relative to `root`; text first, because most of some thousand names lie elsewhere and a Path costs most."""
-    full, start = os.path.abspath(name), os.path.join(root, "")
+    start = os.path.join(root, "")
+    if name.startswith("/") and not name.startswith(start) and "/." not in name and "//" not in name:
+        return None  # in its plain form already
+    full = os.path.abspath(name)
     return Path(full[len(start) :]) if full.startswith(start) else None
 
 
-def _is_declared(path: Path, allowed: list[Path], temporary: list[Path]) -> bool:
+def _is_declared(path: str, allowed: list[str]) -> bool:
     """An input or output, or something below one; also what a guard keeps under a hidden name beside its output."""
-    if any(path == each or each in path.parents for each in allowed):
-        return True
-    return any(folder in path.parents and path.relative_to(folder).parts[0].startswith(".") for folder in temporary)
+    beside = (os.path.join(os.path.dirname(each), ".") for each in allowed)
+    return path in allowed or path.startswith((*(os.path.join(each, "") for each in allowed), *beside))
