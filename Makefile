@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 help:
 	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics and the report's path"
 	@echo "make test   install, lint, run the tests (and, once, others' validators into .venv/validators)"
-	@echo "make nightly  the longer tests: whole grids, Ray actors"
+	@echo "make nightly  the longer tests: whole grids, FSDP2"
 	@echo "make faults inject every fault, print what came of each (5 min; fails when one is silent)"
 	@echo "make soak   kill and resume stages at random (1 h; CYCLES=500 WORKERS=2 MINUTES=600 to choose)"
 	@echo "make fuzz   1,000 changed bytes, each found; 100 untouched chains, no alarm (about 5 minutes)"

@@ -33,7 +33,6 @@ def train_with(launcher: Launcher, folder: Path) -> tuple[str, list[int]]:
     return sha256_of_file(folder / "out/model.safetensors"), steps
 
 
-@pytest.mark.nightly
 @pytest.mark.slow
 def test_ray_actors_and_processes_give_the_same_bytes_and_the_same_records(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")  # an actor unpickles `build` by its name

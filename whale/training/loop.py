@@ -167,7 +167,10 @@ class _Fit:
                 batches.close()  # ends the loader's thread
 
     def _step(self, step: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Gradient and update; whether a stop was asked for is exchanged meanwhile, so that all stop at one step."""
+        """Gradient and update; whether a stop was asked for is exchanged meanwhile, so that all stop at one step.
+
+        A stop that is asked for during the gradient counts in the next step.
+        """
         upkeep = self.task.upkeep
         if upkeep:
             upkeep.before_step(step)

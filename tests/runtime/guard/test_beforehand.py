@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,12 @@ def repository(tmp_path, monkeypatch) -> Path:
 def test_the_code_of_a_run_is_that_of_its_beginning(repository):
     (repository / "stage.py").write_text("print(2)\n")
     before = Beforehand(repository, [Path("stage.py")])
-    state = before.code_state()
+    state, files = before.code_state(), before.code_files()
     (repository / "stage.py").write_text("print(3)\n")
     assert before.code_state() is state
     assert state.is_dirty and b"+print(2)" in state.patch
+    digests = {name: getattr(hashlib, name)(b"print(2)\n").hexdigest() for name in ("md5", "sha256")}
+    assert before.code_files() == files == {"stage.py": {"bytes": 9, **digests}}
 
 
 def test_of_code_that_lies_elsewhere_no_commit_is_known(repository, tmp_path_factory):

@@ -87,7 +87,7 @@ def _write_byproducts(
 ) -> dict[str, tuple[str, str]]:
     files: dict[str, tuple[str, bytes]] = {
         "environment.json": ("environment", pretty_json({**described, "installed": machine.installed_packages()})),
-        "closure.json": ("closure", pretty_json(_closure(run.code_root, run.closure))),
+        "closure.json": ("closure", pretty_json(run.beforehand.code_files())),
         "opened.json": ("opened_files", pretty_json(opened)),
     }
     if earlier := run.attempts.earlier():
@@ -103,16 +103,6 @@ def _write_byproducts(
         (directory / name).as_posix(): (role, hashlib.sha256(payload).hexdigest())
         for name, (role, payload) in files.items()
     }
-
-
-def _closure(root: Path, files: list[Path]) -> dict[str, dict[str, object]]:
-    found: dict[str, dict[str, object]] = {}
-    for path in files:
-        payload = (root / path).read_bytes()
-        md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
-        sha256 = hashlib.sha256(payload).hexdigest()
-        found[path.as_posix()] = {"bytes": len(payload), "md5": md5, "sha256": sha256}
-    return found
 
 
 def _internal(run: "Run", opened: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
