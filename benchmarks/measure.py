@@ -4,12 +4,14 @@ import json
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,6 +61,66 @@ def contender(script: str, *arguments: str, timeout: float = 300) -> dict[str, A
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@dataclass(frozen=True)
+class Clock:
+    """CPU seconds of one contender: best and median over all rounds."""
+
+    best: float
+    median: float
+
+    @classmethod
+    def over(cls, seconds: Sequence[float]) -> Self:
+        return cls(min(seconds), statistics.median(seconds))
+
+
+def take_turns(
+    script: str, names: Sequence[str], rounds: int, warm_up: int = 3
+) -> tuple[dict[str, float], dict[str, Clock]]:
+    """Start `script --contender NAME` for each, let them step in turn; what each said first, and its clock.
+
+    In processes of their own one contender's memory is no help and no burden to the next; noise of the machine hits
+    all alike.
+    """
+    children = {
+        name: subprocess.Popen(
+            [sys.executable, "-W", "ignore", script, "--contender", name],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for name in names
+    }  # fmt: skip
+    try:
+        said = {name: _number(child) for name, child in children.items()}
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for number in range(rounds + warm_up):
+            for name, child in children.items():
+                print("step", file=child.stdin, flush=True)
+                took = _number(child)
+                if number >= warm_up:
+                    times[name].append(took)
+        return said, {name: Clock.over(values) for name, values in times.items()}
+    finally:
+        for child in children.values():
+            child.kill()
+            child.wait()
+
+
+def serve_steps(said: float, step: Callable[[], object]) -> None:
+    """The other side of `take_turns`: a number, then the CPU seconds of a step for every line read."""
+    print(repr(float(said)), flush=True)
+    for _ in sys.stdin:
+        start = time.process_time()
+        step()
+        print(repr(time.process_time() - start), flush=True)
+
+
+def _number(child: "subprocess.Popen[str]") -> float:
+    assert child.stdout is not None
+    if not (line := child.stdout.readline()):
+        raise SystemExit(f"{child.args} ended with {child.wait()}")
+    return float(line)
 
 
 def _lines(path: str) -> list[str]:

@@ -3,25 +3,16 @@
 Size: L = 4 attention layers, D = 256, 8 heads, V = 1024, T = 16 frames, N = 64 tokens; float32, one thread.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
+from measure import Clock
 
 from whale.models.dynamics import Dynamics, DynamicsConfig
 from whale.models.st_transformer import STTransformerConfig
 
 LAYERS, WIDTH, HEADS, CODES, WINDOW, TOKENS, ACTION, Z = 4, 256, 8, 1024, 16, 64, 7, 256
-
-
-@dataclass(frozen=True)
-class Clock:
-    """CPU seconds of one contender, all of one thread: best and median over all rounds."""
-
-    best: float
-    median: float
 
 
 def dynamics() -> Dynamics:
@@ -64,7 +55,7 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int) -> 
             body()
             if number:
                 times[name].append(time.process_time() - start)
-    return {name: Clock(min(values), statistics.median(values)) for name, values in times.items()}
+    return {name: Clock.over(values) for name, values in times.items()}
 
 
 def matrix_product() -> tuple[Callable[[], object], float]:

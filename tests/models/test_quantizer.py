@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -37,3 +38,25 @@ def test_a_code_maps_to_itself_without_error():
     result = quantizer(quantizer.codes().detach())
     assert torch.equal(result.tokens, torch.arange(8))
     assert result.codebook_error.max() < 1e-12
+
+
+def test_the_lowest_index_wins_a_tie():
+    quantizer = Quantizer(num_codes=6, latent_dim=4)
+    quantizer.codebook.data[4] = quantizer.codebook.data[2]
+    quantizer.codebook.data[5] = quantizer.codebook.data[2]
+    latents = F.normalize(quantizer.codebook.detach(), dim=-1)
+    assert quantizer.lookup(latents).tolist() == [0, 1, 2, 3, 2, 2]
+
+
+@pytest.mark.parametrize("num_codes", [512, 2048])
+def test_autocast_finds_the_tokens_that_float32_finds(num_codes):
+    """Codes that lie close together, as trained ones do: in bfloat16 one in a hundred would be another."""
+    torch.manual_seed(0)
+    quantizer = Quantizer(num_codes, latent_dim=16)
+    quantizer.codebook.data = torch.randn(8, 16).repeat(num_codes // 8, 1) + 0.05 * torch.randn(num_codes, 16)
+    latents = F.normalize(quantizer.codes().detach() + 0.02 * torch.randn(num_codes, 16), dim=-1)
+    plain = quantizer(latents).tokens
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(quantizer(latents).tokens, plain)
+    rounded = (latents.bfloat16() @ quantizer.codes().bfloat16().T).argmax(-1)
+    assert not torch.equal(rounded, plain)

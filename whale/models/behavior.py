@@ -15,7 +15,8 @@ from whale.config import Config
 from whale.models.cache import TemporalCache
 from whale.models.categorical import kl_divergence, mix_uniform, sample, straight_through, usage_entropy
 from whale.models.folder import PublishedModel
-from whale.models.layers import linear, patchify
+from whale.models.layers import patchify
+from whale.models.linear import linear
 from whale.models.masking import mean_over_valid
 from whale.models.st_transformer import STTransformer, STTransformerConfig
 

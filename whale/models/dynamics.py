@@ -14,7 +14,7 @@ from whale.config import Config
 from whale.models.cache import TemporalCache
 from whale.models.categorical import sample
 from whale.models.folder import PublishedModel
-from whale.models.layers import linear
+from whale.models.linear import linear
 from whale.models.maskgit import MASKED, Again, decode, hidden
 from whale.models.masking import mean_weights
 from whale.models.st_transformer import STTransformer, STTransformerConfig

@@ -10,16 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from whale.models.attention import QK_EPS, Axis, attend, attend_to_past, normalised
-
-
-def linear(fan_in: int, fan_out: int, *, bias: bool = False, scale: float = 1.0) -> nn.Linear:
-    """A Linear whose weight is truncated-normal with std `scale` / sqrt(fan_in) and whose bias is zero."""
-    layer = nn.Linear(fan_in, fan_out, bias=bias)
-    std = scale / math.sqrt(fan_in)
-    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer
+from whale.models.linear import linear
 
 
 class SelfAttention(nn.Module):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from whale.models.linear import product
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -34,7 +36,8 @@ class Quantizer(nn.Module):
 
     def lookup(self, latents: Tensor) -> Tensor:
         """Tokens [...] of the codes nearest to l2-normalised `latents` [..., E]; the lowest index wins a tie."""
-        return _argmax((latents.float() @ self.codes().float().T).detach())
+        with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):  # stored tokens are float32's
+            return _argmax(product(latents.float(), self.codes().float()))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Normalised codes [..., E] of `tokens` [...]."""
@@ -56,4 +59,4 @@ def _argmax(scores: Tensor) -> Tensor:
     """The first highest place along the last axis; numpy's is ten times as fast as torch's on a CPU."""
     if scores.device.type != "cpu" or torch.compiler.is_compiling():
         return scores.argmax(dim=-1)
-    return torch.from_numpy(scores.float().numpy().argmax(axis=-1))  # numpy has no bfloat16, autocast's
+    return torch.from_numpy(scores.numpy().argmax(axis=-1))

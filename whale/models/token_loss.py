@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whale.models.linear import product
+
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}  # logits at a time: 4 MiB of float on a CPU, 512 MiB on a GPU
 
 
@@ -53,21 +55,20 @@ class _TiedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(targets), size):
             part = slice(start, start + size)
             x, target, here = features[part], targets[part, None], current[part, None]
-            logits = (x @ codes.T).to(weights.dtype)
+            logits = product(x, codes).to(weights.dtype)
             logits.scatter_add_(1, here, bias.to(logits.dtype).expand(here.shape))
             highest, own = logits.amax(1, keepdim=True), logits.gather(1, target)
             is_hit[part] = (own >= highest)[:, 0]
-            exponential = logits.sub_(highest).exp_()
-            total = exponential.sum(1, keepdim=True)
-            nll[part] = (total.log() + highest - own)[:, 0]
+            probs = torch.softmax(logits, 1, out=logits)
+            nll[part] = (highest - own - probs.amax(1, keepdim=True).log())[:, 0]  # p of the highest is 1 / sum
             if by_features is None:
                 continue
             weight = weights[part, None]
-            grad = exponential.mul_(weight / total)  # d loss / d logits = weight (softmax - one-hot)
+            grad = probs.mul_(weight)  # d loss / d logits = weight (softmax - one-hot)
             grad.scatter_add_(1, target, -weight)
             by_bias += grad.gather(1, here).sum()
             grad = grad.to(x.dtype)
-            torch.mm(grad, codes.to(x.dtype), out=by_features[part])
+            by_features[part] = product(grad, codes.to(x.dtype).T)
             by_codes += grad.T @ x
         if by_features is not None:
             ctx.save_for_backward(by_features, by_codes, by_bias)

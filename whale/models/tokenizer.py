@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from whale.config import Config
 from whale.models.cache import TemporalCache
 from whale.models.folder import PublishedModel
-from whale.models.layers import linear, patchify, unpatchify
+from whale.models.layers import patchify, unpatchify
+from whale.models.linear import linear
 from whale.models.masking import mean_over_valid
 from whale.models.quantizer import Quantizer
 from whale.models.st_transformer import STTransformer, STTransformerConfig

@@ -1,0 +1,68 @@
+"""Products with a weight matrix: torch's own operators, or oneDNN's kernel where it is the faster one.
+
+On a CPU torch hands float32 products to MKL. oneDNN, which torch carries for its compiler, does them in 7 to 20 % less
+time on the processors we measured (docs/performance.md), once they are large enough to pay for its longer way in.
+Which kernel runs depends on shapes and dtypes alone, so equal inputs still give equal bytes.
+
+Shapes: ... any leading axes, I features in, O features out.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SMALLEST_ONEDNN = 2**23  # multiply-adds; below, the call costs more than the kernel saves
+
+
+def linear(fan_in: int, fan_out: int, *, bias: bool = False, scale: float = 1.0) -> "Linear":
+    """A Linear whose weight is truncated-normal with std `scale` / sqrt(fan_in) and whose bias is zero."""
+    layer = Linear(fan_in, fan_out, bias=bias)
+    std = scale / math.sqrt(fan_in)
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Linear(nn.Linear):
+    """torch's Linear by `product`."""
+
+    def forward(self, x_I: Tensor) -> Tensor:
+        return product(x_I, self.weight, self.bias)
+
+
+def product(x_I: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """[..., I] by [O, I] -> [..., O], as F.linear gives it up to rounding; differentiable once where oneDNN runs."""
+    if not _is_for_onednn(x_I, weight_OI):
+        return F.linear(x_I, weight_OI, bias_O)
+    return _OneDnnProduct.apply(x_I, weight_OI, bias_O) if torch.is_grad_enabled() else _onednn(x_I, weight_OI, bias_O)
+
+
+def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() * len(weight) < SMALLEST_ONEDNN:
+        return False
+    is_float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return is_float32 and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class _OneDnnProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        rows = grads[0].flatten(0, -2)
+        by_x = _onednn(grads[0], weight.T) if needs_x else None
+        by_weight = rows.T @ x.flatten(0, -2) if needs_weight else None  # a sum over rows: here MKL is as fast
+        return by_x, by_weight, rows.sum(0) if needs_bias else None
