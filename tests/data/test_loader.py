@@ -6,7 +6,6 @@ from whale.data.actions import ActionNormalizer
 from whale.data.loader import PixelSegments, SegmentLoader
 from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
 from whale.data.sampler import Draw, SegmentSampler, single_dataset_plan
-from whale.data.segment_reading import jitter_shifts, keyed_uniform
 from whale.data.segments import SegmentConfig
 from whale.data.storage.shards import ShardSet
 from whale.errors import BadDataError, ConfigError, RefusedError
@@ -98,17 +97,10 @@ def test_the_position_is_the_next_step_and_can_be_set(shards, sampler):
     assert steps == [0, 1, 2] and next(iter(loader))[0] == 5
 
 
-def test_jitter_reaches_every_frame_that_has_a_successor_and_is_keyed_by_the_sample():
-    limit = np.full(2000, 4)
-    shifts = jitter_shifts(0, np.arange(2000), limit)
-    assert np.bincount(shifts).min() > 400 and shifts.max() == 3
-    assert (jitter_shifts(0, np.arange(100, 200), limit[:100]) == shifts[100:200]).all()
-    assert not (jitter_shifts(1, np.arange(2000), limit) == shifts).all()
-
-
 def test_without_jitter_a_segment_is_the_grids_and_its_tail_is_padded(shards):
     plain = pixels(shards, jitter=False)
-    sample = plain.fetch(Draw(0, "fleet_a", 1))  # first episode: starts 0, 4, 2 of 7 frames
+    batch = plain.fetch([Draw(0, "fleet_a", 1)])  # first episode: starts 0, 4, 2 of 7 frames
+    sample = {name: array[0] for name, array in batch.items()}
     frames = shards["fleet_a"].read_frames(shards["fleet_a"].episodes("train")[0], 4, 7)
     assert sample["num_frames"] == 3 and sample["action_valid"].tolist() == [True, True, False, False]
     np.testing.assert_array_equal(sample["frames"][:3], frames)
@@ -126,16 +118,6 @@ def test_the_receipt_counts_what_all_ranks_really_consumed(shards, sampler):
     assert sum(row["valid_frames"] for row in rows.values()) == sum(int(b["num_frames"].sum()) for b in batches)
     drawn = {(draw.dataset, draw.segment) for draw in sampler.draws(0, 24)}
     assert sum(row["unique_segments"] for row in rows.values()) == len(drawn)
-
-
-def test_noise_is_a_pure_function_of_seed_stream_and_index():
-    first = keyed_uniform(0, "z", 10**12, (4, 16))
-    assert first.dtype == np.float32 and first.min() >= 0 and first.max() < 1
-    np.testing.assert_array_equal(first, keyed_uniform(0, "z", 10**12, (4, 16)))
-    others = [keyed_uniform(1, "z", 10**12, (4, 16)), keyed_uniform(0, "y", 10**12, (4, 16))]
-    others.append(keyed_uniform(0, "z", 10**12 + 1, (4, 16)))
-    assert all(not np.isin(other, first).any() for other in others)
-    assert abs(keyed_uniform(0, "z", 0, (100_000,)).mean() - 0.5) < 0.005
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_the_legal_numbers(shards, sampler):
@@ -156,7 +138,7 @@ def test_a_plan_of_other_data_or_another_cut_is_refused(shards):
 
 def test_frames_of_another_resolution_are_refused(shards):
     with pytest.raises(BadDataError, match="another shape"):
-        pixels(shards, resolution=64).fetch(Draw(0, "fleet_a", 0))
+        pixels(shards, resolution=64).fetch([Draw(0, "fleet_a", 0)])
 
 
 def test_a_damaged_frame_stops_training_and_names_where(tmp_path):

@@ -101,7 +101,8 @@ def test_joining_another_cut_other_shards_or_other_episodes_is_refused(shards_di
 def test_training_samples_join_tokens_and_z_of_the_same_segment(shards_dir, tokens, z):
     normalizers = {"fleet_a": ActionNormalizer.from_statistics(ShardSet.open(shards_dir).statistics)}
     segments = TokenSegments({"fleet_a": tokens}, {"fleet_a": z}, normalizers, "train", seed=0)
-    sample = segments.fetch(Draw(7, "fleet_a", 4))  # episodes of 3, 1, 6 segments: the third one's first
+    batch = segments.fetch([Draw(7, "fleet_a", 4)])  # episodes of 3, 1, 6 segments: the third one's first
+    sample = {name: array[0] for name, array in batch.items()}
     row = tokens.episodes("train")[2]
     np.testing.assert_array_equal(sample["tokens"], tokens.read(row)["tokens"][0])
     np.testing.assert_array_equal(sample["z_log_probs"], z.read(z.episodes("train")[2])["z"][0].astype(np.float32))
@@ -112,7 +113,7 @@ def test_training_samples_join_tokens_and_z_of_the_same_segment(shards_dir, toke
     _, batch = next(iter(SegmentLoader(SegmentSampler(plan), segments, 4)))
     assert batch["tokens"].shape == (4, 5, 4) and batch["z_log_probs"].shape == (4, 4, 16, 16)
     without = TokenSegments({"fleet_a": tokens}, None, normalizers, "train", seed=0)
-    assert not without.fetch(Draw(7, "fleet_a", 4))["z_log_probs"].any()
+    assert not without.fetch([Draw(7, "fleet_a", 4)])["z_log_probs"].any()
 
 
 def test_memory_is_bounded_by_the_cache(tokens):

@@ -3,7 +3,7 @@
 Shapes: ... any leading shape, A = 7. The gripper (last dimension, in [0, 1]) is left alone, as OpenVLA does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -43,10 +43,7 @@ class ActionNormalizer:
 
     def normalize(self, action: np.ndarray) -> np.ndarray:
         """(..., 7) raw -> float32 in [-1, 1]; the gripper stays in [0, 1]; dead dimensions become 0."""
-        raw = np.asarray(action, np.float64)
-        unit = np.clip(2.0 * (raw - self.low) / self._scale - 1.0, -1.0, 1.0)
-        unit[..., 6] = raw[..., 6]
-        return np.where(self.dead, 0.0, unit).astype(np.float32)
+        return _normalize(action, self.low, self._scale, self.dead)
 
     def denormalize(self, action: np.ndarray) -> np.ndarray:
         """(..., 7) in [-1, 1] -> float32 raw units; exact inverse inside [low, high]."""
@@ -54,3 +51,16 @@ class ActionNormalizer:
         raw = (unit + 1.0) / 2.0 * self._scale + self.low
         raw[..., 6] = unit[..., 6]
         return np.where(self.dead, self.constant, raw).astype(np.float32)
+
+
+def normalize_each(normalizers: Sequence[ActionNormalizer], action_nTA: np.ndarray) -> np.ndarray:
+    """Sample i by normalizers[i]: a batch of several datasets at once, as `normalize` gives each."""
+    low, scale, dead = (np.stack([getattr(each, name) for each in normalizers]) for name in ("low", "_scale", "dead"))
+    return _normalize(action_nTA, low[:, None], scale[:, None], dead[:, None])
+
+
+def _normalize(action: np.ndarray, low: np.ndarray, scale: np.ndarray, dead: np.ndarray) -> np.ndarray:
+    raw = np.asarray(action, np.float64)
+    unit = np.clip(2.0 * (raw - low) / scale - 1.0, -1.0, 1.0)
+    unit[..., 6] = raw[..., 6]
+    return np.where(dead, 0.0, unit).astype(np.float32)

@@ -3,6 +3,7 @@
 The receipt goes into the checkpoint.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class Segments(Protocol):
 
     def buffers(self, num_samples: int) -> Batch: ...
 
-    def fetch(self, draw: Draw, buffers: Batch | None = None) -> Batch: ...
+    def fetch(self, draws: Sequence[Draw], buffers: Batch | None = None) -> Batch: ...
 
     def describe(self, draw: Draw) -> str: ...
 

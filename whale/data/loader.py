@@ -16,7 +16,7 @@ import numpy as np
 from whale.data.consumption import Batch, Segments, consumption_receipt, rank_ledger, rank_slice
 from whale.data.plan_difference import require_same_plan
 from whale.data.recycling import RecycledBuffers
-from whale.data.sampler import Draw, Plan, SegmentSampler
+from whale.data.sampler import Plan, SegmentSampler
 from whale.data.segment_reading import PixelSegments, TokenSegments
 from whale.errors import ConfigError, RefusedError
 
@@ -99,18 +99,19 @@ class SegmentLoader:
         """This rank's slice of the batch of `step`: stacked arrays."""
         return self._finish(*self._start(step, self.segments.buffers(self.global_batch // self.world_size)))
 
-    def _start(self, step: int, buffers: Batch) -> tuple[Batch, Iterator[list[Batch]]]:
-        """The arrays of a batch, and its samples on their way into them (with threads they are read at once)."""
-        part = rank_slice(step, self.global_batch, self.rank, self.world_size)
-        draws = self.sampler.draws(part.start, part.stop)
-        samples = [(draw, {name: array[i] for name, array in buffers.items()}) for i, draw in enumerate(draws)]
-        size = max(1, len(samples) // self._num_tasks)
-        tasks = [samples[first : first + size] for first in range(0, len(samples), size)]
-        return buffers, (self._pool.map if self._pool else map)(self._fetch, tasks)
+    def _start(self, step: int, buffers: Batch) -> tuple[Batch, Iterator[Batch]]:
+        """The arrays of a batch, and its parts on their way into them (with threads they are read at once)."""
+        own = rank_slice(step, self.global_batch, self.rank, self.world_size)
+        draws = self.sampler.draws(own.start, own.stop)
+        size = max(1, len(draws) // self._num_tasks)
+        parts = [slice(first, first + size) for first in range(0, len(draws), size)]
+        into = [{name: array[part] for name, array in buffers.items()} for part in parts]
+        read = self._pool.map if self._pool else map
+        return buffers, read(self.segments.fetch, [draws[part] for part in parts], into)
 
-    def _finish(self, buffers: Batch, coming: Iterator[list[Batch]]) -> Batch:
-        samples = [sample for some in coming for sample in some]
-        small = {name: np.stack([sample[name] for sample in samples]) for name in samples[0] if name not in buffers}
+    def _finish(self, buffers: Batch, coming: Iterator[Batch]) -> Batch:
+        parts = list(coming)
+        small = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in buffers}
         return buffers | small
 
     def memory_bound(self) -> int:
@@ -145,12 +146,13 @@ class SegmentLoader:
         return receipt | {"ledger": rank_ledger(self.global_batch, self.world_size, steps)}
 
     def _produce(self, step: int, ready: queue.Queue, stopped: threading.Event) -> None:
-        ahead = self._start(step, self._buffers.take())
+        ahead: tuple[Batch, Iterator[Batch]] | None = None
         while not stopped.is_set():
             item: tuple[int, Batch, Exception | None]
-            # Threads never wait for the slowest sample of a batch: the next one is under way.
-            current, ahead = ahead, self._start(step + 1, self._buffers.take())
             try:
+                current = ahead or self._start(step, self._buffers.take())
+                # Threads never wait for the slowest sample of a batch: the next one is under way.
+                ahead = self._start(step + 1, self._buffers.take())
                 item = (step, self._finish(*current), None)
             except Exception as error:  # handed to the consumer, which raises it
                 item = (step, {}, error)
@@ -163,13 +165,3 @@ class SegmentLoader:
             if item[2] is not None:
                 return
             step += 1
-
-    def _fetch(self, samples: list[tuple[Draw, Batch]]) -> list[Batch]:
-        return [self._fetch_one(draw, buffers) for draw, buffers in samples]
-
-    def _fetch_one(self, draw: Draw, buffers: Batch) -> Batch:
-        try:
-            return self.segments.fetch(draw, buffers)
-        except Exception as error:
-            error.add_note(f"while reading sample {draw.index}: {self.segments.describe(draw)}")
-            raise

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,6 +26,7 @@ from whale.errors import MismatchError, MissingInputError
 
 NUM_ROUNDS = 8
 STRATUM = 100  # slots that are shuffled among themselves
+CHUNK = 1024  # draws that are computed at once: some hundred array operations, however few they are for
 
 
 class PlannedDataset(Config):
@@ -123,6 +125,7 @@ class SegmentSampler:
         # Keyed by name, so that adding a dataset does not reshuffle the others.
         self._dataset_keys = np.array([text_key(f"segments/{name}") for name in self.names], np.uint64)
         self._seed_key = mix(np.uint64(plan.seed % 2**64))
+        self._chunk = lru_cache(maxsize=2)(self._draws_of_chunk)
 
     def arrays(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Dataset numbers and segment numbers (int64 each) of draws start..stop-1."""
@@ -149,9 +152,16 @@ class SegmentSampler:
 
     def draws(self, start: int, stop: int) -> list[Draw]:
         """Draws start..stop-1; a pure function of the plan."""
-        datasets, segments = self.arrays(start, stop)
-        pairs = zip(datasets.tolist(), segments.tolist(), strict=True)
-        return [Draw(start + i, self.names[dataset], segment) for i, (dataset, segment) in enumerate(pairs)]
+        found: list[Draw] = []
+        for number in range(start // CHUNK, -(-stop // CHUNK)):
+            first = number * CHUNK
+            found += self._chunk(number)[max(0, start - first) : stop - first]
+        return found
+
+    def _draws_of_chunk(self, number: int) -> list[Draw]:
+        first = number * CHUNK
+        pairs = zip(*(each.tolist() for each in self.arrays(first, first + CHUNK)), strict=True)
+        return [Draw(first + i, self.names[dataset], segment) for i, (dataset, segment) in enumerate(pairs)]
 
 
 def spread_slots(per_block: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

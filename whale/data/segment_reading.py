@@ -1,20 +1,21 @@
-"""One drawn segment -> numpy arrays: from frame shards (pixels, decoded on demand) or from token and z shards.
+"""Drawn segments -> numpy arrays: from frame shards (pixels, decoded on demand) or from token and z shards.
 
-Everything random about a sample, its jitter and its noise, is keyed by (seed, stream, global sample index).
+What can be done for a batch at once is: a sample of frames that are kept costs little more than its copy.
 
-Shapes: T window, R resolution, A = 7 action dimensions, N tokens per frame, Z = 16 variables of z.
+Shapes: n samples, T window, R resolution, A = 7 action dimensions, N tokens per frame, Z = 16 variables of z.
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 
 import numpy as np
 
-from whale.data.actions import ActionNormalizer
-from whale.data.consumption import Batch
+from whale.data.actions import ACTION_SIZE, ActionNormalizer, normalize_each
+from whale.data.consumption import Batch, Segments
 from whale.data.decoded_frames import DecodedFrames
-from whale.data.sampler import Draw, combine, mix, text_key
+from whale.data.keyed_noise import jitter_shifts, keyed_uniform
+from whale.data.sampler import Draw
 from whale.data.segments import SegmentConfig, SegmentIndex, cut_actions, normalize_actions
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.shards import ShardSet
@@ -25,28 +26,6 @@ NUM_Z, NUM_Z_CLASSES = 16, 16
 CACHED_EPISODES = 4096  # some kilobytes each
 STEP_BYTES = 7 * 4 + 1 + 3 * 8  # of a cached episode: action, whether it is valid, where the frame lies
 ROW_BYTES = 4096  # and once: key, instruction, metadata, where its arrays lie
-
-
-def keyed_uniform(seed: int, stream: str, index: int, shape: tuple[int, ...]) -> np.ndarray:
-    """float32 in [0, 1), a pure function of its arguments (Philox, 24 bits of each raw word)."""
-    raw = np.random.Philox(key=_noise_key(seed, stream), counter=[0, 0, 0, index]).random_raw(int(np.prod(shape)))
-    return ((raw >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)).reshape(shape)
-
-
-@lru_cache(maxsize=64)
-def _noise_key(seed: int, stream: str) -> np.ndarray:
-    return np.frombuffer(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:16], "<u8")
-
-
-@lru_cache(maxsize=64)
-def _jitter_key(seed: int) -> np.ndarray:
-    return combine(mix(np.uint64(seed % 2**64)), text_key("jitter"))
-
-
-def jitter_shifts(seed: int, indices: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """int64 shifts, uniform in [0, limit), keyed by (seed, global sample index)."""
-    bits = combine(_jitter_key(seed), np.asarray(indices, np.uint64)) >> np.uint64(32)
-    return ((bits * np.asarray(limit, np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 class PixelSegments:
@@ -96,31 +75,35 @@ class PixelSegments:
         shape = (num_samples, self.config.window + 1, self.resolution, self.resolution, 3)
         return {"frames": np.empty(shape, np.uint8)}
 
-    def fetch(self, draw: Draw, buffers: Batch | None = None) -> Batch:
-        """frames uint8 [T+1,R,R,3], action float32 [T,A], action_valid bool [T], action_mask bool [A].
+    def fetch(self, draws: Sequence[Draw], buffers: Batch | None = None) -> Batch:
+        """frames uint8 [n,T+1,R,R,3], action float32 [n,T,A], action_valid bool [n,T], action_mask bool [n,A].
 
-        And of every sample: num_frames int32, sample_index int64, uniform float32 [T,Z] in [0, 1).
-        buffers: this sample's part of `self.buffers`; its frames are decoded there.
+        And of every sample: num_frames int32 [n], sample_index int64 [n], uniform float32 [n,T,Z] in [0, 1).
+        buffers: these samples' part of `self.buffers`; frames are decoded there.
         """
-        window, shard_set = self.config.window, self.shards[draw.dataset]
+        frames = (buffers or self.buffers(len(draws)))["frames"]
+        action, valid, num_frames = _empty_steps(len(draws), self.config.window)
+        for place, (draw, shift) in enumerate(zip(draws, self._shifts(draws), strict=True)):
+            with _reading(self, draw):
+                action[place], valid[place], num_frames[place] = self._read(draw, shift, frames[place])
+        return {
+            "frames": frames,
+            "num_frames": num_frames,
+            **_actions(self.normalizers, draws, action, valid),
+            **_noise(self.seed, self.stream, draws, self.config.window),
+        }
+
+    def _read(self, draw: Draw, shift: int, out_THWC: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Frames into `out`, the last one repeated to its end; raw actions, their validity, unpadded frames."""
         episode, start = self._index[draw.dataset].start_of(draw.segment)
         row, action_FA, valid_F = self._episode(draw.dataset, episode)
-        start += int(self._shift(draw.dataset, np.array([draw.segment]), np.array([draw.index]))[0])
-        stop = min(start + window + 1, row.num_steps)
+        start += shift
+        count = min(len(out_THWC), row.num_steps - start)
         self._check_resolution(draw)
-        frames_FHWC = (buffers or {name: array[0] for name, array in self.buffers(1).items()})["frames"]
-        decode = partial(shard_set.read_frames_into, row)
-        self._decoded.read_into((draw.dataset, episode), row.num_steps, start, frames_FHWC[: stop - start], decode)
-        frames_FHWC[stop - start :] = frames_FHWC[stop - start - 1]
-        action_TA, valid_T = cut_actions(action_FA, valid_F, start, window)
-        return {
-            "frames": frames_FHWC,
-            "action": normalize_actions(self.normalizers[draw.dataset].normalize, action_TA, valid_T),
-            "action_valid": valid_T,
-            "action_mask": ~self.normalizers[draw.dataset].dead,
-            "num_frames": np.array(stop - start, np.int32),
-            **_common(self.seed, self.stream, draw, window),
-        }
+        decode = partial(self.shards[draw.dataset].read_frames_into, row)
+        self._decoded.read_into((draw.dataset, episode), row.num_steps, start, out_THWC[:count], decode)
+        out_THWC[count:] = out_THWC[count - 1]
+        return *cut_actions(action_FA, valid_F, start, self.config.window), count
 
     def episode_of(self, draw: Draw) -> int:
         """Which episode of its dataset a draw comes from."""
@@ -137,8 +120,9 @@ class PixelSegments:
 
     def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Unpadded frames of draws `indices` of a dataset."""
-        left = self._frames_left[dataset][segments] - self._shift(dataset, segments, indices)
-        return np.minimum(self.config.window + 1, left)
+        left = self._frames_left[dataset][segments]
+        shifts = self._jitter(indices, left) if self.jitter else 0
+        return np.minimum(self.config.window + 1, left - shifts)
 
     def _read_episode(self, dataset: str, episode: int) -> tuple[EpisodeRow, np.ndarray, np.ndarray]:
         """What every segment of an episode needs: its row, actions and their validity."""
@@ -146,11 +130,15 @@ class PixelSegments:
         arrays = self.shards[dataset].read_arrays(row, ("action", "action_valid"))
         return row, arrays["action"], arrays["action_valid"]
 
-    def _shift(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    def _shifts(self, draws: Sequence[Draw]) -> list[int]:
+        """By how many frames the start of each draw moves."""
         if not self.jitter:
-            return np.zeros(len(segments), np.int64)
-        limit = np.minimum(self.config.stride, self._frames_left[dataset][segments] - 1)
-        return jitter_shifts(self.seed, indices, limit)
+            return [0] * len(draws)
+        left = np.array([self._frames_left[draw.dataset][draw.segment] for draw in draws])
+        return self._jitter(np.array([draw.index for draw in draws]), left).tolist()
+
+    def _jitter(self, indices: np.ndarray, frames_left: np.ndarray) -> np.ndarray:
+        return jitter_shifts(self.seed, indices, np.minimum(self.config.stride, frames_left - 1))
 
     def _check_resolution(self, draw: Draw) -> None:
         found = self.shards[draw.dataset].law.images.resolution
@@ -210,22 +198,28 @@ class TokenSegments:
         """None: tokens are small, their batches are stacked."""
         return {}
 
-    def fetch(self, draw: Draw, buffers: Batch | None = None) -> Batch:
-        """tokens int64 [T+1,N], z_log_probs float32 [T,Z,16], and action, action_valid, ... as of pixels."""
+    def fetch(self, draws: Sequence[Draw], buffers: Batch | None = None) -> Batch:
+        """tokens int64 [n,T+1,N], z_log_probs float32 [n,T,Z,16], and action, action_valid, ... as of pixels."""
+        read = []
+        for draw in draws:
+            with _reading(self, draw):
+                read.append(self._read(draw))
+        tokens, action, valid, num_frames, z_log_probs = (np.stack(each) for each in zip(*read, strict=True))
+        return {
+            "tokens": tokens.astype(np.int64),
+            "z_log_probs": z_log_probs.astype(np.float32),
+            "num_frames": num_frames,
+            **_actions(self.normalizers, draws, action, valid),
+            **_noise(self.seed, self.stream, draws, valid.shape[1]),
+        }
+
+    def _read(self, draw: Draw) -> tuple[np.ndarray, ...]:
+        """Stored tokens, raw actions, their validity, unpadded frames, and z."""
         episode, position = self._index[draw.dataset].locate(draw.segment)
         row = self._rows[draw.dataset][episode]
         arrays = self.tokens[draw.dataset].read(row)
-        valid_T = arrays["action_valid"][position]
-        window = len(valid_T)
-        return {
-            "tokens": arrays["tokens"][position].astype(np.int64),
-            "action": normalize_actions(self.normalizers[draw.dataset].normalize, arrays["action"][position], valid_T),
-            "action_valid": valid_T,
-            "action_mask": ~self.normalizers[draw.dataset].dead,
-            "z_log_probs": self._z_log_probs(draw.dataset, row.key, position, window),
-            "num_frames": arrays["num_frames"][position],
-            **_common(self.seed, self.stream, draw, window),
-        }
+        stored = [arrays[name][position] for name in ("tokens", "action", "action_valid", "num_frames")]
+        return *stored, self._z_log_probs(draw.dataset, row.key, position, len(stored[2]))
 
     def memory_bound(self) -> int:
         """Bytes of the cached episodes of all sets of tokens and z at most; their index comes on top."""
@@ -238,11 +232,36 @@ class TokenSegments:
     def _z_log_probs(self, dataset: str, key: str, position: int, window: int) -> np.ndarray:
         if self.z is None:
             return np.zeros((window, NUM_Z, NUM_Z_CLASSES), np.float32)
-        return self.z[dataset].read(self._z_rows[dataset][key])["z"][position].astype(np.float32)
+        return self.z[dataset].read(self._z_rows[dataset][key])["z"][position]
 
 
-def _common(seed: int, stream: str, draw: Draw, window: int) -> Batch:
+@contextmanager
+def _reading(segments: Segments, draw: Draw) -> Iterator[None]:
+    """Whatever goes wrong in here says which sample it was."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while reading sample {draw.index}: {segments.describe(draw)}")
+        raise
+
+
+def _empty_steps(num_samples: int, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Room for actions, their validity and the number of frames."""
+    shape = (num_samples, window)
+    return np.empty((*shape, ACTION_SIZE), np.float32), np.empty(shape, bool), np.empty(num_samples, np.int32)
+
+
+def _actions(
+    normalizers: Mapping[str, ActionNormalizer], draws: Sequence[Draw], raw_nTA: np.ndarray, valid_nT: np.ndarray
+) -> Batch:
+    each = [normalizers[draw.dataset] for draw in draws]
     return {
-        "sample_index": np.array(draw.index, np.int64),
-        "uniform": keyed_uniform(seed, stream, draw.index, (window, NUM_Z)),
+        "action": normalize_actions(partial(normalize_each, each), raw_nTA, valid_nT),
+        "action_valid": valid_nT,
+        "action_mask": ~np.stack([normalizer.dead for normalizer in each]),
     }
+
+
+def _noise(seed: int, stream: str, draws: Sequence[Draw], window: int) -> Batch:
+    indices = np.array([draw.index for draw in draws], np.int64)
+    return {"sample_index": indices, "uniform": keyed_uniform(seed, stream, indices, (window, NUM_Z))}

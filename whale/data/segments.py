@@ -97,14 +97,19 @@ class SegmentIndex:
         """(episode, position in its `segment_starts`) of a segment number."""
         if not 0 <= segment < self.num_segments:
             raise IndexError(f"segment {segment} of {self.num_segments}")
-        episode = int(np.searchsorted(self._ends, segment, side="right"))
+        episode = int(self._ends.searchsorted(segment, side="right"))
         return episode, segment - (int(self._ends[episode - 1]) if episode else 0)
 
     def start_of(self, segment: int) -> tuple[int, int]:
         """(episode, first frame) of a segment number."""
         episode, position = self.locate(segment)
-        starts = segment_starts(int(self.episode_frames[episode]), self.config.window, self.config.phases)
-        return episode, int(starts[position])
+        end = int(self.episode_frames[episode]) - MIN_FRAMES + 1
+        for first in range(0, self.config.window, self.config.stride):  # the phases of `segment_starts`, by arithmetic
+            num_starts = max(0, -(-(end - first) // self.config.window))
+            if position < num_starts:
+                break
+            position -= num_starts
+        return episode, first + position * self.config.window
 
     def num_frames(self) -> np.ndarray:
         """Unpadded frames of every segment, in segment order."""

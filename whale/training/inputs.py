@@ -80,9 +80,7 @@ class PixelInputs:
         for place, name in enumerate(names):
             share = len(range(place, num_segments, len(names)))
             draws += [Draw(len(draws) + i, name, chosen) for i, chosen in enumerate(_spread(segments, name, share))]
-        samples = [segments.fetch(draw) for draw in draws]
-        groups = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
-        return [{key: np.stack([sample[key] for sample in group]) for key in group[0]} for group in groups]
+        return [segments.fetch(draws[i : i + batch_size]) for i in range(0, len(draws), batch_size)]
 
     def mean_image(self) -> Tensor:
         """float32 [R, R, 3] in [0, 1]: the mean of first frames of training segments, every dataset weighing the same.
@@ -90,8 +88,12 @@ class PixelInputs:
         At most MEAN_IMAGE_SEGMENTS of each dataset, spread evenly over its episodes.
         """
         segments = self._segments("train", jitter=False, stream="mean-image")
+
+        def first_frame(draw: Draw) -> np.ndarray:
+            return segments.fetch([draw])["frames"][0, 0]
+
         means = [
-            np.mean([segments.fetch(Draw(0, name, each))["frames"][0] for each in chosen], axis=0, dtype=np.float64)
+            np.mean([first_frame(Draw(0, name, each)) for each in chosen], axis=0, dtype=np.float64)
             for name in sorted(segments.shards)
             if (chosen := _spread(segments, name, MEAN_IMAGE_SEGMENTS))
         ]
