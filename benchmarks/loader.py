@@ -1,6 +1,6 @@
 """Shuffled, weighted batches from 27 synthetic datasets: ours, WebDataset RandomMix, tf.data; samples/s and memory.
 
-    python benchmarks/loader.py [--cores 2] [--seconds 6] [--epochs 10]
+    python benchmarks/loader.py [--cores 2] [--warm-up 15] [--seconds 10] [--epochs 10]
 
 The same JPEG frames for all: tars for ours and WebDataset, TFRecords (one tf.Example per episode, as RLDS) for tf.data.
 A sample is a segment of 17 frames of 128 x 128 and 16 actions; weights are Table 11's, normalised.
@@ -11,7 +11,8 @@ with a buffer of every segment of the 27 datasets, the smallest that reaches the
 all its parallelism (AUTOTUNE). WebDataset gets our exported module with a buffer of 1,000 segments a dataset.
 Twice more, each with decoded frames in memory, as is the default of our training stages: ours keeps up to 512 MB of
 them, tf.data has `cache()` behind the decoder and a shuffle buffer of decoded segments.
-`first batch`: seconds until it comes (buffers fill). RSS: growth between the end of epoch 1 and of epoch 10.
+`first batch`: seconds until it comes (buffers fill). Then each runs for --warm-up seconds untimed (caches fill), and is
+timed. RSS: growth between the end of epoch 1 and of epoch 10.
 """
 
 import argparse
@@ -21,9 +22,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -34,6 +36,7 @@ from measure import bound_to, contender, cpu_seconds, machine, rss_mb
 
 WINDOW, PHASES, SIZE, BATCH = 16, 2, 128, 32
 EPISODES, LENGTH = 6, 48
+QUALITY_BATCHES = 2000
 CONTENDERS = {"ours": "whale", "webdataset": "WebDataset RandomMix", "tfdata": "tf.data shuffle buffer",
               "decode": "decoding alone (floor)", "ours_kept": "whale, frames kept",
               "tfdata_kept": "tf.data, frames cached"}  # fmt: skip
@@ -49,9 +52,10 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench-loader-"))
     try:
         common = ["--data", str(folder), "--cores", str(arguments.cores), "--seconds", str(arguments.seconds)]
+        common += ["--warm-up", str(arguments.warm_up)]
         common += ["--epochs", str(arguments.epochs)]
         print(json.dumps(contender(__file__, "--contender", "make", *common)))
-        show({who: contender(__file__, "--contender", who, *common) for who in CONTENDERS}, arguments)
+        show({who: contender(__file__, "--contender", who, *common, timeout=600) for who in CONTENDERS}, arguments)
     finally:
         shutil.rmtree(folder)
 
@@ -131,20 +135,22 @@ def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> d
     sampler = SegmentSampler(plan)
     loader = SegmentLoader(sampler, segments, BATCH, decode_threads=arguments.cores)
 
-    def batches() -> Iterator[tuple[int, list[str]]]:
-        for step, batch in loader:
-            draws = sampler.draws(step * BATCH, (step + 1) * BATCH)
-            episodes = [f"{draw.dataset}/{segments.episode_of(draw)}" for draw in draws]
-            yield len(batch["frames"]), episodes
+    def batches() -> Iterator[tuple[int, np.ndarray]]:
+        for _, batch in loader:
+            yield len(batch["frames"]), batch["sample_index"]
 
-    took = measure(batches(), started, arguments.seconds)
+    def episodes(indices: np.ndarray) -> list[str]:
+        draws = sampler.draws(int(indices[0]), int(indices[-1]) + 1)
+        return [f"{draw.dataset}/{segments.episode_of(draw)}" for draw in draws]
+
+    took = measure(batches(), started, arguments, episodes)
     return took | memory_over_epochs(loader, sum(each.num_segments for each in plan.datasets), arguments.epochs)
 
 
 def ours_kept(data: Path, arguments: argparse.Namespace) -> dict:
-    from whale.runtime.execution import load_execution
+    from whale.runtime.execution import DEFAULTS
 
-    return ours(data, arguments, load_execution(environ={}).decoded_bytes)
+    return ours(data, arguments, DEFAULTS["decoded_frames_mb"] * 2**20)
 
 
 def memory_over_epochs(loader, num_segments: int, epochs: int) -> dict:
@@ -171,7 +177,7 @@ def webdataset(data: Path, arguments: argparse.Namespace) -> dict:
             np.stack([segment["frames"] for segment in group])
             yield BATCH, [segment["key"].split("+")[0] for segment in group]
 
-    return measure(batches(), started, arguments.seconds)
+    return measure(batches(), started, arguments)
 
 
 def tfdata(data: Path, arguments: argparse.Namespace, keeps_frames: bool = False) -> dict:
@@ -192,15 +198,19 @@ def tfdata(data: Path, arguments: argparse.Namespace, keeps_frames: bool = False
         parsed = tf.io.parse_single_example(record, features)
         frames = tf.sparse.to_dense(parsed["steps/image"])
         action = tf.reshape(tf.sparse.to_dense(parsed["steps/action"]), [-1, 7])
-        return {"frames": frames, "action": action, "episode": number * 1000 + parsed["id"][0]}
+        return {"frames": frames, "num_frames": LENGTH, "action": action, "episode": number * 1000 + parsed["id"][0]}
 
     def decode(sample):
-        frames = tf.map_fn(lambda image: tf.io.decode_jpeg(image, 3), sample["frames"], fn_output_signature=tf.uint8)
-        return sample | {"frames": frames}
+        """The frames of an episode or a segment; of a tail that repeats the last frame, that one once."""
+        images = sample["frames"][: sample["num_frames"]]
+        frames = tf.map_fn(lambda image: tf.io.decode_jpeg(image, 3), images, fn_output_signature=tf.uint8)
+        places = tf.minimum(tf.range(tf.shape(sample["frames"])[0]), sample["num_frames"] - 1)
+        return sample | {"frames": tf.gather(frames, places)}
 
     def segments(whole):
         index = tf.minimum(tf.constant(starts)[:, None] + tf.range(WINDOW + 1)[None], LENGTH - 1)
         every = {"frames": tf.gather(whole["frames"], index), "action": tf.gather(whole["action"], index[:, :-1])}
+        every["num_frames"] = tf.minimum(WINDOW + 1, LENGTH - tf.constant(starts))
         every["episode"] = tf.repeat(whole["episode"], len(starts))
         return tf.data.Dataset.from_tensor_slices(every)
 
@@ -222,9 +232,9 @@ def tfdata(data: Path, arguments: argparse.Namespace, keeps_frames: bool = False
 
     def batches() -> Iterator[tuple[int, list[str]]]:
         for batch in stream.batch(BATCH).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-            yield len(batch["frames"]), batch["episode"].tolist()
+            yield len(batch["frames"]), batch["episode"]
 
-    return measure(batches(), started, arguments.seconds)
+    return measure(batches(), started, arguments)
 
 
 def decode(data: Path, arguments: argparse.Namespace) -> dict:
@@ -242,20 +252,29 @@ def decode(data: Path, arguments: argparse.Namespace) -> dict:
                 decode_into(encoded, frames)
             yield BATCH, []
 
-    return measure(batches(), time.perf_counter(), arguments.seconds)
+    return measure(batches(), time.perf_counter(), arguments)
 
 
-def measure(batches: Iterator[tuple[int, list]], started: float, seconds: float) -> dict:
-    """Rate after the first batch, for `seconds`; and how often two samples of a batch share an episode."""
+def measure(
+    batches: Iterator[tuple[int, Any]], started: float, arguments: argparse.Namespace, episodes: Callable = list
+) -> dict:
+    """Rate after the first batch and the warm-up; and how often two samples of a batch share an episode.
+
+    `episodes` makes a batch's second part the episodes of its samples; it is asked after the clock has stopped.
+    """
     next(batches)
-    first, before, samples, same = time.perf_counter() - started, cpu_seconds(), 0, []
+    first = time.perf_counter() - started
+    while time.perf_counter() - started < first + arguments.warm_up:
+        next(batches)
+    before, samples, seen = cpu_seconds(), 0, []
     begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        count, episodes = next(batches)
+    while time.perf_counter() - begun < arguments.seconds:
+        count, of_samples = next(batches)
         samples += count
-        if episodes:
-            same.append(np.mean([a == b for a, b in itertools.combinations(episodes, 2)]))
+        seen.append(of_samples)
     took = {"wall_s": time.perf_counter() - begun, "cpu_s": cpu_seconds() - before}
+    groups = [episodes(each) for each in seen[:QUALITY_BATCHES] if len(each)]
+    same = [np.mean([a == b for a, b in itertools.combinations(group, 2)]) for group in groups]
     ideal = sum(share**2 for share in shares()) / EPISODES
     quality = {"same": float(np.mean(same)) / ideal} if same else {}
     return {"samples": samples, "first_s": first, "rss_mb": rss_mb(), **took, **quality}
@@ -275,7 +294,8 @@ RUN = {
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--warm-up", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--epochs", type=int, default=10)
     for hidden in ("contender", "data"):
         parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)

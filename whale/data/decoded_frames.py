@@ -2,7 +2,7 @@
 
 Decoding is what a loader of pixels spends its time on. Once the memory is given out, other episodes are decoded at
 every draw. Nothing is dropped for something newer: an epoch draws every segment once, so what was used last comes back
-last. Shapes: F frames of an episode, T frames of a segment, H W image, C channels.
+last. Shapes: F frames of an episode, H W image, C channels.
 """
 
 import threading
@@ -14,54 +14,66 @@ Decode = Callable[[int, np.ndarray], None]
 
 
 class DecodedFrames:
-    """Frames of whole episodes, up to `limit` bytes in all; any number of threads may read."""
+    """Room for `capacity` frames uint8 [H, W, C], given to whole episodes; any number of threads may read.
 
-    def __init__(self, limit: int):
-        self.limit, self._given = limit, 0
+    All lie in one array, so that frames of many episodes are copied by one call, which lets other threads run. Its
+    pages become memory as frames are decoded into them.
+    """
+
+    def __init__(self, capacity: int, shape_HWC: tuple[int, int, int]):
+        self.capacity, self._given = capacity, 0
+        self._frames = np.empty((capacity, *shape_HWC), np.uint8)
         self._episodes: dict[Hashable, _Episode] = {}
         self._lock = threading.Lock()
 
-    def read_into(self, episode: Hashable, num_frames: int, start: int, out_THWC: np.ndarray, decode: Decode) -> None:
-        """Fill uint8 `out` with the frames of `episode` from `start` on.
+    @property
+    def nbytes(self) -> int:
+        """Memory once all is given out."""
+        return self._frames.nbytes
+
+    def place(self, episode: Hashable, num_frames: int, start: int, stop: int, decode: Decode) -> int | None:
+        """Where frame `start` of `episode` lies, those up to `stop` behind it; None if there is no room for `episode`.
 
         `decode(first, into)` fills `into` with the frames from `first` on; what it raises passes through, and the
         frames are not taken for decoded.
         """
-        kept = self._kept(episode, (num_frames, *out_THWC.shape[1:]))
+        kept = self._kept(episode, num_frames)
         if kept is None:
-            decode(start, out_THWC)
-        else:
-            kept.read_into(start, out_THWC, decode)
+            return None
+        if not kept.is_complete:
+            kept.require(self._frames[kept.first : kept.first + num_frames], start, stop, decode)
+        return kept.first + start
 
-    def _kept(self, episode: Hashable, shape_FHWC: tuple[int, ...]) -> "_Episode | None":
+    def copy(self, places: np.ndarray, out: np.ndarray) -> None:
+        """Fill uint8 `out` [..., H, W, C] with the frames at `places` [...]."""
+        np.take(self._frames, places, axis=0, out=out, mode="clip")  # any other mode copies twice
+
+    def _kept(self, episode: Hashable, num_frames: int) -> "_Episode | None":
+        if (kept := self._episodes.get(episode)) is not None:
+            return kept
         with self._lock:
-            if episode in self._episodes:
-                return self._episodes[episode]
-            size = int(np.prod(shape_FHWC))
-            if self._given + size > self.limit:
-                return None
-            self._given += size
-            return self._episodes.setdefault(episode, _Episode(shape_FHWC))
+            if episode not in self._episodes:
+                if self._given + num_frames > self.capacity:
+                    return None
+                self._episodes[episode] = _Episode(self._given, num_frames)
+                self._given += num_frames
+            return self._episodes[episode]
 
 
 class _Episode:
-    def __init__(self, shape_FHWC: tuple[int, ...]):
-        self._frames = np.empty(shape_FHWC, np.uint8)
-        self._is_there = np.zeros(shape_FHWC[0], bool)
-        self._is_complete = False
+    """`first`: where its frames begin. A frame that is there is never written again, so it is read without a lock."""
+
+    def __init__(self, first: int, num_frames: int):
+        self.first, self.is_complete = first, False
+        self._is_there = np.zeros(num_frames, bool)
         self._lock = threading.Lock()
 
-    def read_into(self, start: int, out_THWC: np.ndarray, decode: Decode) -> None:
-        stop = start + len(out_THWC)
-        if self._is_complete:  # and so for ever: readers need not wait for each other
-            out_THWC[...] = self._frames[start:stop]
-            return
+    def require(self, frames_FHWC: np.ndarray, start: int, stop: int, decode: Decode) -> None:
+        """Decode what is missing of frames start..stop-1, run by run."""
         with self._lock:
-            missing = np.flatnonzero(~self._is_there[start:stop])
-            if len(missing):
-                first, last = start + missing[0], start + missing[-1] + 1
-                self._is_there[first:last] = False  # also of what lies between, should decoding fail
-                decode(int(first), self._frames[first:last])
+            missing = start + np.flatnonzero(~self._is_there[start:stop])
+            for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1) if len(missing) else ():
+                first, last = int(run[0]), int(run[-1]) + 1
+                decode(first, frames_FHWC[first:last])
                 self._is_there[first:last] = True
-                self._is_complete = bool(self._is_there.all())
-            out_THWC[...] = self._frames[start:stop]
+            self.is_complete = bool(self._is_there.all())

@@ -26,6 +26,7 @@ NUM_Z, NUM_Z_CLASSES = 16, 16
 CACHED_EPISODES = 4096  # some kilobytes each
 STEP_BYTES = 7 * 4 + 1 + 3 * 8  # of a cached episode: action, whether it is valid, where the frame lies
 ROW_BYTES = 4096  # and once: key, instruction, metadata, where its arrays lie
+NOT_KEPT = -1
 
 
 class PixelSegments:
@@ -52,8 +53,12 @@ class PixelSegments:
         self._rows = {name: shard_set.episodes(split) for name, shard_set in self.shards.items()}
         self._index = {name: SegmentIndex(rows.num_steps, config) for name, rows in self._rows.items()}
         self._episode = lru_cache(maxsize=CACHED_EPISODES)(self._read_episode)
-        self._decoded = DecodedFrames(decoded_bytes)
         self._frames_left = {name: index.frames_left() for name, index in self._index.items()}
+        self._steps = np.arange(config.window + 1)
+        self._require_resolution()
+        num_frames = sum(int(rows.num_steps.sum()) for rows in self._rows.values())
+        capacity = min(decoded_bytes // (resolution * resolution * 3), num_frames)
+        self._decoded = DecodedFrames(capacity, (resolution, resolution, 3))
 
     def num_segments(self, dataset: str) -> int:
         return self._index[dataset].num_segments
@@ -83,9 +88,12 @@ class PixelSegments:
         """
         frames = (buffers or self.buffers(len(draws)))["frames"]
         action, valid, num_frames = _empty_steps(len(draws), self.config.window)
-        for place, (draw, shift) in enumerate(zip(draws, self._shifts(draws), strict=True)):
+        kept_at = np.full(frames.shape[:2], NOT_KEPT)
+        for i, (draw, shift) in enumerate(zip(draws, self._shifts(draws), strict=True)):
             with _reading(self, draw):
-                action[place], valid[place], num_frames[place] = self._read(draw, shift, frames[place])
+                read = self._read(draw, shift, frames[i], kept_at[i])
+            action[i], valid[i], num_frames[i] = read
+        self._copy_kept(kept_at, frames)
         return {
             "frames": frames,
             "num_frames": num_frames,
@@ -93,17 +101,33 @@ class PixelSegments:
             **_noise(self.seed, self.stream, draws, self.config.window),
         }
 
-    def _read(self, draw: Draw, shift: int, out_THWC: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """Frames into `out`, the last one repeated to its end; raw actions, their validity, unpadded frames."""
+    def _read(
+        self, draw: Draw, shift: int, out_THWC: np.ndarray, kept_at_T: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """Raw actions, their validity, unpadded frames; and either where the frames are kept, or themselves in `out`.
+
+        A tail repeats the last frame.
+        """
         episode, start = self._index[draw.dataset].start_of(draw.segment)
         row, action_FA, valid_F = self._episode(draw.dataset, episode)
         start += shift
         count = min(len(out_THWC), row.num_steps - start)
-        self._check_resolution(draw)
         decode = partial(self.shards[draw.dataset].read_frames_into, row)
-        self._decoded.read_into((draw.dataset, episode), row.num_steps, start, out_THWC[:count], decode)
-        out_THWC[count:] = out_THWC[count - 1]
+        place = self._decoded.place((draw.dataset, episode), row.num_steps, start, start + count, decode)
+        if place is None:
+            decode(start, out_THWC[:count])
+            out_THWC[count:] = out_THWC[count - 1]
+        else:
+            kept_at_T[:] = np.minimum(place + self._steps, place + count - 1)
         return *cut_actions(action_FA, valid_F, start, self.config.window), count
+
+    def _copy_kept(self, kept_at_nT: np.ndarray, frames_nTHWC: np.ndarray) -> None:
+        is_kept = kept_at_nT[:, 0] != NOT_KEPT
+        if is_kept.all():
+            self._decoded.copy(kept_at_nT, frames_nTHWC)
+            return
+        for i in np.flatnonzero(is_kept):
+            self._decoded.copy(kept_at_nT[i], frames_nTHWC[i])
 
     def episode_of(self, draw: Draw) -> int:
         """Which episode of its dataset a draw comes from."""
@@ -115,8 +139,7 @@ class PixelSegments:
         index += sum(left.nbytes for left in self._frames_left.values())
         longest = max(int(rows.num_steps.max()) for rows in self._rows.values() if len(rows))
         cached = min(CACHED_EPISODES, sum(map(len, self._rows.values())))
-        frames = sum(int(rows.num_steps.sum()) for rows in self._rows.values()) * self.resolution**2 * 3
-        return index + min(self._decoded.limit, frames) + cached * (longest * STEP_BYTES + ROW_BYTES)
+        return index + self._decoded.nbytes + cached * (longest * STEP_BYTES + ROW_BYTES)
 
     def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Unpadded frames of draws `indices` of a dataset."""
@@ -140,16 +163,18 @@ class PixelSegments:
     def _jitter(self, indices: np.ndarray, frames_left: np.ndarray) -> np.ndarray:
         return jitter_shifts(self.seed, indices, np.minimum(self.config.stride, frames_left - 1))
 
-    def _check_resolution(self, draw: Draw) -> None:
-        found = self.shards[draw.dataset].law.images.resolution
-        if found != self.resolution:
-            raise BadDataError(
-                "frames of another shape than the model's",
-                place=self.describe(draw),
-                found=f"{found} x {found}",
-                expected=f"{self.resolution} x {self.resolution}",
-                remedy="set the same size in `ingest` and `tokenizer`",
-            )
+    def _require_resolution(self) -> None:
+        for name, shard_set in self.shards.items():
+            found = shard_set.law.images.resolution
+            if found != self.resolution:
+                raise BadDataError(
+                    "frames of another shape than the model's",
+                    file=shard_set.directory,
+                    place=f"dataset {name}",
+                    found=f"{found} x {found}",
+                    expected=f"{self.resolution} x {self.resolution}",
+                    remedy="set the same size in `ingest` and `tokenizer`",
+                )
 
 
 class TokenSegments:
