@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whale.lineage.closure import closure_digest, import_closure, imported_modules
+from whale.lineage.closure import closure_digest, code_files, import_closure, imported_modules
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -47,11 +47,11 @@ def test_a_package_that_runs_code_counts(project):
 
 def test_the_digest_changes_with_an_edit_inside_and_not_with_one_outside(project):
     paths = import_closure(project, Path("pipelines/x.py"))
-    before = closure_digest(project, paths)
+    before = closure_digest(code_files(project, paths))
     (project / "lib/unused.py").write_text("edited = 1\n")
-    assert closure_digest(project, paths) == before
+    assert closure_digest(code_files(project, paths)) == before
     (project / "lib/c.py").write_text("deep = 2\n")
-    assert closure_digest(project, paths) != before
+    assert closure_digest(code_files(project, paths)) != before
 
 
 def test_what_python_really_imports_is_in_the_closure():

@@ -27,6 +27,7 @@ OF_EVERY_RUN: Mapping[str, Check] = {
     "processor": lambda run: _environment(run).get("cpus"),
     "opened files": lambda run: run.internal.get("listened"),
     "nothing undeclared": lambda run: run.internal.get("undeclared") == 0,
+    "code as at the beginning": lambda run: not run.internal.get("edited_meanwhile"),
 }
 OF_TRAININGS: Mapping[str, Check] = {
     "seed": lambda run: "seed" in run.params,

@@ -17,7 +17,7 @@ from typing import Any
 from whale.audit.runs import RunGraph, StageRun
 from whale.errors import IncompleteError, MissingInputError, WhaleError
 from whale.files import sha256_of_file
-from whale.lineage.closure import closure_digest, import_closure
+from whale.lineage.closure import closure_digest, code_files, import_closure
 from whale.lineage.code_state import git, tree_after_patch
 from whale.lineage.inputs import prove_input
 from whale.lineage.seal import MANIFEST_NAME, list_files
@@ -86,7 +86,8 @@ def run_again(run: StageRun) -> dict[str, Any]:
 
 def _where_code_is(run: StageRun) -> str:
     entry = Path("pipelines") / f"{run.stage}.py"
-    if entry.is_file() and closure_digest(Path.cwd(), import_closure(Path.cwd(), entry)) == run.code["closure_sha256"]:
+    here = Path.cwd()
+    if entry.is_file() and closure_digest(code_files(here, import_closure(here, entry))) == run.code["closure_sha256"]:
         return "here"
     commit, tree = run.code["commit"], run.code["tree"]
     try:

@@ -153,6 +153,9 @@ def _check_record(run: StageRun, sha256: Hasher) -> Iterable[Finding]:
         except WhaleError as error:
             yield Finding.of(run.name, error)
     opened = run.byproducts.get("opened.json", ("opened.json", ""))[0]
+    if run.internal.get("edited_meanwhile"):
+        what = "code or a spec was edited while it ran; the record names the bytes of its beginning"
+        yield Finding("incomplete", run.name, what, opened)
     if run.internal.get("undeclared"):
         yield Finding("incomplete", run.name, "it read files or imported modules that it does not declare", opened)
     elif not run.internal.get("listened"):

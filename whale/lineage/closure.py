@@ -7,7 +7,7 @@ With DVC the import graph is the invalidation graph: a stage's code deps are exa
 import ast
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -33,9 +33,22 @@ def import_closure(root: Path, entry: Path, modules_of: ModulesOf | None = None)
     return sorted(path.relative_to(root) for path in seen if path.stat().st_size > 0 or path.name != "__init__.py")
 
 
-def closure_digest(root: Path, files: list[Path]) -> str:
-    """sha256 over sorted (path, sha256 of the bytes); a rename or an edit changes it, a comment elsewhere does not."""
-    lines = [f"{hashlib.sha256((root / path).read_bytes()).hexdigest()}  {path.as_posix()}\n" for path in sorted(files)]
+def code_files(root: Path, files: Iterable[Path]) -> dict[str, dict[str, object]]:
+    """Of each of `files` (relative to `root`): "bytes", "sha256", and "md5" as DVC writes it."""
+    found: dict[str, dict[str, object]] = {}
+    for path in files:
+        payload = (root / path).read_bytes()
+        md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
+        found[path.as_posix()] = {"bytes": len(payload), "md5": md5, "sha256": hashlib.sha256(payload).hexdigest()}
+    return found
+
+
+def closure_digest(code: Mapping[str, Mapping[str, object]]) -> str:
+    """sha256 over (path, sha256 of the bytes) of `code_files`, in the order of `import_closure`.
+
+    A rename or an edit changes it, an edit elsewhere does not.
+    """
+    lines = [f"{facts['sha256']}  {name}\n" for name, facts in code.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

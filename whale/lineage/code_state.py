@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,8 @@ def tree_after_patch(root: Path, commit: str, patch: bytes) -> str:
         return git(root, "write-tree", environment=environment).decode().strip()
 
 
-def git(root: Path, *arguments: str, environment: dict[str, str] | None = None) -> bytes:
+def git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> bytes:
     """Standard output of a git command, with nothing of the user's that could change it."""
     command = ["git", "-C", str(root), "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
-    return subprocess.run(command, capture_output=True, check=True, timeout=60, env=environment).stdout
+    variables = {**(environment or os.environ), "GIT_OPTIONAL_LOCKS": "0"}  # no lock in the way of a user's commit
+    return subprocess.run(command, capture_output=True, check=True, timeout=60, env=variables).stdout

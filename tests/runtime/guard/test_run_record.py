@@ -14,6 +14,7 @@ import pytest
 
 from whale.audit.audit import audit
 from whale.audit.code import code
+from whale.audit.completeness import completeness
 from whale.audit.runs import RunGraph
 
 ROOT = Path(__file__).parents[3]
@@ -47,6 +48,9 @@ def main():
             sys.path.insert(0, "pipelines"); name = "hidden"; getattr(sys.modules["builtins"], "__imp" + "ort__")(name)
         if args.item == "strange": look_elsewhere()
         if args.item == "installed": look_into_the_environment()
+        if args.item == "edited":
+            run.beforehand.code_state()  # git has looked by the time that somebody edits
+            open("pipelines/toy.py", "a").write("VALUE = 2")
         if args.item == "wait": print("waiting", flush=True); time.sleep(60)
 
 if __name__ == "__main__":
@@ -105,6 +109,17 @@ def test_t10_an_undeclared_file_or_module_is_named_and_makes_the_lineage_incompl
     assert named in run.byproduct("opened.json").decode()
     report = verdict()
     assert report.code == 4 and "opened.json" in str(report.findings[0])
+
+
+def test_code_that_is_edited_while_it_runs_is_named_and_the_record_holds_what_it_began_with():
+    before = hashlib.sha256(Path("pipelines/toy.py").read_bytes()).hexdigest()
+    run = run_toy("edited")
+    assert json.loads(run.byproduct("closure.json"))["pipelines/toy.py"]["sha256"] == before
+    assert run.code["dirty"] is False
+    assert json.loads(run.byproduct("opened.json"))["edited_meanwhile"] == ["pipelines/toy.py"]
+    report = verdict()
+    assert report.code == 4 and "edited while it ran" in str(report.findings[0])
+    assert "toy: code as at the beginning" in completeness(run, RunGraph.load())["missing"]
 
 
 def test_folders_of_others_and_what_pip_wrote_are_no_undeclared_reads():

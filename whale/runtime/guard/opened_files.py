@@ -12,6 +12,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ CODE_SUFFIXES = (".py", ".pyc", ".so")
 WORKERS = "WHALE_OPENED_FILES"  # the variable that tells a worker where to write
 
 _opened: set[str] = set()
+_unheard: set[int] = set()  # threads
 _is_installed = False
 _log: int | None = None  # a worker's file
 
@@ -34,6 +36,11 @@ def install() -> None:
     if not _is_installed:
         _is_installed = True
         sys.addaudithook(_hook)
+
+
+def unheard() -> None:
+    """What the calling thread opens from now on is the guard's own reading."""
+    _unheard.add(threading.get_ident())
 
 
 def await_workers(folder: Path) -> None:
@@ -85,7 +92,8 @@ def _hook(event: str, arguments: tuple) -> None:
     if event == "open" and isinstance(arguments[0], str | bytes) and _reads(arguments[1], arguments[2]):
         name = os.fsdecode(arguments[0])
         # A relative name that is not here is relative to an open folder (shutil.rmtree), or nothing will be read.
-        if name not in _opened and (os.path.isabs(name) or os.path.lexists(name)):
+        is_new = name not in _opened and threading.get_ident() not in _unheard
+        if is_new and (os.path.isabs(name) or os.path.lexists(name)):
             _opened.add(name)
             _write_down(name)
 

@@ -6,7 +6,8 @@
 | `environment.json` | machine, switches, packages, and the sha256 of each installed package's RECORD |
 | `closure.json` | the code files of the stage: sha256, and md5 as DVC writes it |
 | `code.patch` | from the commit to the code that ran, if that was not the commit |
-| `opened.json` | what was opened and imported beyond the declared; `attempts.json`: earlier tries |
+| `opened.json` | what was opened and imported beyond the declared, code that was edited meanwhile |
+| `attempts.json` | earlier tries |
 | others | what the stage asked to keep, e.g. its episode table |
 | `timings.json` | seconds and memory; not in the statement, not in git |
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 RUNS_DIR = Path("lineage/runs")
 MAX_SUBJECTS = 64  # more files than that are named by the folder's manifest alone
 ALWAYS_RECORDED = ("params.yaml", "constraints.txt")
+READ_AT_ONCE = ("params.yaml", "local.yaml", "constraints.txt", "pyproject.toml", "dvc.yaml")
 
 
 def write_run_record(run: "Run", args: argparse.Namespace, subjects: dict[str, str]) -> Path:
@@ -47,7 +49,8 @@ def write_run_record(run: "Run", args: argparse.Namespace, subjects: dict[str, s
     directory = RUNS_DIR / run_id
     directory.mkdir(parents=True, exist_ok=True)
     code = run.beforehand.code_state()
-    opened = opened_files.report(Path.cwd(), run.code_root, run.closure, *_paths(run, args))
+    opened = opened_files.report(Path.cwd(), run.code_root, map(Path, run.code), *_paths(run, args))
+    opened["edited_meanwhile"] = _edited_meanwhile(run, opened["settings"])
     described = machine.describe()
     named, sizes = _all_subjects(subjects)
     facts = RunFacts(
@@ -87,7 +90,7 @@ def _write_byproducts(
 ) -> dict[str, tuple[str, str]]:
     files: dict[str, tuple[str, bytes]] = {
         "environment.json": ("environment", pretty_json({**described, "installed": machine.installed_packages()})),
-        "closure.json": ("closure", pretty_json(run.beforehand.code_files())),
+        "closure.json": ("closure", pretty_json(run.code)),
         "opened.json": ("opened_files", pretty_json(opened)),
     }
     if earlier := run.attempts.earlier():
@@ -115,6 +118,7 @@ def _internal(run: "Run", opened: Mapping[str, Any], described: Mapping[str, Any
         "env": described["variables"],
         **{name: described[name] for name in shown if name in described},
         "undeclared": undeclared,
+        "edited_meanwhile": len(opened["edited_meanwhile"]),
         "listened": opened["listened"] and opened["workers"] >= run.notes.get("workers", 0),
         "earlier_attempts": len(run.attempts.earlier()),
         **run.notes,
@@ -122,10 +126,16 @@ def _internal(run: "Run", opened: Mapping[str, Any], described: Mapping[str, Any
 
 
 def _settings(run: "Run", opened: list[str]) -> dict[str, str]:
-    """Files beside the declared inputs whose bytes the run read or could have: path -> sha256."""
+    """Files beside the declared inputs whose bytes the run read or could have: path -> sha256 when it began."""
     specs = [f"data_specs/{dataset['name']}.yaml" for dataset in run.datasets]
-    paths = {Path(name) for name in (*ALWAYS_RECORDED, *specs, *opened)}
-    return {path.as_posix(): sha256_of_file(path) for path in paths if path.is_file()}
+    known = run.beforehand.settings()
+    return {name: known[name] for name in sorted({*ALWAYS_RECORDED, *specs, *opened}) if name in known}
+
+
+def _edited_meanwhile(run: "Run", opened: list[str]) -> list[str]:
+    """Code, and settings that are read while a stage runs; those of READ_AT_ONCE may be edited for the next run."""
+    settings = [name for name in opened if name not in READ_AT_ONCE]
+    return run.beforehand.changed_code() + run.beforehand.changed_settings(settings)
 
 
 def _paths(run: "Run", args: argparse.Namespace) -> tuple[list[Path], list[Path]]:

@@ -25,7 +25,7 @@ from typing import Any
 from whale.config import Config
 from whale.errors import TaintedError
 from whale.files import write_atomically
-from whale.lineage.closure import closure_digest, import_closure
+from whale.lineage.closure import closure_digest, code_files, import_closure
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.import_cache import ImportCache
 from whale.lineage.inputs import ProvenInput, prove_input
@@ -62,8 +62,8 @@ class Run:
         self.name = name if derivation.item is None else f"{name}@{derivation.item}"
         self.item, self.derivation, self.digest = derivation.item, derivation, derivation.digest()
         self.inputs = derivation.inputs  # name -> sha256
-        self.proven, self.code_root, self.closure = derived.proven, derived.code_root, derived.closure
-        self.beforehand = Beforehand(derived.code_root, derived.closure)
+        self.proven, self.code_root, self.code = derived.proven, derived.code_root, derived.code
+        self.beforehand = Beforehand(derived.code_root, derived.code)
         self.attempts = Attempts(self.name, self.digest)
         self.kept: dict[str, bytes] = {}
         self.notes: dict[str, Any] = {}
@@ -202,24 +202,24 @@ class Derived:
     derivation: Derivation
     proven: dict[str, ProvenInput]
     code_root: Path
-    closure: list[Path]
+    code: dict[str, dict[str, object]]  # of the import closure, as `code_files` tells
 
 
 def _derive(name: str, args: argparse.Namespace, config: Config | Mapping[str, Any], digests: FileDigests) -> Derived:
     proven = {key: prove_input(path, digests) for key, path in input_paths(args).items()}
     root, entry = _entry_point(name)
     imports = ImportCache(environment.STATE_DIR / "imports-cache.json")
-    files = import_closure(root, entry, None if digests.paranoid else imports)
+    code = code_files(root, import_closure(root, entry, None if digests.paranoid else imports))
     imports.save()
     derivation = Derivation(
         stage=name,
         item=getattr(args, "item", None),
         config=_as_plain({name: config} if isinstance(config, Config) else dict(config)),
         inputs={key: each.digest for key, each in proven.items()},
-        code_files=len(files),
-        code_sha256=closure_digest(root, files),
+        code_files=len(code),
+        code_sha256=closure_digest(code),
     )
-    return Derived(derivation, proven, root, files)
+    return Derived(derivation, proven, root, code)
 
 
 def input_paths(args: argparse.Namespace) -> dict[str, Path]:
