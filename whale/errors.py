@@ -80,6 +80,12 @@ class BadDataError(WhaleError):
     exit_code = 65
 
 
+class WorkerLostError(WhaleError):
+    """A process that works for a stage ended without an error of its own: killed, out of memory, or hung and ended."""
+
+    exit_code = 71
+
+
 class CannotWriteError(WhaleError):
     """The disk is full or read-only."""
 

@@ -1,9 +1,13 @@
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from whale.errors import BadDataError
+from whale.errors import BadDataError, WorkerLostError
 from whale.runtime.ahead import made_ahead
 
 
@@ -41,3 +45,61 @@ def test_no_more_than_twice_the_workers_are_asked_for_ahead():
         assert asked == [0, 2]
         next(items)
         assert asked == [0, 2, 4]
+
+
+def sleep_long(folder: str) -> None:
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def workers_in(folder: Path, number: int) -> list[int]:
+    until = time.monotonic() + 60
+    while len(found := [int(path.name) for path in folder.iterdir()]) < number:
+        assert time.monotonic() < until, "workers did not start"
+        time.sleep(0.02)
+    return found
+
+
+def assert_gone(pids: list[int]) -> None:
+    until = time.monotonic() + 20
+    while left := [pid for pid in pids if is_running(pid)]:
+        assert time.monotonic() < until, f"left behind: {left}"
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_body_that_fails_waits_for_nobody(tmp_path):
+    with (
+        pytest.raises(BadDataError, match="disk"),
+        made_ahead(sleep_long, [(str(tmp_path),)] * 5),
+    ):
+        pids = workers_in(tmp_path, 2)
+        raise BadDataError("disk full")
+    assert_gone(pids)
+
+
+def test_a_worker_that_is_killed_is_named_and_so_is_what_to_do(tmp_path):
+    with (
+        pytest.raises(WorkerLostError, match="run the same command again"),
+        made_ahead(sleep_long, [(str(tmp_path),)] * 2) as items,
+    ):
+        os.kill(workers_in(tmp_path, 2)[0], signal.SIGKILL)
+        next(items)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    code = "import sys, test_ahead as t\nwith t.made_ahead(t.sleep_long, [(sys.argv[1],)] * 4) as items: next(items)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=environment)
+    pids = workers_in(tmp_path, 2)
+    parent.kill()
+    parent.wait()
+    assert_gone(pids)

@@ -7,11 +7,10 @@ import pytest
 import tiny_training as runs
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from whale.errors import BadDataError
+from whale.errors import BadDataError, WorkerLostError
 from whale.files import sha256_of_file
 from whale.runtime.ray_train import Launcher, _cause, train
 from whale.runtime.training_job import TrainingJob
-from whale.runtime.worker_processes import WorkerLostError
 from whale.training.communicator import Communicator
 from whale.training.loop import Task
 

@@ -48,7 +48,8 @@ this.write(Path(sys.argv[1]), this.ROBOTS["fleet_delta"])
 
 
 def write(out: Path, robot: Robot) -> None:
-    write_robot(out, robot, CONFIG, (split_episodes(robot, split, CONFIG, 0) for split in split_names(robot)))
+    splits = ((split, split_episodes(robot, split, CONFIG, 0)) for split in split_names(robot))
+    write_robot(out, robot, CONFIG, splits)
 
 
 @pytest.fixture(scope="module")

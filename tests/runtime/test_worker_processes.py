@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from whale.errors import BadDataError
+from whale.errors import BadDataError, WorkerLostError
 from whale.runtime import worker_processes
 from whale.runtime.training_job import TrainingJob
-from whale.runtime.worker_processes import MAX_TEXT, WorkerLostError, run_group
+from whale.runtime.worker_processes import MAX_TEXT, run_group
 from whale.training.communicator import Communicator
 from whale.training.loop import Task
 

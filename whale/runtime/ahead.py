@@ -1,14 +1,18 @@
 """Items that other processes make while this one uses those before."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
+from whale.errors import WorkerLostError
 from whale.runtime.guard import opened_files
+from whale.runtime.guard.parent_watch import die_with_parent
 
 T = TypeVar("T")
 
@@ -17,11 +21,14 @@ T = TypeVar("T")
 def made_ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: int = 2) -> Iterator[Iterator[T]]:
     """`make(*call)` for each of `calls`, in order; the first ones are under way when the body begins.
 
-    At most twice as many as `workers` are made or wait. `make`, its arguments and results must be picklable; what it
-    raises is raised at its place.
+    Beside the item in use at most twice as many as `workers` are made or wait. `make`, its arguments and results must
+    be picklable; what it raises is raised at its place. Workers end with this process, and at once when the body fails.
+    Raises WorkerLostError when one of them is killed.
     """
-    remaining, context = iter(calls), get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=opened_files.listen_in_worker) as pool:
+    remaining, before = iter(calls), set(active_children())
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
+    ) as pool:
         waiting: deque[Future[T]] = deque(pool.submit(make, *call) for call in islice(remaining, 2 * workers))
 
         def made() -> Iterator[T]:
@@ -32,5 +39,18 @@ def made_ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers
 
         try:
             yield made()
+        except BrokenProcessPool as error:
+            remedy = "look at the system's log for a lack of memory, then run the same command again"
+            raise WorkerLostError("a worker process was killed", found=str(error), remedy=remedy) from None
+        except BaseException:
+            for process in set(active_children()) - before:
+                process.kill()  # the pool would wait for what it makes
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin(parent: int) -> None:
+    if not die_with_parent(parent):
+        os._exit(1)
+    opened_files.listen_in_worker()

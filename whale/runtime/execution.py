@@ -4,8 +4,8 @@ Nothing here may change a result beyond the last digits of float sums, so nothin
 what does (workers, threads, device) is named in the statement of each run. Committed defaults are overridden by
 `execution:` of the git-ignored local.yaml, and that by the environment (tests, laptops):
 WHALE_TRAIN_WORKERS=0, WHALE_TRAIN_LAUNCHER=ray and WHALE_MAP_ENGINE=local for every stage; WHALE_RAY_ADDRESS,
-WHALE_STATE_STORAGE, WHALE_DEVICE, WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_THREADS, WHALE_HANG_SECONDS,
-WHALE_RESTARTS, WHALE_DECODED_FRAMES_MB.
+WHALE_STATE_STORAGE, WHALE_DEVICE, WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_COLLECT_WORKERS,
+WHALE_THREADS, WHALE_HANG_SECONDS, WHALE_RESTARTS, WHALE_DECODED_FRAMES_MB.
 """
 
 import os
@@ -32,6 +32,9 @@ TRAIN_STAGES = (
     "finetune_dynamics",
 )
 MAP_STAGES = ("pretokenize", "embed_behavior", "finetune_embed")
+NUMBERS = (  # each WHALE_<NAME>
+    "map_workers", "beam_workers", "collect_workers", "threads", "hang_seconds", "restarts", "decoded_frames_mb",
+)  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "ray_address": None,
     "state_storage": None,
@@ -50,6 +53,7 @@ DEFAULTS: dict[str, Any] = {
     "ray_from_frames": 4000,
     "map_workers": 2,
     "beam_workers": 2,
+    "collect_workers": 2,
     "threads": 2,
     "decoded_frames_mb": 512,
 }
@@ -83,6 +87,7 @@ class Execution(Config):
     ray_from_frames: int = Field(ge=0)
     map_workers: int = Field(gt=0)
     beam_workers: int = Field(gt=0)
+    collect_workers: int = Field(gt=0)
     threads: int = Field(gt=0)
     decoded_frames_mb: int = Field(ge=0)
 
@@ -158,7 +163,7 @@ def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> 
         found["train_workers"] = dict.fromkeys(values["train_workers"], _number("WHALE_TRAIN_WORKERS", workers))
     if launcher := environ.get("WHALE_TRAIN_LAUNCHER"):
         found["train_launcher"] = dict.fromkeys(values["train_launcher"], launcher)
-    for name in ("map_workers", "beam_workers", "threads", "hang_seconds", "restarts", "decoded_frames_mb"):
+    for name in NUMBERS:
         variable = f"WHALE_{name.upper()}"
         if text := environ.get(variable):
             found[name] = _number(variable, text)

@@ -17,11 +17,11 @@ from typing import Literal
 
 import torch
 
-from whale.errors import WhaleError
+from whale.errors import WhaleError, WorkerLostError
 from whale.runtime.guard import opened_files
 from whale.runtime.ray_session import lean_trainer, ray_session
 from whale.runtime.training_job import FOUND, LIVE, STOP, StopSwitch, TrainingJob, hang_files, work
-from whale.runtime.worker_processes import WorkerLostError, run_group
+from whale.runtime.worker_processes import run_group
 from whale.training.communicator import Communicator
 
 POLL_SECONDS = 0.5

@@ -49,7 +49,7 @@ def write_rlds(
 ) -> Path:
     """Write `directory/name/version/...` and return that folder; `done` is called after each episode.
 
-    Raises BadDataError for an episode that does not fit the schema and for a split with too few episodes.
+    Raises BadDataError for an episode that does not fit the schema and for a split with too few or too many episodes.
     """
     environment.apply()
     import tensorflow_datasets as tfds
@@ -92,6 +92,9 @@ def _write_split(split: SplitSource, steps: Schema, features, template, done: Ca
         path = template.sharded_filepath(shard_index=shard, num_shards=split.num_shards)
         output.write(path, enumerate(records, start=bounds[shard]))
         sizes += [len(record) for record in records]
+    if (surplus := sum(1 for _ in episodes)) > 0:
+        found = split.num_episodes + surplus
+        raise BadDataError("too many episodes", place=split.name, found=found, expected=split.num_episodes)
     return core.SplitInfo(name=split.name, shard_lengths=lengths, num_bytes=sum(sizes), filename_template=template)
 
 

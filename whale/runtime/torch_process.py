@@ -5,9 +5,9 @@ import sys
 
 import torch
 
-# Numbers of glibc's mallopt: blocks below 1 GB come from the heap, whose end is given back when 1 GB of it is free.
+# Numbers of glibc's mallopt: blocks below a size come from the heap, whose end is given back when that much is free.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST = 2**30
+LARGEST, LARGEST_OF_OLD = 2**30, 2**25  # older versions refuse more than half a heap
 
 
 def set_up_torch(threads: int) -> None:
@@ -19,5 +19,5 @@ def set_up_torch(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST) or libc.mallopt(M_MMAP_THRESHOLD, LARGEST_OF_OLD)
         libc.mallopt(M_TRIM_THRESHOLD, LARGEST)

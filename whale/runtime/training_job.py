@@ -213,4 +213,6 @@ class StopSwitch:
         self.is_requested = True
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
         os.close(descriptor)
-        os.write(2, b"SIGTERM: saving the state after this step; a second one ends at once\n")
+        os.write(
+            2, b"SIGTERM: saving the state after this step, or the next if it is half done; a second one ends at once\n"
+        )

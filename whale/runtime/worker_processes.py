@@ -5,7 +5,6 @@ Each worker is a fresh interpreter with torchrun's variables, so `TorchTrainer(n
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,16 +15,13 @@ from collections.abc import Iterator
 from multiprocessing.connection import wait
 from typing import Any, Literal
 
-from whale.errors import WhaleError
+from whale.errors import WhaleError, WorkerLostError
+from whale.runtime.guard.parent_watch import die_with_parent
 from whale.runtime.training_job import TrainingJob
 
 REPORT_SECONDS = 5.0  # how long the others may take to say what they know when one has ended badly
 MAX_TEXT = 32 * 1024  # characters of a foreign error that are passed on: its beginning and its end
-PR_SET_PDEATHSIG = 1
-
-
-class WorkerLostError(Exception):
-    """A worker process ended without an error of its own: killed, out of memory, or hung and ended by its watchdog."""
+LOST = "look at the system's log for a lack of memory, then run the same command again: it goes on from saved states"
 
 
 def run_group(job: TrainingJob, start_method: Literal["spawn", "fork"] = "spawn") -> None:
@@ -103,7 +99,8 @@ def _cause(ended: list[_Worker]) -> BaseException:
     if named:
         return named[0]
     if lost:
-        return WorkerLostError(", ".join(f"worker {each.rank}, exit code {each.process.exitcode}" for each in lost))
+        who = ", ".join(f"worker {each.rank}, exit code {each.process.exitcode}" for each in lost)
+        return WorkerLostError(who, remedy=LOST)
     return next(error for error in errors.values() if error is not None)
 
 
@@ -123,8 +120,7 @@ def _store(num_workers: int) -> Iterator[int]:
 
 def _start(job: TrainingJob, rank: int, port: int, errors: Any, parent: int) -> None:
     """A worker's life. Signals are the parent's business, and with the parent the worker ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) if sys.platform == "linux" else None
-    if os.getppid() != parent:
+    if not die_with_parent(parent):
         return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -119,7 +119,7 @@ def test_code_that_is_edited_while_it_runs_is_named_and_the_record_holds_what_it
     assert json.loads(run.byproduct("opened.json"))["edited_meanwhile"] == ["pipelines/toy.py"]
     report = verdict()
     assert report.code == 4 and "edited while it ran" in str(report.findings[0])
-    assert "toy: code as at the beginning" in completeness(run, RunGraph.load())["missing"]
+    assert "toy@edited: code as at the beginning" in completeness(run, RunGraph.load())["missing"]
 
 
 def test_folders_of_others_and_what_pip_wrote_are_no_undeclared_reads():

@@ -1,11 +1,12 @@
-"""A stage dies with the DVC that started it (measured: left alone it goes on writing, and a second DVC starts beside).
+"""A stage dies with the DVC that started it, and a worker with its stage.
 
-DVC runs `$SHELL -c cmd` and the shell may or may not stay between, so the direct parent says nothing: find DVC in
-/proc, take a pidfd, become a session of our own and let a thread wait for DVC's end. The own session cuts the stage
-off from the terminal's Ctrl-C, and DVC itself ignores Ctrl-C while a stage runs, so a tiny shell stays in DVC's
-process group and forwards it.
+Measured: left alone a stage goes on writing, and a second DVC starts beside it. DVC runs `$SHELL -c cmd` and the shell
+may or may not stay between, so the direct parent says nothing: find DVC in /proc, take a pidfd, become a session of our
+own and let a thread wait for DVC's end. The own session cuts the stage off from the terminal's Ctrl-C, and DVC itself
+ignores Ctrl-C while a stage runs, so a tiny shell stays in DVC's process group and forwards it.
 """
 
+import ctypes
 import os
 import select
 import signal
@@ -15,8 +16,16 @@ import threading
 import time
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
 SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh", "busybox"}
 FORWARD_INTERRUPT = 'trap "kill -s INT -- -$0" INT; trap "" HUP; read -r _'  # to the whole group, as a terminal does
+
+
+def die_with_parent(parent: int) -> bool:
+    """The system kills this worker process when the thread that started it ends; False if `parent` is gone already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
 
 
 def die_with_dvc(grace_seconds: float = 0.0) -> bool:
