@@ -1,6 +1,7 @@
 """Commit, tree and patch: `git apply` of the patch onto the commit gives the recorded tree."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,17 @@ def test_a_patch_that_does_not_fit_is_an_error(repository):
     git(repository, "commit", "-qam", "second")
     with pytest.raises(subprocess.CalledProcessError):
         tree_after_patch(repository, git(repository, "rev-parse", "HEAD"), state.patch)
+
+
+def test_an_edit_of_equal_length_in_the_second_of_the_commit_is_seen_a_second_later(repository):
+    """git compares sizes and whole seconds, and reads a file again only if it is as young as the index."""
+    index = repository / ".git/index"
+    while True:
+        (repository / "stage.py").write_text("print(1)\n")
+        git(repository, "add", ".")
+        (repository / "stage.py").write_text("print(2)\n")
+        if int(index.stat().st_mtime) == int((repository / "stage.py").stat().st_mtime):
+            break
+    time.sleep(1.1)  # a copy of the index that is made now is younger than the file
+    state = code_state(repository, [Path("stage.py")])
+    assert state.is_dirty and b"+print(2)" in state.patch

@@ -62,7 +62,7 @@ def _trees(root: Path, used: Sequence[Path]) -> tuple[str, str]:
         git(root, "rm", "-r", "-q", "--cached", "--ignore-unmatch", "--", *OWN, environment=environment)
         base = git(root, "write-tree", environment=environment).decode().strip()
         if (root / own).is_file():  # with the index's knowledge of file times nothing is hashed twice
-            shutil.copyfile(root / own, index)
+            shutil.copy2(root / own, index)  # its own time as well: git trusts no file that is as young as its index
             git(root, "rm", "-r", "-q", "--cached", "--ignore-unmatch", "--", *OWN, environment=environment)
         git(root, "add", "--update", "--", ".", environment=environment)
         files = [path.as_posix() for path in used if (root / path).is_file()]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whale.errors import MismatchError, MissingInputError
-from whale.lineage.seal import MANIFEST_NAME, Hasher, list_files, read_manifest, verify_file, verify_sealed
+from whale.lineage.seal import MANIFEST_NAME, Hasher, list_files, names_below, read_manifest, verify_file, verify_sealed
 
 MAX_HOLDERS = 64
 
@@ -97,10 +97,12 @@ def _sealed_folders(path: Path) -> list[Path]:
 
 
 def _prove_parent(path: Path, sealed: list[Path], sha256: Hasher) -> ProvenInput:
-    for file in list_files(path):
-        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if not hidden and not any(folder in file.parents for folder in sealed):
-            raise MismatchError("a file outside every manifest", file=file, remedy="remove it, or seal its folder")
+    inside = tuple(f"{folder.relative_to(path).as_posix()}/" for folder in sealed)
+    for name in sorted(names_below(path)):
+        if not name.startswith((".", *inside)) and "/." not in name and name != MANIFEST_NAME:
+            raise MismatchError(
+                "a file outside every manifest", file=path / name, remedy="remove it, or seal its folder"
+            )
     lines, holders = [], {}
     for folder in sealed:
         verify_sealed(folder, sha256)

@@ -83,7 +83,7 @@ def verify_sealed(directory: Path, sha256: Hasher, below: str = "") -> dict[str,
     """
     prefix = f"{below}/" if below else ""
     rows = {name: row for name, row in read_manifest(directory).items() if name.startswith(prefix)}
-    unlisted = _names_below(directory, below) - rows.keys() - {MANIFEST_NAME}
+    unlisted = names_below(directory, below) - rows.keys() - {MANIFEST_NAME}
     if unlisted:
         remedy = f"remove it, or make {directory} again"
         raise MismatchError("a file that the manifest does not list", file=directory / min(unlisted), remedy=remedy)
@@ -92,7 +92,7 @@ def verify_sealed(directory: Path, sha256: Hasher, below: str = "") -> dict[str,
     return rows
 
 
-def _names_below(directory: Path, below: str) -> set[str]:
+def names_below(directory: Path, below: str = "") -> set[str]:
     """Names, relative to `directory`, of all that is no folder under `below`. Text: a Path a file would cost most."""
     found: set[str] = set()
     base = os.fspath(directory / below)

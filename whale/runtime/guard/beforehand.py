@@ -16,6 +16,7 @@ from typing import TypeVar
 from whale.files import sha256_of_file
 from whale.lineage import signing
 from whale.lineage.code_state import UNKNOWN, CodeState, code_state
+from whale.runtime.guard import machine
 from whale.runtime.guard.opened_files import SETTINGS, unheard
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class Beforehand:
         files = [Path(name) for name in code]
         self._state = self._later(lambda: code_state(here, files) if root == here else UNKNOWN)
         self._later(signing.load_library)
+        self._later(machine.installed_packages)  # fills its cache
         threading.Thread(target=self._work, name="record", daemon=True).start()
 
     def code_state(self) -> CodeState:

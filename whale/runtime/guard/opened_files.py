@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,23 +112,19 @@ def report(
     Only files below `root` count: what lies elsewhere (libraries, fonts, caches) is the environment's, which is
     recorded by package. So is what Python was installed to and the folder of temporary files, wherever they lie.
     """
-    allowed = [os.path.abspath(path) for path in (*inputs, *outputs)]
+    declared, beginnings = _declared((*inputs, *outputs))
     theirs, num_workers = _of_workers()
-    found = {
-        path
-        for name in _opened | theirs
-        if (path := _below(root, name)) is not None and path.suffix not in CODE_SUFFIXES
-    }
     settings, undeclared = set(), set()
-    others = _folders_of_the_environment(root)
-    for path in found:
-        first = path.parts[0] if path.parts else ""
-        if first in SETTINGS:
-            settings.add(path.as_posix())
-        elif first in STATE or first.endswith(INSTALLED) or (root / path).is_dir() or others & {*path.parents}:
+    for name in _names_below(root, _opened | theirs):
+        first = name.split("/", 1)[0]
+        if name.endswith(CODE_SUFFIXES) or first in STATE or first.endswith(INSTALLED):
             continue
-        elif not _is_declared(os.path.join(root, path), allowed):
-            undeclared.add(path.as_posix())
+        if first in SETTINGS:
+            settings.add(name)
+            continue
+        full = os.path.join(root, name)
+        if full not in declared and not full.startswith(beginnings) and not os.path.isdir(full):
+            undeclared.add(name)
     return {
         "listened": _is_installed,
         "workers": num_workers,
@@ -146,19 +142,16 @@ def undeclared_modules(
     `modules`: those of this process by default; `files`: what workers opened, code among it.
     """
     declared = {path.as_posix() for path in closure}
-    others = _folders_of_the_environment(code_root)
     own = [getattr(module, "__file__", None) for module in list((sys.modules if modules is None else modules).values())]
+    # torch has modules whose __file__ is no file
+    named = [file for file in [*own, *map(_source, files)] if isinstance(file, str) and os.path.isabs(file)]
     found = set()
-    for file in [*own, *map(_source, files)]:
-        if not isinstance(file, str) or not os.path.isabs(file):  # torch has modules whose __file__ is no file
+    for name in _names_below(code_root, named):
+        if not name.endswith(".py") or name.startswith((".venv/", "tests/")) or name in declared:
             continue
-        path = _below(code_root, file) if file.endswith(".py") else None
-        if path is None or path.parts[0] in (".venv", "tests") or others & {*path.parents}:
-            continue
-        if path.as_posix() in declared:
-            continue
-        if (code_root / path).is_file() and (path.name != "__init__.py" or (code_root / path).stat().st_size):
-            found.add(path.as_posix())
+        full = os.path.join(code_root, name)
+        if os.path.isfile(full) and (os.path.basename(full) != "__init__.py" or os.path.getsize(full)):
+            found.add(name)
     return sorted(found)
 
 
@@ -172,22 +165,28 @@ def _source(file: str) -> str:
     return file
 
 
-def _folders_of_the_environment(root: Path) -> set[Path]:
-    """Those below `root`: a virtual environment of any name, TMPDIR."""
-    found = {_below(root, name) for name in (sys.prefix, sys.exec_prefix, tempfile.gettempdir())}
-    return {path for path in found if path is not None}
+def _names_below(root: Path, names: Iterable[str]) -> Iterator[str]:
+    """Those of `names` that lie below `root`, relative to it, without what belongs to the environment.
 
-
-def _below(root: Path, name: str) -> Path | None:
-    """Relative to `root`; text first, because most of some thousand names lie elsewhere and a Path costs most."""
+    That is a virtual environment of any name, and TMPDIR. All as text: of some thousand names a Path costs most.
+    """
     start = os.path.join(root, "")
-    if name.startswith("/") and not name.startswith(start) and "/." not in name and "//" not in name:
-        return None  # in its plain form already
-    full = os.path.abspath(name)
-    return Path(full[len(start) :]) if full.startswith(start) else None
+    environment = tuple(
+        os.path.join(path, "")
+        for path in map(os.path.abspath, (sys.prefix, sys.exec_prefix, tempfile.gettempdir()))
+        if path.startswith(start)
+    )
+    for name in names:
+        is_plain = name.startswith("/") and "/.." not in name and "/./" not in name and "//" not in name
+        full = name if is_plain else os.path.abspath(name)
+        if full.startswith(start) and not full.startswith(environment):
+            yield full[len(start) :]
 
 
-def _is_declared(path: str, allowed: list[str]) -> bool:
-    """An input or output, or something below one; also what a guard keeps under a hidden name beside its output."""
-    beside = (os.path.join(os.path.dirname(each), ".") for each in allowed)
-    return path in allowed or path.startswith((*(os.path.join(each, "") for each in allowed), *beside))
+def _declared(paths: Iterable[Path]) -> tuple[set[str], tuple[str, ...]]:
+    """Names of inputs and outputs, and how others begin that are declared with them.
+
+    Those are below one, or what a guard keeps under a hidden name beside its output.
+    """
+    names = {os.path.abspath(path) for path in paths}
+    return names, tuple({start for name in names for start in (f"{name}/", f"{os.path.dirname(name)}/.")})
