@@ -16,7 +16,6 @@ from whale.errors import BadDataError, MismatchError, MissingInputError
 from whale.files import sync_directory, sync_file, write_atomically
 
 MANIFEST_NAME = "MANIFEST.json"
-LARGE_BYTES = 2**24
 Hasher = Callable[[Path], str]
 
 
@@ -25,32 +24,22 @@ def seal(directory: Path, sha256: Hasher) -> str:
 
     Raises BadDataError for a symbolic link or a special file: neither can be sealed.
     """
-    files = {}
-    for path in list_files(directory):
+    paths = list_files(directory)
+    for path in paths:
         if path.is_symlink() or not path.is_file():
             raise BadDataError("only plain files can be published", file=path, found="a link or a special file")
-        files[path.relative_to(directory).as_posix()] = {
-            "bytes": path.stat().st_size,
-            "sha256": _hash_and_sync(path, sha256),
+    with ThreadPoolExecutor(1) as pool:  # the disk writes while the processor hashes
+        written = [pool.submit(sync_file, path) for path in paths]
+        written += [pool.submit(sync_directory, folder) for folder, _, _ in os.walk(directory)]
+        files = {
+            path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            for path in paths
         }
-    for folder, _, _ in os.walk(directory):
-        sync_directory(folder)
+        for each in written:
+            each.result()  # raises what fsync raised
     payload = (json.dumps({"files": files}, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()
     write_atomically(directory / MANIFEST_NAME, payload)
     return hashlib.sha256(payload).hexdigest()
-
-
-def _hash_and_sync(path: Path, sha256: Hasher) -> str:
-    """The disk writes a large file while the processor hashes it."""
-    if path.stat().st_size < LARGE_BYTES:
-        digest = sha256(path)
-        sync_file(path)
-        return digest
-    with ThreadPoolExecutor(1) as pool:
-        written = pool.submit(sync_file, path)
-        digest = sha256(path)
-        written.result()  # raises what fsync raised
-    return digest
 
 
 def list_files(directory: Path) -> list[Path]:

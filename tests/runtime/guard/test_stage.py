@@ -204,7 +204,7 @@ def main():
         (run.out / "half").write_text("x")
         if args.item == "bad": raise BadDataError("torn", file="a.tar")
         if args.item == "bug": raise ValueError("a bug")
-        if args.item == "wait": print("waiting", flush=True); time.sleep(60)
+        if args.item == "wait": print("waiting", flush=True); [time.sleep(0.1) for _ in range(600)]
 
 if __name__ == "__main__":
     main()

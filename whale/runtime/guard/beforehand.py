@@ -24,7 +24,7 @@ Seen = tuple[int, int, int]
 
 
 class Beforehand:
-    """Starts to look at once, in a thread that nobody has to wait for.
+    """Starts to look at once, in a thread of its own.
 
     `code`: the import closure below `root`, path -> {"sha256", ...}, as it was hashed a moment ago.
     """
@@ -39,7 +39,9 @@ class Beforehand:
         self._state = self._later(lambda: code_state(here, files) if root == here else UNKNOWN)
         self._later(signing.load_library)
         self._later(machine.installed_packages)  # fills its cache
-        threading.Thread(target=self._work, name="record", daemon=True).start()
+        self._is_needed = True
+        # No daemon: a thread that dies inside of an import of the signing library takes the process down (SIGABRT).
+        threading.Thread(target=self._work, name="record").start()
 
     def code_state(self) -> CodeState:
         """The state of the repository."""
@@ -58,6 +60,10 @@ class Beforehand:
         known = self._settings.result()
         return _changed(self._here, {name: known.get(name, ("", None)) for name in names})
 
+    def stop(self) -> None:
+        """The run failed: the process ends after the look that is under way."""
+        self._is_needed = False
+
     def _later(self, task: Callable[[], T]) -> "Future[T]":
         future: Future[T] = Future()
 
@@ -73,7 +79,8 @@ class Beforehand:
     def _work(self) -> None:
         unheard()
         for task in self._tasks:
-            task()
+            if self._is_needed:
+                task()
 
 
 def _digests(here: Path, names: Iterable[str]) -> dict[str, tuple[str, Seen | None]]:

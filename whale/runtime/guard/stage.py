@@ -188,6 +188,7 @@ def stage(
                 opened_files.forget_workers()
             write_timings(run, record)
         except BaseException as error:
+            run.beforehand.stop()
             was_killed = isinstance(error, KeyboardInterrupt | SystemExit)
             run.tracking.end("KILLED" if was_killed else "FAILED")
             run.attempts.end(type(error).__name__)
