@@ -30,6 +30,7 @@ def made_ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers
         workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
     ) as pool:
         waiting: deque[Future[T]] = deque(pool.submit(make, *call) for call in islice(remaining, 2 * workers))
+        pool.submit(int)  # wakes the pool's own thread once more, which may have missed the worker that came last
 
         def made() -> Iterator[T]:
             while waiting:
@@ -39,13 +40,13 @@ def made_ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers
 
         try:
             yield made()
-        except BrokenProcessPool as error:
-            remedy = "look at the system's log for a lack of memory, then run the same command again"
-            raise WorkerLostError("a worker process was killed", found=str(error), remedy=remedy) from None
-        except BaseException:
+        except BaseException as error:
             for process in set(active_children()) - before:
                 process.kill()  # the pool would wait for what it makes
-            raise
+            if not isinstance(error, BrokenProcessPool):
+                raise
+            remedy = "look at the system's log for a lack of memory, then run the same command again"
+            raise WorkerLostError("a worker process was killed", found=str(error), remedy=remedy) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
