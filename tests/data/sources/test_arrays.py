@@ -17,9 +17,10 @@ from whale.data.episode import RawEpisode, Rejected
 from whale.data.sources import hdf5 as hdf5_module
 from whale.data.sources.hdf5 import Hdf5Source
 from whale.data.sources.npz import NpzSource
-from whale.data.spec import DatasetSpec
+from whale.data.spec import DatasetSpec, Language
 from whale.data.storage.images import decode
 from whale.data.storage.shards import ShardSet
+from whale.data.text import instruction
 from whale.errors import BadDataError, MissingInputError
 
 LENGTHS = {"demo_2": 6, "demo_10": 7, "demo_1": 5}
@@ -355,3 +356,14 @@ def test_the_metaworld_sample_shifts_clips_and_masks(real_data, tmp_path, projec
     np.testing.assert_allclose(arrays["action"][:-1, 6], (1 - expected[:, 3]) / 2, atol=1e-6)
     frame = shards.read_frames(shards.episodes("train")[0], 5, 6)[0]
     assert np.abs(frame.astype(int) - raw["observation"][5, 6:9].transpose(1, 2, 0)).mean() < 4
+
+
+@pytest.mark.parametrize("text", [np.array("push the red block é"), np.array("push the red block é".encode())])
+def test_text_of_an_npz_episode_is_read_as_the_bytes_that_other_formats_give(tmp_path, text):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    np.savez(folder / "000.npz", action=np.zeros((3, 7), np.float32), instruction=text, number=np.int64(4))
+    (episode,) = read(NpzSource(folder, "tiny", "1.0.0"))
+    assert episode.metadata["instruction"] == "push the red block é".encode() and int(episode.metadata["number"]) == 4
+    language = Language(key="instruction", scope="episode", encoding="utf8", kind="natural")
+    assert instruction(episode, language, slice(None)) == ("push the red block é", False)

@@ -64,8 +64,15 @@ class NpzReader:
                 continue
             wanted = {key: value for key, value in steps.items() if self.keys is None or key in self.keys}
             digest = content_sha256({}, [self.files[file][1]])
-            metadata = {name: values for name, values in arrays.items() if values.ndim == 0}
+            metadata = {name: _of_episode(values) for name, values in arrays.items() if values.ndim == 0}
             yield RawEpisode(wanted, len(steps["is_first"]), metadata, file, number, -1, digest)
+
+
+def _of_episode(value: np.ndarray) -> object:
+    """A single value of an episode; text as the bytes that other formats give."""
+    if value.dtype.kind == "U":
+        return str(value).encode()
+    return bytes(value[()]) if value.dtype.kind == "S" else value
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
