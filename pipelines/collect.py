@@ -21,7 +21,7 @@ def main() -> None:
     with stage("collect", args, {"collect": config, "seed": seed}) as run, run.compute():
         calls = [(robot, split, config, seed) for robot in robots() for split in split_names(robot)]
         total = sum(num_episodes(robot, split, config) for robot, split, *_ in calls)
-        workers = load_execution().collect_workers
+        workers = min(load_execution().collect_workers, len(calls))
         run.note(workers=workers)
         # Episodes are drawn while TensorFlow loads, and while it writes those before.
         with run.progress(total, "episodes") as progress, made_ahead(split_episodes, calls, workers) as made:

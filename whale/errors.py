@@ -4,6 +4,7 @@ The exit codes follow BSD sysexits where one fits; `docs/cli.md` has the one tab
 """
 
 from pathlib import Path
+from typing import Any
 
 
 class WhaleError(Exception):
@@ -84,6 +85,11 @@ class WorkerLostError(WhaleError):
     """A process that works for a stage ended without an error of its own: killed, out of memory, or hung and ended."""
 
     exit_code = 71
+
+    def __init__(self, what: str, **fields: Any):
+        super().__init__(
+            what, **({"remedy": "look at the system's log for a lack of memory, then run it again"} | fields)
+        )
 
 
 class CannotWriteError(WhaleError):

@@ -87,7 +87,7 @@ def test_a_body_that_fails_waits_for_nobody(tmp_path):
 
 def test_a_worker_that_is_killed_is_named_and_so_is_what_to_do(tmp_path):
     with (
-        pytest.raises(WorkerLostError, match="run the same command again"),
+        pytest.raises(WorkerLostError, match="run it again"),
         made_ahead(sleep_long, [(str(tmp_path),)] * 2) as items,
     ):
         os.kill(workers_in(tmp_path, 2)[0], signal.SIGKILL)

@@ -45,8 +45,7 @@ def made_ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers
                 process.kill()  # the pool would wait for what it makes
             if not isinstance(error, BrokenProcessPool):
                 raise
-            remedy = "look at the system's log for a lack of memory, then run the same command again"
-            raise WorkerLostError("a worker process was killed", found=str(error), remedy=remedy) from None
+            raise WorkerLostError("a worker process was killed", found=str(error)) from None
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -21,7 +21,6 @@ from whale.runtime.training_job import TrainingJob
 
 REPORT_SECONDS = 5.0  # how long the others may take to say what they know when one has ended badly
 MAX_TEXT = 32 * 1024  # characters of a foreign error that are passed on: its beginning and its end
-LOST = "look at the system's log for a lack of memory, then run the same command again: it goes on from saved states"
 
 
 def run_group(job: TrainingJob, start_method: Literal["spawn", "fork"] = "spawn") -> None:
@@ -99,8 +98,7 @@ def _cause(ended: list[_Worker]) -> BaseException:
     if named:
         return named[0]
     if lost:
-        who = ", ".join(f"worker {each.rank}, exit code {each.process.exitcode}" for each in lost)
-        return WorkerLostError(who, remedy=LOST)
+        return WorkerLostError(", ".join(f"worker {each.rank}, exit code {each.process.exitcode}" for each in lost))
     return next(error for error in errors.values() if error is not None)
 
 

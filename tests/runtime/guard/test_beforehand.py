@@ -50,8 +50,15 @@ def test_what_is_edited_meanwhile_is_named(repository):
     (repository / "data_specs/x.yaml").unlink()
     (repository / "data_specs/new.yaml").write_text("new\n")
     assert before.changed_code() == ["stage.py"]
-    names = ["params.yaml", "data_specs/x.yaml", "data_specs/new.yaml"]
+    names = ["params.yaml", "data_specs", "data_specs/x.yaml", "data_specs/new.yaml", "data_specs/never.yaml"]
     assert before.changed_settings(names) == ["data_specs/new.yaml", "data_specs/x.yaml"]
+
+
+def test_what_cannot_be_read_is_no_failure_of_a_run_that_never_read_it(repository):
+    (repository / "data_specs/.#x.yaml").symlink_to("user@host.1234")  # as an editor locks a file
+    (repository / "profiles").symlink_to("profiles")
+    before = beforehand(repository)
+    assert before.settings().keys() == {"params.yaml", "data_specs/x.yaml"}
 
 
 def test_of_code_that_lies_elsewhere_no_commit_is_known(repository, tmp_path_factory):

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,34 @@ def test_what_an_earlier_run_left_is_forgotten_and_outside_of_a_stage_nobody_lis
     os.environ[opened_files.WORKERS] = str(project / "nowhere")
     work([project / "artifacts/other/b"])
     assert (found(project)["workers"], found(project)["undeclared_files"]) == (0, [])
+
+
+NUMBERS_RETURN = """
+import sys, threading
+from whale.runtime.guard import opened_files
+def read(name, numbers):
+    open(name).read()
+    numbers.add(threading.get_ident())
+def read_unheard(name, numbers):
+    with opened_files.unheard():
+        read(name, numbers)
+def run(target, *arguments):
+    thread = threading.Thread(target=target, args=arguments)
+    thread.start()
+    thread.join()
+opened_files.install()
+guards, stages = set(), set()
+run(read_unheard, sys.argv[1], guards)
+for _ in range(20):
+    run(read, sys.argv[2], stages)
+assert guards & stages, "no thread got the number of the first"
+print([name in opened_files._opened for name in sys.argv[1:]])
+"""
+
+
+def test_only_the_guards_own_thread_is_unheard_not_a_later_one_with_its_number(tmp_path):
+    names = [tmp_path / "guard", tmp_path / "stage"]
+    for name in names:
+        name.touch()
+    command = [sys.executable, "-c", NUMBERS_RETURN, *map(str, names)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[False, True]\n"

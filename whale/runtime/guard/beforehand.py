@@ -5,11 +5,11 @@ costs little time: git, the reading of files and the import of the signing libra
 What was edited meanwhile is said, too: a worker or an import that comes later has read the new file.
 """
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,7 +58,8 @@ class Beforehand:
     def changed_settings(self, names: Iterable[str]) -> list[str]:
         """Those of `names` that are other files now."""
         known = self._settings.result()
-        return _changed(self._here, {name: known.get(name, ("", None)) for name in names})
+        there = [name for name in names if name in known or (self._here / name).is_file()]
+        return _changed(self._here, {name: known.get(name, ("", None)) for name in there})
 
     def stop(self) -> None:
         """The run failed: the process ends after the look that is under way."""
@@ -77,19 +78,21 @@ class Beforehand:
         return future
 
     def _work(self) -> None:
-        unheard()
-        for task in self._tasks:
-            if self._is_needed:
-                task()
+        with unheard():
+            for task in self._tasks:
+                if self._is_needed:
+                    task()
 
 
 def _digests(here: Path, names: Iterable[str]) -> dict[str, tuple[str, Seen | None]]:
+    """Of every file of these names, and below them; one that cannot be read, or goes meanwhile, is left out."""
     found = {}
     for top in (here / name for name in names):
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            if path.is_file():
-                seen = _seen(path)
-                found[path.relative_to(here).as_posix()] = (hashlib.sha256(path.read_bytes()).hexdigest(), seen)
+            with suppress(OSError):
+                if path.is_file():
+                    seen = _seen(path)
+                    found[path.relative_to(here).as_posix()] = (sha256_of_file(path), seen)
     return found
 
 

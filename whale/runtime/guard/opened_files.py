@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,15 @@ def install() -> None:
         sys.addaudithook(_hook)
 
 
-def unheard() -> None:
-    """What the calling thread opens from now on is the guard's own reading."""
-    _unheard.add(threading.get_ident())
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What the calling thread opens inside is the guard's own reading."""
+    thread = threading.get_ident()
+    _unheard.add(thread)
+    try:
+        yield
+    finally:
+        _unheard.discard(thread)  # a later thread may get the same number
 
 
 def await_workers(folder: Path) -> None:

@@ -126,10 +126,14 @@ def _internal(run: "Run", opened: Mapping[str, Any], described: Mapping[str, Any
 
 
 def _settings(run: "Run", opened: list[str]) -> dict[str, str]:
-    """Files beside the declared inputs whose bytes the run read or could have: path -> sha256 when it began."""
+    """Files beside the declared inputs whose bytes the run read or could have: path -> sha256.
+
+    That of the run's beginning; of a file that came later, its own.
+    """
     specs = [f"data_specs/{dataset['name']}.yaml" for dataset in run.datasets]
-    known = run.beforehand.settings()
-    return {name: known[name] for name in sorted({*ALWAYS_RECORDED, *specs, *opened}) if name in known}
+    names, known = {*ALWAYS_RECORDED, *specs, *opened}, run.beforehand.settings()
+    later = {name: sha256_of_file(name) for name in names - known.keys() if Path(name).is_file()}
+    return dict(sorted(({name: known[name] for name in names & known.keys()} | later).items()))
 
 
 def _edited_meanwhile(run: "Run", opened: list[str]) -> list[str]:
