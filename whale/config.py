@@ -102,6 +102,6 @@ def _as_config_error(error: ValidationError, *, file: str | Path, place: str) ->
     for problem in problems:
         dotted = ".".join([place] * bool(place) + [str(part) for part in problem["loc"]])
         found = "" if problem["type"] == "missing" else f" (found: {problem['input']!r:.120})"
-        lines.append(f"{dotted}: {problem['msg']}{found}")
+        lines.append(f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{found}")
     first = lines[0] if len(lines) == 1 else f"{len(lines)} problems:\n            " + "\n            ".join(lines)
     return ConfigError("invalid configuration", file=file, place=first, remedy="correct the values named above")

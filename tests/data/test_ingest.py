@@ -14,7 +14,7 @@ from whale.data.ingest_tasks import source_of
 from whale.data.sources.location import describe_source
 from whale.data.spec import DatasetSpec, load_spec
 from whale.data.storage.shards import ShardSet
-from whale.errors import BadDataError, ConfigError, MismatchError
+from whale.errors import BadDataError, MismatchError
 
 
 def tiny_rlds(root, seed=0):
@@ -134,12 +134,6 @@ def test_percent_slices_of_one_file_go_to_different_shards_under_their_source_or
     shards = ShardSet.open(ingest(raw, tmp_path, spec)[0])
     assert [row.key for row in shards.episodes("train")] == [f"tiny-train-{i:07d}" for i in range(4)]
     assert [row.key for row in shards.episodes("val")] == ["tiny-val-0000004"]
-
-
-def test_splits_that_overlap_are_refused(tmp_path):
-    spec = tiny_spec(source=spec_values()["source"] | {"splits": {"train": "train[:90%]", "val": "train[20%:]"}})
-    with pytest.raises(ConfigError, match="overlap"):
-        plan_tasks(tiny_rlds(tmp_path), spec, config(), tmp_path)
 
 
 def broken_rlds(tmp_path):

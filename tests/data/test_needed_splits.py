@@ -56,8 +56,23 @@ def test_the_refusal_names_dataset_file_place_found_expected_and_remedy():
         "  place:    source.splits",
         "  found:    train, val",
         "  expected: test (for evaluate_video.pretrain_splits)",
-        "  remedy:   cut it from the source's splits, as `train[95%:]`, or let params.yaml name splits that are there",
+        '  remedy:   cut it from train: {train: "train[:90%]", test: "train[90%:]"}; '
+        "or let params.yaml name splits that are there",
     ]
+
+
+@pytest.mark.parametrize(
+    ("splits", "says"),
+    [
+        ({"train": "train[20%:60%]"}, '{train: "train[20%:52%]", val: "train[52%:56%]", test: "train[56%:60%]"}'),
+        ({"val": "val"}, '{val: "val[:80%]", train: "val[80%:90%]", test: "val[90%:]"}'),
+    ],
+)
+def test_the_remedy_is_what_to_write_and_a_spec_takes_it(splits, says):
+    with pytest.raises(ConfigError) as caught:
+        require_splits(spec_with(**splits), PARAMS)
+    assert says in caught.value.remedy
+    require_splits(spec_with(**yaml.safe_load(says)), PARAMS)
 
 
 @pytest.mark.parametrize(("share", "empty"), [(95, ["test"]), (50, [])])

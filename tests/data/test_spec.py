@@ -48,6 +48,20 @@ def changed(path, value):
         ("action.rotation", {"fill": 0.0, "unit": "rad"}, "action.rotation"),
         ("source.splits", {"train": "train[:95]"}, "source.splits"),
         ("source.splits", {"../x": "train"}, "source.splits"),
+        (
+            "source.splits",
+            {"train": "train[:90%]", "val": "train[20%:]"},
+            "(train[:90%]) and val (train[20%:]) overlap",
+        ),
+        (
+            "source.splits",
+            {"val": "train[90%:]", "test": "train[90%:]", "train": "val"},
+            "source.splits: val (train[90%",
+        ),
+        ("source.splits", {"train": "train", "val": "train[99%:]"}, "train (train) and val (train[99%:]) overlap"),
+        ("source.splits", {"train": "train[95%:90%]"}, "must end behind its start"),
+        ("source.splits", {"train": "train[:101%]"}, "at most at 100%"),
+        ("source.splits", {"train": "hash(95%)", "val": "hash(5%)"}, "not for format rlds"),
         ("source.version", 1.0, "source.version"),
         ("episodes.edits", ["drop_middle"], "episodes.edits.0"),
         ("episodes.filters", [{"key": "x", "reason": "y"}], "exactly one of"),
@@ -55,6 +69,14 @@ def changed(path, value):
 )
 def test_an_error_names_the_file_and_the_dotted_path(path, value, says):
     refused(changed(path, value), says)
+
+
+def test_formats_without_splits_are_cut_from_all():
+    npz = spec_values()["source"] | {"format": "npz"}
+    refused(changed("source", npz | {"splits": {"train": "train[:95%]"}}), "format npz has one split, 'all'")
+    refused(changed("source", npz | {"splits": {"train": "hash(95%)", "val": "hash(6%)"}}), "at most at 100%")
+    refused(changed("source", npz | {"splits": {"train": "all[:95%]", "val": "hash(5%)"}}), "nor beside others")
+    assert tiny_spec(source=npz | {"splits": {"train": "hash(95%)", "val": "hash(5%)"}}).source.slices()
 
 
 def test_all_problems_are_reported_at_once():

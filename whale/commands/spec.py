@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,11 @@ from whale.config import load_yaml
 from whale.data.needed_splits import missing_splits
 from whale.data.spec import NAME, DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
-from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError
+from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError, WhaleError
 from whale.files import write_atomically
+
+if TYPE_CHECKING:
+    from whale.data.sources.source import Source
 
 PARAMS, SPECS, SOURCES = Path("params.yaml"), Path("data_specs"), Path("data_specs/sources")
 
@@ -77,7 +80,10 @@ def _refused(specs: Mapping[str, DatasetSpec | None], allow: str) -> dict[str, s
 
 @app.command("check", epilog="Example: whale spec check data_specs/toto.yaml")
 def check(files: Files = None, as_json: AsJson = False) -> None:
-    """Schema, the operations on a generated raw episode, the splits that params.yaml asks for; exit 1 on a problem."""
+    """Schema, the operations on a generated raw episode, the splits that params.yaml asks for; exit 1 on a problem.
+
+    A dataset that is linked (raw/NAME) is tried, too: its features, and its first episode of train.
+    """
     from whale.planning.datasets import SPECS
 
     paths = files or sorted(SPECS.glob("*.yaml"))
@@ -85,15 +91,21 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
         if not path.is_file():
             raise MissingInputError("no such spec", file=path, expected="data_specs/<name>.yaml")
     params = _params()
-    found = {str(path): _check(path, params)[1] for path in paths}
+    found, tried = dict[str, list[str]](), list[str]()
+    for path in paths:
+        spec, problems = _check(path, params)
+        if spec is not None and not problems and (Path("raw") / spec.name).is_dir():
+            problems = _try(spec)
+            tried.append(str(path))
+        found[str(path)] = problems
     wrong = {name: problems for name, problems in found.items() if problems}
     if as_json:
-        print_json({"specs": found, "ok": len(found) - len(wrong), "wrong": len(wrong)})
+        print_json({"specs": found, "ok": len(found) - len(wrong), "wrong": len(wrong), "tried": tried})
     else:
         for name, problems in wrong.items():
             print(f"{name}:")
             print("\n".join(f"  {problem}" for problem in problems))
-        print(f"{len(found) - len(wrong)} of {len(found)} specs hold together")
+        print(f"{len(found) - len(wrong)} of {len(found)} specs hold together, {len(tried)} tried on the data in raw/")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -120,10 +132,10 @@ def init(
     problems = _check(target, _params())[1]
     if as_json:
         guesses = {place: {"value": guess.value, "why": guess.why} for place, guess in draft.guesses.items()}
-        print_json({"file": str(target), "guesses": guesses, "problems": problems})
+        print_json({"file": str(target), "guesses": guesses, "not_read": draft.unread, "problems": problems})
         return
     print_table(["guess", "value", "why"], [[place, g.value, g.why] for place, g in draft.guesses.items()])
-    print("\n".join(problems))
+    print("\n".join([*(f"not read: {key}, {what}" for key, what in draft.unread.items()), *problems]))
     print(f"{target}: check every line marked ?, then `whale spec preview {name} --raw {path}`")
 
 
@@ -138,14 +150,9 @@ def preview_spec(
     """One local HTML page: frames before and after, actions with units, gripper events, distributions, verdicts."""
     from whale.commands.spec_preview import preview_page
     from whale.data.draft.preview import preview
-    from whale.data.sources.location import locate
-    from whale.data.sources.opening import open_source
 
     spec = load_spec(name, SPECS)
-    raw = raw if raw is not None else Path("raw") / name
-    folder = locate(raw, spec.source.dataset, spec.source.version, kind=spec.source.format).directory
-    source = open_source(spec.source.format, folder, spec.source.dataset, spec.source.version)
-    found = preview(source, spec, episodes)
+    found = preview(_open(spec, raw), spec, episodes)
     target = out if out is not None else Path("work/preview") / f"{name}.html"
     write_atomically(target, preview_page(spec, found).encode())
     verdicts = found.report["verdicts"]
@@ -181,6 +188,30 @@ def _check(path: Path, params: Mapping[str, Any]) -> tuple[DatasetSpec | None, l
         return None, [str(error)]
     splits = missing_splits(spec, params, specs=path.parent)
     return spec, [str(problem) for problem in (*check_spec(spec), splits) if problem is not None]
+
+
+def _try(spec: DatasetSpec) -> list[str]:
+    """What the linked data say against the spec: features it names and they lack, a first episode it can't take."""
+    from whale.data.canonical import check_keys
+    from whale.data.draft.preview import preview
+
+    try:
+        source = _open(spec)
+        check_keys(spec, source.features, spec.cameras, source.directory)
+        rejected = preview(source, spec, 1).rejected
+    except WhaleError as error:
+        return [str(error)]
+    return [f"{one.source_file} record {one.record_index}: {one.reason}: {one.detail}" for one in rejected]
+
+
+def _open(spec: DatasetSpec, raw: Path | None = None) -> "Source":
+    """The dataset at `raw`, or where `whale data link` put it."""
+    from whale.data.sources.location import locate
+    from whale.data.sources.opening import open_source
+
+    raw = Path("raw") / spec.name if raw is None else raw
+    folder = locate(raw, spec.source.dataset, spec.source.version, kind=spec.source.format).directory
+    return open_source(spec.source.format, folder, spec.source.dataset, spec.source.version)
 
 
 def _status(name: str, problems: list[str]) -> str:

@@ -55,8 +55,9 @@ def check_keys(spec: DatasetSpec, features: Collection[str], roles: Iterable[str
         near = {key: difflib.get_close_matches(key, list(features), n=1) for key in missing}
         hints = [f"{key} (did you mean {close[0]}?)" if close else key for key, close in near.items()]
         raise BadDataError(
-            f"the dataset lacks what data_specs/{spec.name}.yaml reads", file=str(file), found=sorted(features),
-            expected=", ".join(hints), remedy="correct the keys of the spec, or pin another version",
+            f"the dataset lacks what data_specs/{spec.name}.yaml reads", file=str(file),
+            found=", ".join(sorted(features)), expected=", ".join(hints),
+            remedy="correct the keys of the spec, or pin another version",
         )  # fmt: skip
 
 

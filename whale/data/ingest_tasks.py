@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 from pydantic import Field
@@ -84,7 +83,7 @@ def plan_tasks(
     """One task per source file that holds records of a split the spec names, in a fixed order.
 
     Raises MissingInputError (no such folder or file), BadDataError (another dataset or version, keys that
-    features.json lacks, an empty split), ConfigError (splits that overlap).
+    features.json lacks, an empty split), ConfigError (no split train, no camera primary).
     """
     if "train" not in spec.source.splits or "primary" not in config.cameras:
         raise ConfigError(
@@ -166,12 +165,6 @@ def _assign(source: Source, spec: DatasetSpec) -> dict[str, list[Assignment]]:
         if total == 0:
             raise BadDataError("a split without records", file=source.directory, place=part.split, found=0)
         assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total), part))
-    for split, parts in assignments.items():
-        ordered = sorted(parts, key=lambda part: part.start)
-        if any(a.stop > b.start and not a.part.hashed for a, b in pairwise(ordered)):
-            raise ConfigError(
-                "splits overlap: a record would be in two", place=f"source.splits of {split}", found=parts
-            )
     return assignments
 
 

@@ -5,6 +5,7 @@ stage that failed runs again anyway; declared, another choice of evaluation spli
 """
 
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,26 @@ def missing_splits(
         f"dataset {spec.name} lacks a split that params.yaml asks for", file=specs / f"{spec.name}.yaml",
         place="source.splits", found=", ".join(f"{split} (no record)" if split in empty else split for split in named),
         expected="; ".join(f"{split} (for {', '.join(needed[split])})" for split in missing),
-        remedy="cut it from the source's splits, as `train[95%:]`, or let params.yaml name splits that are there",
+        remedy=f"{_remedy(spec, missing)}; or let params.yaml name splits that are there",
     )  # fmt: skip
+
+
+def _remedy(spec: DatasetSpec, missing: list[str]) -> str:
+    """What to write: the splits as they should be, the missing ones cut from the end of `train`."""
+    slices = spec.source.slices()
+    donor = "train" if "train" in slices else next(iter(slices))
+    part, absent = slices[donor], [split for split in missing if split not in slices]
+    share = max((part.stop - part.start) // 10, 1)
+    if len(absent) < len(missing):
+        return "give it a larger share"
+    if part.hashed:
+        return f"add {', '.join(f'{split}: hash(5%)' for split in absent)} and take as much from another"
+    bounds = [part.start, *(part.stop - share * left for left in range(len(absent), -1, -1))]
+    written = (
+        f'{name}: "{part.model_copy(update={"start": start, "stop": stop})}"'
+        for name, (start, stop) in zip([donor, *absent], pairwise(bounds), strict=True)
+    )
+    return f"cut it from {donor}: {{{', '.join(written)}}}"
 
 
 def require_splits(spec: DatasetSpec, params: Mapping[str, Any], empty: Collection[str] = ()) -> None:

@@ -6,13 +6,16 @@ whole ("episode_metadata/success"). Mixture weights are not here. docs/add-a-dat
 
 import hashlib
 import re
+from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from whale.config import Config, canonical_json, load_yaml
 from whale.data.operations import check_operation
+from whale.data.sources.source import ALL
 from whale.errors import ConfigError
 
 NAME_LENGTH = 64
@@ -20,7 +23,6 @@ NAME = rf"^[a-z0-9_]{{1,{NAME_LENGTH}}}$"
 SPLIT = re.compile(
     r"(?P<split>[A-Za-z0-9_]+)(\[((?P<from>\d{1,3})%)?:((?P<to>\d{1,3})%)?\])?|hash\((?P<hash>\d{1,3})%\)"
 )
-HASHED_SPLIT = "all"  # of formats without splits of their own
 # What the bytes of the shards depend on; licence, expect and errata may change without a new ingest.
 INGEST_KEYS = ("name", "source", "robot", "cameras", "language", "state", "action", "episodes")
 
@@ -46,6 +48,17 @@ class SplitSlice(Config):
         """Does a record within the bounds belong to this slice? A hash stays when others follow."""
         return not self.hashed or self.start <= _percent(ordinal) < self.stop
 
+    def shares(self, other: "SplitSlice") -> bool:
+        """Can a record be in both?"""
+        return self.split == other.split and self.start < other.stop and other.start < self.stop
+
+    def __str__(self) -> str:
+        """As a spec writes it: `train[95%:]`; a hash with its bounds, which a spec leaves to the order."""
+        if self.hashed:
+            return f"hash({self.start}% to {self.stop}%)"
+        start, stop = f"{self.start}%" if self.start else "", f"{self.stop}%" if self.stop < 100 else ""
+        return f"{self.split}[{start}:{stop}]" if start or stop else self.split
+
 
 def _percent(ordinal: int) -> int:
     """0 to 99, the same everywhere and for ever."""
@@ -60,33 +73,46 @@ class Source(Config):
 
     @field_validator("splits")
     @classmethod
-    def _check_splits(cls, splits: dict[str, str]) -> dict[str, str]:
+    def _check_splits(cls, splits: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        kind = info.data.get("format", "rlds")
         for name, text in splits.items():
             if not re.fullmatch("[a-z][a-z0-9_]{0,15}", name):
                 raise ValueError(f"split name '{name}' is not [a-z][a-z0-9_]*")
             if not SPLIT.fullmatch(text):
                 raise ValueError(f"'{text}' is none of: train, train[:95%], train[95%:], train[10%:20%], hash(5%)")
+        hashed = [text for text in splits.values() if text.startswith("hash(")]
+        if hashed and (kind == "rlds" or len(hashed) < len(splits)):
+            raise ValueError("hash splits are not for format rlds, nor beside others")
+        slices = _slices(splits)
+        for name, part in slices.items():
+            if kind != "rlds" and part.split != ALL:
+                raise ValueError(f"format {kind} has one split, '{ALL}', to cut from: {name} is {part}")
+            if not part.start < part.stop <= 100:
+                raise ValueError(f"{name} ({part}) must end behind its start, at most at 100%")
+        for (one, first), (other, second) in combinations(slices.items(), 2):
+            if first.shares(second):
+                raise ValueError(f"{one} ({first}) and {other} ({second}) overlap: an episode would be in both")
         return splits
 
     def slices(self) -> dict[str, SplitSlice]:
-        """Our split -> slice of the source's. Hash slices follow each other in the order they are written."""
-        found = {name: match for name, text in self.splits.items() if (match := SPLIT.fullmatch(text))}
-        hashed = [name for name, match in found.items() if match["hash"]]
-        if hashed and (self.format == "rlds" or len(hashed) < len(found)):
-            what = "hash splits are not for format rlds, nor beside others"
-            raise ConfigError(what, place="source.splits", found=self.splits)
-        slices, start = {}, 0
-        for name, match in found.items():
-            if match["hash"]:
-                stop = start + int(match["hash"])
-                slices[name] = SplitSlice(split=HASHED_SPLIT, start=start, stop=stop, hashed=True)
-                start = stop
-            else:
-                low, high = int(match["from"] or 0), int(match["to"] or 100)
-                slices[name] = SplitSlice(split=match["split"], start=low, stop=high)
-        if start > 100:
-            raise ConfigError("hash splits hold more than 100 %", place="source.splits", found=self.splits)
-        return slices
+        """Our split -> slice of the source's."""
+        return _slices(self.splits)
+
+
+def _slices(splits: Mapping[str, str]) -> dict[str, SplitSlice]:
+    """Hash slices follow each other in the order they are written."""
+    slices, next_hash = {}, 0
+    for name, text in splits.items():
+        match = SPLIT.fullmatch(text)
+        assert match is not None, text  # checked before
+        if match["hash"]:
+            stop = next_hash + int(match["hash"])
+            slices[name] = SplitSlice(split=ALL, start=next_hash, stop=stop, hashed=True)
+            next_hash = stop
+        else:
+            low, high = int(match["from"] or 0), int(match["to"] or 100)
+            slices[name] = SplitSlice(split=match["split"], start=low, stop=high)
+    return slices
 
 
 class Robot(Config):

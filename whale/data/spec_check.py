@@ -67,10 +67,15 @@ def generated_episode(spec: DatasetSpec, seed: int, lowest_gripper: float = 0.0)
             _place(columns, part.key, part.slice, values)
     steps: dict[str, np.ndarray | list[bytes]] = {key: _joined(parts, rng) for key, parts in columns.items()}
     steps["is_first"] = np.arange(NUM_STEPS) == 0
+    metadata: dict[str, object] = {
+        rule.key: np.asarray(rule.equals) for rule in spec.episodes.filters if rule.equals is not None
+    }
     if spec.language.key is not None:
-        text = spec.language.encoding == "utf8"
-        steps[spec.language.key] = [b"move"] * NUM_STEPS if text else np.tile([109, 111, 118, 101, 0], (NUM_STEPS, 1))
-    metadata = {rule.key: np.asarray(rule.equals) for rule in spec.episodes.filters if rule.equals is not None}
+        text = b"move" if spec.language.encoding == "utf8" else np.array([109, 111, 118, 101, 0])
+        if spec.language.scope == "episode":
+            metadata[spec.language.key] = text
+        else:
+            steps[spec.language.key] = [text] * NUM_STEPS if isinstance(text, bytes) else np.tile(text, (NUM_STEPS, 1))
     return RawEpisode(steps, NUM_STEPS, metadata, "generated", 0, 0, "0" * 64)
 
 

@@ -23,11 +23,13 @@ def instruction(raw: RawEpisode, language: Language, steps: slice) -> tuple[str,
         return "", False
     if language.scope == "episode":
         if language.key not in raw.metadata:
-            raise EpisodeError("missing_key", f"no metadata '{language.key}'")
+            hint = ": it is a step feature, language.scope: step" if language.key in raw.steps else ""
+            raise EpisodeError("missing_key", f"no metadata '{language.key}' of the episode{hint}")
         values: Any = [raw.metadata[language.key]]
     else:
         if language.key not in raw.steps:
-            raise EpisodeError("missing_key", f"no step feature '{language.key}'")
+            hint = ": it belongs to the episode, language.scope: episode" if language.key in raw.metadata else ""
+            raise EpisodeError("missing_key", f"no step feature '{language.key}'{hint}")
         values = raw.steps[language.key][steps]
     if language.encoding == "utf8":
         return clean_text(values[0], language.key), any(value != values[0] for value in values)

@@ -34,6 +34,25 @@ def test_a_draft_is_written_once_holds_together_and_its_preview_is_a_page(projec
     assert seen["episodes"] == 4 and (project / seen["page"]).read_text().startswith("<!doctype html>")
 
 
+def test_a_spec_is_tried_on_the_data_once_they_are_linked(project, capsys):
+    raw, spec = str(project.parent / "data" / "odd_robot" / "1.0.0"), project / "data_specs" / "odd_robot.yaml"
+    assert run(["spec", "init", raw]) == 0 and run(["data", "link", "odd_robot", raw]) == 0
+    capsys.readouterr()
+    assert run(["spec", "check", str(spec)]) == 0 and "1 tried" in capsys.readouterr().out
+    text = spec.read_text()
+    for wrong, says in (
+        (text.replace("hw: [48, 80]", "hw: [48, 81]", 1), "record 0: "),
+        (text.replace("key: observation/", "key: observations/", 1), "did you mean observation/"),
+    ):
+        assert wrong != text
+        spec.write_text(wrong)
+        assert run(["spec", "check", str(spec)]) == 1
+        found = capsys.readouterr().out
+        assert says in found, found
+    (project / "raw" / "odd_robot").unlink()
+    assert run(["spec", "check", str(spec)]) == 0 and "0 tried" in capsys.readouterr().out
+
+
 def test_a_licence_that_is_not_allowed_stops_the_profile_that_uses_it_and_no_other(project, capsys):
     assert run(["spec", "init", str(project.parent / "data" / "odd_robot" / "1.0.0")]) == 0
     assert run(["spec", "list", "--allow-licenses", "MIT"]) == 0  # no profile uses it yet

@@ -132,6 +132,45 @@ def test_pictures_under_an_odd_name_are_drafted_and_read(tmp_path):
     assert drafted(tmp_path / "arm", tmp_path, "arm").cameras["primary"].key == 'the "top", or \\'
 
 
+def write_npz(folder, num_episodes, **also):
+    """Episodes of every kind of array: pictures, numbers, a sensor of the gripper, a text without an axis."""
+    folder.mkdir()
+    for number in range(num_episodes):
+        values = rows(number, 12)
+        np.savez(
+            folder / f"{number:03d}.npz", action=values["action"], pose=values["observation.state"][:, :6],
+            opening=values["observation.state"][:, 6:], force=np.ones((12, 3)), **{"a\nb #": np.ones(12)}, **also,
+            image=np.stack([picture(number % 4, step) for step in range(12)]), instruction=np.array("push é"),
+        )  # fmt: skip
+    return folder
+
+
+def test_an_npz_draft_reads_the_episode_s_text_and_the_sensor_and_names_what_it_does_not_read(tmp_path):
+    folder = write_npz(tmp_path / "arm", 4)
+    draft = draft_spec(take_sample(folder), "arm")
+    assert draft.unread == {"a\nb #": "1 column", "force": "3 columns"}
+    spec = drafted(folder, tmp_path, "arm")
+    assert (spec.language.key, spec.language.scope, spec.state.gripper.key) == ("instruction", "episode", "opening")
+    assert check_spec(spec) == []
+    out, report = ingest(folder, tmp_path, spec, resolution=32)
+    assert {split: count["episodes"] for split, count in report["kept"].items()} == {"train": 2, "val": 1, "test": 1}
+    assert ShardSet.open(out).episodes("val")[0].language == "push é"
+
+
+@pytest.mark.parametrize(
+    ("source", "splits"),
+    [
+        ({"train": 9}, {"train": "train[:76%]", "val": "train[76%:88%]", "test": "train[88%:]"}),
+        ({"train": 200}, {"train": "train[:90%]", "val": "train[90%:95%]", "test": "train[95%:]"}),
+        ({"train": 40, "validation": 3}, {"train": "train[:90%]", "val": "validation", "test": "train[90%:]"}),
+        ({"train": 40, "val": 3, "test": 2}, {"train": "train", "val": "val", "test": "test"}),
+    ],
+)
+def test_a_draft_has_the_three_splits_and_cuts_what_the_source_lacks(tmp_path, source, splits):
+    raw = write_rlds(tmp_path, {name: [episodes([3] * count)] for name, count in source.items()})
+    assert drafted(raw, tmp_path, "tiny").source.splits == splits
+
+
 @pytest.mark.real_data
 def test_the_bridge_sample_is_drafted_as_deltas_in_metres(real_data, tmp_path):
     spec = drafted(real_data / "octo_bridge_rlds" / "bridge_dataset" / "1.0.0", tmp_path, "bridge")

@@ -1,10 +1,12 @@
 """The gate inside ingest: what it finds in episodes and between them, and what the policy makes of it."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from ingest_fixture import digests, ingest
 from rlds_fixture import episodes, jpeg, spec_values, tiny_spec, write_rlds
 
@@ -82,6 +84,28 @@ def test_policy_fail_names_the_episode_and_writes_the_report_first(tmp_path, nam
     assert [(row["key"], row["reason"]) for row in rows] == [("tiny-train-0000001", name)]
     report = json.loads((tmp_path / "out-work" / "quality.json").read_text())
     assert report["quarantined"][name] == {"count": 1, "first": ["tiny-train-0000001"]}
+
+
+def test_the_remedy_names_every_bad_episode_and_a_spec_that_takes_it_over_is_ingested(tmp_path):
+    train = [*faulty(3, "black_camera"), *episodes([8, 9], seed=5)]
+    raw = dataset(tmp_path, [*train, train[-1]])
+    with pytest.raises(BadDataError) as caught:
+        ingest(raw, tmp_path)
+    exclude = yaml.safe_load(re.search(r"episodes\.exclude: (\{.*?\})", caught.value.remedy)[1])
+    assert exclude == {"tiny-train-0000001": "black_camera", "tiny-train-0000005": "duplicate_content"}
+    spec = tiny_spec(episodes=spec_values()["episodes"] | {"exclude": exclude})
+    assert ingest(raw, tmp_path, spec, name="again")[1]["kept"]["train"]["episodes"] == 4
+
+
+def test_many_bad_episodes_are_not_listed_in_the_remedy_but_in_the_files(tmp_path):
+    train = episodes([8] * 21)
+    with pytest.raises(BadDataError) as caught:
+        ingest(dataset(tmp_path, [*train, *train]), tmp_path)
+    assert "episodes.exclude: {key: why}, the keys of quality.json" in caught.value.remedy
+    report = json.loads((tmp_path / "out-work" / "quality.json").read_text())
+    assert report["episodes"]["duplicate_content"] == {
+        "count": 21, "keys": [f"tiny-train-{place:07d}" for place in range(21, 42)]
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

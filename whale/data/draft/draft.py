@@ -5,10 +5,12 @@ The draft is a start, not a truth: `whale spec preview` and the quality gate say
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import yaml
 
+from whale.data.canonical import STEP_FIELDS
 from whale.data.draft.guesses import (
     Guess,
     PoseColumns,
@@ -18,6 +20,7 @@ from whale.data.draft.guesses import (
     guess_language,
     guess_opening,
     guess_pose,
+    guess_splits,
     is_absolute,
 )
 from whale.data.draft.sample import Sample
@@ -26,15 +29,18 @@ from whale.errors import BadDataError
 
 METRIC_STEP = 0.3  # a typical step larger than this is not in metres
 DIMENSIONS = "xyzrpw"
+STEP_KEYS = {"is_first", "is_last", "timestamp", *STEP_FIELDS}
 NAME_CHARACTERS = re.compile(r"[^a-z0-9_]+")
 
 
 @dataclass(frozen=True)
 class Draft:
-    """`text`: the YAML; `guesses`: dotted place -> value and why."""
+    """`text`: the YAML; `guesses`: dotted place -> value and why; `unread`: features that the draft takes nothing from,
+    each with what it holds."""
 
     text: str
     guesses: dict[str, Guess]
+    unread: dict[str, str]
 
 
 def name_of(folder: str) -> str:
@@ -53,10 +59,11 @@ def draft_spec(sample: Sample, name: str) -> Draft:
     guesses["action"] = Guess(f"{action.key} as {action.form}", why_action)
     rate = _rate(sample)
     guesses["robot.control_hz"] = rate
+    splits = guesses["source.splits"] = guess_splits(sample)
     lines = [
         f"name: {name}   # drafted by `whale spec init`; a line marked ? is a guess: check it",
         f"source: {{format: {sample.kind}, dataset: {_dataset(sample, name)}, "
-        f'version: "{sample.source.version}", splits: {_splits(sample)}}}',
+        f'version: "{sample.source.version}", splits: {splits.value}}}   # ? {splits.why}',
         f"robot: {{name: unknown, arms: 1, control_hz: {rate.value}}}   # ? {rate.why}",
         "cameras:",
     ]
@@ -78,7 +85,10 @@ def draft_spec(sample: Sample, name: str) -> Draft:
         "expect: {episodes: null, steps: null, source: nobody printed them}",
         "errata: []",
     ]
-    return Draft("\n".join(lines) + "\n", guesses)
+    unread = _unread(sample, yaml.safe_load("\n".join(lines)))
+    if unread:
+        lines.append(f"# not read: {'; '.join(f'{_quoted(key)} ({what})' for key, what in unread.items())}")
+    return Draft("\n".join(lines) + "\n", guesses, unread)
 
 
 def _dataset(sample: Sample, name: str) -> str:
@@ -86,12 +96,12 @@ def _dataset(sample: Sample, name: str) -> str:
     return found if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", found) else name
 
 
-def _splits(sample: Sample) -> str:
-    names = list(sample.source.splits)
-    if "train" in names:
-        held = "val" if "val" in names else "validation" if "validation" in names else None
-        return f"{{train: train, val: {held}}}" if held else '{train: "train[:95%]", val: "train[95%:]"}'
-    return f'{{train: "{sample.split}[:95%]", val: "{sample.split}[95%:]"}}'
+def _unread(sample: Sample, written: dict[str, Any]) -> dict[str, str]:
+    """What a person may want to read and the draft does not; the fields of every RLDS step are not worth a word."""
+    state = written["state"] or {}
+    parts = [*written["cameras"].values(), written["language"], *written["action"].values(), *state.values()]
+    read = {part.get("key") for part in parts if part} | STEP_KEYS
+    return {key: what for key, what in sorted(sample.described().items()) if key not in read}
 
 
 def _rate(sample: Sample) -> Guess:

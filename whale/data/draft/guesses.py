@@ -7,6 +7,7 @@ Shapes: T steps, D columns.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 
 import numpy as np
 
@@ -22,6 +23,9 @@ POSE_NAMES = ("state", "pose", "proprio", "cartesian", "eef", "tool", "effector"
 POSITION_NAMES = ("eef_pos", "ee_pos", "position", "translation")
 SIMULATOR_STATE = "states"  # of robomimic: everything the simulator knows, not a pose
 TEXT_NAMES = ("instruction", "language", "task", "lang")
+OPENING_NAMES = ("gripper", "opening", "finger")
+OUR_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+MANY_EPISODES = 200  # from here on 5 % are 10 episodes or more
 WRIST_NAMES = ("wrist", "hand", "gripper", "eye_in")
 ROLES = ("primary", "secondary", "tertiary", "fourth", "fifth", "sixth")
 
@@ -52,6 +56,24 @@ class PoseColumns:
         orientation = ORIENTATIONS[self.form]
         turn = to_euler(columns[:, 3:], orientation) if orientation else columns[:, 3:]
         return np.concatenate([columns[:, :3], turn], axis=1)
+
+
+def guess_splits(sample: Sample) -> Guess:
+    """The source's own splits by name; those of train, val and test that it lacks are cut from the end of `train`."""
+    records = {name: sum(unit.records for unit in units) for name, units in sample.source.splits.items()}
+    own = {ours: name for name in records if records[name] and (ours := OUR_SPLITS.get(name))}
+    absent = [split for split in ("val", "test") if split not in own]
+    base = own.get("train", sample.split)
+    share = 5 if records[base] >= MANY_EPISODES else min(max(10, ceil(100 / records[base])), 40)
+    train_stop = 100 - share * len(absent)
+    splits = {"train": f'"{base}[:{train_stop}%]"' if absent else base} | {
+        name: own[name] for name in ("val", "test") if name in own
+    }
+    for place, split in enumerate(absent):
+        start, stop = train_stop + share * place, train_stop + share * (place + 1)
+        splits[split] = f'"{base}[{start}%:{f"{stop}%" if stop < 100 else ""}]"'
+    cut = f"{' and '.join(absent)} cut from the end of {base}'s {records[base]} episodes" if absent else "by name"
+    return Guess(f"{{{', '.join(f'{name}: {text}' for name, text in splits.items())}}}", cut)
 
 
 def guess_cameras(sample: Sample) -> list[tuple[str, str, tuple[int, int], Guess]]:
@@ -102,9 +124,9 @@ def guess_pose(sample: Sample) -> tuple[PoseColumns | None, str]:
 
 
 def guess_opening(sample: Sample, pose: PoseColumns | None) -> tuple[str, int] | None:
-    """A gripper sensor: a feature named gripper (of one finger or two), or the column behind the pose."""
+    """A gripper sensor: a feature named like one (of one finger or two), or the column behind the pose."""
     for name, arrays in sample.numbers().items():
-        is_sensor = "gripper" in name.lower() and "vel" not in name.lower() and not name.startswith("action")
+        is_sensor = _is_named(name, OPENING_NAMES) and "vel" not in name.lower() and not name.startswith("action")
         if is_sensor and arrays[0].shape[1] <= 2:
             return name, 0
     if pose is not None and sample.numbers()[pose.key][0].shape[1] > pose.stop:

@@ -62,6 +62,20 @@ class Sample:
         names = [name for name, value in self.episodes[0].metadata.items() if isinstance(value, bytes)]
         return {name: [_text(raw.metadata.get(name)) for raw in self.episodes] for name in names}
 
+    def described(self) -> dict[str, str]:
+        """Everything an episode holds: name -> in a few words what."""
+        raw, numbers, images = self.episodes[0], self.numbers(), self.images()
+        found = {name: "of an episode" for name in raw.metadata} | dict.fromkeys(self.labels(), "text of an episode")
+        for name, values in raw.steps.items():
+            if name in images:
+                found[name] = "pictures"
+            elif name in numbers:
+                width = numbers[name][0].shape[1]
+                found[name] = f"{width} column{'s' if width > 1 else ''}"
+            else:
+                found[name] = f"shape {values.shape[1:]}" if isinstance(values, np.ndarray) else "text"
+        return found
+
 
 def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""

@@ -92,7 +92,7 @@ def judge(
     return {
         "name": spec.name,
         "verdicts": [verdict.to_json() for verdict in verdicts],
-        "episodes": {name: {"count": len(keys), "first": keys[:SHOWN]} for name, keys in sorted(found.items())},
+        "episodes": {name: {"count": len(keys), "keys": keys} for name, keys in sorted(found.items())},
         "quarantined": _listed((row["reason"], row["key"]) for row in rows if row.get("reason") in QUALITY_REASONS),
         "accepted": _listed((name, row["key"]) for row in inspected for name, _ in row["accepted"]),
         "mixed_colours": _cool(inspected, verdicts),
@@ -114,12 +114,20 @@ def enforce(report: Mapping[str, Any], quality: QualityConfig, file: object) -> 
         ]
     if not lines:
         return
-    excludes = [f"{key}: {name}" for name, group in report["episodes"].items() for key in group["first"]]
-    remedy = f"see {file}; correct the spec; or name the detector in episodes.accept, with an erratum that says why"
+    named = {key: name for name, group in report["episodes"].items() for key in group["keys"]}
+    count = len(named)
     if spoiled > allowed:
-        remedy += f"; or ingest.quality: {{policy: quarantine, budget: {spoiled}}}"
-    if excludes:
-        remedy += f"; or leave episodes out: episodes.exclude: {{{', '.join(excludes[:3])}, ...}}"
+        named |= {key: name for name, group in report["quarantined"].items() for key in group["first"]}
+        count += spoiled
+    remedy = f"see {file}; correct the spec; or name the detector in episodes.accept, with an erratum that says why"
+    if named:
+        keys = "the keys of quality.json and quarantine.parquet beside it"
+        listed = ", ".join(f"{key}: {name}" for key, name in sorted(named.items()))
+        which = f"{{{listed}}}" if count <= SHOWN else f"{{key: why}}, {keys}"
+        remedy += f"; or leave episodes out, in the spec: episodes.exclude: {which}"
+    if spoiled > allowed:
+        policy = f"ingest.quality: {{policy: quarantine, budget: {spoiled}}}"
+        remedy += f"; or in params.yaml, for all datasets, each of which is then ingested anew: {policy}"
     raise BadDataError(
         f"the quality gate found what the spec of {report['name']} does not say", file=str(file),
         found="\n            ".join(lines), expected="no fault", remedy=remedy,

@@ -1,7 +1,8 @@
-"""Folders of .npz files, one episode each: arrays by name, all with T rows; never a pickle.
+"""Folders of .npz files, one episode each: arrays by name, all with T rows or without an axis; never a pickle.
 
-A spec reads arrays by name ("action"). Pictures are uint8 (T, H, W, 3), or (T, C, H, W) read three planes at a time as
-"observation[6:9]" (several stacked frames, as replay buffers keep them).
+A spec reads arrays by name ("action"); one without an axis, such as a text, is the episode's. Pictures are uint8
+(T, H, W, 3), or (T, C, H, W) read three planes at a time as "observation[6:9]" (several stacked frames, as replay
+buffers keep them).
 """
 
 import lzma
@@ -17,10 +18,11 @@ from whale.data.episode import EpisodeError, RawEpisode, Rejected
 from whale.data.sources.arrays import ArrayFrames, is_frames, is_planes
 from whale.data.sources.columns import content_sha256
 from whale.data.sources.source import ALL, ShardFile, grouped, measured
-from whale.errors import MissingInputError
+from whale.errors import BadDataError, MissingInputError
 
 MAX_ARRAYS, MAX_BYTES, MAX_RATIO = 256, 4 * 2**30, 1000
 UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, KeyError, EOFError)
+LAYOUT = "arrays with the same number of rows, one per step, or without an axis; no pickle"
 # An unknown compression is a NotImplementedError, a password a RuntimeError, a huge shape a MemoryError.
 DAMAGE = (*UNPACKING, RuntimeError, MemoryError)
 
@@ -38,10 +40,15 @@ class NpzSource:
 
     @property
     def features(self) -> list[str]:
-        try:
-            return sorted(_steps(load_arrays(self.directory / self.paths[0])))
-        except EpisodeError:
-            return []
+        """Of the first file that can be read; BadDataError if there is none."""
+        reason = ""
+        for path in self.paths:
+            try:
+                arrays = load_arrays(self.directory / path)
+                return sorted({*_steps(arrays), *_metadata(arrays)})
+            except EpisodeError as error:
+                reason = reason or str(error)
+        raise BadDataError("no .npz file can be read", file=self.directory, found=reason, expected=LAYOUT)
 
     def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> "NpzReader":
         return NpzReader(self, self.splits[split][index], keys)
@@ -64,8 +71,12 @@ class NpzReader:
                 continue
             wanted = {key: value for key, value in steps.items() if self.keys is None or key in self.keys}
             digest = content_sha256({}, [self.files[file][1]])
-            metadata = {name: _of_episode(values) for name, values in arrays.items() if values.ndim == 0}
-            yield RawEpisode(wanted, len(steps["is_first"]), metadata, file, number, -1, digest)
+            yield RawEpisode(wanted, len(steps["is_first"]), _metadata(arrays), file, number, -1, digest)
+
+
+def _metadata(arrays: dict[str, np.ndarray]) -> dict[str, object]:
+    """Arrays without an axis belong to the whole episode."""
+    return {name: _of_episode(values) for name, values in arrays.items() if values.ndim == 0}
 
 
 def _of_episode(value: np.ndarray) -> object:
