@@ -222,11 +222,13 @@ def write_lock() -> None:
             for name, row in list(closure.items())[:3]
         ]
         values = params()
-        names = [name for name in run.params if name in values]
+        given = {name: values[name] for name in run.params if name in values}
+        if run.item in given.get(run.stage, {}):  # a stage over a mapping reads its own part of it
+            given[f"{run.stage}.{run.item}"] = given.pop(run.stage)[run.item]
         stages[run.name] = {
             "cmd": " ".join(run.command),
             "deps": code + [dvc_lock._data_row(Path(each.path), md5) for each in run.inputs],
-            "params": {"params.yaml": {name: values[name] for name in names}},
+            "params": {"params.yaml": given},
             "outs": [dvc_lock._data_row(out, md5) for out in outs],
         }
     Path("dvc.lock").write_text(lock_text.canonical({"schema": "2.0", "stages": stages}))

@@ -19,6 +19,7 @@ from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.audit import audit
 from whale.audit.runs import RunGraph
+from whale.cli import run as whale
 from whale.config import canonical_json
 from whale.files import sha256_of_file
 from whale.lineage import ledger, signing
@@ -230,6 +231,21 @@ def test_t11_a_mixture_weight_edited_after_training(chain):
     Path("params.yaml").write_text(text.replace("weight: 2.5", "weight: 3.5"))
     report = verdict()
     assert report.code == 1 and "mix" in files_named(report) and "params.yaml" in files_named(report)
+    (finding,) = report.findings  # once, with all runs that had the old value: settings moved on, no byte has changed
+    assert (finding.kind, finding.found, finding.expected) == ("edited", "3.5", "2.5")
+    assert finding.what == "mix.weights.beta.weight has another value" and "mix" in finding.where.split(", ")
+
+
+def test_t11_a_dataset_that_is_added_is_told_from_bytes_that_changed(chain, capsys):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("  weights:\n", "  weights:\n    delta: {weight: 1.0, source: ours}\n"))
+    assert whale(["lineage", "verify", str(FINAL)]) == 1
+    said = capsys.readouterr().out
+    assert "EDITED  " in said and "mix.weights.delta has another value" in said and "expected: (absent)" in said
+    assert "no byte has changed; 1 setting edited since, exit code 1" in said and "remedy:   take the edit to" in said
+    flip(SHARD)
+    assert whale(["lineage", "verify", str(FINAL)]) == 1
+    assert "2 findings, exit code 1" in capsys.readouterr().out
 
 
 def test_t12_upstream_published_again_under_the_same_version(chain):

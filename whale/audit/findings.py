@@ -6,13 +6,16 @@ from typing import Any
 
 from whale.errors import WhaleError
 
-CODES = {"mismatch": 1, "missing": 2, "signature": 3, "incomplete": 4, "tainted": 5}
-PRECEDENCE = ("mismatch", "signature", "missing", "incomplete", "tainted")
+CODES = {"mismatch": 1, "edited": 1, "missing": 2, "signature": 3, "incomplete": 4, "tainted": 5}
+PRECEDENCE = ("mismatch", "edited", "signature", "missing", "incomplete", "tainted")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`kind` is a key of CODES; `where` the stage run, or the part of the lineage, that it was found at."""
+    """`kind` is a key of CODES; `where` the stage run, or the part of the lineage, that it was found at.
+
+    "mismatch": a byte is not the one that was signed. "edited": a setting has another value than a run had.
+    """
 
     kind: str
     where: str
@@ -20,12 +23,14 @@ class Finding:
     file: str | None = None
     found: str | None = None
     expected: str | None = None
+    remedy: str | None = None
 
     @classmethod
     def of(cls, where: str, error: WhaleError) -> "Finding":
         """An error of the checks that stages make, too."""
         kind = next((kind for kind, code in CODES.items() if code == error.exit_code), "mismatch")
-        texts = [None if each is None else str(each)[:200] for each in (error.file, error.found, error.expected)]
+        fields = (error.file, error.found, error.expected, error.remedy)
+        texts = [None if each is None else str(each)[:200] for each in fields]
         place = f" ({error.place})" if error.place else ""
         return cls(kind, where, f"{error.what}{place}", *texts)
 
@@ -34,7 +39,8 @@ class Finding:
 
     def __str__(self) -> str:
         lines = [f"{self.kind.upper()}  {self.where}: {self.what}"]
-        lines += [f"  {key + ':':<10}{value}" for key in ("file", "found", "expected") if (value := getattr(self, key))]
+        fields = ("file", "found", "expected", "remedy")
+        lines += [f"  {key + ':':<10}{value}" for key in fields if (value := getattr(self, key)) is not None]
         return "\n".join(lines)
 
 

@@ -16,22 +16,25 @@ from whale.files import sha256_of_file
 from whale.lineage.statement import floats_as_text
 
 PARAMS = "params.yaml"
+ABSENT = "(absent)"
+REMEDY = "take the edit to {} back; or `dvc repro`, which makes anew what follows from it"
 
 
 def check_settings(ancestors: list[StageRun], runs: list[StageRun], target: StageRun) -> Iterator[Finding]:
     """Findings on every settings file that an ancestor used."""
     used = {name for run in ancestors for name in run.settings}
     params = settings_file(PARAMS, target)
+    edits = _edited_values(ancestors, params) if PARAMS in used and params.is_file() else []
+    yield from edits
     for name in sorted(used):
         path = params if name == PARAMS else Path(name)
         seen = {run.settings[name] for run in runs if name in run.settings}
         if not path.is_file():
             yield Finding("missing", "settings", "a file that this was made with is gone", str(path))
-        elif sha256_of_file(path) not in seen:
-            what = "was edited: no run of the ledger has seen these bytes"
-            yield Finding("mismatch", "settings", what, str(path), sha256_of_file(path), _last(runs, name))
-    if PARAMS in used and params.is_file():
-        yield from _check_values(ancestors, params)
+        elif sha256_of_file(path) not in seen and not (edits and path == params):
+            what = "no run of the ledger has seen these bytes"
+            found = (sha256_of_file(path), _last(runs, name))
+            yield Finding("edited", "settings", what, str(path), *found, remedy=REMEDY.format(path))
 
 
 def settings_file(name: str, target: StageRun) -> Path:
@@ -47,20 +50,24 @@ def settings_file(name: str, target: StageRun) -> Path:
     return Path(f"profiles/{own}.yaml") if is_other else Path(name)
 
 
-def _check_values(ancestors: list[StageRun], path: Path) -> Iterator[Finding]:
+def _edited_values(ancestors: list[StageRun], path: Path) -> list[Finding]:
+    """Each value that differs from what runs had, once, with the names of those runs."""
     try:
         values = load_yaml(path)
     except ConfigError as error:
-        yield Finding.of("settings", error)
-        return
+        return [Finding.of("settings", error)]
+    edits: dict[tuple[str, str, str], list[str]] = {}
     for run in ancestors:
         for section, recorded in run.params.items():
             found: Any = values.get(section) if isinstance(values, Mapping) else None
             place = f"{section}.{run.item}" if _is_item(found, section, run) else section
             found = found[run.item] if place != section else found
-            if section != "spec" and not agrees(floats_as_text(found), recorded):
-                what = f"'{place}' was edited after this ran"
-                yield Finding("mismatch", run.name, what, str(path), _short(found), _short(recorded))
+            for where, given, then in differences(floats_as_text(found), recorded, place) if section != "spec" else ():
+                edits.setdefault((where, _short(given), _short(then)), []).append(run.name)
+    return [
+        Finding("edited", ", ".join(names), f"{where} has another value", str(path), now, then, REMEDY.format(path))
+        for (where, now, then), names in edits.items()
+    ]
 
 
 def _is_item(found: Any, section: str, run: StageRun) -> bool:
@@ -70,11 +77,19 @@ def _is_item(found: Any, section: str, run: StageRun) -> bool:
 
 def agrees(given: Any, resolved: Any) -> bool:
     """Whether what a file says is what a run resolved it to: defaults may be absent in the file, nothing may differ."""
+    return next(differences(given, resolved), None) is None
+
+
+def differences(given: Any, resolved: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted place, what the file says, what a run had: ABSENT if it had no such key), in the file's order."""
     if isinstance(given, Mapping) and isinstance(resolved, Mapping):
-        return all(key in resolved and agrees(value, resolved[key]) for key, value in given.items())
-    if isinstance(given, list) and isinstance(resolved, list):
-        return len(given) == len(resolved) and all(map(agrees, given, resolved))
-    return given == resolved or _as_number(given) == _as_number(resolved) is not None
+        for key, value in given.items():
+            yield from differences(value, resolved.get(key, ABSENT), f"{place}.{key}".removeprefix("."))
+    elif isinstance(given, list) and isinstance(resolved, list) and len(given) == len(resolved):
+        for number, (value, then) in enumerate(zip(given, resolved, strict=True)):
+            yield from differences(value, then, f"{place}[{number}]")
+    elif given != resolved and (_as_number(given) != _as_number(resolved) or _as_number(given) is None):
+        yield place, given, resolved
 
 
 def _as_number(value: Any) -> float | None:

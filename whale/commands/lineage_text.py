@@ -43,8 +43,7 @@ def verify(artefact: str, report: Report) -> None:
     if report.broken_below:
         print(f"breaks below: {', '.join(report.broken_below)}")
     counted = "; ".join(f"{number} {what}" for what, number in report.checked.items())
-    verdict = "nothing has changed" if report.code == 0 else f"{len(report.findings)} findings, exit code {report.code}"
-    print(f"{artefact}: {verdict} ({counted})")
+    print(f"{artefact}: {_verdict(report)} ({counted})")
 
 
 def episodes(found: dict[str, Any]) -> None:
@@ -181,6 +180,20 @@ def taints(found: Sequence[dict[str, Any]]) -> None:
     for row in found:
         print(f"{row['kind']} {row['name']}: {row['reason']}")
     print(f"{len(found)} taints")
+
+
+def _verdict(report: Report) -> str:
+    """Settings that moved on are another matter than bytes that changed."""
+    edited = sum(finding.kind == "edited" for finding in report.findings)
+    if edited < len(report.findings):
+        return f"{_number(len(report.findings), 'finding')}, exit code {report.code}"
+    if edited:
+        return f"no byte has changed; {_number(edited, 'setting')} edited since, exit code {report.code}"
+    return "nothing has changed"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def short(digest: str | None) -> str:
