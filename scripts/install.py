@@ -10,8 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 
-LOUD = ("Building", "ERROR", "Installing collected")
+LOUD = ("ERROR", "Installing collected")
+INTERVAL_SECONDS = 10.0
 
 
 def main() -> int:
@@ -27,7 +30,7 @@ def main() -> int:
     if not python.exists():
         print(f"making {target}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(target)], check=True)
-    print("installing (about 4 GB; 5 to 7 minutes the first time)", flush=True)
+    print("installing (about 4 GB; 2 to 7 minutes the first time)", flush=True)
     return _follow([*_pip(target), "-c", "constraints.txt", "-e", ".[all,dev]"], target / "install.log")
 
 
@@ -46,19 +49,27 @@ def _pip(target: Path) -> list[str]:
 
 
 def _follow(command: list[str], log_path: Path) -> int:
-    """Run pip; a line now and then says how far it is, its whole output goes to the log."""
+    """Run pip; a line now and then says how far it is, also while pip says nothing; its output goes to the log."""
     started = printed = time.monotonic()
-    count, tail = 0, []
+    count, doing, tail = 0, "", list[str]()
     with open(log_path, "w") as log, subprocess.Popen(command, stdout=-1, stderr=-2, text=True) as process:
-        for line in process.stdout or ():
+        lines: SimpleQueue[str | None] = SimpleQueue()
+        Thread(target=lambda: [lines.put(line) for line in (*(process.stdout or ()), None)], daemon=True).start()
+        while True:
+            try:
+                line = lines.get(timeout=INTERVAL_SECONDS)
+            except Empty:
+                line = ""
+            if line is None:
+                break
             log.write(line)
             tail = [*tail, line][-30:]
             count += line.startswith("Collecting")
+            doing = "writing files" if line.startswith("Installing collected") else doing or ""
             now = time.monotonic()
-            if line.startswith(LOUD) or now - printed > 5:
+            if line.startswith(LOUD) or now - printed >= INTERVAL_SECONDS:
                 printed = now
-                text = "writing files" if line.startswith("Installing collected") else f"{count} packages resolved"
-                print(f"  {now - started:4.0f} s  {text}", flush=True)
+                print(f"  {now - started:4.0f} s  {doing or f'{count} packages resolved'}", flush=True)
     if process.returncode:
         print("".join(tail), f"error: pip failed; its whole output is in {log_path}", file=sys.stderr)
     return process.returncode

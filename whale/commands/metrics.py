@@ -1,5 +1,6 @@
 """`whale metrics`: the claims of the active profile beside their baselines, or every number, one line each."""
 
+import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ import typer
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.profile import flatten
 from whale.commands.timings import active_profile
-from whale.errors import MissingInputError
+from whale.errors import ConfigError, MissingInputError
 
 EXAMPLE = "Example: whale metrics; whale metrics --only psnr"
 
@@ -58,6 +59,10 @@ def metrics(
             print(line)
         print("every number: whale metrics --only ''")
         return
+    if not kept:
+        near = difflib.get_close_matches(only, {part for name in found for part in name.split(".")}, n=3, cutoff=0.4)
+        expected = f"a part of a name, such as {', '.join(sorted(near) or list(found)[:1])}"
+        raise ConfigError("no metric has such a name", place="--only", found=only, expected=expected)
     print_table(["metric", "value"], [[name, _text(value)] for name, value in kept.items()])
 
 

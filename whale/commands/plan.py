@@ -35,6 +35,7 @@ def plan(stage: StageName = None, as_json: AsJson = False, hardware: HardwareNam
 
 def plan_one(stage: str, as_json: bool) -> None:
     """One ingest in detail; exit code 1 if the disk cannot hold its output."""
+    from whale.data.sources.source import GROUP
     from whale.planning.ingest_plan import plan_ingest
 
     kind, _, name = stage.partition("@")
@@ -48,13 +49,15 @@ def plan_one(stage: str, as_json: bool) -> None:
         hours = "unknown" if made.hours is None else f"{_time(made.hours)} on one core"
         unknown = "unknown until its frames are counted"
         shards = unknown if made.shards is None else f"{_scaled(made.write_bytes, 'B')} in {made.shards} shards"
+        units = f"{made.units_done} source files (or groups of {GROUP}) are done in work/"
+        kept = f"; {units}, used if spec, files and code are still the same" if made.units_done else ""
         rows = [
             ["raw", f"{made.raw} ({here})"],
             ["reads", f"{_scaled(made.read_bytes, 'B')} in {made.files or 'unknown'} files"],
             ["frames", unknown if made.frames is None else f"{made.frames} ({made.frames_from})"],
             ["writes", f"{shards}, to {made.out}"],
             ["free", f"{_scaled(made.free_bytes, 'B')}" + (" NOT ENOUGH" if made.fits is False else "")],
-            ["time", f"{hours}; {made.units_done} source files are done already"],
+            ["time", f"{hours}{kept}"],
         ]
         print_table([stage, "estimate, not run"], rows)
     raise typer.Exit(1 if made.fits is False else 0)
@@ -75,11 +78,10 @@ def summary(made: "Plan") -> list[str]:
     from whale.planning.plan import STATES, UP_TO_DATE
 
     counts = [f"{made.count(state)} {state}" for state in STATES if made.count(state)]
-    hours = made.hours([state for state in STATES if state != UP_TO_DATE])
-    return [
-        f"{len(made.stages)} stages: {', '.join(counts)}",
-        f"what is not up to date takes about {_time(hours)} (estimate, not run) on {made.hardware}",
-    ]
+    waiting = [state for state in STATES if state != UP_TO_DATE]
+    about = f"about {_time(made.hours(waiting))} (estimate, not run) on {made.hardware}"
+    left = f"what is not up to date takes {about}" if any(map(made.count, waiting)) else "there is nothing to do"
+    return [f"{len(made.stages)} stages: {', '.join(counts)}", left]
 
 
 def missing(made: "Plan") -> list[str]:

@@ -17,7 +17,10 @@ EXAMPLE = (
 Checkpoint = Annotated[Path, typer.Argument(help="A dynamics model: <models>/dynamics/<name>.")]
 Episode = Annotated[str, typer.Option("--episode", help="DATASET/SPLIT/NUMBER, numbers from 0.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder with shards/ and tokens/; else beside the models.")]
-Scale = Annotated[list[float] | None, typer.Option("--scale-actions", help="Factor on pose actions; repeat it.")]
+Scale = Annotated[
+    list[float] | None,
+    typer.Option("--scale-actions", help="Factor on pose actions, beside 1; repeat it."),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Write a GIF: recorded, then one column per factor.")]
 Context = Annotated[int, typer.Option("--context", min=1, help="Recorded frames that the model is given.")]
 Horizon = Annotated[int | None, typer.Option("--horizon", min=1, help="Imagined frames; else to the episode's end.")]
@@ -36,7 +39,10 @@ def rollout(
     from whale.evaluation.imagine_episode import EpisodeAddress, Options, imagine_episode
     from whale.runtime.execution import load_execution
 
-    options = Options(context, horizon, tuple(scale_actions or [1.0]), temperature, seed, z)
+    factors = scale_actions or [1.0]
+    if 1.0 not in factors:
+        factors = sorted([*factors, 1.0])  # the recorded actions, to compare with
+    options = Options(context, horizon, tuple(factors), temperature, seed, z)
     address, device = EpisodeAddress.parse(episode), load_execution().chosen_device()
     found = imagine_episode(checkpoint, data, address, options, device)
     if out is not None:

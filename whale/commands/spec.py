@@ -161,6 +161,7 @@ def preview_spec(
             {
                 "page": str(target),
                 "episodes": len(found.looks),
+                "of": found.total,
                 "verdicts": verdicts,
                 "faulty": found.report["accepted"],
             }
@@ -170,9 +171,12 @@ def preview_spec(
     singles = found.report["accepted"].items()
     rows += [["fault", name, "episodes", f"{each['count']}, e.g. {each['first'][0]}"] for name, each in singles]
     print_table(["outcome", "detector", "of", "found"], rows)
-    print(f"{len(found.looks)} episodes, {len(found.rejected)} not usable: {target}")
+    of = f"of {found.total} episodes of train"
+    print(f"{len(found.looks) + len(found.rejected)} {of} looked at, {len(found.rejected)} not usable: {target}")
     for (reason, detail), count in Counter((each.reason, each.detail) for each in found.rejected).most_common(5):
         print(f"  {count} x {reason}: {detail}")
+    if any(row[0] == "fault" for row in rows):
+        print("a fault fails ingest: correct the spec, or accept or exclude it there (docs/add-a-dataset.md, 4)")
     raise typer.Exit(0 if found.looks else BadDataError.exit_code)
 
 

@@ -27,7 +27,11 @@ def preview_page(spec: DatasetSpec, preview: Preview) -> str:
     steps = sum(look.episode.num_steps for look in preview.looks)
     top = tiles(
         [
-            tile(len(preview.looks), "episodes looked at", f"{len(preview.rejected)} could not be used"),
+            tile(
+                len(preview.looks),
+                "episodes looked at",
+                f"of {preview.total} of train; {len(preview.rejected)} could not be used",
+            ),
             tile(f"{steps:,}", "steps", f"{spec.robot.control_hz:g} Hz"),
             tile(len(faults), "faults", "of the whole dataset"),
             tile(spec.licence.spdx, "licence", spec.licence.evidence),

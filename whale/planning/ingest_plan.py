@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whale.config import load_yaml
+from whale.data.draft.sample import first_episodes
+from whale.data.episode import RawEpisode
 from whale.data.ingest import IngestConfig
 from whale.data.needed_splits import require_splits
-from whale.data.sources.location import SourceDescription
+from whale.data.sources.location import SourceDescription, locate
+from whale.data.sources.opening import open_source
 from whale.data.spec import DatasetSpec, load_spec
-from whale.errors import ConfigError
+from whale.errors import ConfigError, WhaleError
 from whale.planning.datasets import SPECS, Facts, load_facts
 
-GIB = 2**30
+GIB, LOOKED_AT = 2**30, 12
 PASS_SECONDS, SECONDS_PER_PIXEL = 0.6e-3, 3.6e-3 / (480 * 640)
 FRAME_BYTES, TAR_OVERHEAD, INDEX_BYTES = 22_100, 750, 8  # JPEG of quality 95 at 256 x 256, members, index
 
@@ -57,7 +60,7 @@ def plan_ingest(name: str, root: Path) -> IngestPlan:
     fact = facts.datasets.get(name)
     size = sum(file.bytes for file in described.files) if described else None
     read = size if size is not None else int(fact.gib * GIB) if fact and fact.gib else None
-    frames, source = _frames(name, spec, facts)
+    frames, source = _frames(name, spec, facts, root / entry["raw"], root)
     written = None if frames is None else round(frames * _frame_bytes(config))
     free = shutil.disk_usage(root).free
     return IngestPlan(
@@ -71,10 +74,29 @@ def plan_ingest(name: str, root: Path) -> IngestPlan:
     )  # fmt: skip
 
 
-def _frames(name: str, spec: DatasetSpec, facts: Facts) -> tuple[int | None, str]:
+def _frames(name: str, spec: DatasetSpec, facts: Facts, raw: Path, root: Path) -> tuple[int | None, str]:
     if spec.expect.steps is not None:
         return spec.expect.steps, f"spec: {spec.expect.source}"
-    return facts.steps(name), "data_specs/mixtures/oxe.yaml"
+    if (known := facts.steps(name)) is not None:
+        return known, "data_specs/mixtures/oxe.yaml"
+    try:
+        return _extrapolated(spec, raw, root)
+    except WhaleError:
+        return None, "unknown"  # nothing here to look at; ingest says what is wrong
+
+
+def _extrapolated(spec: DatasetSpec, raw: Path, root: Path) -> tuple[int | None, str]:
+    """The first episodes' mean length times the records of all splits that the spec reads."""
+    kind, dataset, version = spec.source.format, spec.source.dataset, spec.source.version
+    source = open_source(kind, locate(raw, dataset, version, root, kind).directory, dataset, version)
+    read = sorted({part.split for part in spec.source.slices().values()} & source.splits.keys())
+    records = {name: sum(unit.records for unit in source.splits[name]) for name in read}
+    largest, total = max(read, key=lambda name: records[name], default=None), sum(records.values())
+    found = [] if largest is None else first_episodes(source, largest, LOOKED_AT, {"is_first"})
+    lengths = [each.num_steps for each in found if isinstance(each, RawEpisode)]
+    if not lengths:
+        return None, "unknown"
+    return round(sum(lengths) / len(lengths) * total), f"from the first {len(lengths)} of {total} episodes"
 
 
 def _described(raw: Path, root: Path) -> SourceDescription | None:

@@ -124,7 +124,7 @@ def _train_worker(settings: dict) -> None:
     device = get_device() if settings["job"].engine.device == "cuda" else torch.device("cpu")
     communicator = Communicator(context.get_world_rank(), context.get_world_size(), device)
     # Buffers are constants that every worker computes alike: broadcasting them would be one more wait in each step.
-    options = {"broadcast_buffers": False} if communicator.world_size > 1 else {}
+    options = {"forward_sync_buffers": False} if communicator.world_size > 1 else {}
     prepare = partial(prepare_model, move_to_device=device, parallel_strategy_kwargs=options)
     work(settings["job"], communicator, prepare)
 

@@ -46,9 +46,10 @@ def run_training(
     with run.progress(training_steps, "steps") as progress:
 
         def follow(step: int) -> None:
-            if progress.done == 0:  # starting workers is not training
-                progress.resume_at(step - 1)
-            progress.update(step - progress.done)
+            if progress.done == 0:  # starting workers is not training, and the first step is slower than the others
+                progress.resume_at(step)
+            else:
+                progress.update(step - progress.done)
 
         found = train(
             job,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from whale.files import sha256_of_file
 from whale.lineage.seal import verify_sealed
@@ -63,3 +64,17 @@ def test_progress_is_silent_when_short_and_says_rate_and_rest_when_long(capsys):
     time.sleep(0.05)
     bar.update(5)
     assert "collect: 5/10 episodes, " in (text := capsys.readouterr().err) and "left" in text
+
+
+def test_progress_counts_from_where_it_resumes_and_follows_a_change_of_speed(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("whale.runtime.guard.progress.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    bar = Progress(1000, "steps")
+    clock[0] = 100.0  # workers started
+    bar.resume_at(400)
+    for step in [20] * 4 + [1] * 60:
+        clock[0] += 1.0
+        bar.update(step)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "440/1000 steps, 20/s, 0:28 left"  # 2 s of work, not 102; 40 steps, not 440
+    assert lines[-1] == "540/1000 steps, 1/s, 7:40 left"  # the quick first seconds are out of the window

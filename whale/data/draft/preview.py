@@ -37,8 +37,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Preview:
-    """`report` as in quality.json, on these episodes only."""
+    """`report` as in quality.json, on these episodes only; `total`: how many train has."""
 
+    total: int
     looks: list[Look]
     rejected: list[Rejected]
     report: dict[str, Any]
@@ -63,7 +64,14 @@ def preview(source: Source, spec: DatasetSpec, count: int) -> Preview:
     actions = [look.episode.action[look.episode.action_valid] for look in looks]
     has_steps = any(map(len, actions))
     statistics = action_statistics(actions, spec.action.contract.action_mask(), len(looks)) if has_steps else None
-    return Preview(looks, rejected, judge(evidence, statistics, rows, spec))
+    return Preview(_records(source, spec), looks, rejected, judge(evidence, statistics, rows, spec))
+
+
+def _records(source: Source, spec: DatasetSpec) -> int:
+    """Records of the source that the spec's train takes, for a hash about as many."""
+    part = spec.source.slices()["train"]
+    start, stop = part.bounds(sum(shard.records for shard in source.splits[part.split]))
+    return round((stop - start) * (part.stop - part.start) / 100) if part.hashed else stop - start
 
 
 def _train(source: Source, spec: DatasetSpec) -> Iterator[tuple[int, RawEpisode | Rejected]]:

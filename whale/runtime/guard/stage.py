@@ -93,9 +93,10 @@ class Run:
         family = Path("work") / self.profile / self.name
         directory = family / self.digest[:16]
         if not directory.exists():
-            others = sorted(path for path in family.glob("*") if path.is_dir())
+            others = [path.name for path in sorted(family.glob("*")) if path.is_dir()]
             if others:
-                print(f"{self.name}: starts afresh; state of other settings lies in {others[-1]}", file=sys.stderr)
+                where = f"{family}/{{{','.join(others)}}}" if others[1:] else family / others[0]
+                print(f"{self.name}: starts afresh; state of other settings lies in {where}", file=sys.stderr)
             directory.mkdir(parents=True)
         return directory
 
