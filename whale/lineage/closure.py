@@ -22,13 +22,16 @@ def import_closure(root: Path, entry: Path, modules_of: ModulesOf | None = None)
     modules_of = modules_of or imported_modules
     seen: set[Path] = set()
     modules: set[str] = set()
+    names = cache(_names)  # one look into each folder: most imported names are no modules
+    own = {name.removesuffix(".py") for name in names(str(root))}
     waiting = [entry if entry.is_absolute() else root / entry]
     while waiting:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            found = {name for module in modules_of(path, root) for name in _with_packages(module)}
-            waiting += [file for name in sorted(found - modules) for file in _files_of(root, name)]
+            imported = {name for name in modules_of(path, root) if name.partition(".")[0] in own} - modules
+            found = {name for module in imported for name in _with_packages(module)}
+            waiting += [file for name in sorted(found - modules) for file in _files_of(root, name, names)]
             modules |= found
     return sorted(path.relative_to(root) for path in seen if path.stat().st_size > 0 or path.name != "__init__.py")
 
@@ -97,7 +100,21 @@ def _with_packages(module: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
-def _files_of(root: Path, module: str) -> list[Path]:
+def _files_of(root: Path, module: str, names: Callable[[str], frozenset[str]]) -> list[Path]:
     """The file of one module or package, if it is the project's."""
-    base = os.path.join(root, *module.split("."))
-    return [Path(file) for file in (os.path.join(base, "__init__.py"), f"{base}.py") if os.path.isfile(file)]
+    *packages, last = module.split(".")
+    folder = os.path.join(root, *packages)
+    found = []
+    if last in names(folder) and "__init__.py" in names(os.path.join(folder, last)):
+        found.append(os.path.join(folder, last, "__init__.py"))
+    if f"{last}.py" in names(folder):
+        found.append(os.path.join(folder, f"{last}.py"))
+    return [Path(file) for file in found if os.path.isfile(file)]
+
+
+def _names(folder: str) -> frozenset[str]:
+    """What lies in a folder; nothing where there is none."""
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()

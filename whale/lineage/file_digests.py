@@ -36,10 +36,10 @@ class FileDigests:
         """Write the cache, together with what other processes saved meanwhile; files that are gone are forgotten."""
         if self.cache_path is None or not self._is_changed:
             return
+        self._is_changed = False  # first: what another thread learns meanwhile is saved the next time
         merged = {**_read_cache(self.cache_path), **self._known}
         kept = {name: row for name, row in merged.items() if os.path.exists(name)}
         write_atomically(self.cache_path, json.dumps(kept, sort_keys=True).encode(), lasts=False)
-        self._is_changed = False
 
 
 def _stat_key(path: Path) -> list[int]:

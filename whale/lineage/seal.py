@@ -16,6 +16,7 @@ from whale.errors import BadDataError, MismatchError, MissingInputError
 from whale.files import sync_directory, sync_file, write_atomically
 
 MANIFEST_NAME = "MANIFEST.json"
+WRITERS = 4
 Hasher = Callable[[Path], str]
 
 
@@ -28,7 +29,7 @@ def seal(directory: Path, sha256: Hasher) -> str:
     for path in paths:
         if path.is_symlink() or not path.is_file():
             raise BadDataError("only plain files can be published", file=path, found="a link or a special file")
-    with ThreadPoolExecutor(1) as pool:  # the disk writes while the processor hashes
+    with ThreadPoolExecutor(WRITERS) as pool:  # the disk writes while the processor hashes
         written = [pool.submit(sync_file, path) for path in paths]
         written += [pool.submit(sync_directory, folder) for folder, _, _ in os.walk(directory)]
         files = {

@@ -33,9 +33,11 @@ def pre_authentication_encoding(payload: bytes, payload_type: str = PAYLOAD_TYPE
 
 
 def load_library() -> None:
-    """Import what `sign` needs: half of its time."""
-    from cryptography.hazmat.primitives import serialization  # noqa: F401
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: F401
+    """Import what `sign` needs, and let OpenSSL prepare the curve, as it does at a first signature: all but 1 ms."""
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: F401
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    ec.generate_private_key(ec.SECP256R1()).sign(b"", ec.ECDSA(hashes.SHA256()))
 
 
 def sign(statement: Mapping[str, Any], key_file: Path) -> tuple[Envelope, str, bytes]:

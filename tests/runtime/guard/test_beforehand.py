@@ -8,6 +8,7 @@ import pytest
 
 from whale.lineage.closure import code_files
 from whale.lineage.code_state import UNKNOWN
+from whale.lineage.file_digests import FileDigests
 from whale.runtime.guard.beforehand import Beforehand
 
 
@@ -25,7 +26,7 @@ def repository(tmp_path, monkeypatch) -> Path:
 
 
 def beforehand(repository: Path) -> Beforehand:
-    return Beforehand(repository, code_files(repository, [Path("stage.py")]))
+    return Beforehand(repository, code_files(repository, [Path("stage.py")]), FileDigests())
 
 
 def test_the_state_of_a_run_is_that_of_its_beginning(repository):
@@ -62,7 +63,7 @@ def test_what_cannot_be_read_is_no_failure_of_a_run_that_never_read_it(repositor
 
 
 def test_of_code_that_lies_elsewhere_no_commit_is_known(repository, tmp_path_factory):
-    assert Beforehand(tmp_path_factory.mktemp("elsewhere"), {}).code_state() == UNKNOWN
+    assert Beforehand(tmp_path_factory.mktemp("elsewhere"), {}, FileDigests()).code_state() == UNKNOWN
 
 
 def await_the_record_thread() -> None:
@@ -74,7 +75,8 @@ def await_the_record_thread() -> None:
 def test_signing_is_loaded_meanwhile():
     code = (
         "import sys, pathlib; from whale.runtime.guard.beforehand import Beforehand;"
-        "Beforehand(pathlib.Path('/'), {}); import threading;"
+        "from whale.lineage.file_digests import FileDigests;"
+        "Beforehand(pathlib.Path('/'), {}, FileDigests()); import threading;"
         "[t.join() for t in threading.enumerate() if t.name == 'record'];"
         "sys.exit('cryptography.hazmat.primitives.asymmetric.ec' not in sys.modules)"
     )

@@ -16,6 +16,7 @@ from typing import TypeVar
 from whale.files import sha256_of_file
 from whale.lineage import signing
 from whale.lineage.code_state import UNKNOWN, CodeState, code_state
+from whale.lineage.file_digests import FileDigests
 from whale.runtime.guard import machine
 from whale.runtime.guard.opened_files import SETTINGS, unheard
 
@@ -26,10 +27,11 @@ Seen = tuple[int, int, int]
 class Beforehand:
     """Starts to look at once, in a thread of its own.
 
-    `code`: the import closure below `root`, path -> {"sha256", ...}, as it was hashed a moment ago.
+    `code`: the import closure below `root`, path -> {"sha256", ...}, as it was hashed a moment ago; `digests`: what
+    proving the inputs has learned, to be saved.
     """
 
-    def __init__(self, root: Path, code: Mapping[str, Mapping[str, object]]):
+    def __init__(self, root: Path, code: Mapping[str, Mapping[str, object]], digests: FileDigests):
         here = Path.cwd()
         self._here, self._root = here, root
         self._code = {name: (str(facts["sha256"]), _seen(root / name)) for name, facts in code.items()}
@@ -37,6 +39,7 @@ class Beforehand:
         self._settings = self._later(lambda: _digests(here, SETTINGS))
         files = [Path(name) for name in code]
         self._state = self._later(lambda: code_state(here, files) if root == here else UNKNOWN)
+        self._later(digests.save)
         self._later(signing.load_library)
         self._later(machine.installed_packages)  # fills its cache
         self._is_needed = True

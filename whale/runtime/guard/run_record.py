@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whale.config import canonical_json
-from whale.files import sha256_of_file, write_atomically
+from whale.files import sha256_of_file, sync_file, write_atomically
 from whale.lineage import ledger, signing
 from whale.lineage.code_state import CodeState
 from whale.lineage.seal import MANIFEST_NAME, read_manifest
@@ -101,7 +101,9 @@ def _write_byproducts(
         files["dataset.json"] = ("dataset", pretty_json(dataset))
     files |= {name: ("kept", payload) for name, payload in run.kept.items()}
     for name, (_, payload) in files.items():
-        write_atomically(directory / name, payload)
+        write_atomically(directory / name, payload, lasts=False)
+    for path in (*(directory / name for name in files), directory):  # together half the time of one by one
+        sync_file(path)
     return {
         (directory / name).as_posix(): (role, hashlib.sha256(payload).hexdigest())
         for name, (role, payload) in files.items()

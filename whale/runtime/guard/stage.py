@@ -63,7 +63,7 @@ class Run:
         self.item, self.derivation, self.digest = derivation.item, derivation, derivation.digest()
         self.inputs = derivation.inputs  # name -> sha256
         self.proven, self.code_root, self.code = derived.proven, derived.code_root, derived.code
-        self.beforehand = Beforehand(derived.code_root, derived.code)
+        self.beforehand = Beforehand(derived.code_root, derived.code, digests)
         self.attempts = Attempts(self.name, self.digest)
         self.kept: dict[str, bytes] = {}
         self.notes: dict[str, Any] = {}
@@ -173,7 +173,6 @@ def stage(
         clock = ProcessClock()
         with clock.capture():
             run = Run(name, args, _derive(name, args, config, digests), digests, clock)
-            digests.save()
         _start_tracking(run)
         _refuse_tainted(run)
         run.attempts.start()
