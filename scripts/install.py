@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -54,7 +55,7 @@ def _follow(command: list[str], log_path: Path) -> int:
     count, doing, tail = 0, "", list[str]()
     with open(log_path, "w") as log, subprocess.Popen(command, stdout=-1, stderr=-2, text=True) as process:
         lines: SimpleQueue[str | None] = SimpleQueue()
-        Thread(target=lambda: [lines.put(line) for line in (*(process.stdout or ()), None)], daemon=True).start()
+        Thread(target=_pass_on, args=(process.stdout or (), lines), daemon=True).start()
         while True:
             try:
                 line = lines.get(timeout=INTERVAL_SECONDS)
@@ -65,7 +66,7 @@ def _follow(command: list[str], log_path: Path) -> int:
             log.write(line)
             tail = [*tail, line][-30:]
             count += line.startswith("Collecting")
-            doing = "writing files" if line.startswith("Installing collected") else doing or ""
+            doing = "writing files" if line.startswith("Installing collected") else doing
             now = time.monotonic()
             if line.startswith(LOUD) or now - printed >= INTERVAL_SECONDS:
                 printed = now
@@ -73,6 +74,13 @@ def _follow(command: list[str], log_path: Path) -> int:
     if process.returncode:
         print("".join(tail), f"error: pip failed; its whole output is in {log_path}", file=sys.stderr)
     return process.returncode
+
+
+def _pass_on(output: Iterable[str], lines: "SimpleQueue[str | None]") -> None:
+    """Each line as it comes, None at the end."""
+    for line in output:
+        lines.put(line)
+    lines.put(None)
 
 
 if __name__ == "__main__":

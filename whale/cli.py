@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> int:
         if hasattr(error, "format_message"):  # usage: typer's own click, whose classes typer does not export
             print(f"error: {error.format_message()}", file=sys.stderr)
             if (context := getattr(error, "ctx", None)) is not None:
-                print(context.get_usage(), context.command.epilog or "", sep="\n", file=sys.stderr)
+                print("\n".join(filter(None, (context.get_usage(), context.command.epilog))), file=sys.stderr)
             return 64
         return failure.report(error)
     return returned if isinstance(returned, int) else 0

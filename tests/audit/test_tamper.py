@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_chain
+import yaml
 from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.audit import audit
@@ -242,10 +243,24 @@ def test_t11_a_dataset_that_is_added_is_told_from_bytes_that_changed(chain, caps
     assert whale(["lineage", "verify", str(FINAL)]) == 1
     said = capsys.readouterr().out
     assert "EDITED  " in said and "mix.weights.delta has another value" in said and "expected: (absent)" in said
-    assert "no byte has changed; 1 setting edited since, exit code 1" in said and "remedy:   take the edit to" in said
+    assert "no byte has changed; 1 edit of settings since, exit code 1" in said and "remedy:   take the edit to" in said
     flip(SHARD)
     assert whale(["lineage", "verify", str(FINAL)]) == 1
     assert "2 findings, exit code 1" in capsys.readouterr().out
+
+
+def test_t11_a_removed_weight_and_a_comment_are_reported_as_other_bytes(chain):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(f"# a word\n{text}")
+    (finding,) = verdict().findings
+    assert finding.what == "no run of the ledger has seen these bytes" and "dvc repro" not in finding.remedy
+    values = yaml.safe_load(text)
+    del values["mix"]["weights"]["beta"]
+    values["mix"]["weights"]["alpha"]["weight"] = 9.0
+    Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    said = [(finding.what, finding.found) for finding in verdict().findings if finding.kind == "edited"]
+    assert ("mix.weights.alpha.weight has another value", "9.0") in said
+    assert ("mix.weights.beta has another value", "(absent)") in said
 
 
 def test_t12_upstream_published_again_under_the_same_version(chain):

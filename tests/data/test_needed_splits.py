@@ -56,7 +56,7 @@ def test_the_refusal_names_dataset_file_place_found_expected_and_remedy():
         "  place:    source.splits",
         "  found:    train, val",
         "  expected: test (for evaluate_video.pretrain_splits)",
-        '  remedy:   cut it from train: {train: "train[:90%]", test: "train[90%:]"}; '
+        '  remedy:   cut from train: {train: "train[:90%]", val: "val", test: "train[90%:]"}; '
         "or let params.yaml name splits that are there",
     ]
 
@@ -65,7 +65,11 @@ def test_the_refusal_names_dataset_file_place_found_expected_and_remedy():
     ("splits", "says"),
     [
         ({"train": "train[20%:60%]"}, '{train: "train[20%:52%]", val: "train[52%:56%]", test: "train[56%:60%]"}'),
-        ({"val": "val"}, '{val: "val[:80%]", train: "val[80%:90%]", test: "val[90%:]"}'),
+        ({"val": "val"}, '{val: "val[80%:90%]", train: "val[:80%]", test: "val[90%:]"}'),
+        (
+            {"train": "train[:90%]", "val": "train[90%:]"},
+            '{train: "train[:81%]", val: "train[90%:]", test: "train[81%:90%]"}',
+        ),
     ],
 )
 def test_the_remedy_is_what_to_write_and_a_spec_takes_it(splits, says):
@@ -73,6 +77,16 @@ def test_the_remedy_is_what_to_write_and_a_spec_takes_it(splits, says):
         require_splits(spec_with(**splits), PARAMS)
     assert says in caught.value.remedy
     require_splits(spec_with(**yaml.safe_load(says)), PARAMS)
+
+
+def test_the_remedy_for_hashes_keeps_what_is_named_and_of_a_small_split_nothing_is_cut():
+    npz = spec_values()["source"] | {"format": "npz", "splits": {"train": "hash(95%)", "val": "hash(5%)"}}
+    found = missing_splits(tiny_spec(source=npz), PARAMS)
+    assert found is not None and '{train: "hash(86%)", val: "hash(5%)", test: "hash(9%)"}' in found.remedy
+    found = missing_splits(spec_with(train="train[:1%]"), PARAMS)
+    assert found is not None and found.remedy.startswith("cut val, test from a larger split")
+    found = missing_splits(spec_with(train="train", val="val"), PARAMS, ["val"])
+    assert found is not None and found.remedy.startswith("give a larger share to val; cut from train: {")
 
 
 @pytest.mark.parametrize(("share", "empty"), [(95, ["test"]), (50, [])])

@@ -75,6 +75,5 @@ def test_the_command_writes_one_moving_picture_with_a_column_per_factor(models_d
     assert "x0.8" in printed and "x1.2" in printed and str(out) in printed
     payload = out.read_bytes()
     width = int.from_bytes(payload[6:8], "little")
-    assert payload[:6] == b"GIF89a" and width == 2 * (
-        4 * 16 + 3 * 2
-    )  # recorded, both factors and 1, gaps of 2, doubled
+    num_columns = 4  # recorded, both factors and 1; gaps of 2, doubled
+    assert payload[:6] == b"GIF89a" and width == 2 * (num_columns * 16 + (num_columns - 1) * 2)

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from whale.audit.findings import Finding
-from whale.audit.lock_text import is_canonical, parse
+from whale.audit.lock_text import LOCK, is_canonical, parse
 from whale.audit.params_check import agrees
 from whale.audit.runs import RunGraph, StageRun
 from whale.config import load_yaml
@@ -24,7 +24,6 @@ from whale.lineage.inputs import prove_input
 from whale.lineage.seal import MANIFEST_NAME, Hasher, list_files
 from whale.lineage.statement import floats_as_text
 
-LOCK = Path("dvc.lock")
 KEYS = {"cmd", "deps", "params", "outs"}
 
 

@@ -65,7 +65,7 @@ class Report:
 
     @property
     def code(self) -> int:
-        """The exit code: the first of mismatch, signature, missing, incomplete, tainted; 0 if there is none."""
+        """The exit code: that of the first kind of PRECEDENCE that was found; 0 if there is none."""
         kinds = {finding.kind for finding in self.findings}
         return next((CODES[kind] for kind in PRECEDENCE if kind in kinds), 0)
 

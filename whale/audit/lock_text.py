@@ -5,10 +5,12 @@ in that form is accepted, so that no byte of it is without a meaning.
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+LOCK = Path("dvc.lock")
 FLOAT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z")
 
 
@@ -33,6 +35,15 @@ def parse(text: str) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+def params_in_lock(file: str) -> dict[str, dict[str, Any]]:
+    """Stage -> dotted section -> what `file` said when DVC noted it; empty where dvc.lock does not tell."""
+    try:
+        stages = parse(LOCK.read_text(encoding="utf-8"))["stages"]
+        return {name: dict(entry.get("params", {}).get(file, {})) for name, entry in stages.items()}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def canonical(document: Any) -> str:

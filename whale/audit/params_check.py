@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.audit.findings import Finding
+from whale.audit.lock_text import params_in_lock
 from whale.audit.runs import StageRun
 from whale.config import load_yaml
 from whale.errors import ConfigError
@@ -24,17 +25,17 @@ def check_settings(ancestors: list[StageRun], runs: list[StageRun], target: Stag
     """Findings on every settings file that an ancestor used."""
     used = {name for run in ancestors for name in run.settings}
     params = settings_file(PARAMS, target)
-    edits = _edited_values(ancestors, params) if PARAMS in used and params.is_file() else []
+    edits, is_explained = _edited_values(ancestors, params) if PARAMS in used and params.is_file() else ([], False)
     yield from edits
     for name in sorted(used):
         path = params if name == PARAMS else Path(name)
         seen = {run.settings[name] for run in runs if name in run.settings}
         if not path.is_file():
             yield Finding("missing", "settings", "a file that this was made with is gone", str(path))
-        elif sha256_of_file(path) not in seen and not (edits and path == params):
+        elif sha256_of_file(path) not in seen and not (is_explained and path == params):
             what = "no run of the ledger has seen these bytes"
-            found = (sha256_of_file(path), _last(runs, name))
-            yield Finding("edited", "settings", what, str(path), *found, remedy=REMEDY.format(path))
+            remedy = f"take the edit to {path} back, or run a stage with it"
+            yield Finding("edited", "settings", what, str(path), sha256_of_file(path), _last(runs, name), remedy)
 
 
 def settings_file(name: str, target: StageRun) -> Path:
@@ -50,24 +51,43 @@ def settings_file(name: str, target: StageRun) -> Path:
     return Path(f"profiles/{own}.yaml") if is_other else Path(name)
 
 
-def _edited_values(ancestors: list[StageRun], path: Path) -> list[Finding]:
-    """Each value that differs from what runs had, once, with the names of those runs."""
+def _edited_values(ancestors: list[StageRun], path: Path) -> tuple[list[Finding], bool]:
+    """Each value that differs from what runs had, once, with the names of those runs; whether they are all there are.
+
+    A run's record has every default, so it cannot tell a value that was removed from one that was never written. What
+    was written stands in dvc.lock, which is believed where it agrees with the record.
+    """
     try:
         values = load_yaml(path)
     except ConfigError as error:
-        return [Finding.of("settings", error)]
+        return [Finding.of("settings", error)], False
+    noted = params_in_lock(PARAMS)
     edits: dict[tuple[str, str, str], list[str]] = {}
+    is_all = True
     for run in ancestors:
         for section, recorded in run.params.items():
+            if section == "spec":
+                continue
             found: Any = values.get(section) if isinstance(values, Mapping) else None
             place = f"{section}.{run.item}" if _is_item(found, section, run) else section
-            found = found[run.item] if place != section else found
-            for where, given, then in differences(floats_as_text(found), recorded, place) if section != "spec" else ():
+            now = floats_as_text(found[run.item] if place != section else found)
+            written = floats_as_text(noted.get(run.name, {}).get(place))
+            is_noted = written is not None and agrees(written, recorded)
+            is_all &= is_noted
+            changes = _both_ways(now, written, place) if is_noted else differences(now, recorded, place)
+            for where, given, then in changes:
                 edits.setdefault((where, _short(given), _short(then)), []).append(run.name)
-    return [
+    findings = [
         Finding("edited", ", ".join(names), f"{where} has another value", str(path), now, then, REMEDY.format(path))
         for (where, now, then), names in edits.items()
     ]
+    return findings, is_all and bool(findings)
+
+
+def _both_ways(now: Any, then: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """As `differences`, and what is no longer there."""
+    yield from differences(now, then, place)
+    yield from ((where, gone, had) for where, had, gone in differences(then, now, place) if gone is ABSENT)
 
 
 def _is_item(found: Any, section: str, run: StageRun) -> bool:

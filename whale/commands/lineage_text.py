@@ -188,7 +188,7 @@ def _verdict(report: Report) -> str:
     if edited < len(report.findings):
         return f"{_number(len(report.findings), 'finding')}, exit code {report.code}"
     if edited:
-        return f"no byte has changed; {_number(edited, 'setting')} edited since, exit code {report.code}"
+        return f"no byte has changed; {_number(edited, 'edit')} of settings since, exit code {report.code}"
     return "nothing has changed"
 
 

@@ -50,6 +50,10 @@ def metrics(
     """artifacts/<profile>/metrics/*.json, flattened to dotted names."""
     found = read_metrics(Path("artifacts") / (active_profile() or "demo") / "metrics")
     kept = {name: value for name, value in found.items() if only is None or only in name}
+    if only is not None and not kept:
+        near = difflib.get_close_matches(only, {part for name in found for part in name.split(".")}, n=3, cutoff=0.4)
+        expected = f"a part of a name, such as {', '.join(sorted(near) or list(found)[:1])}"
+        raise ConfigError("no metric has such a name", place="--only", found=only, expected=expected)
     if as_json:
         print_json(kept)
         return
@@ -59,10 +63,6 @@ def metrics(
             print(line)
         print("every number: whale metrics --only ''")
         return
-    if not kept:
-        near = difflib.get_close_matches(only, {part for name in found for part in name.split(".")}, n=3, cutoff=0.4)
-        expected = f"a part of a name, such as {', '.join(sorted(near) or list(found)[:1])}"
-        raise ConfigError("no metric has such a name", place="--only", found=only, expected=expected)
     print_table(["metric", "value"], [[name, _text(value)] for name, value in kept.items()])
 
 
@@ -86,15 +86,11 @@ def _summary(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _codebook_lines(found: dict[str, Any]) -> list[str]:
-    """One line per role: what its datasets use of the codebook together."""
-    lines = []
-    for role in ("pretrain", "finetune"):
-        prefix = f"{VIDEO}.{role}.codebook."
-        if prefix + "codes_used" in found:
-            used, total = found[prefix + "codes_used"], found[prefix + "num_codes"]
-            perplexity = _text(found[prefix + "perplexity"])
-            lines.append(f"{role}, all datasets together: {used} of {total} codes used, perplexity {perplexity}")
-    return lines
+    """One line per role."""
+    from whale.reporting.numbers_section import codebook_line
+
+    lines = {role: codebook_line(found, f"{VIDEO}.{role}") for role in ("pretrain", "finetune")}
+    return [f"{role}, {line}" for role, line in lines.items() if line]
 
 
 def _cell(found: dict[str, Any], prefix: str, metric: str, baseline: str | None) -> str:

@@ -47,7 +47,7 @@ def plan_one(stage: str, as_json: bool) -> None:
     else:
         here = "here" if made.raw_is_here else f"not here: `whale data link {name} PATH`, {made.place}"
         hours = "unknown" if made.hours is None else f"{_time(made.hours)} on one core"
-        unknown = "unknown until its frames are counted"
+        unknown = f"unknown: {made.frames_from}"
         shards = unknown if made.shards is None else f"{_scaled(made.write_bytes, 'B')} in {made.shards} shards"
         units = f"{made.units_done} source files (or groups of {GROUP}) are done in work/"
         kept = f"; {units}, used if spec, files and code are still the same" if made.units_done else ""

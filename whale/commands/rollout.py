@@ -39,10 +39,8 @@ def rollout(
     from whale.evaluation.imagine_episode import EpisodeAddress, Options, imagine_episode
     from whale.runtime.execution import load_execution
 
-    factors = scale_actions or [1.0]
-    if 1.0 not in factors:
-        factors = sorted([*factors, 1.0])  # the recorded actions, to compare with
-    options = Options(context, horizon, tuple(factors), temperature, seed, z)
+    factors = [*(scale_actions or []), 1.0]  # 1: the recorded actions, to compare with
+    options = Options(context, horizon, tuple(sorted(set(factors))), temperature, seed, z)
     address, device = EpisodeAddress.parse(episode), load_execution().chosen_device()
     found = imagine_episode(checkpoint, data, address, options, device)
     if out is not None:

@@ -14,12 +14,14 @@ from whale.config import load_yaml
 from whale.data.needed_splits import missing_splits
 from whale.data.spec import NAME, DatasetSpec, load_spec
 from whale.data.spec_check import check_spec
+from whale.data.text import shown
 from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError, WhaleError
 from whale.files import write_atomically
 
 if TYPE_CHECKING:
     from whale.data.sources.source import Source
 
+TRIED = 12  # episodes of train, until one can be used
 PARAMS, SPECS, SOURCES = Path("params.yaml"), Path("data_specs"), Path("data_specs/sources")
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Specs to check; all of data_specs/ if none is named.")]
@@ -82,7 +84,7 @@ def _refused(specs: Mapping[str, DatasetSpec | None], allow: str) -> dict[str, s
 def check(files: Files = None, as_json: AsJson = False) -> None:
     """Schema, the operations on a generated raw episode, the splits that params.yaml asks for; exit 1 on a problem.
 
-    A dataset that is linked (raw/NAME) is tried, too: its features, and its first episode of train.
+    A dataset that is linked (raw/NAME) is tried, too: identity, splits, features, and a first episode of train.
     """
     from whale.planning.datasets import SPECS
 
@@ -135,7 +137,7 @@ def init(
         print_json({"file": str(target), "guesses": guesses, "not_read": draft.unread, "problems": problems})
         return
     print_table(["guess", "value", "why"], [[place, g.value, g.why] for place, g in draft.guesses.items()])
-    print("\n".join([*(f"not read: {key}, {what}" for key, what in draft.unread.items()), *problems]))
+    print("\n".join([*(f"not read: {shown(key)}, {what}" for key, what in draft.unread.items()), *problems]))
     print(f"{target}: check every line marked ?, then `whale spec preview {name} --raw {path}`")
 
 
@@ -163,13 +165,15 @@ def preview_spec(
                 "episodes": len(found.looks),
                 "of": found.total,
                 "verdicts": verdicts,
-                "faulty": found.report["accepted"],
+                "faulty": found.report["quarantined"],
+                "accepted": found.report["accepted"],
             }
         )
         return
     rows = [[v["outcome"], v["detector"], v["scope"], v["found"]] for v in verdicts if v["outcome"] != "absent"]
-    singles = found.report["accepted"].items()
-    rows += [["fault", name, "episodes", f"{each['count']}, e.g. {each['first'][0]}"] for name, each in singles]
+    for outcome, listed in (("fault", "quarantined"), ("accepted", "accepted")):
+        singles = found.report[listed].items()
+        rows += [[outcome, name, "episodes", f"{each['count']}, e.g. {each['first'][0]}"] for name, each in singles]
     print_table(["outcome", "detector", "of", "found"], rows)
     of = f"of {found.total} episodes of train"
     print(f"{len(found.looks) + len(found.rejected)} {of} looked at, {len(found.rejected)} not usable: {target}")
@@ -195,17 +199,22 @@ def _check(path: Path, params: Mapping[str, Any]) -> tuple[DatasetSpec | None, l
 
 
 def _try(spec: DatasetSpec) -> list[str]:
-    """What the linked data say against the spec: features it names and they lack, a first episode it can't take."""
-    from whale.data.canonical import check_keys
-    from whale.data.draft.preview import preview
+    """What the linked data say against the spec: identity, splits, features, and no episode that it can use."""
+    from whale.data.draft.preview import usable
+    from whale.data.ingest_tasks import find_source
 
+    described = SOURCES / f"{spec.name}.json"
+    raw = described if described.is_file() else Path("raw") / spec.name
     try:
-        source = _open(spec)
-        check_keys(spec, source.features, spec.cameras, source.directory)
-        rejected = preview(source, spec, 1).rejected
+        _, source, _ = find_source(raw, spec, spec.cameras)
+        rejected = usable(source, spec, TRIED)
     except WhaleError as error:
         return [str(error)]
-    return [f"{one.source_file} record {one.record_index}: {one.reason}: {one.detail}" for one in rejected]
+    reasons = Counter((one.reason, one.detail) for one in rejected)
+    return [
+        f"{len(rejected)} episodes of train were tried, none can be used; {count} x {reason}: {detail}"
+        for (reason, detail), count in reasons.most_common(3)
+    ]
 
 
 def _open(spec: DatasetSpec, raw: Path | None = None) -> "Source":

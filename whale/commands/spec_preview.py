@@ -28,7 +28,7 @@ def preview_page(spec: DatasetSpec, preview: Preview) -> str:
     top = tiles(
         [
             tile(
-                len(preview.looks),
+                len(preview.looks) + len(preview.rejected),
                 "episodes looked at",
                 f"of {preview.total} of train; {len(preview.rejected)} could not be used",
             ),
@@ -56,9 +56,13 @@ def _verdicts(preview: Preview) -> str:
     rows = [[v["outcome"], v["detector"], v["scope"], v["found"], v["expected"]] for v in verdicts]
     lead = "What the quality gate of ingest says of these episodes. Undecided is not ok: there is too little to tell."
     body = paragraph(lead, "soft") + table(["outcome", "detector", "of", "found", "expected"], rows, 5)
-    of_episodes = [[name, group["count"], group["first"][0]] for name, group in preview.report["accepted"].items()]
+    of_episodes = [
+        [outcome, name, group["count"], group["first"][0]]
+        for outcome, listed in (("fault", "quarantined"), ("accepted", "accepted"))
+        for name, group in preview.report[listed].items()
+    ]
     if of_episodes:
-        body += heading("Of single episodes") + table(["fault", "episodes", "first"], of_episodes, 1)
+        body += heading("Of single episodes") + table(["outcome", "detector", "episodes", "first"], of_episodes, 2)
     if preview.rejected:
         rejected = [[each.reason, each.source_file, each.record_index, each.detail[:200]] for each in preview.rejected]
         body += heading("Not usable") + table(["reason", "file", "record", "detail"], rejected, 4)

@@ -14,7 +14,7 @@ from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected
 from whale.data.operations import apply_operation
 from whale.data.raw_columns import columns, measured_opening, measured_pose, step_feature
 from whale.data.spec import DatasetSpec, EpisodeFilter, Part, State
-from whale.data.text import clean_text, flat_metadata, instruction
+from whale.data.text import clean_text, flat_metadata, instruction, shown
 from whale.errors import BadDataError
 
 GRIPPER_TOLERANCE = 1.0e-3
@@ -53,10 +53,10 @@ def check_keys(spec: DatasetSpec, features: Collection[str], roles: Iterable[str
     missing = sorted(needed_keys(spec, roles) - set(features))
     if missing:
         near = {key: difflib.get_close_matches(key, list(features), n=1) for key in missing}
-        hints = [f"{key} (did you mean {close[0]}?)" if close else key for key, close in near.items()]
+        hints = [f"{key} (did you mean {shown(close[0])}?)" if close else key for key, close in near.items()]
         raise BadDataError(
             f"the dataset lacks what data_specs/{spec.name}.yaml reads", file=str(file),
-            found=", ".join(sorted(features)), expected=", ".join(hints),
+            found=", ".join(map(shown, sorted(features))), expected=", ".join(hints),
             remedy="correct the keys of the spec, or pin another version",
         )  # fmt: skip
 

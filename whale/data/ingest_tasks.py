@@ -1,5 +1,6 @@
 """What an ingest has to do: its configuration, and one task per source file, planned before anything is read."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -90,13 +91,7 @@ def plan_tasks(
             "ingest needs a split named train and the camera primary", place=f"spec {spec.name}",
             found=[list(spec.source.splits), config.cameras],
         )  # fmt: skip
-    _opened.cache_clear()  # a plan sees what lies there now
-    location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
-    source = _open(location.directory, spec)
-    _check_metadata(location, source)
-    _check_identity(source, spec)
-    check_keys(spec, source.features, config.cameras, source.directory)
-    assignments = _assign(source, spec)
+    location, source, assignments = find_source(raw, spec, config.cameras, links)
     return [
         IngestTask(
             directory=str(source.directory), source_split=split, index=index, shard=shard,
@@ -105,6 +100,22 @@ def plan_tasks(
         )
         for number, (split, index, shard) in enumerate(_files(source, assignments))
     ]  # fmt: skip
+
+
+def find_source(
+    raw: Path, spec: DatasetSpec, cameras: Collection[str], links: Path = Path()
+) -> tuple[Location, Source, dict[str, list[Assignment]]]:
+    """Where the data lie, what reads them, and which records of its splits go to which of ours; raises as `plan_tasks`.
+
+    Checked: sizes and metadata as described, identity, features, splits. No episode is read.
+    """
+    _opened.cache_clear()  # what lies there now
+    location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
+    source = _open(location.directory, spec)
+    _check_metadata(location, source)
+    _check_identity(source, spec)
+    check_keys(spec, source.features, cameras, source.directory)
+    return location, source, _assign(source, spec)
 
 
 def empty_splits(tasks: list[IngestTask]) -> list[str]:

@@ -44,21 +44,26 @@ def missing_splits(
 
 
 def _remedy(spec: DatasetSpec, missing: list[str]) -> str:
-    """What to write: the splits as they should be, the missing ones cut from the end of `train`."""
+    """All splits as they could be written: what is missing is cut from the end of `train`, or of the first there is."""
     slices = spec.source.slices()
+    absent = [split for split in missing if split not in slices]
+    empty = [split for split in missing if split in slices]
+    said = [f"give a larger share to {', '.join(empty)}"] if empty else []
     donor = "train" if "train" in slices else next(iter(slices))
-    part, absent = slices[donor], [split for split in missing if split not in slices]
-    share = max((part.stop - part.start) // 10, 1)
-    if len(absent) < len(missing):
-        return "give it a larger share"
-    if part.hashed:
-        return f"add {', '.join(f'{split}: hash(5%)' for split in absent)} and take as much from another"
-    bounds = [part.start, *(part.stop - share * left for left in range(len(absent), -1, -1))]
-    written = (
-        f'{name}: "{part.model_copy(update={"start": start, "stop": stop})}"'
-        for name, (start, stop) in zip([donor, *absent], pairwise(bounds), strict=True)
-    )
-    return f"cut it from {donor}: {{{', '.join(written)}}}"
+    part = slices[donor]
+    if absent and part.stop - part.start >= 10 * len(absent):
+        share = (part.stop - part.start) // 10
+        named = list(dict.fromkeys(["train", donor, *absent]))  # the first keeps most
+        bounds = [part.start, *(part.stop - share * left for left in range(len(named) - 1, -1, -1))]
+        cut = {
+            name: part.model_copy(update={"start": start, "stop": stop})
+            for name, (start, stop) in zip(named, pairwise(bounds), strict=True)
+        }
+        written = (f'{name}: "{each.written()}"' for name, each in (slices | cut).items())
+        said.append(f"cut from {donor}: {{{', '.join(written)}}}")
+    elif absent:
+        said.append(f"cut {', '.join(absent)} from a larger split of the source than {donor} is")
+    return "; ".join(said)
 
 
 def require_splits(spec: DatasetSpec, params: Mapping[str, Any], empty: Collection[str] = ()) -> None:

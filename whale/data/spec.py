@@ -44,6 +44,11 @@ class SplitSlice(Config):
             return 0, num_records
         return round(self.start * num_records / 100), round(self.stop * num_records / 100)
 
+    def count(self, num_records: int) -> int:
+        """How many records of the source split this slice takes; of a hash about."""
+        start, stop = self.bounds(num_records)
+        return round(num_records * (self.stop - self.start) / 100) if self.hashed else stop - start
+
     def holds(self, ordinal: int) -> bool:
         """Does a record within the bounds belong to this slice? A hash stays when others follow."""
         return not self.hashed or self.start <= _percent(ordinal) < self.stop
@@ -52,8 +57,11 @@ class SplitSlice(Config):
         """Can a record be in both?"""
         return self.split == other.split and self.start < other.stop and other.start < self.stop
 
+    def written(self) -> str:
+        """As a spec writes it; a hash's place follows from the order."""
+        return f"hash({self.stop - self.start}%)" if self.hashed else str(self)
+
     def __str__(self) -> str:
-        """As a spec writes it: `train[95%:]`; a hash with its bounds, which a spec leaves to the order."""
         if self.hashed:
             return f"hash({self.start}% to {self.stop}%)"
         start, stop = f"{self.start}%" if self.start else "", f"{self.stop}%" if self.stop < 100 else ""
@@ -74,7 +82,7 @@ class Source(Config):
     @field_validator("splits")
     @classmethod
     def _check_splits(cls, splits: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        kind = info.data.get("format", "rlds")
+        kind = info.data.get("format")  # None: an error of its own
         for name, text in splits.items():
             if not re.fullmatch("[a-z][a-z0-9_]{0,15}", name):
                 raise ValueError(f"split name '{name}' is not [a-z][a-z0-9_]*")
@@ -85,7 +93,7 @@ class Source(Config):
             raise ValueError("hash splits are not for format rlds, nor beside others")
         slices = _slices(splits)
         for name, part in slices.items():
-            if kind != "rlds" and part.split != ALL:
+            if kind not in ("rlds", None) and part.split != ALL:
                 raise ValueError(f"format {kind} has one split, '{ALL}', to cut from: {name} is {part}")
             if not part.start < part.stop <= 100:
                 raise ValueError(f"{name} ({part}) must end behind its start, at most at 100%")

@@ -17,7 +17,7 @@ from whale.data.needed_splits import require_splits
 from whale.data.sources.location import SourceDescription, locate
 from whale.data.sources.opening import open_source
 from whale.data.spec import DatasetSpec, load_spec
-from whale.errors import ConfigError, WhaleError
+from whale.errors import ConfigError, MissingInputError, WhaleError
 from whale.planning.datasets import SPECS, Facts, load_facts
 
 GIB, LOOKED_AT = 2**30, 12
@@ -81,21 +81,24 @@ def _frames(name: str, spec: DatasetSpec, facts: Facts, raw: Path, root: Path) -
         return known, "data_specs/mixtures/oxe.yaml"
     try:
         return _extrapolated(spec, raw, root)
-    except WhaleError:
-        return None, "unknown"  # nothing here to look at; ingest says what is wrong
+    except MissingInputError:
+        return None, "until its frames are counted"
+    except WhaleError as error:
+        return None, f"{error.what}: {error.file}"
 
 
 def _extrapolated(spec: DatasetSpec, raw: Path, root: Path) -> tuple[int | None, str]:
-    """The first episodes' mean length times the records of all splits that the spec reads."""
+    """The first episodes' mean length times the episodes that the spec's splits take."""
     kind, dataset, version = spec.source.format, spec.source.dataset, spec.source.version
     source = open_source(kind, locate(raw, dataset, version, root, kind).directory, dataset, version)
-    read = sorted({part.split for part in spec.source.slices().values()} & source.splits.keys())
-    records = {name: sum(unit.records for unit in source.splits[name]) for name in read}
-    largest, total = max(read, key=lambda name: records[name], default=None), sum(records.values())
+    slices = [part for part in spec.source.slices().values() if part.split in source.splits]
+    records = {part.split: sum(unit.records for unit in source.splits[part.split]) for part in slices}
+    total = sum(part.count(records[part.split]) for part in slices)
+    largest = max(records, key=lambda name: records[name], default=None)
     found = [] if largest is None else first_episodes(source, largest, LOOKED_AT, {"is_first"})
     lengths = [each.num_steps for each in found if isinstance(each, RawEpisode)]
     if not lengths:
-        return None, "unknown"
+        return None, "no episode can be read"
     return round(sum(lengths) / len(lengths) * total), f"from the first {len(lengths)} of {total} episodes"
 
 

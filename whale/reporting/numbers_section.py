@@ -107,7 +107,8 @@ def numbers_section(video: Numbers, uncertainty: Numbers) -> Section:
         ("finetune", "The unseen robot"),
     ):
         body += heading(title) + _per_dataset(video, role, [*ROWS, *_rollout_rows(video, role)])
-        body += _codebook(video, role)
+        if line := codebook_line(video, role):
+            body += paragraph(line, "note")
         body += heading("Does it do what it is told") + paragraph(ACTIONS_LEAD, "soft")
         body += _per_dataset(video, role, [*ACTION_ROWS, *_divergence_rows(video)])
         body += heading(f"Uncertainty, {title[0].lower()}{title[1:]}") + _per_dataset(
@@ -133,6 +134,15 @@ def groups_of(numbers: Numbers, role: str) -> list[str]:
     """`role.dataset.split` of every group, sorted; `role.codebook` is of all of them together."""
     parts = [key.split(".") for key in numbers if key.startswith(f"{role}.")]
     return sorted({".".join(part[:3]) for part in parts if len(part) > 3})
+
+
+def codebook_line(numbers: Numbers, role: str) -> str | None:
+    """What the datasets of a role use of the codebook together; `role` as the names in `numbers` begin."""
+    found = {key: numbers.get(f"{role}.codebook.{key}") for key in ("codes_used", "num_codes", "perplexity")}
+    if found["codes_used"] is None:
+        return None
+    used, total, perplexity = (number(value, digits) for value, digits in zip(found.values(), (0, 0, 1), strict=True))
+    return f"all datasets together: {used} of {total} codes used, perplexity {perplexity}"
 
 
 def horizons_of(numbers: Numbers) -> list[str]:
@@ -179,15 +189,6 @@ def _per_dataset(numbers: Numbers, role: str, rows: list[tuple[str, str, int]]) 
         if any(cell != number(None) for cell in cells):
             body.append([label, *cells])
     return table(header, body)
-
-
-def _codebook(numbers: Numbers, role: str) -> str:
-    """What the datasets of a role use of the codebook together."""
-    found = {key: numbers.get(f"{role}.codebook.{key}") for key in ("codes_used", "num_codes", "perplexity")}
-    if found["codes_used"] is None:
-        return ""
-    used, total, perplexity = (number(value, digits) for value, digits in zip(found.values(), (0, 0, 1), strict=True))
-    return paragraph(f"All datasets together: {used} of {total} codes used, perplexity {perplexity}.", "note")
 
 
 def _rollout_rows(numbers: Numbers, role: str) -> list[tuple[str, str, int]]:

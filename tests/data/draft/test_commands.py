@@ -41,7 +41,7 @@ def test_a_spec_is_tried_on_the_data_once_they_are_linked(project, capsys):
     assert run(["spec", "check", str(spec)]) == 0 and "1 tried" in capsys.readouterr().out
     text = spec.read_text()
     for wrong, says in (
-        (text.replace("hw: [48, 80]", "hw: [48, 81]", 1), "record 0: "),
+        (text.replace("hw: [48, 80]", "hw: [48, 81]", 1), "12 x shape_mismatch"),
         (text.replace("key: observation/", "key: observations/", 1), "did you mean observation/"),
     ):
         assert wrong != text

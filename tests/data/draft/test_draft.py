@@ -132,14 +132,14 @@ def test_pictures_under_an_odd_name_are_drafted_and_read(tmp_path):
     assert drafted(tmp_path / "arm", tmp_path, "arm").cameras["primary"].key == 'the "top", or \\'
 
 
-def write_npz(folder, num_episodes, **also):
+def write_npz(folder, num_episodes):
     """Episodes of every kind of array: pictures, numbers, a sensor of the gripper, a text without an axis."""
     folder.mkdir()
     for number in range(num_episodes):
         values = rows(number, 12)
         np.savez(
             folder / f"{number:03d}.npz", action=values["action"], pose=values["observation.state"][:, :6],
-            opening=values["observation.state"][:, 6:], force=np.ones((12, 3)), **{"a\nb #": np.ones(12)}, **also,
+            opening=values["observation.state"][:, 6:], force=np.ones((12, 3)), **{"a\nb #": np.ones(12)},
             image=np.stack([picture(number % 4, step) for step in range(12)]), instruction=np.array("push é"),
         )  # fmt: skip
     return folder

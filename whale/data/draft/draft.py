@@ -30,6 +30,10 @@ from whale.errors import BadDataError
 METRIC_STEP = 0.3  # a typical step larger than this is not in metres
 DIMENSIONS = "xyzrpw"
 STEP_KEYS = {"is_first", "is_last", "timestamp", *STEP_FIELDS}
+BOOKKEEPING = {  # of a format: nothing that a spec would read, or read already under another name
+    "lerobot": {"episode_index", "frame_index", "index", "task_index", "tasks", "next.done", "next.reward"},
+    "hdf5": {"demo", "dones", "rewards"},
+}
 NAME_CHARACTERS = re.compile(r"[^a-z0-9_]+")
 
 
@@ -100,7 +104,7 @@ def _unread(sample: Sample, written: dict[str, Any]) -> dict[str, str]:
     """What a person may want to read and the draft does not; the fields of every RLDS step are not worth a word."""
     state = written["state"] or {}
     parts = [*written["cameras"].values(), written["language"], *written["action"].values(), *state.values()]
-    read = {part.get("key") for part in parts if part} | STEP_KEYS
+    read = {part.get("key") for part in parts if part} | STEP_KEYS | BOOKKEEPING.get(sample.kind, set())
     return {key: what for key, what in sorted(sample.described().items()) if key not in read}
 
 

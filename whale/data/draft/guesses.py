@@ -6,7 +6,7 @@ Shapes: T steps, D columns.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from math import ceil
 
 import numpy as np
@@ -17,6 +17,7 @@ from whale.data.quality.motion import MotionSums, correlations, measure_motion
 from whale.data.quality.verdicts import LEAST_EVENTS, LEAST_SHARE
 from whale.data.quality.video import LOOKS, look
 from whale.data.raw_columns import ORIENTATIONS
+from whale.data.spec import SplitSlice
 
 UNIT_NORM = 0.02
 POSE_NAMES = ("state", "pose", "proprio", "cartesian", "eef", "tool", "effector")
@@ -59,21 +60,25 @@ class PoseColumns:
 
 
 def guess_splits(sample: Sample) -> Guess:
-    """The source's own splits by name; those of train, val and test that it lacks are cut from the end of `train`."""
+    """The source's own splits by name; those of train, val and test that it lacks are cut from the end of one."""
     records = {name: sum(unit.records for unit in units) for name, units in sample.source.splits.items()}
-    own = {ours: name for name in records if records[name] and (ours := OUR_SPLITS.get(name))}
-    absent = [split for split in ("val", "test") if split not in own]
+    own: dict[str, str] = {}
+    for name in OUR_SPLITS:
+        if records.get(name):
+            own.setdefault(OUR_SPLITS[name], name)
     base = own.get("train", sample.split)
-    share = 5 if records[base] >= MANY_EPISODES else min(max(10, ceil(100 / records[base])), 40)
-    train_stop = 100 - share * len(absent)
-    splits = {"train": f'"{base}[:{train_stop}%]"' if absent else base} | {
-        name: own[name] for name in ("val", "test") if name in own
-    }
-    for place, split in enumerate(absent):
-        start, stop = train_stop + share * place, train_stop + share * (place + 1)
-        splits[split] = f'"{base}[{start}%:{f"{stop}%" if stop < 100 else ""}]"'
-    cut = f"{' and '.join(absent)} cut from the end of {base}'s {records[base]} episodes" if absent else "by name"
-    return Guess(f"{{{', '.join(f'{name}: {text}' for name, text in splits.items())}}}", cut)
+    if "train" not in own:
+        own = {}  # everything is cut from what there is
+    absent = [split for split in ("val", "test") if split not in own]
+    if records[base] <= len(absent):
+        return Guess(f"{{train: {base}}}", f"{base} has {records[base]} episodes: too few to cut others from them")
+    share = 5 if records[base] >= MANY_EPISODES else max(10, ceil(100 / records[base]))
+    bounds = [0, *(100 - share * left for left in range(len(absent), -1, -1))]
+    cut = {name: f'"{SplitSlice(split=base, start=start, stop=stop)}"'
+           for name, (start, stop) in zip(["train", *absent], pairwise(bounds), strict=True)}  # fmt: skip
+    splits = {"train": base} | own | (cut if absent else {})
+    why = f"{' and '.join(absent)} cut from the end of {base}'s {records[base]} episodes" if absent else "by name"
+    return Guess(f"{{{', '.join(f'{name}: {splits[name]}' for name in ('train', 'val', 'test'))}}}", why)
 
 
 def guess_cameras(sample: Sample) -> list[tuple[str, str, tuple[int, int], Guess]]:

@@ -19,7 +19,7 @@ from whale.data.sources.source import Source
 from whale.data.spec import DatasetSpec
 from whale.data.statistics import action_statistics
 from whale.data.storage.images import ImageError, canonical_frame, decode
-from whale.errors import ConfigError
+from whale.errors import BadDataError, ConfigError
 
 RESOLUTION, QUALITY, SHOWN = 128, 95, 6
 
@@ -59,19 +59,32 @@ def preview(source: Source, spec: DatasetSpec, count: int) -> Preview:
         looks.append(made)
         inspection = inspect_episode(raw, made.episode, made.episode.frames, spec)
         row = evidence.add(inspection) | {"key": made.episode.key, "split": "train", "kept": True}
-        faults = [(fault.detector, fault.detail) for fault in inspection.faults]
-        rows.append(row | {"content_sha256": str(ordinal), "accepted": faults})
+        accepted, refused = inspection.sorted_by(spec.episodes.accept)
+        reason = {"reason": refused[0].detector} if refused else {}
+        rows.append(row | {"content_sha256": str(ordinal), "accepted": accepted} | reason)
     actions = [look.episode.action[look.episode.action_valid] for look in looks]
     has_steps = any(map(len, actions))
     statistics = action_statistics(actions, spec.action.contract.action_mask(), len(looks)) if has_steps else None
-    return Preview(_records(source, spec), looks, rejected, judge(evidence, statistics, rows, spec))
-
-
-def _records(source: Source, spec: DatasetSpec) -> int:
-    """Records of the source that the spec's train takes, for a hash about as many."""
     part = spec.source.slices()["train"]
-    start, stop = part.bounds(sum(shard.records for shard in source.splits[part.split]))
-    return round((stop - start) * (part.stop - part.start) / 100) if part.hashed else stop - start
+    total = part.count(sum(shard.records for shard in source.splits[part.split]))
+    return Preview(total, looks, rejected, judge(evidence, statistics, rows, spec))
+
+
+def usable(source: Source, spec: DatasetSpec, count: int) -> list[Rejected]:
+    """Nothing if one of the first `count` episodes of train can be used; else why each can't. Raises as `preview`.
+
+    BadDataError if there is no such episode.
+    """
+    rejected = []
+    for ordinal, raw in islice(_train(source, spec), count):
+        made = raw if isinstance(raw, Rejected) else _look(raw, spec, ordinal)
+        if not isinstance(made, Rejected):
+            return []
+        rejected.append(made)
+    if not rejected:
+        file, found = source.directory, spec.source.splits["train"]
+        raise BadDataError("no episode falls into train", file=file, place="source.splits.train", found=found)
+    return rejected
 
 
 def _train(source: Source, spec: DatasetSpec) -> Iterator[tuple[int, RawEpisode | Rejected]]:
@@ -87,7 +100,7 @@ def _train(source: Source, spec: DatasetSpec) -> Iterator[tuple[int, RawEpisode 
     for index, shard in enumerate(shards):
         if shard.first_ordinal >= stop or shard.first_ordinal + shard.records <= start:
             continue
-        for raw in source.read_shard(part.split, index, wanted_keys(spec, spec.cameras)):
+        for raw in source.read_shard(part.split, index, wanted_keys(spec, spec.cameras), hashed=False):
             ordinal = shard.first_ordinal + raw.record_index
             if start <= ordinal < stop and part.holds(ordinal):
                 yield ordinal, raw

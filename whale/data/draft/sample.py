@@ -103,7 +103,7 @@ def first_episodes(
     """The first outcomes of a split, in order."""
     found: list[RawEpisode | Rejected] = []
     for index in range(len(source.splits[split])):
-        found += islice(iter(source.read_shard(split, index, keys)), count - len(found))
+        found += islice(iter(source.read_shard(split, index, keys, hashed=False)), count - len(found))
         if len(found) >= count:
             break
     return found

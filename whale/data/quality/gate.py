@@ -114,7 +114,8 @@ def enforce(report: Mapping[str, Any], quality: QualityConfig, file: object) -> 
         ]
     if not lines:
         return
-    named = {key: name for name, group in report["episodes"].items() for key in group["keys"]}
+    between = {v.detector for v in faults(wrong) if v.scope == "episodes"}
+    named = {key: name for name in sorted(between) for key in report["episodes"][name]["keys"]}
     count = len(named)
     if spoiled > allowed:
         named |= {key: name for name, group in report["quarantined"].items() for key in group["first"]}

@@ -67,20 +67,23 @@ class Hdf5Source:
             ) from None  # fmt: skip
         return sorted({*names, *(RENAMED[name] for name in names & RENAMED.keys()), *text, "is_first"})
 
-    def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> "Hdf5Reader":
-        return Hdf5Reader(self, self.splits[split][index], keys)
+    def read_shard(
+        self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
+    ) -> "Hdf5Reader":
+        return Hdf5Reader(self, self.splits[split][index], keys, hashed)
 
 
 class Hdf5Reader:
     """The demos of one file; frames are read from it while they are used."""
 
-    def __init__(self, source: Hdf5Source, shard: ShardFile, keys: Collection[str] | None):
+    def __init__(self, source: Hdf5Source, shard: ShardFile, keys: Collection[str] | None, hashed: bool):
+        self.hashed = hashed
         self.path, self.shard, self.keys = source.directory / shard.file, shard, keys
         self.demos = source.demos[shard.file]
         self.files: dict[str, tuple[int, str]] = {}
 
     def __iter__(self) -> Iterator[RawEpisode | Rejected]:
-        self.files = {self.shard.file: measured(self.path)}
+        self.files = {self.shard.file: measured(self.path, self.hashed)}
         opened = open_hdf5(self.path)  # closed when the last episode's frames are forgotten
         for number, name in enumerate(self.demos):
             yield self._outcome(opened["data"], name, number)

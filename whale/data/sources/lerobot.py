@@ -37,21 +37,23 @@ class LeRobotSource:
         renamed = [RENAMED[name] for name in columns if name in RENAMED]
         return sorted({*columns, *renamed, *self.meta.video_keys(), TASK, "is_first"})
 
-    def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> "LeRobotReader":
-        return LeRobotReader(self, self.splits[split][index], keys)
+    def read_shard(
+        self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
+    ) -> "LeRobotReader":
+        return LeRobotReader(self, self.splits[split][index], keys, hashed)
 
 
 class LeRobotReader:
     """The episodes of one unit, each a RawEpisode or a Rejected; `files` is complete at the end."""
 
-    def __init__(self, source: LeRobotSource, shard: ShardFile, keys: Collection[str] | None):
-        self.source, self.shard, self.keys = source, shard, keys
+    def __init__(self, source: LeRobotSource, shard: ShardFile, keys: Collection[str] | None, hashed: bool):
+        self.source, self.shard, self.keys, self.hashed = source, shard, keys, hashed
         self.files: dict[str, tuple[int, str]] = {}
         self._table: tuple[str, dict[str, Any]] = ("", {})
         self.videos: dict[str, VideoFile] = {}  # camera -> the file that is being read
 
     def __iter__(self) -> Iterator[RawEpisode | Rejected]:
-        self.files = {file: measured(self.source.directory / file) for file in self.shard.files}
+        self.files = {file: measured(self.source.directory / file, self.hashed) for file in self.shard.files}
         first = self.shard.first_ordinal
         for number, entry in enumerate(self.source.meta.episodes[first : first + self.shard.records]):
             yield self._episode(entry, number)

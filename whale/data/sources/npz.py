@@ -50,19 +50,21 @@ class NpzSource:
                 reason = reason or str(error)
         raise BadDataError("no .npz file can be read", file=self.directory, found=reason, expected=LAYOUT)
 
-    def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> "NpzReader":
-        return NpzReader(self, self.splits[split][index], keys)
+    def read_shard(
+        self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
+    ) -> "NpzReader":
+        return NpzReader(self, self.splits[split][index], keys, hashed)
 
 
 class NpzReader:
-    def __init__(self, source: NpzSource, shard: ShardFile, keys: Collection[str] | None):
-        self.source, self.shard, self.keys = source, shard, keys
+    def __init__(self, source: NpzSource, shard: ShardFile, keys: Collection[str] | None, hashed: bool):
+        self.source, self.shard, self.keys, self.hashed = source, shard, keys, hashed
         self.files: dict[str, tuple[int, str]] = {}
 
     def __iter__(self) -> Iterator[RawEpisode | Rejected]:
         for number, file in enumerate(self.shard.files):
             path = self.source.directory / file
-            self.files[file] = measured(path)
+            self.files[file] = measured(path, self.hashed)
             try:
                 arrays = load_arrays(path)
                 steps = _steps(arrays)

@@ -50,8 +50,13 @@ class RldsSource:
         path = self.directory / "features.json"
         return parse_features(_read_json(path), str(path))
 
-    def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> "ShardReader":
-        """Iterate over the episodes of one file; `keys`: decode only these step features (None: all supported)."""
+    def read_shard(
+        self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
+    ) -> "ShardReader":
+        """Iterate over the episodes of one file; `keys`: decode only these step features (None: all supported).
+
+        A file is hashed as it is read, so `hashed` changes nothing here.
+        """
         return ShardReader(self, self.splits[split][index], keys)
 
     def _shard_files(self, split: dict[str, Any]) -> list[ShardFile]:

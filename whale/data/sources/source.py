@@ -46,7 +46,11 @@ class Source(Protocol):
     @property
     def features(self) -> Collection[str]: ...
 
-    def read_shard(self, split: str, index: int, keys: Collection[str] | None = None) -> UnitReader: ...
+    def read_shard(
+        self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
+    ) -> UnitReader:
+        """`keys`: decode these step features only. Not `hashed`: for a look, no file is read whole for its digest."""
+        ...
 
 
 def grouped(episodes: Sequence[tuple[str, ...]], label: str, size: int = GROUP) -> list[ShardFile]:
@@ -67,8 +71,10 @@ def digest_of(files: Mapping[str, tuple[int, str]]) -> tuple[int, str]:
     return sum(size for size, _ in files.values()), hashlib.sha256(listed.encode()).hexdigest()
 
 
-def measured(path: Path) -> tuple[int, str]:
-    """(bytes, sha256) of one file."""
+def measured(path: Path, hashed: bool = True) -> tuple[int, str]:
+    """(bytes, sha256) of one file; no sha256 unless `hashed`."""
+    if not hashed:
+        return path.stat().st_size, ""
     with open(path, "rb") as stream:
         digest = hashlib.sha256()
         size = 0
