@@ -59,6 +59,13 @@ def test_the_program_starts_without_what_only_some_verbs_need():
     assert done.stderr.strip() == ""
 
 
+def test_a_usage_error_shows_usage_and_example(capsys):
+    assert run(["lineage", "verify"]) == 64
+    said = capsys.readouterr().err
+    assert "Usage: whale lineage verify" in said and "Example: whale lineage verify" in said
+    assert run(["spec", "nope"]) == 64 and not capsys.readouterr().err.endswith("\n\n")
+
+
 @pytest.mark.parametrize("arguments", [["bogus"], ["profile", "use"], ["timings", "--bogus"], []])
 def test_wrong_usage_ends_with_64(arguments):
     assert run(arguments) == 64
@@ -94,6 +101,9 @@ def test_metrics_are_flattened_and_filtered(project, capsys):
     Path("artifacts/demo/metrics/evaluate_video.json").write_text('{"psnr": {"h4": 28.5}, "nll": 1.25}')
     assert run(["metrics", "--json", "--only", "psnr"]) == 0
     assert json.loads(capsys.readouterr().out) == {"evaluate_video.psnr.h4": 28.5}
+    for form in ([], ["--json"]):
+        assert run(["metrics", "--only", "pnsr", *form]) == 64
+        assert "such as psnr" in capsys.readouterr().err
 
 
 def test_timings_show_the_last_run_of_each_stage_and_the_total(project, capsys):

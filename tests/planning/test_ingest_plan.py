@@ -1,7 +1,10 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
+import yaml
+from rlds_fixture import episodes, spec_values, write_rlds
 
 from whale.cli import run
 from whale.errors import ConfigError
@@ -41,3 +44,22 @@ def test_the_verb_prints_it_and_refuses_other_stages(whale_x, capsys):
     assert run(["plan", "ingest@viola"]) in (0, 1)
     assert "gresearch" in capsys.readouterr().out
     assert run(["plan", "mix"]) == 64
+
+
+def test_frames_of_an_unknown_dataset_are_estimated_from_its_first_episodes_and_the_spec_s_splits(whale_x, tmp_path):
+    write_rlds(tmp_path / "raw", {"train": [episodes([4, 6] * 10)], "val": [episodes([9])]})
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["datasets"]["tiny"] = {"raw": "raw", "role": "pretrain"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+    def planned(**splits):
+        values = spec_values() | {"source": spec_values()["source"] | {"splits": splits}}
+        Path("data_specs/tiny.yaml").write_text(yaml.safe_dump(values))
+        made = plan_ingest("tiny", whale_x)
+        return made.frames, made.frames_from
+
+    assert planned(train="train", val="val") == (105, "from the first 12 of 21 episodes")
+    assert planned(train="train[:10%]", val="val") == (15, "from the first 12 of 3 episodes")
+    (tmp_path / "raw" / "dataset_info.json").write_text("{")
+    frames, why = planned(train="train", val="val")
+    assert frames is None and "dataset_info.json" in why

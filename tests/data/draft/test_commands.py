@@ -43,12 +43,19 @@ def test_a_spec_is_tried_on_the_data_once_they_are_linked(project, capsys):
     for wrong, says in (
         (text.replace("hw: [48, 80]", "hw: [48, 81]", 1), "12 x shape_mismatch"),
         (text.replace("key: observation/", "key: observations/", 1), "did you mean observation/"),
+        (text.replace('version: "1.0.0"', 'version: "9.0.0"'), "another dataset than the spec's"),
+        (text.replace('val: "train[', 'val: "trian[', 1), "no such split"),
+        (text.replace("train[:80%]", "train[:1%]"), "no episode falls into train"),
+        (text.replace("min_steps: 2", "min_steps: 999"), "12 x too_short"),
     ):
         assert wrong != text
         spec.write_text(wrong)
         assert run(["spec", "check", str(spec)]) == 1
         found = capsys.readouterr().out
         assert says in found, found
+    only = "filters: [{key: language_instruction, equals: task 3, reason: the fourth alone}]"
+    spec.write_text(text.replace("filters: []", only))
+    assert run(["spec", "check", str(spec)]) == 0  # the first episodes are left out by the spec itself
     (project / "raw" / "odd_robot").unlink()
     assert run(["spec", "check", str(spec)]) == 0 and "0 tried" in capsys.readouterr().out
 

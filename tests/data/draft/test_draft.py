@@ -164,6 +164,10 @@ def test_an_npz_draft_reads_the_episode_s_text_and_the_sensor_and_names_what_it_
         ({"train": 200}, {"train": "train[:90%]", "val": "train[90%:95%]", "test": "train[95%:]"}),
         ({"train": 40, "validation": 3}, {"train": "train[:90%]", "val": "validation", "test": "train[90%:]"}),
         ({"train": 40, "val": 3, "test": 2}, {"train": "train", "val": "val", "test": "test"}),
+        ({"train": 40, "val": 3, "validation": 3, "test": 2}, {"train": "train", "val": "val", "test": "test"}),
+        ({"validation": 20}, {"train": "validation[:80%]", "val": "validation[80%:90%]", "test": "validation[90%:]"}),
+        ({"test": 3}, {"train": "test[:32%]", "val": "test[32%:66%]", "test": "test[66%:]"}),
+        ({"train": 2}, {"train": "train"}),
     ],
 )
 def test_a_draft_has_the_three_splits_and_cuts_what_the_source_lacks(tmp_path, source, splits):

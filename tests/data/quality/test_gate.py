@@ -97,6 +97,13 @@ def test_the_remedy_names_every_bad_episode_and_a_spec_that_takes_it_over_is_ing
     assert ingest(raw, tmp_path, spec, name="again")[1]["kept"]["train"]["episodes"] == 4
 
 
+def test_what_the_spec_accepts_is_not_among_the_episodes_to_leave_out(tmp_path):
+    train = [*faulty(3, "black_camera"), *episodes([8, 9], seed=5)]
+    with pytest.raises(BadDataError) as caught:
+        ingest(dataset(tmp_path, [*train, train[-1]]), tmp_path, accepting("duplicate_content"))
+    assert "episodes.exclude: {tiny-train-0000001: black_camera}" in caught.value.remedy
+
+
 def test_many_bad_episodes_are_not_listed_in_the_remedy_but_in_the_files(tmp_path):
     train = episodes([8] * 21)
     with pytest.raises(BadDataError) as caught:
