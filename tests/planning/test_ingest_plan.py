@@ -1,5 +1,5 @@
 import json
-import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from whale.planning.ingest_plan import plan_ingest
 @pytest.fixture
 def whale_x(tmp_path, project_root, monkeypatch):
     (tmp_path / "params.yaml").write_bytes((project_root / "profiles/whale-x.yaml").read_bytes())
-    os.symlink(project_root / "data_specs", tmp_path / "data_specs")
+    shutil.copytree(project_root / "data_specs", tmp_path / "data_specs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
