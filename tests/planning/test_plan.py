@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from whale.cli import run
-from whale.commands.plan import missing
+from whale.commands.plan import missing, summary
 from whale.planning.graph import Node
 from whale.planning.plan import make_plan, stage_states
 
@@ -71,6 +71,11 @@ def test_the_demo_is_never_blocked_and_its_frames_are_those_of_the_simulator(pro
     assert all(dataset.frames for dataset in made.datasets)
     assert made.hardware.device.name == "cpu core"
     assert 0 < made.hours() < 1
+
+
+def test_where_everything_is_up_to_date_there_is_nothing_to_do(project):
+    assert summary(make_plan(project, {}))[1] == "there is nothing to do"
+    assert summary(make_plan(project, None))[1].startswith("what is not up to date takes about ")
 
 
 def test_every_dataset_of_whale_x_without_spec_or_data_is_named_with_how_to_get_it(project):

@@ -71,6 +71,11 @@ def test_every_part_the_issue_asks_for_is_there(report):
         assert wanted in report.html
 
 
+def test_what_datasets_use_of_the_codebook_together_is_a_line_not_a_column(report):
+    assert "all datasets together: 900 of 1024 codes used, perplexity 301.2" in report.html
+    assert "codebook codes_used" not in report.html and "codebook perplexity" not in report.html
+
+
 def test_what_was_not_measured_is_a_dash_and_never_zero(report):
     words = re.sub(r"data:image/[^\"]*", "", report.html)
     assert "\u2013" in words and not re.search(r"\bnan\b", words)

@@ -123,7 +123,12 @@ def test_resume_state_is_keyed_by_the_derivation_and_older_state_is_named(capsys
         assert (run.work / "step").read_text() == "3"
     with stage("toy", arguments(), ToyConfig(rate=9.0)) as run:
         assert not list(run.work.iterdir())
-    assert str(first) in capsys.readouterr().err
+        second = run.work
+    assert f"state of other settings lies in {first}\n" in capsys.readouterr().err
+    with stage("toy", arguments(), ToyConfig(rate=8.0)) as run:
+        assert run.work not in (first, second)
+    said = capsys.readouterr().err
+    assert first.name in said and second.name in said
 
 
 def test_a_damaged_input_stops_the_stage_before_its_body():
