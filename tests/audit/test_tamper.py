@@ -242,8 +242,11 @@ def test_t11_a_dataset_that_is_added_is_told_from_bytes_that_changed(chain, caps
     Path("params.yaml").write_text(text.replace("  weights:\n", "  weights:\n    delta: {weight: 1.0, source: ours}\n"))
     assert whale(["lineage", "verify", str(FINAL)]) == 1
     said = capsys.readouterr().out
-    assert "EDITED  " in said and "mix.weights.delta has another value" in said and "expected: (absent)" in said
-    assert "no byte has changed; 1 edit of settings since, exit code 1" in said and "remedy:   take the edit to" in said
+    assert "EDITED  " in said and "mix.weights.delta was added" in said and "expected: (absent)" in said
+    assert (
+        "no byte has changed unsigned; 1 edit of settings since, exit code 1" in said
+        and "remedy:   take the edit to" in said
+    )
     flip(SHARD)
     assert whale(["lineage", "verify", str(FINAL)]) == 1
     assert "2 findings, exit code 1" in capsys.readouterr().out
@@ -253,14 +256,31 @@ def test_t11_a_removed_weight_and_a_comment_are_reported_as_other_bytes(chain):
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(f"# a word\n{text}")
     (finding,) = verdict().findings
-    assert finding.what == "no run of the ledger has seen these bytes" and "dvc repro" not in finding.remedy
+    assert finding.what.startswith("no run of the ledger has seen these bytes; all values that this was made with are")
+    assert "dvc repro" not in finding.remedy
     values = yaml.safe_load(text)
     del values["mix"]["weights"]["beta"]
     values["mix"]["weights"]["alpha"]["weight"] = 9.0
     Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     said = [(finding.what, finding.found) for finding in verdict().findings if finding.kind == "edited"]
     assert ("mix.weights.alpha.weight has another value", "9.0") in said
-    assert ("mix.weights.beta has another value", "(absent)") in said
+    assert ("mix.weights.beta was removed", "(absent)") in said
+
+
+def test_an_output_that_a_later_run_made_anew_is_told_from_a_tampered_one(chain, capsys):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("weight: 2.5", "weight: 3.5"))
+    toy_chain.mix()
+    toy_chain.write_lock()
+    report = verdict()
+    remade = [finding for finding in report.findings if finding.kind == "remade"]
+    assert report.code == 1 and {finding.kind for finding in report.findings} == {"remade", "edited"}
+    assert [(each.where, each.file) for each in remade] == [("mix", str(ART / "mix/MANIFEST.json"))]
+    assert RunGraph.load().runs[-1].run_id in remade[0].what and "dvc repro" in remade[0].remedy
+    assert whale(["lineage", "verify", str(FINAL)]) == 1
+    assert "no byte has changed unsigned; 1 output made anew since; 1 edit of settings" in capsys.readouterr().out
+    flip(ART / "mix/plan.json")
+    assert "mismatch" in {finding.kind for finding in verdict().findings if "plan.json" in str(finding.file)}
 
 
 def test_t12_upstream_published_again_under_the_same_version(chain):

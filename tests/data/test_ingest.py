@@ -145,6 +145,17 @@ def broken_rlds(tmp_path):
     return raw
 
 
+def test_a_repaired_source_file_is_read_again_though_work_remembers_the_broken_one(tmp_path):
+    raw = broken_rlds(tmp_path)
+    with pytest.raises(BadDataError, match="bad_crc"):
+        ingest(raw, tmp_path)
+    path = raw / "tiny-train.tfrecord-00000-of-00002"
+    data = bytearray(path.read_bytes())
+    data[50] ^= 1
+    path.write_bytes(bytes(data))
+    assert "bad_crc" not in ingest(raw, tmp_path)[1]["dropped"]
+
+
 def test_a_broken_episode_fails_the_stage_after_the_report_is_written(tmp_path):
     with pytest.raises(BadDataError, match="1 of 6 episodes are broken") as caught:
         ingest(broken_rlds(tmp_path), tmp_path)

@@ -129,3 +129,14 @@ def test_checking_a_spec_of_the_active_profile_compares_its_splits_and_ends_with
     assert run(["spec", "check", spec]) == 1 and "held_out (for evaluate_video" in capsys.readouterr().out
     Path("params.yaml").unlink()
     assert run(["spec", "check", spec]) == 0
+
+
+def test_a_pretraining_dataset_without_a_weight_is_told_before_it_is_ingested(
+    tmp_path, project_root, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    text = (project_root / "params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("    fleet_delta: {weight: 1.0, source: ours}\n", ""))
+    assert run(["spec", "check", str(project_root / "data_specs/fleet_delta.yaml")]) == 1
+    assert "fleet_delta: {weight: 1.0, source: ours}" in capsys.readouterr().out
+    assert run(["spec", "check", str(project_root / "data_specs/fleet_unseen.yaml")]) == 0  # fine-tuned on

@@ -6,15 +6,16 @@ from typing import Any
 
 from whale.errors import WhaleError
 
-CODES = {"mismatch": 1, "edited": 1, "missing": 2, "signature": 3, "incomplete": 4, "tainted": 5}
-PRECEDENCE = ("mismatch", "edited", "signature", "missing", "incomplete", "tainted")
+CODES = {"mismatch": 1, "remade": 1, "edited": 1, "missing": 2, "signature": 3, "incomplete": 4, "tainted": 5}
+PRECEDENCE = ("mismatch", "remade", "edited", "signature", "missing", "incomplete", "tainted")
 
 
 @dataclass(frozen=True)
 class Finding:
     """`kind` is a key of CODES; `where` the stage run, or the part of the lineage, that it was found at.
 
-    "mismatch": a byte is not the one that was signed. "edited": a setting has another value than a run had.
+    "mismatch": a byte is not the one that was signed. "remade": a later signed run made it anew. "edited": a setting
+    has another value than a run had.
     """
 
     kind: str

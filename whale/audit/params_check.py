@@ -25,15 +25,16 @@ def check_settings(ancestors: list[StageRun], runs: list[StageRun], target: Stag
     """Findings on every settings file that an ancestor used."""
     used = {name for run in ancestors for name in run.settings}
     params = settings_file(PARAMS, target)
-    edits, is_explained = _edited_values(ancestors, params) if PARAMS in used and params.is_file() else ([], False)
+    edits, are_all = _edited_values(ancestors, params) if PARAMS in used and params.is_file() else ([], False)
     yield from edits
     for name in sorted(used):
         path = params if name == PARAMS else Path(name)
         seen = {run.settings[name] for run in runs if name in run.settings}
         if not path.is_file():
             yield Finding("missing", "settings", "a file that this was made with is gone", str(path))
-        elif sha256_of_file(path) not in seen and not (is_explained and path == params):
-            what = "no run of the ledger has seen these bytes"
+        elif sha256_of_file(path) not in seen and not (are_all and edits and path == params):
+            same = "; all values that this was made with are the same" if are_all and path == params else ""
+            what = f"no run of the ledger has seen these bytes{same}"
             remedy = f"take the edit to {path} back, or run a stage with it"
             yield Finding("edited", "settings", what, str(path), sha256_of_file(path), _last(runs, name), remedy)
 
@@ -78,10 +79,14 @@ def _edited_values(ancestors: list[StageRun], path: Path) -> tuple[list[Finding]
             for where, given, then in changes:
                 edits.setdefault((where, _short(given), _short(then)), []).append(run.name)
     findings = [
-        Finding("edited", ", ".join(names), f"{where} has another value", str(path), now, then, REMEDY.format(path))
+        Finding("edited", ", ".join(names), f"{where} {_how(now, then)}", str(path), now, then, REMEDY.format(path))
         for (where, now, then), names in edits.items()
     ]
-    return findings, is_all and bool(findings)
+    return findings, is_all
+
+
+def _how(now: str, then: str) -> str:
+    return "was added" if then == ABSENT else "was removed" if now == ABSENT else "has another value"
 
 
 def _both_ways(now: Any, then: Any, place: str) -> Iterator[tuple[str, Any, Any]]:

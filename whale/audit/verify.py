@@ -49,7 +49,7 @@ def verify(target: Target, graph: RunGraph, report: Report, sha256: Hasher, stri
     checked: dict[tuple[str, str], Finding | None] = {}
     for run in ancestors:
         before = len(report.findings)
-        report.extend(_check_outputs(run, target, sha256, checked, report))
+        report.extend(_check_outputs(run, target, graph, sha256, checked, report))
         report.extend(_check_inputs(run, graph, sha256, checked))
         report.extend(_check_record(run, sha256))
         report.extend(_check_times(run, graph))
@@ -88,29 +88,40 @@ def _check_keys(report: Report, keys: Path) -> None:
 
 
 def _check_outputs(
-    run: StageRun, target: Target, sha256: Hasher, checked: dict[tuple[str, str], Finding | None], report: Report
+    run: StageRun,
+    target: Target,
+    graph: RunGraph,
+    sha256: Hasher,
+    checked: dict[tuple[str, str], Finding | None],
+    report: Report,
 ) -> Iterable[Finding]:
     for name in run.outputs:
         path = target.path if run is target.run and name == target.name else Path(name)
         key = (str(path), run.subjects[name])
         if key not in checked:
-            checked[key] = _check_output(run, path, run.subjects[name], sha256)
+            checked[key] = _check_output(run, path, run.subjects[name], sha256, graph)
             report.count("outputs")
         if (finding := checked[key]) is not None:
             yield finding
 
 
-def _check_output(run: StageRun, path: Path, expected: str, sha256: Hasher) -> Finding | None:
+def _check_output(run: StageRun, path: Path, expected: str, sha256: Hasher, graph: RunGraph) -> Finding | None:
     try:
         if not path.is_file():
             raise MissingInputError("what this run made is gone", file=path)
-        if (found := sha256(path)) != expected:
+        found = sha256(path)
+        later = [maker for maker in graph.makers(found) if maker.name == run.name and maker.entry.line > run.entry.line]
+        if found != expected and not later:
             raise MismatchError("not what this run made", file=path, found=found, expected=expected)
         if path.name == MANIFEST_NAME:
             verify_sealed(path.parent, sha256)
     except WhaleError as error:
         return Finding.of(run.name, error)
-    return None
+    if found == expected:
+        return None
+    what = f"run {later[-1].run_id} made it anew on {later[-1].finished}"
+    remedy = "`dvc repro` makes anew what follows from it; or check out the dvc.lock of then, and `dvc checkout`"
+    return Finding("remade", run.name, what, str(path), found, expected, remedy)
 
 
 def _check_inputs(

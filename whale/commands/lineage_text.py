@@ -183,13 +183,15 @@ def taints(found: Sequence[dict[str, Any]]) -> None:
 
 
 def _verdict(report: Report) -> str:
-    """Settings that moved on are another matter than bytes that changed."""
-    edited = sum(finding.kind == "edited" for finding in report.findings)
-    if edited < len(report.findings):
-        return f"{_number(len(report.findings), 'finding')}, exit code {report.code}"
-    if edited:
-        return f"no byte has changed; {_number(edited, 'edit')} of settings since, exit code {report.code}"
-    return "nothing has changed"
+    """What was made anew and settings that moved on are another matter than bytes that changed."""
+    kinds = [finding.kind for finding in report.findings]
+    if not kinds:
+        return "nothing has changed"
+    if set(kinds) - {"edited", "remade"}:
+        return f"{_number(len(kinds), 'finding')}, exit code {report.code}"
+    remade = f"; {_number(kinds.count('remade'), 'output')} made anew since" if "remade" in kinds else ""
+    edited = f"; {_number(kinds.count('edited'), 'edit')} of settings since" if "edited" in kinds else ""
+    return f"no byte has changed unsigned{remade}{edited}, exit code {report.code}"
 
 
 def _number(count: int, what: str) -> str:

@@ -93,12 +93,14 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
         if not path.is_file():
             raise MissingInputError("no such spec", file=path, expected="data_specs/<name>.yaml")
     params = _params()
-    found, tried = dict[str, list[str]](), list[str]()
+    found, tried, unlinked = dict[str, list[str]](), list[str](), list[str]()
     for path in paths:
         spec, problems = _check(path, params)
         if spec is not None and not problems and (Path("raw") / spec.name).is_dir():
             problems = _try(spec)
             tried.append(str(path))
+        elif spec is not None and (SOURCES / f"{spec.name}.json").is_file():
+            unlinked.append(spec.name)
         found[str(path)] = problems
     wrong = {name: problems for name, problems in found.items() if problems}
     if as_json:
@@ -108,6 +110,8 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
             print(f"{name}:")
             print("\n".join(f"  {problem}" for problem in problems))
         print(f"{len(found) - len(wrong)} of {len(found)} specs hold together, {len(tried)} tried on the data in raw/")
+        for name in unlinked:
+            print(f"{name}: not tried, raw/{name} is not there: `whale data link {name} PATH`")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -190,12 +194,14 @@ def _params() -> Mapping[str, Any]:
 
 
 def _check(path: Path, params: Mapping[str, Any]) -> tuple[DatasetSpec | None, list[str]]:
+    from whale.data.mixture import missing_weight
+
     try:
         spec = load_spec(path.stem, path.parent)
     except ConfigError as error:
         return None, [str(error)]
-    splits = missing_splits(spec, params, specs=path.parent)
-    return spec, [str(problem) for problem in (*check_spec(spec), splits) if problem is not None]
+    of_params = missing_splits(spec, params, specs=path.parent), missing_weight(spec.name, params)
+    return spec, [str(problem) for problem in (*check_spec(spec), *of_params) if problem is not None]
 
 
 def _try(spec: DatasetSpec) -> list[str]:

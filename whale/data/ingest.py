@@ -9,7 +9,7 @@ Law: read = kept + dropped.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from whale.data.canonical import canonical_episode, wanted_keys
-from whale.data.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
+from whale.data.episode import BAD_REASONS, Episode, EpisodeError, RawEpisode, Rejected, episode_key
 from whale.data.ingest_tasks import IngestConfig, IngestTask, empty_splits, plan_tasks, source_of
 from whale.data.quality.episode import inspect_episode
 from whale.data.quality.gate import Evidence
@@ -38,7 +38,7 @@ COMPARED = ("key", "split", "kept", "reason", "content_sha256", "agreement", "wa
 
 def process_source_shard(task: IngestTask) -> None:
     """Read one source file; write its shards, index rows, valid train actions and its fragment below `work`."""
-    if read_fragment(task) is not None:
+    if (done := read_fragment(task)) is not None and not _is_broken(done):
         return
     clear_leftovers(task)
     rows: list[dict[str, Any]] = []
@@ -62,6 +62,11 @@ def process_source_shard(task: IngestTask) -> None:
     fragment = {"source": origin, "splits": sorted({row["split"] for row in rows}), "shards": tars.entries}
     compared = [{name: row.get(name) for name in COMPARED} for row in rows]
     write_json(task.fragment, fragment | {"quality": evidence.to_json(), "compared": compared})
+
+
+def _is_broken(fragment: Mapping[str, Any]) -> bool:
+    """A unit with broken episodes is read again: somebody may have repaired the file."""
+    return any(row.get("reason") in BAD_REASONS for row in fragment["compared"])
 
 
 def clear_leftovers(task: IngestTask) -> None:

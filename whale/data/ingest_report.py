@@ -153,7 +153,7 @@ def _require_few_bad(dropped: Sequence[Mapping[str, Any]], max_bad: int, report:
             f"{len(bad)} of {total} episodes are broken, max_bad is {max_bad}", file=bad[0]["source_file"],
             place=f"record {bad[0]['record_index']}, byte {bad[0]['byte_offset']}",
             found="\n            ".join(lines[:5]), expected=f"at most {max_bad}",
-            remedy=f"see {report}; repair the source, or raise ingest.max_bad",
+            remedy=f"see {report}; repair the source and describe it anew (`whale data link`); or raise ingest.max_bad",
         )  # fmt: skip
 
 

@@ -183,13 +183,28 @@ def _plan(
     ).sealed()
 
 
+def missing_weight(name: str, params: Mapping[str, Any]) -> ConfigError | None:
+    """What is wrong if `params` pretrain on a dataset that they give no weight: told before it is ingested."""
+    role = (params.get("datasets") or {}).get(name, {}).get("role")
+    if role != "pretrain" or name in ((params.get("mix") or {}).get("weights") or {}):
+        return None
+    return ConfigError(
+        "a pretraining dataset without a weight", file="params.yaml", place="mix.weights", found=f"no {name}",
+        expected=f"{name}: {{weight: 1.0, source: ours}}", remedy="add it, or take the dataset out of `datasets`",
+    )  # fmt: skip
+
+
 def _require_same_names(weights: Mapping[str, Weight], found: Mapping[str, DatasetSegments]) -> None:
     for name in sorted(set(weights) - set(found)):
-        raise ConfigError("a weight without shards", place=f"mix.weights.{name}", expected=nearest(name, found),
-                          remedy="ingest the dataset, or remove its weight")  # fmt: skip
+        raise ConfigError("a weight without shards", file="params.yaml", place=f"mix.weights.{name}",
+                          expected=nearest(name, found), remedy="ingest the dataset, or remove its weight")  # fmt: skip
     for name in sorted(set(found) - set(weights)):
-        raise ConfigError("shards without a weight", place=f"mix.weights.{name}", expected=nearest(name, weights),
-                          remedy="add a weight, or remove the dataset")  # fmt: skip
+        remove = f"rm -r artifacts/PROFILE/pretrain/shards/{name}"
+        raise ConfigError(
+            "shards without a weight", file="params.yaml", place="mix.weights", found=f"shards of {name}",
+            expected=f"{name}: {{weight: 1.0, source: ours}}",
+            remedy=f"add a weight; or, where the dataset was removed, `{remove}`, too (DVC's cache still has them)",
+        )  # fmt: skip
 
 
 def _require_drawable(

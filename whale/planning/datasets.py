@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from whale.config import Config, load_yaml
+from whale.data.mixture import missing_weight
 from whale.data.needed_splits import missing_splits
 from whale.data.spec import DatasetSpec, load_spec
 from whale.errors import ConfigError
@@ -93,6 +94,8 @@ def _status(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root
     spec, problems = _read_spec(name, root)
     splits = _missing_splits(spec, profile) if spec is not None else None
     problems += [] if splits is None else [splits]
+    weight = missing_weight(name, profile.params)
+    problems += [] if weight is None else [f"{weight.what}: {weight.place}: {weight.expected}"]
     problems += _raw_problems(name, entry, profile, facts, root)
     frames, source = _frames(name, entry, profile, spec, facts, root)
     return DatasetStatus(name, entry.role, frames, source, tuple(problems), splits)
