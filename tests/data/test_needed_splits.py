@@ -131,9 +131,7 @@ def test_checking_a_spec_of_the_active_profile_compares_its_splits_and_ends_with
     assert run(["spec", "check", spec]) == 0
 
 
-def test_a_pretraining_dataset_without_a_weight_is_told_before_it_is_ingested(
-    tmp_path, project_root, monkeypatch, capsys
-):
+def test_a_dataset_without_a_weight_is_told_before_it_is_ingested(tmp_path, project_root, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (project_root / "params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("    fleet_delta: {weight: 1.0, source: ours}\n", ""))

@@ -232,7 +232,8 @@ def _protocol_of(numbers: Numbers, group: str, metric: str) -> str:
 
 
 def _without_data(protocol: str) -> str:
-    return "|".join(part for part in protocol.split("|") if part.split("=")[0] not in ("data", "shards"))
+    """Without what belongs to the data: their name, their bytes, and how many windows they have."""
+    return "|".join(part for part in protocol.split("|") if part.split("=")[0] not in ("data", "shards", "windows"))
 
 
 def _protocols(numbers: Numbers) -> str:
