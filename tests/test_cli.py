@@ -117,15 +117,21 @@ def test_timings_show_the_last_run_of_each_stage_and_the_total(project, capsys):
     assert shown["total"] == {"wall_s": 3.0, "compute_s": 1.0, "overhead_s": 2.0, "capture_s": 0.5}
 
 
-def test_raw_data_are_linked_and_described(project):
+def test_raw_data_are_linked_and_described(project, capsys):
     source = project / "elsewhere"
     source.mkdir()
     (source / "a.tfrecord").write_bytes(b"episode")
     for _ in range(2):  # linking again replaces the link
         assert run(["data", "link", "bridge_sample", str(source)]) == 0
+    assert "new or changed" not in capsys.readouterr().out
     assert (Path("raw/bridge_sample") / "a.tfrecord").read_bytes() == b"episode"
     assert str(project) not in (text := Path("data_specs/sources/bridge_sample.json").read_text())
     assert json.loads(text)["files"][0]["bytes"] == 7
+    (source / "b.tfrecord").write_bytes(b"another")
+    assert run(["data", "link", "bridge_sample", str(source)]) == 0
+    assert "described 1 files: 1 are the same, 1 are new or changed" in capsys.readouterr().out
+    assert run(["data", "link", "bridge_sample", str(source / "b.tfrecord")]) == 2
+    assert "not a folder" in capsys.readouterr().err
 
 
 def test_init_makes_a_private_site_cache_and_says_so_to_dvc(project):

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from whale.errors import ConfigError, MissingInputError
+from whale.errors import BadDataError, ConfigError, MissingInputError
 from whale.files import temporary_path
 from whale.lineage.statement import write_json
 
@@ -23,16 +23,34 @@ def link(name: str, path: Annotated[Path, typer.Argument(help="Folder of the dat
     if not name.replace("_", "").isalnum() or not name.isascii() or name != name.lower():
         raise ConfigError("not a dataset name", found=name, expected="[a-z0-9_]+, as in data_specs/<name>.yaml")
     if not path.is_dir():
-        raise MissingInputError("the folder does not exist", file=path)
-    target = RAW / name
+        what = "not a folder" if path.exists() else "the folder does not exist"
+        raise MissingInputError(what, file=path, remedy="name the folder that holds the dataset's files")
+    target, description = RAW / name, SOURCES / f"{name}.json"
     if target.exists() and not target.is_symlink():
         raise ConfigError("raw data lie here, not a link", file=target, remedy="move the folder away first")
-    write_json(SOURCES / f"{name}.json", describe_source(path, name))
+    described = describe_source(path, name)
+    if description.is_file():
+        _say_what_changes(description, described)
+    write_json(description, described)
     RAW.mkdir(exist_ok=True)
     temporary = temporary_path(target)
     temporary.symlink_to(path.absolute(), target_is_directory=True)
     os.replace(temporary, target)
     print(f"{target} -> {path.absolute()}; described in {SOURCES / name}.json (commit that file)")
+
+
+def _say_what_changes(description: Path, described: dict[str, Any]) -> None:
+    """The description is the dataset's identity: whoever replaces it should see that."""
+    from whale.data.sources.location import read_description
+
+    try:
+        before = {file.path: file.sha256 for file in read_description(description).files}
+    except BadDataError:  # damaged: the new one mends it
+        return
+    now = {file["path"]: file["sha256"] for file in described["files"]}
+    same = sum(now.get(path) == sha256 for path, sha256 in before.items())
+    if same < len(before) or len(now) > len(before):
+        print(f"{description} described {len(before)} files: {same} are the same, {len(now) - same} are new or changed")
 
 
 @app.command("fetch", epilog="Example: whale data fetch toto gs://gresearch/robotics/toto/0.1.0 --to /data/toto")
@@ -42,16 +60,14 @@ def fetch(
     to: Annotated[Path, typer.Option("--to", help="Folder to bring them to.")],
 ) -> None:
     """Bring the files that data_specs/sources/NAME.json describes; size and sha256 of each must be as described."""
-    import json
-
     from whale.data.fetch import fetch_files
-    from whale.data.sources.location import SourceDescription
+    from whale.data.sources.location import read_description
 
     path = SOURCES / f"{name}.json"
     if not path.is_file():
         remedy = "copy the files with the bucket's own tool, then `whale data link` describes them"
         raise MissingInputError("no description to hold the files against", file=path, remedy=remedy)
-    described = SourceDescription.parse(json.loads(path.read_bytes()), file=path)
+    described = read_description(path)
     count = fetch_files(described.files, uri, to, done=lambda size: print(f"{size} bytes", flush=True))
     print(f"{count} of {len(described.files)} files came; next: `whale data link {name} {to}`")
 

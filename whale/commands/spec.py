@@ -174,11 +174,17 @@ def preview_spec(
             }
         )
         return
-    rows = [[v["outcome"], v["detector"], v["scope"], v["found"]] for v in verdicts if v["outcome"] != "absent"]
+    rows = [
+        [v["outcome"], v["detector"], v["scope"], v["found"], v["expected"] if v["outcome"] != "ok" else ""]
+        for v in verdicts
+        if v["outcome"] != "absent"
+    ]
     for outcome, listed in (("fault", "quarantined"), ("accepted", "accepted")):
         singles = found.report[listed].items()
-        rows += [[outcome, name, "episodes", f"{each['count']}, e.g. {each['first'][0]}"] for name, each in singles]
-    print_table(["outcome", "detector", "of", "found"], rows)
+        rows += [
+            [outcome, name, "episodes", f"{each['count']}, e.g. {each['first'][0]}", "none"] for name, each in singles
+        ]
+    print_table(["outcome", "detector", "of", "found", "expected"], rows)
     of = f"of {found.total} episodes of train"
     print(f"{len(found.looks) + len(found.rejected)} {of} looked at, {len(found.rejected)} not usable: {target}")
     for (reason, detail), count in Counter((each.reason, each.detail) for each in found.rejected).most_common(5):

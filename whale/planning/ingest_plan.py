@@ -4,7 +4,6 @@ Rates are those of benchmarks/ingest.py on one core of an AMD EPYC: 0.6 ms a fra
 resizing and encoding 3.6 ms for 480 x 640 source pixels, in proportion.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from whale.data.draft.sample import first_episodes
 from whale.data.episode import RawEpisode
 from whale.data.ingest import IngestConfig
 from whale.data.needed_splits import require_splits
-from whale.data.sources.location import SourceDescription, locate
+from whale.data.sources.location import SourceDescription, locate, read_description
 from whale.data.sources.opening import open_source
 from whale.data.spec import DatasetSpec, load_spec
 from whale.errors import ConfigError, MissingInputError, WhaleError
@@ -105,7 +104,7 @@ def _extrapolated(spec: DatasetSpec, raw: Path, root: Path) -> tuple[int | None,
 def _described(raw: Path, root: Path) -> SourceDescription | None:
     if raw.suffix != ".json" or not raw.is_file():
         return None
-    return SourceDescription.parse(json.loads(raw.read_bytes()), file=raw)
+    return read_description(raw)
 
 
 def _is_here(raw: Path, described: SourceDescription | None, root: Path) -> bool:

@@ -73,7 +73,7 @@ def described_files(raw: Path, links: Path = Path()) -> list[Path]:
     """The files that a description promises, each of which is compared with it when it is read; none for a folder."""
     if Path(raw).suffix != ".json":
         return []
-    description = _read_description(Path(raw))
+    description = read_description(Path(raw))
     return [links / description.link / file.path for file in description.files]
 
 
@@ -89,7 +89,7 @@ def locate(raw: Path, dataset: str, version: str, links: Path = Path(), kind: st
         raise MissingInputError(
             "raw data not found", file=raw, remedy="a folder, or a file written by `whale data link`"
         )
-    description = _read_description(raw)
+    description = read_description(raw)
     root = links / description.link
     if not root.is_dir():
         remedy = f"`whale data link {description.name} PATH`"
@@ -117,7 +117,8 @@ def _version_folder(raw: Path, dataset: str, version: str, kind: str) -> Path:
     )  # fmt: skip
 
 
-def _read_description(path: Path) -> SourceDescription:
+def read_description(path: Path) -> SourceDescription:
+    """A description file; BadDataError if it is none."""
     if path.stat().st_size > MAX_DESCRIPTION_BYTES:
         raise BadDataError("file too large", file=path, found=path.stat().st_size)
     try:
