@@ -5,8 +5,10 @@ beside its owner; this module only holds their base class and the two ways in: a
 """
 
 import argparse
+import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -98,10 +100,19 @@ def stage_args(*paths: str, argv: list[str] | None = None, doc: str | None = Non
 
 def _as_config_error(error: ValidationError, *, file: str | Path, place: str) -> ConfigError:
     problems = error.errors(include_url=False)
+    missing = [problem["loc"] for problem in problems if problem["type"] == "missing"]
     lines = []
     for problem in problems:
         dotted = ".".join([place] * bool(place) + [str(part) for part in problem["loc"]])
         found = "" if problem["type"] == "missing" else f" (found: {problem['input']!r:.120})"
-        lines.append(f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{found}")
+        hint = _misspelt(problem["loc"], missing) if problem["type"] == "extra_forbidden" else ""
+        lines.append(f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{found}{hint}")
     first = lines[0] if len(lines) == 1 else f"{len(lines)} problems:\n            " + "\n            ".join(lines)
     return ConfigError("invalid configuration", file=file, place=first, remedy="correct the values named above")
+
+
+def _misspelt(extra: tuple[int | str, ...], missing: Iterable[tuple[int | str, ...]]) -> str:
+    """A key too many beside a key too few is often the same one."""
+    absent = [str(loc[-1]) for loc in missing if loc[:-1] == extra[:-1]]
+    near = difflib.get_close_matches(str(extra[-1]), absent, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -85,6 +85,14 @@ def test_all_problems_are_reported_at_once():
     refused(values, "2 problems", "robot.arms", "language")
 
 
+def test_a_misspelt_key_is_told_from_one_too_many():
+    values = spec_values()
+    values["robot"]["controll_hz"] = values["robot"].pop("control_hz")
+    values["robot"]["colour"] = "red"
+    refused(values, "robot.controll_hz: Extra inputs are not permitted (found: 10.0); did you mean control_hz?",
+            "robot.colour: Extra inputs are not permitted (found: 'red')\n")  # fmt: skip
+
+
 def test_difference_needs_a_defined_or_declared_last_step():
     values = changed("action.translation.ops", [{"difference": {}}])
     values["action"]["contract"]["last_step"] = "valid"
