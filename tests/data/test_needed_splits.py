@@ -13,6 +13,7 @@ from pipelines import ingest
 from whale.cli import run
 from whale.config import load_yaml
 from whale.data.ingest import empty_splits, plan_tasks
+from whale.data.mixture import missing_weight
 from whale.data.needed_splits import missing_splits, needed_splits, require_splits
 from whale.data.spec import load_spec
 from whale.errors import ConfigError
@@ -138,3 +139,5 @@ def test_a_dataset_without_a_weight_is_told_before_it_is_ingested(tmp_path, proj
     assert run(["spec", "check", str(project_root / "data_specs/fleet_delta.yaml")]) == 1
     assert "fleet_delta: {weight: 1.0, source: ours}" in capsys.readouterr().out
     assert run(["spec", "check", str(project_root / "data_specs/fleet_unseen.yaml")]) == 0  # fine-tuned on
+    for unusual in ({"datasets": {"fleet_delta": 3}}, {"datasets": None, "mix": []}):  # their own stages refuse these
+        assert missing_weight("fleet_delta", unusual) is None

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,9 +17,6 @@ from whale.data.spec_check import check_spec
 from whale.data.text import shown
 from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError, WhaleError
 from whale.files import write_atomically
-
-if TYPE_CHECKING:
-    from whale.data.sources.source import Source
 
 TRIED = 12  # episodes of train, until one can be used
 PARAMS, SPECS, SOURCES = Path("params.yaml"), Path("data_specs"), Path("data_specs/sources")
@@ -156,9 +153,11 @@ def preview_spec(
     """One local HTML page: frames before and after, actions with units, gripper events, distributions, verdicts."""
     from whale.commands.spec_preview import preview_page
     from whale.data.draft.preview import preview
+    from whale.data.ingest_tasks import find_source
 
     spec = load_spec(name, SPECS)
-    found = preview(_open(spec, raw), spec, episodes)
+    _, source, _ = find_source(Path("raw") / name if raw is None else raw, spec, spec.cameras)
+    found = preview(source, spec, episodes)
     target = out if out is not None else Path("work/preview") / f"{name}.html"
     write_atomically(target, preview_page(spec, found).encode())
     verdicts = found.report["verdicts"]
@@ -212,14 +211,14 @@ def _check(path: Path, params: Mapping[str, Any]) -> tuple[DatasetSpec | None, l
 
 def _try(spec: DatasetSpec) -> list[str]:
     """What the linked data say against the spec: identity, splits, features, and no episode that it can use."""
-    from whale.data.draft.preview import usable
+    from whale.data.draft.preview import why_unusable
     from whale.data.ingest_tasks import find_source
 
     described = SOURCES / f"{spec.name}.json"
     raw = described if described.is_file() else Path("raw") / spec.name
     try:
         _, source, _ = find_source(raw, spec, spec.cameras)
-        rejected = usable(source, spec, TRIED)
+        rejected = why_unusable(source, spec, TRIED)
     except WhaleError as error:
         return [str(error)]
     reasons = Counter((one.reason, one.detail) for one in rejected)
@@ -227,16 +226,6 @@ def _try(spec: DatasetSpec) -> list[str]:
         f"{len(rejected)} episodes of train were tried, none can be used; {count} x {reason}: {detail}"
         for (reason, detail), count in reasons.most_common(3)
     ]
-
-
-def _open(spec: DatasetSpec, raw: Path | None = None) -> "Source":
-    """The dataset at `raw`, or where `whale data link` put it."""
-    from whale.data.sources.location import locate
-    from whale.data.sources.opening import open_source
-
-    raw = Path("raw") / spec.name if raw is None else raw
-    folder = locate(raw, spec.source.dataset, spec.source.version, kind=spec.source.format).directory
-    return open_source(spec.source.format, folder, spec.source.dataset, spec.source.version)
 
 
 def _status(name: str, problems: list[str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from whale.config import Config
+from whale.data.needed_splits import section
 from whale.data.sampler import Plan, PlannedDataset, single_dataset_plan
 from whale.data.segments import SegmentConfig, SegmentIndex, dataset_folders
 from whale.data.storage.shards import ShardSet
@@ -185,8 +186,8 @@ def _plan(
 
 def missing_weight(name: str, params: Mapping[str, Any]) -> ConfigError | None:
     """What is wrong if `params` pretrain on a dataset that they give no weight: told before it is ingested."""
-    role = (params.get("datasets") or {}).get(name, {}).get("role")
-    if role != "pretrain" or name in ((params.get("mix") or {}).get("weights") or {}):
+    role = section(section(params, "datasets"), name).get("role")
+    if role != "pretrain" or name in section(section(params, "mix"), "weights"):
         return None
     return ConfigError(
         "a pretraining dataset without a weight", file="params.yaml", place="mix.weights", found=f"no {name}",

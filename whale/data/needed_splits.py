@@ -18,10 +18,10 @@ EVALUATIONS = ("evaluate_video", "evaluate_uncertainty")
 
 def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
     """Split -> what asks for it; empty for a dataset that `params` do not name."""
-    role = _section(_section(params, "datasets"), name).get("role")
+    role = section(section(params, "datasets"), name).get("role")
     needed = {split: [reader] for split, reader in TRAINING.get(str(role), {}).items()}
     for stage in EVALUATIONS:
-        asked = _section(params, stage).get(f"{role}_splits")
+        asked = section(params, stage).get(f"{role}_splits")
         for split in asked if needed and isinstance(asked, list) else ():  # the stage itself refuses anything else
             needed.setdefault(str(split), []).append(f"{stage}.{role}_splits")
     return needed
@@ -72,7 +72,7 @@ def require_splits(spec: DatasetSpec, params: Mapping[str, Any], empty: Collecti
         raise error
 
 
-def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Empty where there is none, or none that is a mapping: its own stage refuses that."""
     found = values.get(name)
     return found if isinstance(found, Mapping) else {}

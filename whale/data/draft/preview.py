@@ -70,7 +70,7 @@ def preview(source: Source, spec: DatasetSpec, count: int) -> Preview:
     return Preview(total, looks, rejected, judge(evidence, statistics, rows, spec))
 
 
-def usable(source: Source, spec: DatasetSpec, count: int) -> list[Rejected]:
+def why_unusable(source: Source, spec: DatasetSpec, count: int) -> list[Rejected]:
     """Nothing if one of the first `count` episodes of train can be used; else why each can't. Raises as `preview`.
 
     BadDataError if there is no such episode.
