@@ -17,11 +17,11 @@ from pathlib import Path
 from measure import ROOT, contender, machine
 
 sys.path[:0] = [str(ROOT)]
-from whale.files import sha256_of_file  # noqa: E402
-from whale.lineage.file_digests import FileDigests  # noqa: E402
-from whale.lineage.inputs import prove_input  # noqa: E402
-from whale.lineage.seal import seal  # noqa: E402
-from whale.runtime.guard import opened_files  # noqa: E402
+from whale.common.files import sha256_of_file
+from whale.lineage.file_digests import FileDigests
+from whale.lineage.inputs import prove_input
+from whale.runtime.workers import worker
+from whale.seal import seal
 
 ROUNDS = 15
 HOUR = 3600
@@ -68,12 +68,12 @@ def _hook_cost(folder: Path, number: int = 2000) -> Hook:
     for name in names:
         Path(name).touch()
     plain, no_event = _best(_open, names), _best(_audit, names)
-    opened_files.install()
+    worker.listen()
     new, seen, event = _cpu_of(_open, names), _best(_open, names), _best(_audit, names)
-    opened_files._opened.clear()
-    opened_files._log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    worker = _cpu_of(_open, names)
-    return Hook(*(each / number for each in (plain, seen - plain, new - plain, worker - plain, event - no_event)))
+    worker.opened.clear()
+    worker._log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    written_down = _cpu_of(_open, names)
+    return Hook(*(each / number for each in (plain, seen - plain, new - plain, written_down - plain, event - no_event)))
 
 
 def digest_cost(number: int, size: int) -> tuple[Digests, Digests]:

@@ -21,9 +21,9 @@ from measure import machine, serve_steps, take_turns
 from model_work import TOKENS, WINDOW, batch, dynamics, forward_flops_per_token, matrix_product
 from reference_dynamics import ReferenceDynamics
 
-from whale.models.categorical import sample
-from whale.runtime.torch_process import set_up_torch
-from whale.training.optimizer import OptimizationConfig, make_optimizer
+from whale.models.behavior.categorical import sample
+from whale.runtime.workers.torch_process import set_up_torch
+from whale.training.loop.optimizer import OptimizationConfig, make_optimizer
 
 OPTIMIZATION = OptimizationConfig(
     batch_size=1, training_steps=1000, warmup_steps=0, max_lr=1e-4, min_lr=1e-5, weight_decay=0.0, grad_clip=1.0,

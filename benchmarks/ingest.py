@@ -124,8 +124,8 @@ def make(data: Path, case: str, num_episodes: int) -> dict:
 
 
 def spec(case: str):
-    from whale.config import load_yaml
-    from whale.data.spec import DatasetSpec
+    from whale.common.config import load_yaml
+    from whale.data.spec.spec import DatasetSpec
 
     values = load_yaml(Path(__file__).with_name("bench_spec.yaml"))
     values["cameras"]["primary"]["hw"] = list(CASES[case])
@@ -133,9 +133,9 @@ def spec(case: str):
 
 
 def ours(data: Path, case: str, out: Path) -> dict:
-    from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
-    from whale.data.ingest_report import finish
-    from whale.data.quality.gate import QualityConfig
+    from whale.data.ingest.finish import finish
+    from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
+    from whale.data.ingest.quality.gate import QualityConfig
 
     quality = QualityConfig(policy="fail", budget=0)
     config = IngestConfig(resolution=RESOLUTION, jpeg_quality=95, shard_bytes=2**28, max_bad=0, quality=quality)
@@ -184,7 +184,7 @@ def loop(data: Path, case: str, out: Path) -> dict:
 
 def codec(data: Path, case: str, out: Path) -> dict:
     """Decode, resize, encode with our settings; the frames lie in memory already."""
-    from whale.data.sources.rlds import RldsSource
+    from whale.data.ingest.sources.rlds import RldsSource
     from whale.data.storage.images import decode, encode, resize
 
     source = RldsSource(data / "bench" / "1.0.0")

@@ -24,18 +24,22 @@ import pyarrow.parquet as pq
 from measure import ROOT, cpu_seconds, machine
 
 sys.path[:0] = [str(ROOT)]
-from whale.config import canonical_json  # noqa: E402
-from whale.data.episode_table import COLUMNS  # noqa: E402
-from whale.files import sha256_of_file  # noqa: E402
-from whale.lineage import ledger, signing  # noqa: E402
-from whale.lineage.closure import closure_digest, import_closure  # noqa: E402
-from whale.lineage.code_state import UNKNOWN  # noqa: E402
-from whale.lineage.file_digests import FileDigests  # noqa: E402
-from whale.lineage.inputs import ProvenInput, prove_input  # noqa: E402
-from whale.lineage.seal import seal  # noqa: E402
-from whale.lineage.statement import Derivation, RunFacts, build_statement, pretty_json, write_json  # noqa: E402
-from whale.lineage.summary import LINEAGE_NAME, summarize  # noqa: E402
-from whale.runtime.guard import machine as described  # noqa: E402
+from whale.common.files import sha256_of_file
+from whale.common.json_files import (
+    canonical_json,
+    pretty_json,
+    write_json,
+)
+from whale.data.ingest.episode_table import COLUMNS
+from whale.guard import machine as described
+from whale.lineage import ledger, signing
+from whale.lineage.closure import closure_digest, import_closure
+from whale.lineage.code_state import UNKNOWN
+from whale.lineage.file_digests import FileDigests
+from whale.lineage.inputs import ProvenInput, prove_input
+from whale.lineage.statement import Derivation, RunFacts, build_statement
+from whale.lineage.summary import LINEAGE_NAME, summarize
+from whale.seal import seal
 
 DATASETS = 27
 ART = Path("artifacts/whale-x")

@@ -82,7 +82,7 @@ def show(found: dict[str, dict], arguments: argparse.Namespace) -> None:
 
 
 def names_and_weights() -> dict[str, float]:
-    from whale.config import load_yaml
+    from whale.common.config import load_yaml
 
     weights = load_yaml(Path(__file__).resolve().parents[1] / "profiles/whale-x.yaml")["mix"]["weights"]
     return {name: entry["weight"] for name, entry in weights.items()}
@@ -93,8 +93,8 @@ def make(data: Path, arguments: argparse.Namespace) -> dict:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     from tiny_shards import write_encoded_shards
 
-    from whale.data.sources.tf_example import encode_example
-    from whale.data.sources.tfrecord import frame
+    from whale.data.ingest.sources.tf_example import encode_example
+    from whale.data.ingest.sources.tfrecord import frame
 
     rng = np.random.default_rng(0)
     frames = [
@@ -114,7 +114,7 @@ def make(data: Path, arguments: argparse.Namespace) -> dict:
 
 def plan_and_sets(data: Path):
     from whale.data.mixture import DatasetSegments, MixConfig, open_datasets, pretrain_plan
-    from whale.data.segments import SegmentConfig
+    from whale.data.segments.grid import SegmentConfig
 
     sets, segments = open_datasets(data / "shards"), SegmentConfig(window=WINDOW, phases=PHASES)
     weights = {name: {"weight": weight, "source": "Table 11"} for name, weight in names_and_weights().items()}
@@ -124,9 +124,9 @@ def plan_and_sets(data: Path):
 
 
 def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> dict:
-    from whale.data.actions import ActionNormalizer
-    from whale.data.loader import PixelSegments, SegmentLoader
-    from whale.data.sampler import SegmentSampler
+    from whale.data.loading.loader import PixelSegments, SegmentLoader
+    from whale.data.loading.sampler import SegmentSampler
+    from whale.data.segments.actions import ActionNormalizer
 
     started = time.perf_counter()
     plan, sets, config = plan_and_sets(data)
@@ -148,7 +148,7 @@ def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> d
 
 
 def ours_kept(data: Path, arguments: argparse.Namespace) -> dict:
-    from whale.runtime.execution import DEFAULTS
+    from whale.runtime.workers.execution import DEFAULTS
 
     return ours(data, arguments, DEFAULTS["decoded_frames_mb"] * 2**20)
 
@@ -163,7 +163,7 @@ def memory_over_epochs(loader, num_segments: int, epochs: int) -> dict:
 
 
 def webdataset(data: Path, arguments: argparse.Namespace) -> dict:
-    from whale.data.webdataset_export import webdataset_module
+    from whale.data.workbench.webdataset_export import webdataset_module
 
     started = time.perf_counter()
     plan, _, _ = plan_and_sets(data)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 import torch
 from measure import Clock
 
-from whale.models.dynamics import Dynamics, DynamicsConfig
-from whale.models.st_transformer import STTransformerConfig
+from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+from whale.models.trunk.st_transformer import STTransformerConfig
 
 LAYERS, WIDTH, HEADS, CODES, WINDOW, TOKENS, ACTION, Z = 4, 256, 8, 1024, 16, 64, 7, 256
 

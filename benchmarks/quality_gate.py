@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import fleet_faults as faults
-from whale.config import load_yaml
-from whale.data.canonical import canonical_episode, kept_steps
-from whale.data.episode import Episode, RawEpisode
-from whale.data.quality.episode import inspect_episode, is_relabelled
-from whale.data.quality.gate import Evidence
-from whale.data.quality.verdicts import count_verdicts, gripper_verdict, motion_verdicts
-from whale.data.spec import DatasetSpec, load_spec
+from whale.common.config import load_yaml
+from whale.data.ingest.canonical.canonical import canonical_episode, kept_steps
+from whale.data.ingest.quality.episode import inspect_episode, is_relabelled
+from whale.data.ingest.quality.gate import Evidence
+from whale.data.ingest.quality.verdicts import count_verdicts, gripper_verdict, motion_verdicts
+from whale.data.spec.episode import Episode, RawEpisode
+from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.data.storage.images import canonical_frame, encode
 from whale.sim.fleet.collect import FleetConfig, generate_episodes
 from whale.sim.fleet.robots import ROBOTS

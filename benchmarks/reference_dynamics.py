@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whale.models.dynamics import Z_CATEGORIES, Dynamics
-from whale.models.layers import space_time_positions
+from whale.models.dynamics.dynamics import Z_CATEGORIES, Dynamics
+from whale.models.trunk.layers import space_time_positions
 
 
 class ReferenceAttention(nn.Module):

@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from measure import machine
 from model_work import interleaved
 
-from whale.evaluation.learned_world import CachedWorld, LearnedWorld
-from whale.evaluation.retracing import retraced
-from whale.evaluation.world import Recomputing
-from whale.models.behavior import BehaviorConfig, BehaviorModel
-from whale.models.dynamics import Dynamics, DynamicsConfig
-from whale.models.st_transformer import STTransformerConfig
-from whale.models.tokenizer import TokenizerConfig, VideoTokenizer
+from whale.evaluation.uncertainty.learned_world import CachedWorld, LearnedWorld
+from whale.evaluation.uncertainty.retracing import retraced
+from whale.evaluation.uncertainty.world import Recomputing
+from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
+from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer
+from whale.models.trunk.st_transformer import STTransformerConfig
 
 DEPTHS, CONTEXT, WINDOW = (1, 2, 3), 8, 16
 TRUNK = STTransformerConfig(num_layers=4, num_heads=4, d_model=128)

@@ -19,19 +19,20 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-import safetensors.torch  # noqa: E402
+import safetensors.torch
 
-from benchmarks.measure import machine  # noqa: E402
-from whale.config import load_yaml  # noqa: E402
-from whale.data.consumption import rank_slice  # noqa: E402
-from whale.files import sync_file  # noqa: E402
-from whale.models.dynamics import Dynamics, DynamicsConfig  # noqa: E402
-from whale.runtime.ray_train import train  # noqa: E402
-from whale.runtime.training_job import TrainingJob  # noqa: E402
-from whale.training.checkpoint import StateFolder, TrainingState  # noqa: E402
-from whale.training.communicator import Communicator  # noqa: E402
-from whale.training.loop import Surroundings, Task, fit  # noqa: E402
-from whale.training.optimizer import OptimizationConfig, learning_rate, make_optimizer  # noqa: E402
+from benchmarks.measure import machine
+from whale.common.config import load_yaml
+from whale.common.files import sync_file
+from whale.data.loading.consumption import rank_slice
+from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+from whale.runtime.train.launch import train
+from whale.runtime.train.training_job import TrainingJob
+from whale.training.loop.checkpoint import StateFolder, TrainingState
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.loop import fit
+from whale.training.loop.optimizer import OptimizationConfig, learning_rate, make_optimizer
+from whale.training.loop.task import Hooks, Task
 
 WINDOW, TOKENS, ACTION, NUM_CODES = 8, 64, 7, 1024
 SCALING_STEPS = 40
@@ -105,7 +106,7 @@ def in_the_loop(model, batch, config: OptimizationConfig, steps: int) -> list[fl
     """CPU seconds of each step of `fit`, with records, flags and a look for the stop file."""
     marks: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        around = Surroundings(
+        around = Hooks(
             on_step=lambda step: marks.append(time.process_time()), stop_requested=(Path(folder) / "stop").exists
         )
         shorter = config.model_copy(update={"training_steps": steps, "warmup_steps": 1})

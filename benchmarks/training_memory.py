@@ -66,8 +66,8 @@ def step(layers: int, width: int, size: int) -> dict[str, float]:
     import torch
     from model_work import batch
 
-    from whale.models.dynamics import Dynamics, DynamicsConfig
-    from whale.models.st_transformer import STTransformerConfig
+    from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+    from whale.models.trunk.st_transformer import STTransformerConfig
 
     torch.set_num_threads(1)
     items = batch(size, tokens=TOKENS)

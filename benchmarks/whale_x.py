@@ -19,21 +19,21 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.model_work import ACTION, WINDOW, batch  # noqa: E402
-from benchmarks.retracing import small_world  # noqa: E402
-from whale.config import load_yaml  # noqa: E402
-from whale.evaluation.learned_world import CachedWorld, LearnedWorld  # noqa: E402
-from whale.evaluation.retracing import retraced  # noqa: E402
-from whale.models.behavior import BehaviorConfig, BehaviorModel  # noqa: E402
-from whale.models.captured import CapturedRollout  # noqa: E402
-from whale.models.dynamics import Dynamics, DynamicsConfig  # noqa: E402
-from whale.models.inference import compile_steps, round_matrices  # noqa: E402
-from whale.models.st_transformer import STTransformerConfig  # noqa: E402
-from whale.models.tokenizer import TokenizerConfig, VideoTokenizer  # noqa: E402
-from whale.models.world_model import WorldModel  # noqa: E402
-from whale.training.gradient_step import GradientStep  # noqa: E402
-from whale.training.optimizer import OptimizationConfig, make_optimizer  # noqa: E402
-from whale.training.wrapping import compile_blocks, recompute_activations  # noqa: E402
+from benchmarks.model_work import ACTION, WINDOW, batch
+from benchmarks.retracing import small_world
+from whale.common.config import load_yaml
+from whale.evaluation.uncertainty.learned_world import CachedWorld, LearnedWorld
+from whale.evaluation.uncertainty.retracing import retraced
+from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
+from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer
+from whale.models.trunk.st_transformer import STTransformerConfig
+from whale.models.world.world_model import WorldModel
+from whale.runtime.gpu.captured import CapturedRollout
+from whale.runtime.gpu.inference import compile_steps, round_matrices
+from whale.training.loop.gradient_step import GradientStep
+from whale.training.loop.optimizer import OptimizationConfig, make_optimizer
+from whale.training.loop.wrapping import compile_blocks, recompute_activations
 
 PROFILE = load_yaml(ROOT / "profiles/whale-x.yaml")
 CODES, TOKENS, GLOBAL_BATCH = 2048, 256, 64

@@ -3,27 +3,34 @@
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
+from typing import Annotated
 
-from whale.config import load_seed, stage_args
+from whale.common.run import Run
+from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.runtime.ahead import made_ahead
-from whale.runtime.execution import load_execution
-from whale.runtime.guard.stage import stage
 from whale.runtime.rlds_writer import Episode, SplitSource, write_rlds
+from whale.runtime.workers.execution import load_execution
 from whale.sim.fleet.collect import FleetConfig, generate_episodes, num_episodes, num_shards, robots, split_names
 from whale.sim.fleet.robots import METADATA_SCHEMA, ROBOTS, SCHEMAS, Robot
 
 VERSION = "1.0.0"
 
 
-def main() -> None:
-    args = stage_args("out", doc=__doc__)
-    config, seed = FleetConfig.load("collect", args.item), load_seed()
-    with stage("collect", args, {"collect": config, "seed": seed}) as run, run.compute():
-        calls = [(robot, split, config, seed) for robot in robots() for split in split_names(robot)]
+class Args(StageArgs):
+    """How many episodes of which length."""
+
+    collect: Annotated[FleetConfig, OF_ITEM]
+    seed: int
+
+
+def run(args: Args, run: Run) -> None:
+    """Episodes are drawn while TensorFlow loads, and while it writes those before."""
+    config = args.collect
+    with run.compute():
+        calls = [(robot, split, config, args.seed) for robot in robots() for split in split_names(robot)]
         total = sum(num_episodes(robot, split, config) for robot, split, *_ in calls)
         workers = min(load_execution().collect_workers, len(calls))
         run.note(workers=workers)
-        # Episodes are drawn while TensorFlow loads, and while it writes those before.
         with run.progress(total, "episodes") as progress, made_ahead(split_episodes, calls, workers) as made:
             for name, pairs in groupby(zip(calls, made, strict=True), key=lambda pair: pair[0][0].name):
                 splits = ((split, episodes) for (_, split, *_), episodes in pairs)
@@ -53,7 +60,3 @@ def write_robot(
         for split, episodes in splits
     )
     write_rlds(out, robot.name, VERSION, SCHEMAS[robot.name], METADATA_SCHEMA, sources, done)
-
-
-if __name__ == "__main__":
-    main()

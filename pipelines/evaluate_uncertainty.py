@@ -4,42 +4,49 @@ from pathlib import Path
 
 import numpy as np
 
-from whale.config import stage_args
-from whale.errors import RefusedError
-from whale.evaluation.heldout import Dataset, open_datasets, read_windows
-from whale.evaluation.metrics import under, written
-from whale.evaluation.npz import save_arrays
-from whale.evaluation.retracing import require_retraceable
-from whale.evaluation.stack import Stack, load_stack
-from whale.evaluation.uncertainty_measurement import EvaluateUncertaintyConfig, require_depths_fit, uncertainty_arrays
-from whale.evaluation.uncertainty_report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
-from whale.lineage.statement import write_json
-from whale.runtime.execution import load_execution
-from whale.runtime.guard.stage import Run, stage
-from whale.runtime.torch_process import set_up_torch
+from whale.common.errors import RefusedError
+from whale.common.json_files import write_json
+from whale.common.run import Run
+from whale.common.stage_args import StageArgs
+from whale.evaluation.measuring.heldout import Dataset, open_datasets, read_windows
+from whale.evaluation.measuring.metrics import under, written
+from whale.evaluation.measuring.npz import save_arrays
+from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig, require_depths_fit, uncertainty_arrays
+from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
+from whale.evaluation.uncertainty.retracing import require_retraceable
+from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.torch_process import set_up_torch
 
 
-def main() -> None:
-    args = stage_args("models", "pretrain", "finetune", "out", "metrics", doc=__doc__)
-    config = EvaluateUncertaintyConfig.load("evaluate_uncertainty", args.item)
-    with stage("evaluate_uncertainty", args, config) as run:
-        execution = load_execution()
-        device = execution.chosen_device()
-        set_up_torch(execution.threads)
-        run.note(engine={"device": device})
-        with run.compute():
-            roles = {
-                "pretrain": (load_stack(args.models, device), args.pretrain, config.pretrain_splits),
-                "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
-            }
-            metrics: dict[str, object] = {}
-            calibrated = []
-            for role, (stack, directory, splits) in roles.items():
-                found, arrays = _evaluate(run, stack, directory, splits, role, config)
-                metrics |= under(role, found)
-                calibrated.append(calibration_entry(stack, role, arrays, config))
-            write_json(run.out / "calibration.json", {"version": 1, "checkpoints": calibrated})
-        run.write_metrics(written(metrics))
+class Args(StageArgs):
+    """The models, and the folders that hold shards, tokens and z of both roles."""
+
+    models: Path
+    pretrain: Path
+    finetune: Path
+    evaluate_uncertainty: EvaluateUncertaintyConfig
+
+
+def run(args: Args, run: Run) -> None:
+    """Pretrained models on the pretraining datasets, fine-tuned ones on the demonstrations' dataset."""
+    config, execution = args.evaluate_uncertainty, load_execution()
+    device = execution.chosen_device()
+    set_up_torch(execution.threads)
+    run.note(engine={"device": device})
+    with run.compute():
+        roles = {
+            "pretrain": (load_stack(args.models, device), args.pretrain, config.pretrain_splits),
+            "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
+        }
+        metrics: dict[str, object] = {}
+        calibrated = []
+        for role, (stack, directory, splits) in roles.items():
+            found, arrays = _evaluate(run, stack, directory, splits, role, config)
+            metrics |= under(role, found)
+            calibrated.append(calibration_entry(stack, role, arrays, config))
+        write_json(run.out / "calibration.json", {"version": 1, "checkpoints": calibrated})
+    run.write_metrics(written(metrics))
 
 
 Found = tuple[dict[str, object], list[dict[str, np.ndarray]]]
@@ -81,7 +88,3 @@ def _split(run: Run, stack: Stack, dataset: Dataset, split: str, role: str, conf
         "status": "measured",
     }
     return metrics, [arrays]
-
-
-if __name__ == "__main__":
-    main()

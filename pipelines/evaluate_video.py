@@ -4,36 +4,43 @@ from pathlib import Path
 
 import numpy as np
 
-from whale.config import stage_args
-from whale.evaluation.heldout import open_datasets
-from whale.evaluation.metrics import under, written
-from whale.evaluation.npz import save_arrays
-from whale.evaluation.perceptual import load_feature_networks
-from whale.evaluation.stack import Stack, load_stack
-from whale.evaluation.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
-from whale.evaluation.video_report import evaluate_split
-from whale.runtime.execution import load_execution
-from whale.runtime.guard.stage import Run, stage
-from whale.runtime.torch_process import set_up_torch
+from whale.common.run import Run
+from whale.common.stage_args import StageArgs
+from whale.evaluation.measuring.heldout import open_datasets
+from whale.evaluation.measuring.metrics import under, written
+from whale.evaluation.measuring.npz import save_arrays
+from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.video.perceptual import load_feature_networks
+from whale.evaluation.video.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
+from whale.evaluation.video.video_report import evaluate_split
+from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.torch_process import set_up_torch
 
 
-def main() -> None:
-    args = stage_args("models", "pretrain", "finetune", "out", "metrics", doc=__doc__)
-    config = EvaluateVideoConfig.load("evaluate_video", args.item)
-    with stage("evaluate_video", args, config) as run:
-        execution = load_execution()
-        device = execution.chosen_device()
-        set_up_torch(execution.threads)
-        run.note(engine={"device": device})
-        with run.compute():
-            roles = {
-                "pretrain": (load_stack(args.models, device), args.pretrain, config.pretrain_splits),
-                "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
-            }
-            metrics: dict[str, object] = {}
-            for role, (stack, directory, splits) in roles.items():
-                metrics |= under(role, _evaluate(run, stack, directory, splits, role, config))
-        run.write_metrics(written(metrics))
+class Args(StageArgs):
+    """The models, and the folders that hold shards, tokens and z of both roles."""
+
+    models: Path
+    pretrain: Path
+    finetune: Path
+    evaluate_video: EvaluateVideoConfig
+
+
+def run(args: Args, run: Run) -> None:
+    """Pretrained models on the pretraining datasets, fine-tuned ones on the demonstrations' dataset."""
+    config, execution = args.evaluate_video, load_execution()
+    device = execution.chosen_device()
+    set_up_torch(execution.threads)
+    run.note(engine={"device": device})
+    with run.compute():
+        roles = {
+            "pretrain": (load_stack(args.models, device), args.pretrain, config.pretrain_splits),
+            "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
+        }
+        metrics: dict[str, object] = {}
+        for role, (stack, directory, splits) in roles.items():
+            metrics |= under(role, _evaluate(run, stack, directory, splits, role, config))
+    run.write_metrics(written(metrics))
 
 
 def _evaluate(
@@ -53,7 +60,3 @@ def _evaluate(
                 code_counts += result.code_counts
                 progress.update()
     return metrics | under("codebook", codebook_metrics(code_counts))
-
-
-if __name__ == "__main__":
-    main()

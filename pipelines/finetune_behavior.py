@@ -3,16 +3,25 @@
 from functools import partial
 from pathlib import Path
 
-from whale.config import load_seed, stage_args
-from whale.data.segments import SegmentConfig
-from whale.models.behavior import BehaviorModel
-from whale.runtime.execution import load_execution
-from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import GRACE_SECONDS, run_training
-from whale.training.behavior_task import FinetuneBehaviorConfig, finetune_behavior_task
-from whale.training.communicator import Communicator
-from whale.training.inputs import PixelInputs
-from whale.training.loop import Task
+from whale.common.run import Run
+from whale.data.segments.grid import SegmentConfig
+from whale.models.behavior.behavior import BehaviorModel
+from whale.runtime.train.training_stage import TrainingArgs, run_training
+from whale.runtime.workers.execution import load_execution
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.inputs import PixelInputs
+from whale.training.loop.task import Task
+from whale.training.tasks.behavior import FinetuneBehaviorConfig, finetune_behavior_task
+
+
+class Args(TrainingArgs):
+    """Frame shards of the demonstrations, and the pretrained model."""
+
+    shards: Path
+    initial: Path
+    finetune_behavior: FinetuneBehaviorConfig
+    segments: SegmentConfig
+    seed: int
 
 
 def build(communicator: Communicator, config: FinetuneBehaviorConfig, inputs: PixelInputs, initial: Path) -> Task:
@@ -21,22 +30,15 @@ def build(communicator: Communicator, config: FinetuneBehaviorConfig, inputs: Pi
     return finetune_behavior_task(BehaviorModel.restore(initial), config, loader)
 
 
-def main() -> None:
-    args = stage_args("shards", "initial", "out", doc=__doc__)
-    config, segments = FinetuneBehaviorConfig.load("finetune_behavior"), SegmentConfig.load("segments")
-    values = {"finetune_behavior": config, "segments": segments, "seed": load_seed()}
-    with stage("finetune_behavior", args, values, grace_seconds=GRACE_SECONDS) as run:
-        resolution = BehaviorModel.restore(args.initial).config.resolution
-        inputs = PixelInputs(args.shards, None, segments, resolution, load_seed(), load_execution().decoded_bytes)
-        run_training(
-            run,
-            "finetune_behavior",
-            partial(build, config=config, inputs=inputs, initial=args.initial),
-            config.optimization.training_steps,
-            statistics=inputs.statistics(),
-            contracts=inputs.contracts(),
-        )
-
-
-if __name__ == "__main__":
-    main()
+def run(args: Args, run: Run) -> None:
+    """All three networks learn."""
+    config = args.finetune_behavior
+    resolution = BehaviorModel.restore(args.initial).config.resolution
+    inputs = PixelInputs(args.shards, None, args.segments, resolution, args.seed, load_execution().decoded_bytes)
+    run_training(
+        run,
+        partial(build, config=config, inputs=inputs, initial=args.initial),
+        config.optimization.training_steps,
+        statistics=inputs.statistics(),
+        contracts=inputs.contracts(),
+    )

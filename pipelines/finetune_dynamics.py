@@ -3,16 +3,29 @@
 import json
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from whale.config import load_seed, stage_args
-from whale.data.segments import SegmentConfig
-from whale.models.dynamics import Dynamics
-from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import GRACE_SECONDS, run_training
-from whale.training.communicator import Communicator
-from whale.training.dynamics_task import FinetuneDynamicsConfig, dynamics_task
-from whale.training.inputs import TokenInputs
-from whale.training.loop import Task
+from whale.common.run import Run
+from whale.common.stage_args import OF_ITEM
+from whale.data.segments.grid import SegmentConfig
+from whale.models.dynamics.dynamics import Dynamics
+from whale.runtime.train.training_stage import TrainingArgs, run_training
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.inputs import TokenInputs
+from whale.training.loop.task import Task
+from whale.training.tasks.dynamics import FinetuneDynamicsConfig, dynamics_task
+
+
+class Args(TrainingArgs):
+    """Tokens and z of the demonstrations, the pretrained dynamics, and the behavior model for its statistics."""
+
+    tokens: Path
+    z: Path
+    behavior: Path
+    initial: Path
+    finetune_dynamics: Annotated[FinetuneDynamicsConfig, OF_ITEM]
+    segments: SegmentConfig
+    seed: int
 
 
 def build(communicator: Communicator, config: FinetuneDynamicsConfig, inputs: TokenInputs, initial: Path) -> Task:
@@ -21,22 +34,15 @@ def build(communicator: Communicator, config: FinetuneDynamicsConfig, inputs: To
     return dynamics_task(Dynamics.restore(initial), config.optimization, loader)
 
 
-def main() -> None:
-    args = stage_args("tokens", "z", "behavior", "initial", "out", doc=__doc__)
-    config, segments = FinetuneDynamicsConfig.load("finetune_dynamics", args.item), SegmentConfig.load("segments")
-    values = {"finetune_dynamics": config, "segments": segments, "seed": load_seed()}
-    with stage("finetune_dynamics", args, values, grace_seconds=GRACE_SECONDS) as run:
-        statistics = json.loads((args.behavior / "dataset_statistics.json").read_text())
-        inputs = TokenInputs(args.tokens, args.z, None, statistics, segments, load_seed())
-        run_training(
-            run,
-            "finetune_dynamics",
-            partial(build, config=config, inputs=inputs, initial=args.initial),
-            config.optimization.training_steps,
-            statistics=statistics,
-            contracts=json.loads((args.behavior / "contract.json").read_text()),
-        )
-
-
-if __name__ == "__main__":
-    main()
+def run(args: Args, run: Run) -> None:
+    """The same loss as in pretraining, on the demonstrations alone."""
+    config = args.finetune_dynamics
+    statistics = json.loads((args.behavior / "dataset_statistics.json").read_text())
+    inputs = TokenInputs(args.tokens, args.z, None, statistics, args.segments, args.seed)
+    run_training(
+        run,
+        partial(build, config=config, inputs=inputs, initial=args.initial),
+        config.optimization.training_steps,
+        statistics=statistics,
+        contracts=json.loads((args.behavior / "contract.json").read_text()),
+    )

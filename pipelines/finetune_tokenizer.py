@@ -3,16 +3,25 @@
 from functools import partial
 from pathlib import Path
 
-from whale.config import load_seed, stage_args
-from whale.data.segments import SegmentConfig
-from whale.models.tokenizer import VideoTokenizer
-from whale.runtime.execution import load_execution
-from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import GRACE_SECONDS, run_training
-from whale.training.communicator import Communicator
-from whale.training.inputs import PixelInputs
-from whale.training.loop import Task
-from whale.training.tokenizer_task import FinetuneTokenizerConfig, finetune_tokenizer_task
+from whale.common.run import Run
+from whale.data.segments.grid import SegmentConfig
+from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.runtime.train.training_stage import TrainingArgs, run_training
+from whale.runtime.workers.execution import load_execution
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.inputs import PixelInputs
+from whale.training.loop.task import Task
+from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, finetune_tokenizer_task
+
+
+class Args(TrainingArgs):
+    """Frame shards of the demonstrations, and the pretrained model."""
+
+    shards: Path
+    initial: Path
+    finetune_tokenizer: FinetuneTokenizerConfig
+    segments: SegmentConfig
+    seed: int
 
 
 def build(communicator: Communicator, config: FinetuneTokenizerConfig, inputs: PixelInputs, initial: Path) -> Task:
@@ -21,22 +30,15 @@ def build(communicator: Communicator, config: FinetuneTokenizerConfig, inputs: P
     return finetune_tokenizer_task(VideoTokenizer.restore(initial), config, loader)
 
 
-def main() -> None:
-    args = stage_args("shards", "initial", "out", doc=__doc__)
-    config, segments = FinetuneTokenizerConfig.load("finetune_tokenizer"), SegmentConfig.load("segments")
-    values = {"finetune_tokenizer": config, "segments": segments, "seed": load_seed()}
-    with stage("finetune_tokenizer", args, values, grace_seconds=GRACE_SECONDS) as run:
-        resolution = VideoTokenizer.restore(args.initial).config.resolution
-        inputs = PixelInputs(args.shards, None, segments, resolution, load_seed(), load_execution().decoded_bytes)
-        run_training(
-            run,
-            "finetune_tokenizer",
-            partial(build, config=config, inputs=inputs, initial=args.initial),
-            config.optimization.training_steps,
-            statistics=inputs.statistics(),
-            contracts=inputs.contracts(),
-        )
-
-
-if __name__ == "__main__":
-    main()
+def run(args: Args, run: Run) -> None:
+    """The decoder learns; encoder and codebook stay, so tokens stay valid."""
+    config = args.finetune_tokenizer
+    resolution = VideoTokenizer.restore(args.initial).config.resolution
+    inputs = PixelInputs(args.shards, None, args.segments, resolution, args.seed, load_execution().decoded_bytes)
+    run_training(
+        run,
+        partial(build, config=config, inputs=inputs, initial=args.initial),
+        config.optimization.training_steps,
+        statistics=inputs.statistics(),
+        contracts=inputs.contracts(),
+    )

@@ -1,32 +1,43 @@
 """Ingest: one dataset's raw episodes, its spec -> shards, manifest, episode index, statistics, quarantine."""
 
-from whale.config import load_yaml, stage_args
-from whale.data.episode_table import episode_table
-from whale.data.ingest import IngestConfig, empty_splits, plan_tasks
-from whale.data.ingest_report import finish, one_line
-from whale.data.needed_splits import require_splits
-from whale.data.sources.location import described_files
-from whale.data.spec import load_spec
-from whale.lineage.summary import summarize_dataset
+import time
+from pathlib import Path
+from typing import Annotated
+
+from whale.common.config import load_yaml
+from whale.common.run import Run
+from whale.common.stage_args import StageArgs
+from whale.data.ingest.episode_table import episode_table
+from whale.data.ingest.finish import finish, one_line
+from whale.data.ingest.ingest import IngestConfig, empty_splits, plan_tasks
+from whale.data.ingest.sources.location import described_files
+from whale.data.spec.needed_splits import require_splits
+from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.runtime.beam_ingest import load_beam_config, run_tasks
-from whale.runtime.execution import load_execution
-from whale.runtime.guard.stage import stage
+from whale.runtime.workers.execution import load_execution
 
 
-def main() -> None:
-    args = stage_args("raw", "out", doc=__doc__)
-    config, spec = IngestConfig.load("ingest"), load_spec(args.item)
-    with stage("ingest", args, {"ingest": config, "spec": spec.ingest_values()}) as run:
-        run.add_described(described_files(args.raw))
-        tasks = plan_tasks(args.raw, spec, config, run.work)
-        require_splits(spec, load_yaml("params.yaml"), empty_splits(tasks))
-        with run.compute(), run.progress(len(tasks), "source files") as bar:
-            run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
-            report = finish(tasks, run.work, run.out)
-        run.add_dataset(summarize_dataset(run.out, spec.source.dataset, spec.source.version))
-        run.keep("episodes.parquet", episode_table(run.out))
-        run.log_metrics(report_metrics(report))
-    print(one_line(report, run.clock.report()["wall_s"]), flush=True)
+class Args(StageArgs):
+    """Raw episodes as their makers published them; the spec says what they mean."""
+
+    raw: Path
+    ingest: IngestConfig
+    spec: Annotated[DatasetSpec, load_spec]
+
+
+def run(args: Args, run: Run) -> None:
+    """A task per source file, in processes; then one manifest."""
+    started = time.monotonic()
+    run.add_described(described_files(args.raw))
+    tasks = run.sampled(plan_tasks(args.raw, args.spec, args.ingest, run.work))
+    require_splits(args.spec, load_yaml("params.yaml"), empty_splits(tasks))
+    with run.compute(), run.progress(len(tasks), "source files") as bar:
+        run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
+        report = finish(tasks, run.work, run.out)
+    run.add_dataset(args.spec.source.dataset, args.spec.source.version)
+    run.keep("episodes.parquet", episode_table(run.out))
+    run.log_metrics(report_metrics(report))
+    print(one_line(report, time.monotonic() - started), flush=True)
 
 
 def report_metrics(report: dict) -> dict[str, float]:
@@ -36,7 +47,3 @@ def report_metrics(report: dict) -> dict[str, float]:
         for name, counts in report[group].items():
             flat |= {f"{group}/{name}/{what}": count for what, count in counts.items()}
     return flat | {f"quality/{outcome}": number for outcome, number in report["quality"].items()}
-
-
-if __name__ == "__main__":
-    main()

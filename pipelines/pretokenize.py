@@ -1,30 +1,34 @@
 """Pretokenize: frames of one dataset, trained tokenizer -> token shards with the same episode keys."""
 
 from functools import partial
+from pathlib import Path
 
-from whale.config import stage_args
-from whale.data.segment_maps import tokenize_shard
-from whale.data.segments import SegmentConfig
-from whale.runtime.guard.stage import stage
-from whale.runtime.model_map import MapConfig, map_dataset
+from whale.common.run import Run
+from whale.common.stage_args import StageArgs
+from whale.data.segments.grid import SegmentConfig
+from whale.runtime.maps.model_map import MapConfig, map_dataset
+from whale.runtime.maps.segment_maps import tokenize_shard
 from whale.runtime.token_encoder import encoder_digest, load_encode
 
 
-def main() -> None:
-    args = stage_args("shards", "tokenizer", "out", doc=__doc__)
-    config, segments = MapConfig.load("pretokenize"), SegmentConfig.load("segments")
-    with stage("pretokenize", args, {"pretokenize": config, "segments": segments}) as run:
-        map_dataset(
-            run,
-            "tokens",
-            tokenize_shard,
-            partial(load_encode, args.tokenizer.absolute(), config.batch_segments),
-            made_by=encoder_digest(args.tokenizer),
-            shards_dir=args.shards,
-            out_dir=run.out,
-            segments=segments,
-        )
+class Args(StageArgs):
+    """Frame shards of one dataset, and the tokenizer."""
+
+    shards: Path
+    tokenizer: Path
+    pretokenize: MapConfig
+    segments: SegmentConfig
 
 
-if __name__ == "__main__":
-    main()
+def run(args: Args, run: Run) -> None:
+    """One token shard for each frame shard."""
+    map_dataset(
+        run,
+        "tokens",
+        tokenize_shard,
+        partial(load_encode, args.tokenizer.absolute(), args.pretokenize.batch_segments),
+        made_by=encoder_digest(args.tokenizer),
+        shards_dir=args.shards,
+        out_dir=run.out,
+        segments=args.segments,
+    )

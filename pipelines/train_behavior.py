@@ -1,16 +1,26 @@
 """Train the behavior model: shards, sampling plan -> posterior, prior, policy."""
 
 from functools import partial
+from pathlib import Path
 
-from whale.config import load_seed, stage_args
-from whale.data.segments import SegmentConfig
-from whale.runtime.execution import load_execution
-from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import GRACE_SECONDS, run_training
-from whale.training.behavior_task import TrainBehaviorConfig, new_behavior_model, train_behavior_task
-from whale.training.communicator import Communicator
-from whale.training.inputs import PixelInputs
-from whale.training.loop import Task
+from whale.common.run import Run
+from whale.data.segments.grid import SegmentConfig
+from whale.runtime.train.training_stage import TrainingArgs, run_training
+from whale.runtime.workers.execution import load_execution
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.inputs import PixelInputs
+from whale.training.loop.task import Task
+from whale.training.tasks.behavior import TrainBehaviorConfig, new_behavior_model, train_behavior_task
+
+
+class Args(TrainingArgs):
+    """Frame shards of the pretraining datasets, and the plan of what to draw."""
+
+    shards: Path
+    mix: Path
+    train_behavior: TrainBehaviorConfig
+    segments: SegmentConfig
+    seed: int
 
 
 def build(communicator: Communicator, config: TrainBehaviorConfig, inputs: PixelInputs) -> Task:
@@ -20,27 +30,15 @@ def build(communicator: Communicator, config: TrainBehaviorConfig, inputs: Pixel
     return train_behavior_task(new_behavior_model(config.model, inputs.seed), config, loader, held_out)
 
 
-def main() -> None:
-    args = stage_args("shards", "mix", "out", doc=__doc__)
-    config, segments, seed = TrainBehaviorConfig.load("train_behavior"), SegmentConfig.load("segments"), load_seed()
-    with stage(
-        "train_behavior",
-        args,
-        {"train_behavior": config, "segments": segments, "seed": seed},
-        grace_seconds=GRACE_SECONDS,
-    ) as run:
-        inputs = PixelInputs(
-            args.shards, args.mix, segments, config.model.resolution, seed, load_execution().decoded_bytes
-        )
-        run_training(
-            run,
-            "train_behavior",
-            partial(build, config=config, inputs=inputs),
-            config.optimization.training_steps,
-            statistics=inputs.statistics(),
-            contracts=inputs.contracts(),
-        )
-
-
-if __name__ == "__main__":
-    main()
+def run(args: Args, run: Run) -> None:
+    """The posterior sees a whole segment, the prior only what lies before a step."""
+    config = args.train_behavior
+    decoded = load_execution().decoded_bytes
+    inputs = PixelInputs(args.shards, args.mix, args.segments, config.model.resolution, args.seed, decoded)
+    run_training(
+        run,
+        partial(build, config=config, inputs=inputs),
+        config.optimization.training_steps,
+        statistics=inputs.statistics(),
+        contracts=inputs.contracts(),
+    )

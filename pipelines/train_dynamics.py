@@ -2,16 +2,30 @@
 
 import json
 from functools import partial
+from pathlib import Path
+from typing import Annotated
 
-from whale.config import load_seed, stage_args
-from whale.data.segments import SegmentConfig
-from whale.models.tokenizer import VideoTokenizer
-from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import GRACE_SECONDS, run_training
-from whale.training.communicator import Communicator
-from whale.training.dynamics_task import TrainDynamicsConfig, dynamics_task, new_dynamics
-from whale.training.inputs import TokenInputs
-from whale.training.loop import Task
+from whale.common.run import Run
+from whale.common.stage_args import OF_ITEM
+from whale.data.segments.grid import SegmentConfig
+from whale.models.trunk.folder import read_config
+from whale.runtime.train.training_stage import TrainingArgs, run_training
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.inputs import TokenInputs
+from whale.training.loop.task import Task
+from whale.training.tasks.dynamics import TrainDynamicsConfig, dynamics_task, new_dynamics
+
+
+class Args(TrainingArgs):
+    """Tokens and z of the pretraining datasets, the plan of what to draw, and the tokenizer for its number of codes."""
+
+    tokens: Path
+    z: Path
+    mix: Path
+    tokenizer: Path
+    train_dynamics: Annotated[TrainDynamicsConfig, OF_ITEM]
+    segments: SegmentConfig
+    seed: int
 
 
 def build(communicator: Communicator, config: TrainDynamicsConfig, inputs: TokenInputs, num_codes: int) -> Task:
@@ -21,23 +35,17 @@ def build(communicator: Communicator, config: TrainDynamicsConfig, inputs: Token
     return dynamics_task(model, config.optimization, loader)
 
 
-def main() -> None:
-    args = stage_args("tokens", "z", "mix", "tokenizer", "out", doc=__doc__)
-    config, segments = TrainDynamicsConfig.load("train_dynamics", args.item), SegmentConfig.load("segments")
-    values = {"train_dynamics": config, "segments": segments, "seed": load_seed()}
-    with stage("train_dynamics", args, values, grace_seconds=GRACE_SECONDS) as run:
-        statistics = json.loads((args.mix / "statistics.json").read_text())
-        inputs = TokenInputs(args.tokens, args.z, args.mix, statistics, segments, load_seed())
-        num_codes = VideoTokenizer.restore(args.tokenizer).config.num_codes
-        run_training(
-            run,
-            "train_dynamics",
-            partial(build, config=config, inputs=inputs, num_codes=num_codes),
-            config.optimization.training_steps,
-            statistics=statistics,
-            contracts=json.loads((args.tokenizer / "contract.json").read_text()),
-        )
-
-
-if __name__ == "__main__":
-    main()
+def run(args: Args, run: Run) -> None:
+    """The next frame's tokens from tokens, actions and z."""
+    config = args.train_dynamics
+    statistics = json.loads((args.mix / "statistics.json").read_text())
+    inputs = TokenInputs(args.tokens, args.z, args.mix, statistics, args.segments, args.seed)
+    run_training(
+        run,
+        partial(
+            build, config=config, inputs=inputs, num_codes=read_config(args.tokenizer, "video_tokenizer")["num_codes"]
+        ),
+        config.optimization.training_steps,
+        statistics=statistics,
+        contracts=json.loads((args.tokenizer / "contract.json").read_text()),
+    )

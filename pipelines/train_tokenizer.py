@@ -1,16 +1,26 @@
 """Train the video tokenizer: shards, sampling plan -> tokenizer."""
 
 from functools import partial
+from pathlib import Path
 
-from whale.config import load_seed, stage_args
-from whale.data.segments import SegmentConfig
-from whale.runtime.execution import load_execution
-from whale.runtime.guard.stage import stage
-from whale.runtime.training_stage import GRACE_SECONDS, run_training
-from whale.training.communicator import Communicator
-from whale.training.inputs import PixelInputs
-from whale.training.loop import Task
-from whale.training.tokenizer_task import TrainTokenizerConfig, new_tokenizer, train_tokenizer_task
+from whale.common.run import Run
+from whale.data.segments.grid import SegmentConfig
+from whale.runtime.train.training_stage import TrainingArgs, run_training
+from whale.runtime.workers.execution import load_execution
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.inputs import PixelInputs
+from whale.training.loop.task import Task
+from whale.training.tasks.tokenizer.task import TrainTokenizerConfig, new_tokenizer, train_tokenizer_task
+
+
+class Args(TrainingArgs):
+    """Frame shards of the pretraining datasets, and the plan of what to draw."""
+
+    shards: Path
+    mix: Path
+    train_tokenizer: TrainTokenizerConfig
+    segments: SegmentConfig
+    seed: int
 
 
 def build(communicator: Communicator, config: TrainTokenizerConfig, inputs: PixelInputs) -> Task:
@@ -22,27 +32,15 @@ def build(communicator: Communicator, config: TrainTokenizerConfig, inputs: Pixe
     return train_tokenizer_task(model, config, loader, inputs.seed)
 
 
-def main() -> None:
-    args = stage_args("shards", "mix", "out", doc=__doc__)
-    config, segments, seed = TrainTokenizerConfig.load("train_tokenizer"), SegmentConfig.load("segments"), load_seed()
-    with stage(
-        "train_tokenizer",
-        args,
-        {"train_tokenizer": config, "segments": segments, "seed": seed},
-        grace_seconds=GRACE_SECONDS,
-    ) as run:
-        inputs = PixelInputs(
-            args.shards, args.mix, segments, config.model.resolution, seed, load_execution().decoded_bytes
-        )
-        run_training(
-            run,
-            "train_tokenizer",
-            partial(build, config=config, inputs=inputs),
-            config.optimization.training_steps,
-            statistics=inputs.statistics(),
-            contracts=inputs.contracts(),
-        )
-
-
-if __name__ == "__main__":
-    main()
+def run(args: Args, run: Run) -> None:
+    """Frames in, frames out, through a codebook."""
+    config = args.train_tokenizer
+    decoded = load_execution().decoded_bytes
+    inputs = PixelInputs(args.shards, args.mix, args.segments, config.model.resolution, args.seed, decoded)
+    run_training(
+        run,
+        partial(build, config=config, inputs=inputs),
+        config.optimization.training_steps,
+        statistics=inputs.statistics(),
+        contracts=inputs.contracts(),
+    )

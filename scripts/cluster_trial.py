@@ -19,16 +19,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")])
-from whale.runtime.guard import environment  # noqa: E402
+from whale.runtime.workers import environment
 
 environment.apply(ROOT)
-import cluster_trial  # noqa: E402 - workers import it by this name
-import tiny_training as runs  # noqa: E402
+import cluster_trial
+import tiny_training as runs
 
-from whale.files import sha256_of_file  # noqa: E402
-from whale.runtime.ray_session import LEAN  # noqa: E402
-from whale.runtime.ray_train import train  # noqa: E402
-from whale.runtime.training_job import TrainingJob  # noqa: E402
+from whale.common.files import sha256_of_file
+from whale.runtime.train.launch import train
+from whale.runtime.train.training_job import TrainingJob
+from whale.runtime.workers.ray_session import LEAN
 
 STEPS, KILL_AFTER, STEP_SECONDS = 12, 5, 0.5
 

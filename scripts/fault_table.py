@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 # Faults that are a grid of tests: what is injected, pytest's arguments. (An empty -m takes the nightly ones as well.)
 DATA_GRIDS = {
-    "F22": ("a bucket that truncates, drops, refuses, lies", "tests/data/test_fetch.py"),
+    "F22": ("a bucket that truncates, drops, refuses, lies", "tests/data/workbench/test_fetch.py"),
 }
 TRAINING_GRIDS = {
     "F10": ("resume at k in {0, 1, mid, last-1, epoch end, epoch 2}", "tests/training/test_resume.py -k bit_equal"),
@@ -63,7 +63,7 @@ def faults(only: str | None) -> list:
     if only != "data":
         from faults.training_faults import TRAINING_FAULTS
 
-        from whale.runtime.guard import environment
+        from whale.runtime.workers import environment
 
         environment.apply(ROOT)
         found += TRAINING_FAULTS + _grids(TRAINING_GRIDS)

@@ -25,7 +25,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from test_pipeline import BIN, digests, environment, make_project  # noqa: E402
+from test_pipeline import BIN, digests, environment, make_project
 
 KILL_AGAIN = 0.5
 STAGE_SECONDS = 600

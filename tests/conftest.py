@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: more threads onl
 # Started in the background, a shell makes us ignore Ctrl-C, and so would every stage that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from whale.runtime.guard import environment  # noqa: E402
+from whale.runtime.workers import environment
 
 environment.apply(PROJECT_ROOT)
 

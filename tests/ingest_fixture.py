@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rlds_fixture import tiny_spec
 
-from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
-from whale.data.ingest_report import finish
+from whale.data.ingest.finish import finish
+from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
 
 CONFIG = {"resolution": 16, "jpeg_quality": 95, "shard_bytes": 2**16, "max_bad": 0}
 CONFIG |= {"quality": {"policy": "fail", "budget": 0}}

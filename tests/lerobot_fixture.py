@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from whale.data.spec import DatasetSpec
+from whale.data.spec.spec import DatasetSpec
 
 FPS, SIZE = 10, 32
 CAMERA = "observation.images.top"

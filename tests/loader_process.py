@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from tiny_shards import SIZE, write_tiny_shards
 
-from whale.data.actions import ActionNormalizer
-from whale.data.loader import PixelSegments, SegmentLoader
+from whale.data.loading.loader import PixelSegments, SegmentLoader
+from whale.data.loading.sampler import SegmentSampler
 from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
-from whale.data.sampler import SegmentSampler
-from whale.data.segments import SegmentConfig
+from whale.data.segments.actions import ActionNormalizer
+from whale.data.segments.grid import SegmentConfig
 from whale.data.storage.shards import ShardSet
 
 SEGMENTS = SegmentConfig(window=4, phases=2)

@@ -7,10 +7,10 @@ import numpy as np
 import simplejpeg
 import yaml
 
-from whale.data.sources.features import PACKAGE
-from whale.data.sources.tf_example import encode_example
-from whale.data.sources.tfrecord import FRAMING_BYTES, frame
-from whale.data.spec import DatasetSpec
+from whale.data.ingest.sources.features import PACKAGE
+from whale.data.ingest.sources.tf_example import encode_example
+from whale.data.ingest.sources.tfrecord import FRAMING_BYTES, frame
+from whale.data.spec.spec import DatasetSpec
 
 SIZE = 24
 

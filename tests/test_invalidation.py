@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whale.config import load_yaml
+from whale.common.config import load_yaml
 from whale.planning.graph import is_code
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def write_dvc_yaml(root):
         made += [
             f"mkdir -p $(dirname {path}) && echo $digest > {path}" for each in body.get("metrics", []) for path in each
         ]
-        if body["cmd"].startswith("python -m pipelines.collect"):
+        if body["cmd"].startswith("python -m whale.run collect"):
             made += [
                 f"mkdir -p {body['outs'][0]}/{name} && echo $digest > {body['outs'][0]}/{name}/file"
                 for name in sources()
@@ -111,7 +111,7 @@ def test_what_a_spec_says_about_licences_and_errata_makes_nothing_stale(reposito
 
 
 def test_a_file_of_the_evaluation_retrains_nothing(repository, edit):
-    edit("whale/evaluation/fidelity.py", "\n", "\n# edited\n")
+    edit("whale/evaluation/measuring/fidelity.py", "\n", "\n# edited\n")
     assert stale(repository) and stages(stale(repository)) <= {"evaluate_video", "evaluate_uncertainty", "report"}
 
 

@@ -12,17 +12,17 @@ import tiny_models
 import torch
 from torch import nn
 
-from whale.evaluation.distances import feature_distance
-from whale.evaluation.feature_networks import I3D, LPIPS
-from whale.evaluation.imagination import predictor, reconstruct, reconstruct_long
-from whale.evaluation.learned_world import CachedWorld, LearnedWorld
-from whale.evaluation.likelihood import policy_nll, prior_log_probs, token_likelihood
-from whale.evaluation.perceptual import lpips_per_frame
-from whale.evaluation.stack import Stack, load_stack
-from whale.evaluation.uncertainty import Ensemble, Entropy, Retracing, ScoredRollout, scored_rollout
-from whale.models.categorical import sample
-from whale.models.folder import save_model
-from whale.runtime.execution import load_execution
+from whale.evaluation.measuring.feature_networks import I3D, LPIPS
+from whale.evaluation.measuring.imagination import predictor, reconstruct, reconstruct_long
+from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.uncertainty.distances import feature_distance
+from whale.evaluation.uncertainty.learned_world import CachedWorld, LearnedWorld
+from whale.evaluation.uncertainty.uncertainty import Ensemble, Entropy, Retracing, ScoredRollout, scored_rollout
+from whale.evaluation.video.likelihood import policy_nll, prior_log_probs, token_likelihood
+from whale.evaluation.video.perceptual import lpips_per_frame
+from whale.models.behavior.categorical import sample
+from whale.models.trunk.folder import save_model
+from whale.runtime.workers.execution import load_execution
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"

@@ -19,12 +19,12 @@ import pytest
 import transcript
 import yaml
 
-from whale.config import load_yaml
-from whale.data.shard_check import check_shards
+from whale.common.config import load_yaml
+from whale.common.files import sha256_of_file
 from whale.data.storage.shards import ShardSet
-from whale.files import sha256_of_file
+from whale.data.workbench.shard_check import check_shards
 from whale.lineage import ledger, signing
-from whale.lineage.seal import verify_sealed
+from whale.seal import verify_sealed
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole chain
 ROOT = Path(__file__).parents[1]
@@ -277,7 +277,7 @@ def test_a_wrong_key_ends_with_one_message_that_names_it(project):
     (project / "params.yaml").write_text(params.replace("max_bad: 0", "max_bda: 0"))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines.ingest", "--item", "fleet_delta", "--raw", "x", "--out", "y"],
+            [sys.executable, "-m", "whale.run", "ingest", "--item", "fleet_delta", "--raw", "x", "--out", "y"],
             cwd=project,
             env=environment(),
             capture_output=True,

@@ -4,12 +4,12 @@ from fractions import Fraction
 
 import pytest
 
-from whale.config import load_yaml
+from whale.common.config import load_yaml
 from whale.data.mixture import largest_remainder, normalized
-from whale.evaluation.uncertainty_measurement import require_depths_fit
+from whale.evaluation.uncertainty.measurement import require_depths_fit
 from whale.planning.datasets import load_facts
 from whale.planning.profile import load_profile
-from whale.runtime.model_map import MapConfig
+from whale.runtime.maps.model_map import MapConfig
 
 NAMES = ("bridge-sample", "demo", "whale-st-256", "whale-st-64", "whale-x")
 PAPER = ("whale-st-256", "whale-st-64", "whale-x")

@@ -2,10 +2,10 @@
 
 import torch
 
-from whale.models.behavior import BehaviorConfig, BehaviorModel
-from whale.models.dynamics import Dynamics, DynamicsConfig
-from whale.models.st_transformer import STTransformerConfig
-from whale.models.tokenizer import TokenizerConfig, VideoTokenizer
+from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
+from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer
+from whale.models.trunk.st_transformer import STTransformerConfig
 
 SIZE = STTransformerConfig(num_layers=2, num_heads=2, d_model=32)
 WINDOW, RESOLUTION, NUM_CODES, ACTION = 4, 16, 64, 7

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from whale.data.episode import episode_key
-from whale.data.storage.files import write_json, write_listing
+from whale.common.json_files import write_json
+from whale.data.spec.episode import episode_key
+from whale.data.storage.files import write_listing
 from whale.data.storage.manifest import (
     FORMAT_VERSION,
     Count,

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import tiny_models as tiny
 
-from whale.training.checkpoint import StateFolder
-from whale.training.codebook import CodebookConfig, CodebookUpkeep
-from whale.training.communicator import Communicator
-from whale.training.early_stopping import ValidationConfig
-from whale.training.loop import FitResult, Surroundings, Task, fit
-from whale.training.optimizer import OptimizationConfig
+from whale.training.loop.checkpoint import StateFolder
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.early_stopping import ValidationConfig
+from whale.training.loop.loop import FitResult, fit
+from whale.training.loop.optimizer import OptimizationConfig
+from whale.training.loop.task import Hooks, Task
+from whale.training.tasks.tokenizer.codebook import CodebookConfig, CodebookUpkeep
 
 GLOBAL_BATCH = 4
 
@@ -90,7 +91,7 @@ def run(
         if step == stop_after:
             raise KeyboardInterrupt
 
-    return trained, fit(trained, StateFolder(directory), Communicator(), Surroundings(on_step=crash))
+    return trained, fit(trained, StateFolder(directory), Communicator(), Hooks(on_step=crash))
 
 
 def dumps(value: object) -> str:

@@ -17,26 +17,26 @@ import simplejpeg
 import yaml
 from rlds_fixture import SIZE, episodes, spec_values, write_rlds
 
-from whale.audit import dvc_lock, lock_text
-from whale.audit.runs import RunGraph
-from whale.config import load_yaml
-from whale.data.actions import ActionNormalizer
-from whale.data.consumption import consumption_receipt
-from whale.data.episode_table import episode_table
-from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
-from whale.data.ingest_report import finish
+from whale.audit.checks import dvc_lock, lock_text
+from whale.audit.run_graph import RunGraph
+from whale.common.config import load_yaml
+from whale.common.files import sha256_of_file
+from whale.common.json_files import write_json
+from whale.data.ingest.episode_table import episode_table
+from whale.data.ingest.finish import finish
+from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
+from whale.data.loading.consumption import consumption_receipt
+from whale.data.loading.sampler import Plan, SegmentSampler, single_dataset_plan
+from whale.data.loading.segment_reading import PixelSegments
 from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, open_datasets, pretrain_plan
-from whale.data.sampler import Plan, SegmentSampler, single_dataset_plan
-from whale.data.segment_reading import PixelSegments
-from whale.data.segments import SegmentConfig
-from whale.data.spec import load_spec
-from whale.data.storage.files import write_json
+from whale.data.segments.actions import ActionNormalizer
+from whale.data.segments.grid import SegmentConfig
+from whale.data.spec.spec import load_spec
 from whale.data.storage.shards import ShardSet
 from whale.evaluation.protocol import protocol
-from whale.files import sha256_of_file
+from whale.guard.stage import stage
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.summary import summarize_dataset
-from whale.runtime.guard.stage import stage
 
 ART = Path("artifacts/demo")
 FINAL = ART / "models/finetuned/dynamics/full"
@@ -137,7 +137,7 @@ def arguments(**values) -> argparse.Namespace:
 def ingest(name: str) -> None:
     config, spec = IngestConfig.load("ingest"), load_spec(name)
     args = arguments(item=name, raw=Path("raw") / name / "1.0.0", out=ART / ROLES[name] / "shards" / name)
-    with guarded("ingest", args, {"ingest": config, "spec": spec.ingest_values()}) as run:
+    with guarded("ingest", args, {"ingest": config, "spec": spec.deciding_values()}) as run:
         tasks = plan_tasks(args.raw, spec, config, run.work)
         for task in tasks:
             process_source_shard(task)

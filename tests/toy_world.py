@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from whale.evaluation.world import History, Next
+from whale.evaluation.uncertainty.world import History, Next
 
 
 class ToyWorld:

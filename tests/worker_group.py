@@ -10,7 +10,7 @@ import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from whale.training.communicator import Communicator
+from whale.training.loop.communicator import Communicator
 
 
 def in_group(world_size: int, function: Callable[[Communicator], object]) -> None:

@@ -27,7 +27,7 @@ from whale.commands import (
     timings,
     track,
 )
-from whale.runtime.guard import failure
+from whale.guard import failure
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -14,11 +14,11 @@ import signal
 import sys
 import time
 
-STEP_MODULE = "whale.training.gradient_step"
+STEP_MODULE = "whale.training.loop.gradient_step"
 counts = {"step": 0, "fsync": 0, "rename": 0}
 mode, _, rest = os.environ.get("WHALE_SOAK", "").partition(":")
 is_worker = "--multiprocessing-fork" in sys.orig_argv
-is_stage = any(word.startswith("pipelines.") for word in sys.orig_argv)
+is_stage = "whale.run" in sys.orig_argv
 
 
 def phase(event: str, path: str) -> str:

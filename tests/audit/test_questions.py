@@ -17,19 +17,19 @@ from rlds_fixture import episodes as episodes_of
 from rlds_fixture import write_rlds
 from toy_chain import ART, FINAL, METRICS
 
-from whale.audit import rederive
-from whale.audit.affected import affected
-from whale.audit.completeness import completeness
-from whale.audit.diff import diff
-from whale.audit.episodes import episodes
-from whale.audit.exposure import seen
-from whale.audit.leakage import leakage
-from whale.audit.licences import LicencePolicy, licences
-from whale.audit.runs import RunGraph
-from whale.audit.show import show
-from whale.audit.why import why
+from whale.audit.checks import rederive
+from whale.audit.checks.completeness import completeness
+from whale.audit.questions.affected import affected
+from whale.audit.questions.diff import diff
+from whale.audit.questions.episodes import episodes
+from whale.audit.questions.exposure import seen
+from whale.audit.questions.leakage import leakage
+from whale.audit.questions.licences import LicencePolicy, licences
+from whale.audit.questions.show import show
+from whale.audit.questions.why import why
+from whale.audit.run_graph import RunGraph
 from whale.cli import run as whale
-from whale.errors import ConfigError, IncompleteError, MissingInputError
+from whale.common.errors import ConfigError, IncompleteError, MissingInputError
 
 BASE = ART / "models/dynamics/full"
 
@@ -214,7 +214,7 @@ def test_licences_are_judged_by_the_policy(chain, capsys):
     Path("policy.yaml").write_text("allow: [MIT]\n")
     assert whale(["lineage", "licenses", str(FINAL)]) == 0
     assert whale(["lineage", "licenses", str(FINAL), "--policy", "policy.yaml"]) == 3
-    from whale.audit.licences import refusal
+    from whale.audit.questions.licences import refusal
 
     for spdx in ("CC-BY-NC-4.0", "LicenseRef-unverified", None):
         assert refusal({"spdx": spdx, "evidence": "read"}, LicencePolicy())
@@ -261,7 +261,7 @@ def test_a_taint_reaches_all_descendants_and_the_guard_refuses_to_build_on_it(ch
     assert whale(["lineage", "verify", str(FINAL)]) == 5
     assert whale(["lineage", "verify", str(BASE)]) == 0
     assert "consent withdrawn" in capsys.readouterr().out
-    from whale.errors import TaintedError
+    from whale.common.errors import TaintedError
 
     with pytest.raises(TaintedError, match="consent withdrawn"):
         toy_chain.train("finetune_dynamics", "full", FINAL, "finetune", initial=BASE)
@@ -273,7 +273,7 @@ def test_a_taint_reaches_all_descendants_and_the_guard_refuses_to_build_on_it(ch
 
 def test_a_tainted_checkpoint_taints_what_was_made_from_it_and_nothing_is_fine_tuned_from_that(chain):
     """The tokenizer is no input of the fine-tuning: the taint reaches it through dynamics and tokens."""
-    from whale.errors import TaintedError
+    from whale.common.errors import TaintedError
 
     assert whale(["lineage", "taint", "add", "train_tokenizer", "--reason", "wrong data"]) == 0
     assert whale(["lineage", "verify", str(FINAL)]) == 5

@@ -1,6 +1,6 @@
 """Tamper tests T1-T17 of the design: each is caught with its exit code and names the file; untouched, no alarm.
 
-T9 (dirty tree, amended commit) needs stage processes: tests/runtime/guard/test_run_record.py. T16: test_exports.py.
+T9 (dirty tree, amended commit) needs stage processes: tests/guard/test_run_record.py. T16: test_exports.py.
 """
 
 import base64
@@ -19,10 +19,10 @@ import yaml
 from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.audit import audit
-from whale.audit.runs import RunGraph
+from whale.audit.run_graph import RunGraph
 from whale.cli import run as whale
-from whale.config import canonical_json
-from whale.files import sha256_of_file
+from whale.common.files import sha256_of_file
+from whale.common.json_files import canonical_json
 from whale.lineage import ledger, signing
 
 SHARD = ART / "pretrain/shards/beta/train/beta-train-00001-000.tar"
@@ -293,7 +293,7 @@ def test_t12_upstream_published_again_under_the_same_version(chain):
 @pytest.fixture(scope="session")
 def mlflow_store(built_chain, tmp_path_factory) -> Path:
     """What `whale track sync` makes of the toy chain's spools."""
-    from whale.runtime.mlflow_tracking import replay
+    from whale.tracking.mlflow_store import replay
 
     root = tmp_path_factory.mktemp("mlflow")
     replay(built_chain / "work/mlflow_spool", f"sqlite:///{root / 'mlflow.db'}", root / "mlruns")

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_shards import write_tiny_shards
 
+from whale.common.errors import ConfigError, MissingInputError
+from whale.data.loading.sampler import SegmentSampler
 from whale.data.mixture import (
     DatasetSegments,
     MixConfig,
@@ -15,9 +17,7 @@ from whale.data.mixture import (
     pretrain_plan,
     receipt,
 )
-from whale.data.sampler import SegmentSampler
-from whale.data.segments import SegmentConfig
-from whale.errors import ConfigError, MissingInputError
+from whale.data.segments.grid import SegmentConfig
 
 small = settings(max_examples=60, deadline=None, derandomize=True)
 SEGMENTS = SegmentConfig(window=8, phases=2)

@@ -7,18 +7,18 @@ import pytest
 import torch
 from tiny_shards import write_tiny_shards
 
-from whale.data.actions import ActionNormalizer
-from whale.data.segment_maps import Embedder, embed_shard, grid_of_shards, shard_tasks, tokenize_shard
-from whale.data.segments import SegmentConfig
+from whale.data.segments.actions import ActionNormalizer
+from whale.data.segments.grid import SegmentConfig
+from whale.data.segments.token_shards import write_manifest
 from whale.data.storage.shards import ShardSet
-from whale.data.tokens import write_manifest
-from whale.evaluation.heldout import Dataset, open_dataset
-from whale.evaluation.stack import Stack, load_stack
-from whale.models.behavior import BehaviorConfig, BehaviorModel
-from whale.models.dynamics import Dynamics, DynamicsConfig
-from whale.models.folder import save_model
-from whale.models.st_transformer import STTransformerConfig
-from whale.models.tokenizer import TokenizerConfig, VideoTokenizer
+from whale.evaluation.measuring.heldout import Dataset, open_dataset
+from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
+from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer
+from whale.models.trunk.folder import save_model
+from whale.models.trunk.st_transformer import STTransformerConfig
+from whale.runtime.maps.segment_maps import Embedder, embed_shard, grid_of_shards, shard_tasks, tokenize_shard
 
 TRUNK = STTransformerConfig(num_layers=2, num_heads=2, d_model=16)
 SEGMENTS = SegmentConfig(window=4, phases=2)

@@ -1,6 +1,6 @@
 import pytest
 
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 from whale.evaluation.protocol import protocol, require_comparable
 
 

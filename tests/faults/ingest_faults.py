@@ -15,12 +15,12 @@ import simplejpeg
 from faults.outcomes import CLEAR, RIGHT, SILENT, Fault, count_events, killed_at, outcome, worst
 from rlds_fixture import SIZE, episode, episodes, spec_values, tiny_spec, write_rlds
 
-from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
-from whale.data.ingest_report import finish
-from whale.data.sources.tfrecord import frame
+from whale.common.errors import CannotWriteError
+from whale.common.files import write_atomically
+from whale.data.ingest.finish import finish
+from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
+from whale.data.ingest.sources.tfrecord import frame
 from whale.data.storage.shards import ShardSet
-from whale.errors import CannotWriteError
-from whale.files import write_atomically
 
 NUM_KILLS = int(os.environ.get("WHALE_FAULT_KILLS", "8"))  # scripts/fault_table.py takes 50
 DISK_FULL_AT = NUM_KILLS // 2

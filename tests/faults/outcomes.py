@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from whale.errors import WhaleError
+from whale.common.errors import WhaleError
 
 RIGHT, CLEAR, SILENT = "right", "clear error", "silent"
 EVENTS = ("write", "fsync", "replace", "link", "unlink")

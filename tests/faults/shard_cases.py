@@ -12,8 +12,8 @@ from loader_process import GLOBAL_BATCH, open_all, plan_of
 from shard_faults import FAULTS, first_tar, read_everything
 from tiny_shards import write_tiny_shards
 
-from whale.data.chi_square import chi_square
-from whale.data.sampler import SegmentSampler
+from whale.data.loading.chi_square import chi_square
+from whale.data.loading.sampler import SegmentSampler
 from whale.data.storage.shards import ShardSet
 
 LIMIT = 64 * 2**20
@@ -61,9 +61,9 @@ def reordered(directory: Path) -> None:
 
 def mixture_of_27(folder: Path) -> str:
     """F12: kill and go on 20 times on 1 to 8 workers: the draws of a straight run, shares within 3 sigma."""
-    from whale.config import load_yaml
+    from whale.common.config import load_yaml
     from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
-    from whale.data.segments import SegmentConfig
+    from whale.data.segments.grid import SegmentConfig
 
     path = Path(__file__).parents[2] / "profiles/whale-x.yaml"
     mix = MixConfig.parse(load_yaml(path)["mix"], file=path, place="mix")

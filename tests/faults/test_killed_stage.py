@@ -15,27 +15,24 @@ DVC = str(Path(sys.executable).parent / "dvc")
 STAGE = """
 import os, subprocess, time
 from pathlib import Path
-from whale.config import Config, stage_args
-from whale.runtime.guard.stage import stage
+from whale.common.stage_args import StageArgs
 
-def main():
-    args = stage_args("source", "out")
-    with stage("toy", args, Config()) as run:
-        (run.out / "part").write_text("x" * 1000)
-        (run.work / "steps").open("a").write("1")
-        if not Path("finish").exists():
-            child = subprocess.Popen(["sleep", "300"])
-            Path("pids").write_text(f"{os.getpid()} {child.pid}")
-            while True:
-                sum(range(1000))
+class Args(StageArgs):
+    source: Path
 
-if __name__ == "__main__":
-    main()
+def run(args, run):
+    (run.out / "part").write_text("x" * 1000)
+    (run.work / "steps").open("a").write("1")
+    if not Path("finish").exists():
+        child = subprocess.Popen(["sleep", "300"])
+        Path("pids").write_text(f"{os.getpid()} {child.pid}")
+        while True:
+            sum(range(1000))
 """
 DVC_YAML = """
 stages:
   toy:
-    cmd: python -m pipelines.toy --source source.txt --out artifacts/demo/toy
+    cmd: python -m whale.run toy --source source.txt --out artifacts/demo/toy
     deps: [source.txt]
     outs: [artifacts/demo/toy]
 """
@@ -116,7 +113,7 @@ def test_stage_and_grandchild_end_with_dvc_and_publish_nothing(repository, numbe
 @needs_proc
 def test_a_second_start_is_refused_while_the_first_runs_and_the_next_one_continues(repository):
     process, pids = start_dvc(repository)
-    command = [sys.executable, "-m", "pipelines.toy", "--source", "source.txt", "--out", "artifacts/demo/toy"]
+    command = [sys.executable, "-m", "whale.run", "toy", "--source", "source.txt", "--out", "artifacts/demo/toy"]
     second = subprocess.run(command, cwd=repository, env=environment("/bin/sh"), capture_output=True, text=True)
     assert second.returncode == 75
     assert f"pid {pids[0]}" in second.stderr and "Traceback" not in second.stderr

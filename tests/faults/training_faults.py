@@ -1,7 +1,7 @@
 """Faults of training, injected into real runs: killed and hung workers, SIGTERM anywhere, a full disk, bad states.
 
-A run is `whale.runtime.ray_train.train` on the tiny dynamics model: in this process, or in two forked workers. "Right"
-means the bytes of a run that nothing happened to.
+A run is `whale.runtime.train.launch.train` on the tiny dynamics model: in this process, or in two forked workers.
+"Right" means the bytes of a run that nothing happened to.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ import numpy as np
 import tiny_training as runs
 from faults.outcomes import CLEAR, RIGHT, SILENT, Fault, count_events, killed_at, outcome, worst
 
-from whale.errors import BadDataError
-from whale.files import sha256_of_file
-from whale.lineage.seal import seal
-from whale.runtime.ray_train import train
-from whale.runtime.training_job import STOP, Engine, TrainingJob
-from whale.training.checkpoint import StateFolder, TrainingState
-from whale.training.communicator import Communicator
-from whale.training.loop import Surroundings, Task
-from whale.training.recomputation import recompute
-from whale.training.replay import replay
+from whale.common.errors import BadDataError
+from whale.common.files import sha256_of_file
+from whale.runtime.train.launch import train
+from whale.runtime.train.training_job import STOP, Engine, TrainingJob
+from whale.seal import seal
+from whale.training.loop.checkpoint import StateFolder, TrainingState
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.recomputation import recompute
+from whale.training.loop.replay import replay
+from whale.training.loop.task import Hooks, Task
 
 STEPS, FAULT_STEP = 8, 5
 HANG_SECONDS = 5
@@ -342,8 +342,8 @@ def not_a_number(folder: Path) -> str:
 
 def store_locked(folder: Path) -> str:
     """F23: MLflow's store is locked, then gone: training is not slowed, and one replay later brings each point once."""
-    from whale.runtime.guard.tracking_spool import TrackingSpool
-    from whale.runtime.mlflow_tracking import replay as replay_tracking
+    from whale.tracking.mlflow_store import replay as replay_tracking
+    from whale.tracking.spool import TrackingSpool
 
     store = folder / "mlflow.db"
     lock = sqlite3.connect(store)
@@ -365,7 +365,7 @@ def store_locked(folder: Path) -> str:
 
 def second_trainer(folder: Path) -> str:
     """F16: a second trainer of the same output is refused and told the pid of the first."""
-    from whale.runtime.guard import lock
+    from whale.guard import lock
 
     path, output = folder / "locks/out.lock", folder / "out"
     reader, writer = os.pipe()
@@ -410,7 +410,7 @@ def flipped_weight(folder: Path, bit: int, named: tuple[str, ...]) -> str:
     for place, fault in ((folder / "flip", inject), (folder / "straight", None)):
         run(place, fault)
         states = job(place).states()
-        found.append(recompute(build(Communicator()), states, 4, 6, Surroundings(), lines.append))
+        found.append(recompute(build(Communicator()), states, 4, 6, Hooks(), lines.append))
     return CLEAR if found == [1, 0] and all(name in "\n".join(lines[:3]) for name in named) else SILENT
 
 

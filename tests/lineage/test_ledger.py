@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from whale.errors import MismatchError, RefusedError
+from whale.common.errors import MismatchError, RefusedError
 from whale.lineage import ledger, signing
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import behavior, dynamics, tokenizer
 
-from whale.models.st_transformer import STTransformerConfig
+from whale.models.trunk.st_transformer import STTransformerConfig
 
 
 def trunk(layers: int, width: int, heads: int) -> STTransformerConfig:

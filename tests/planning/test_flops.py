@@ -2,9 +2,9 @@
 
 import pytest
 
-from whale.models.behavior import BehaviorConfig
-from whale.models.st_transformer import STTransformerConfig
-from whale.models.tokenizer import TokenizerConfig
+from whale.models.behavior.behavior import BehaviorConfig
+from whale.models.tokenizer.tokenizer import TokenizerConfig
+from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.planning import flops
 
 NUM_TOKENS, WINDOW = 256, 16

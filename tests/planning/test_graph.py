@@ -2,8 +2,8 @@
 
 import pytest
 
-from whale.config import load_yaml
-from whale.errors import ConfigError
+from whale.common.config import load_yaml
+from whale.common.errors import ConfigError
 from whale.planning.graph import expand, upstream
 
 DOCUMENT = {

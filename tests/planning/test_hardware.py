@@ -2,7 +2,7 @@
 
 import pytest
 
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 from whale.planning.hardware import default_hardware, parse_hardware
 
 X_BASE_RUN = 330.5e12 * 300_000

@@ -7,7 +7,7 @@ import yaml
 from rlds_fixture import episodes, spec_values, write_rlds
 
 from whale.cli import run
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 from whale.planning.ingest_plan import plan_ingest
 
 

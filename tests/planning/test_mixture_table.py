@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from whale.cli import run
-from whale.config import load_yaml
+from whale.common.config import load_yaml
+from whale.data.loading.sampler import SegmentSampler
 from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
-from whale.data.sampler import SegmentSampler
-from whale.data.segments import SegmentConfig
+from whale.data.segments.grid import SegmentConfig
 from whale.planning.datasets import load_facts
 from whale.planning.mixture_table import mixture_rows, totals
 

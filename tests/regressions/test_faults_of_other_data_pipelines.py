@@ -6,16 +6,16 @@ from loader_process import GLOBAL_BATCH, make_loader, open_all, plan_of
 from rlds_fixture import episodes, tiny_spec, write_rlds
 from tiny_shards import write_tiny_shards
 
-from whale.data.actions import ActionNormalizer
-from whale.data.consumption import rank_ledger
-from whale.data.ingest import IngestConfig, plan_tasks, process_source_shard
-from whale.data.ingest_report import finish
+from whale.common.errors import BadDataError
+from whale.data.ingest.finish import finish
+from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
+from whale.data.ingest.quality.gate import QualityConfig
+from whale.data.ingest.statistics import action_statistics
+from whale.data.loading.consumption import rank_ledger
+from whale.data.loading.sampler import SegmentSampler, single_dataset_plan
 from whale.data.mixture import largest_remainder, normalized
-from whale.data.quality.gate import QualityConfig
-from whale.data.sampler import SegmentSampler, single_dataset_plan
-from whale.data.statistics import action_statistics
+from whale.data.segments.actions import ActionNormalizer
 from whale.data.storage.shards import ShardSet
-from whale.errors import BadDataError
 
 
 def ingest(folder, raw):

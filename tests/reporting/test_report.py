@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from whale.errors import ConfigError, MissingInputError
+from whale.common.errors import ConfigError, MissingInputError
 from whale.reporting.numbers_section import group_mean
 from whale.reporting.report import build_report
 

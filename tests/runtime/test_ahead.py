@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from whale.errors import BadDataError, WorkerLostError
+from whale.common.errors import BadDataError, WorkerLostError
 from whale.runtime.ahead import made_ahead
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 from rlds_fixture import episodes, tiny_spec, write_rlds
 
-from whale.data.ingest import IngestConfig, plan_tasks
-from whale.data.ingest_report import finish
-from whale.data.quality.gate import QualityConfig
-from whale.data.sources.location import DescribedFile
-from whale.errors import MismatchError
+from whale.common.errors import MismatchError
+from whale.data.ingest.finish import finish
+from whale.data.ingest.ingest import IngestConfig, plan_tasks
+from whale.data.ingest.quality.gate import QualityConfig
+from whale.data.ingest.sources.location import DescribedFile
 from whale.runtime.beam_ingest import BeamConfig, load_beam_config, run_tasks
 
 pytest.importorskip("apache_beam")

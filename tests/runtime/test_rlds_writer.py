@@ -12,11 +12,11 @@ import pytest
 import simplejpeg
 
 from pipelines.collect import split_episodes, write_robot
-from whale.data.canonical import canonical_episode
-from whale.data.episode import Episode
-from whale.data.sources.rlds import RldsSource
-from whale.data.spec import load_spec
-from whale.errors import BadDataError
+from whale.common.errors import BadDataError
+from whale.data.ingest.canonical.canonical import canonical_episode
+from whale.data.ingest.sources.rlds import RldsSource
+from whale.data.spec.episode import Episode
+from whale.data.spec.spec import load_spec
 from whale.runtime.rlds_writer import SplitSource, parse_leaf, write_rlds
 from whale.sim.fleet.collect import FleetConfig, generate_episodes, split_names
 from whale.sim.fleet.dynamics import step

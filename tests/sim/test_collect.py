@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 from whale.sim.fleet.collect import FleetConfig, generate_episodes, num_episodes, split_names
 from whale.sim.fleet.dynamics import step
 from whale.sim.fleet.policies import TRAIN_POLICIES, UNSEEN_POLICIES

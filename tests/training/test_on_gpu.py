@@ -8,13 +8,14 @@ import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from whale.models.folder import tensor_digest
-from whale.training.checkpoint import StateFolder
-from whale.training.communicator import Communicator
-from whale.training.gradient_step import GradientStep
-from whale.training.loop import Surroundings, fit
-from whale.training.optimizer import make_optimizer
-from whale.training.wrapping import compile_blocks, recompute_activations
+from whale.models.trunk.folder import tensor_digest
+from whale.training.loop.checkpoint import StateFolder
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.gradient_step import GradientStep
+from whale.training.loop.loop import fit
+from whale.training.loop.optimizer import make_optimizer
+from whale.training.loop.task import Hooks
+from whale.training.loop.wrapping import compile_blocks, recompute_activations
 
 pytestmark = pytest.mark.gpu
 
@@ -65,7 +66,7 @@ def trained(kind: str, work: Path, stop_at: int | None = None) -> tuple[str, str
     """Digests of weights and moments, and where it went on from."""
     task = runs.task(kind)
     done = []
-    around = Surroundings(
+    around = Hooks(
         wrap=lambda model: model.to("cuda"), on_step=done.append, stop_requested=lambda: len(done) + 1 == stop_at
     )
     result = fit(task, StateFolder(work), Communicator(device="cuda"), around)

@@ -12,10 +12,11 @@ import tiny_training as runs
 import torch
 from worker_group import in_ddp, in_group
 
-from whale.models.folder import save_model, tensor_digest
-from whale.training.checkpoint import StateFolder
-from whale.training.communicator import Communicator
-from whale.training.loop import Surroundings, fit
+from whale.models.trunk.folder import save_model, tensor_digest
+from whale.training.loop.checkpoint import StateFolder
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.loop import fit
+from whale.training.loop.task import Hooks
 
 STEPS, EPOCH = 10, 4  # the tiny loader repeats its batches after an epoch of 4 steps
 STOPS = {"0": 0, "1": 1, "epoch end": 4, "mid": 5, "second epoch": 6, "last - 1": 9}
@@ -57,7 +58,7 @@ def train(
     recorder = Recorder()
     recorder.watch(task)
     torch.rand(3)  # somebody used the generator: a restart must find it where it stood
-    around = Surroundings(wrap=in_ddp, stop_requested=lambda: task.loader.step + 1 == stop_after)
+    around = Hooks(wrap=in_ddp, stop_requested=lambda: task.loader.step + 1 == stop_after)
     result = fit(task, StateFolder(folder / "states"), communicator, around)
     recorder.dump(folder / f"{name}-{communicator.rank}.json")
     if communicator.is_lead and not result.is_stopped:

@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from whale.audit.dvc_lock import LOCK, check_lock
-from whale.audit.findings import Finding, Report
-from whale.audit.read_all import digests_of, files_of
-from whale.audit.runs import RunGraph
-from whale.audit.tracking import check_tracking
-from whale.audit.verify import check_ledger, make_hasher, verify
-from whale.errors import WhaleError
+from whale.audit.checks.dvc_lock import LOCK, check_lock
+from whale.audit.checks.findings import Finding, Report
+from whale.audit.checks.read_all import digests_of, files_of
+from whale.audit.checks.tracking import check_tracking
+from whale.audit.checks.verify import check_ledger, make_hasher, verify
+from whale.audit.run_graph import RunGraph
+from whale.common.errors import WhaleError
 from whale.lineage.file_digests import FileDigests
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from whale.audit.runs import RunGraph, StageRun
-from whale.errors import MissingInputError
+from whale.audit.run_graph import RunGraph, StageRun
+from whale.common.errors import MissingInputError
 
 WEIGHTS = "model.safetensors"
 MAX_HEADER_BYTES = 2**26
@@ -39,7 +39,7 @@ class Dataset:
         return self.summary["upstream"]["sha256"]
 
     def episodes(self) -> pa.Table:
-        """One row per source episode (whale.data.episode_table.COLUMNS), sorted by key."""
+        """One row per source episode (whale.data.ingest.episode_table.COLUMNS), sorted by key."""
         payload = self.run.byproduct("episodes.parquet")
         if payload is None:
             path = self.run.byproducts.get("episodes.parquet", ("episodes.parquet", ""))[0]

@@ -4,7 +4,7 @@ network: a drawing in SVG, and below it one section per run that the drawing lin
 from html import escape
 
 from whale.audit.facts import is_training
-from whale.audit.runs import RunGraph, StageRun, Target
+from whale.audit.run_graph import RunGraph, StageRun, Target
 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 190, 34, 60, 14
 STYLE = """

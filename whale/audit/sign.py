@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from whale.config import canonical_json
-from whale.files import write_atomically
+from whale.common.files import write_atomically
+from whale.common.json_files import canonical_json
 from whale.lineage import ledger, signing
 from whale.lineage.taint import TAINTS_DIR, Taint, taint_statement
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from whale.errors import BadDataError, ConfigError, MissingInputError
-from whale.files import temporary_path
-from whale.lineage.statement import write_json
+from whale.common.errors import BadDataError, ConfigError, MissingInputError
+from whale.common.files import temporary_path
+from whale.common.json_files import write_json
 
 RAW, SOURCES = Path("raw"), Path("data_specs/sources")
 
@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Link raw data that lie outside the
 @app.command("link", epilog="Example: whale data link bridge_sample /data/bridge_dataset/1.0.0")
 def link(name: str, path: Annotated[Path, typer.Argument(help="Folder of the dataset, e.g. .../1.0.0")]) -> None:
     """Make raw/NAME point to PATH, and write what lies there (files, sizes, sha256) to data_specs/sources/NAME.json."""
-    from whale.data.sources.location import describe_source
+    from whale.data.ingest.sources.location import describe_source
 
     if not name.replace("_", "").isalnum() or not name.isascii() or name != name.lower():
         raise ConfigError("not a dataset name", found=name, expected="[a-z0-9_]+, as in data_specs/<name>.yaml")
@@ -41,7 +41,7 @@ def link(name: str, path: Annotated[Path, typer.Argument(help="Folder of the dat
 
 def _say_what_changes(description: Path, described: dict[str, Any]) -> None:
     """The description is the dataset's identity: whoever replaces it should see that."""
-    from whale.data.sources.location import read_description
+    from whale.data.ingest.sources.location import read_description
 
     try:
         before = {file.path: file.sha256 for file in read_description(description).files}
@@ -60,8 +60,8 @@ def fetch(
     to: Annotated[Path, typer.Option("--to", help="Folder to bring them to.")],
 ) -> None:
     """Bring the files that data_specs/sources/NAME.json describes; size and sha256 of each must be as described."""
-    from whale.data.fetch import fetch_files
-    from whale.data.sources.location import read_description
+    from whale.data.ingest.sources.location import read_description
+    from whale.data.workbench.fetch import fetch_files
 
     path = SOURCES / f"{name}.json"
     if not path.is_file():
@@ -80,7 +80,7 @@ def drop(
     """Let go of a dataset's raw copy after its ingest: the description stays, so nothing becomes stale."""
     import shutil
 
-    from whale.data.shard_check import check_shards
+    from whale.data.workbench.shard_check import check_shards
 
     link = RAW / name
     if not link.is_symlink():

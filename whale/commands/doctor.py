@@ -11,7 +11,8 @@ import typer
 
 from whale.commands.init import SITE_CACHE
 from whale.commands.output import AsJson, print_json, print_table
-from whale.runtime.guard import environment, machine
+from whale.guard import machine
+from whale.runtime.workers import environment
 
 EXAMPLE = "Example: whale doctor"
 MIN_FREE_GB = 10.0

@@ -8,7 +8,7 @@ import typer
 
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.timings import active_profile
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 
 EXAMPLE = "Example: whale evaluate video --tasks work/tasks; whale evaluate video --frames work/answers"
 Frames = Annotated[Path | None, typer.Option("--frames", help="Answers: DIR/<set>/<window>/frames.npy, uint8.")]
@@ -39,8 +39,8 @@ def _artifacts() -> Path:
 
 def _write(directory: Path, as_json: bool) -> None:
     # PyTorch is imported here: no other verb pays for it.
-    from whale.evaluation.external_video import rollout_sets, write_tasks
-    from whale.evaluation.video import EvaluateVideoConfig
+    from whale.evaluation.by_hand.external_video import rollout_sets, write_tasks
+    from whale.evaluation.video.video import EvaluateVideoConfig
 
     config = EvaluateVideoConfig.load("evaluate_video")
     counts = {name: write_tasks(directory, name, windows) for name, _, _, windows in rollout_sets(_artifacts(), config)}
@@ -52,11 +52,11 @@ def _write(directory: Path, as_json: bool) -> None:
 
 
 def _score(directory: Path, as_json: bool) -> None:
-    from whale.evaluation.external_video import score_frames
-    from whale.evaluation.metrics import written
-    from whale.evaluation.perceptual import load_feature_networks
-    from whale.evaluation.video import EvaluateVideoConfig
-    from whale.runtime.execution import load_execution
+    from whale.evaluation.by_hand.external_video import score_frames
+    from whale.evaluation.measuring.metrics import written
+    from whale.evaluation.video.perceptual import load_feature_networks
+    from whale.evaluation.video.video import EvaluateVideoConfig
+    from whale.runtime.workers.execution import load_execution
 
     config = EvaluateVideoConfig.load("evaluate_video")
     networks = load_feature_networks(config.lpips, config.i3d, load_execution().chosen_device())

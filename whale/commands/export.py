@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from whale.commands.output import AsJson, print_json
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 
 EXAMPLE = "Example: whale export artifacts/demo/models/finetuned/dynamics/full --to handed-on"
 LAYOUTS = ("whale", "lerobot")
@@ -26,7 +26,7 @@ def export(
     """
     from whale.audit.exports.lerobot import export_lerobot
     from whale.audit.exports.package import export_folder
-    from whale.audit.runs import RunGraph
+    from whale.audit.run_graph import RunGraph
 
     if layout not in LAYOUTS:
         raise ConfigError("no such layout", place="--as", found=layout, expected=", ".join(LAYOUTS))

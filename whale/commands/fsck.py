@@ -9,7 +9,7 @@ EXAMPLE = "Example: whale fsck"
 
 def fsck(as_json: AsJson = False) -> None:
     """DVC's cache, every sealed folder and the ledger, byte by byte; exit 1 names what has rotted, 2 what is gone."""
-    from whale.audit.fsck import fsck as check
+    from whale.audit.checks.fsck import fsck as check
     from whale.commands.lineage_text import verify as say
 
     report = check()

@@ -5,8 +5,8 @@ import io
 import os
 from pathlib import Path
 
-from whale.files import write_atomically
-from whale.runtime.guard import environment
+from whale.common.files import write_atomically
+from whale.runtime.workers import environment
 
 EXAMPLE = "Example: whale init"
 SITE_CACHE = Path(".dvc/tmp/site")

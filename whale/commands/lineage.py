@@ -11,7 +11,7 @@ import typer
 
 from whale.commands import lineage_text as say
 from whale.commands.output import AllowLicences, AsJson, print_json
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Where a checkpoint or a number comes from, provable offline.")
 taint_app = typer.Typer(no_args_is_help=True, help="Declare that something must not be built upon.")
@@ -27,7 +27,7 @@ def show(
     html: Annotated[Path | None, typer.Option(help="Write the graph as one local page instead.")] = None,
 ) -> None:
     """Datasets with digest, licence, kept and dropped, weight and sampled share; checkpoints it was built from."""
-    from whale.audit.show import show as ask
+    from whale.audit.questions.show import show as ask
 
     graph = _graph()
     target = graph.find(artefact)
@@ -65,7 +65,7 @@ def episodes(
     as_json: AsJson = False,
 ) -> None:
     """Every source episode: kept or dropped and why, its split, its place in the source and its content digest."""
-    from whale.audit.episodes import episodes as ask
+    from whale.audit.questions.episodes import episodes as ask
 
     graph = _graph()
     found = ask(graph.find(artefact).run, graph, dropped)
@@ -97,7 +97,7 @@ def code(
     as_json: AsJson = False,
 ) -> None:
     """Commit, git tree, whether it was dirty, and each code file; whether commit and patch give that tree again."""
-    from whale.audit.code import code as ask
+    from whale.audit.questions.code import code as ask
 
     run = _graph().find(artefact).run
     if patch:
@@ -116,7 +116,7 @@ def licenses(
     as_json: AsJson = False,
 ) -> None:
     """The licence of each dataset with its evidence, against a policy; exit 3 if one is refused."""
-    from whale.audit.licences import allowing, licences, load_policy
+    from whale.audit.questions.licences import allowing, licences, load_policy
 
     if policy is not None and allow is not None:
         raise ConfigError("two policies", place="--policy, --allow-licenses", remedy="give one of them")
@@ -129,7 +129,7 @@ def licenses(
 @app.command("diff", epilog="Example: whale lineage diff train_dynamics@full train_dynamics@without_z")
 def diff(one: Artefact, other: Artefact, as_json: AsJson = False) -> None:
     """What differs in data, episodes, mixture, code, parameters and environment; exit 1 if anything does."""
-    from whale.audit.diff import diff as ask
+    from whale.audit.questions.diff import diff as ask
 
     graph = _graph()
     found = ask(graph.find(one), graph.find(other), graph)
@@ -144,7 +144,7 @@ def seen(
     as_json: AsJson = False,
 ) -> None:
     """How often each training behind the checkpoint drew an episode, and from which step to which."""
-    from whale.audit.exposure import seen as ask
+    from whale.audit.questions.exposure import seen as ask
 
     graph = _graph()
     found = [each.as_dict() for each in ask(graph.find(artefact).run, episode, graph)]
@@ -168,7 +168,7 @@ def leakage(
 
     --near finds copies that were encoded anew, resized, brightened; not those cut in time, cropped, mirrored or turned.
     """
-    from whale.audit.leakage import leakage as ask
+    from whale.audit.questions.leakage import leakage as ask
 
     graph = _graph()
     found = ask(graph.find(artefact).run, evaluation, graph, near)
@@ -181,7 +181,7 @@ def why(
     number: Annotated[str, typer.Argument(help="FILE or FILE#KEY of a published metrics file")], as_json: AsJson = False
 ) -> None:
     """The checkpoints, data, code, parameters and protocol behind a number."""
-    from whale.audit.why import why as ask
+    from whale.audit.questions.why import why as ask
 
     found = ask(number, _graph())
     print_json(found) if as_json else say.why(found)
@@ -192,7 +192,7 @@ def affected(
     dataset: Annotated[str, typer.Argument(help="dataset:NAME[@DIGEST][#EPISODE]")], as_json: AsJson = False
 ) -> None:
     """Every checkpoint and evaluation that a dataset or an episode reached; needs the ledger only, not the data."""
-    from whale.audit.affected import affected as ask
+    from whale.audit.questions.affected import affected as ask
 
     found = ask(dataset, _graph())
     print_json(found) if as_json else say.affected(found)
@@ -201,7 +201,7 @@ def affected(
 @app.command("completeness", epilog="Example: whale lineage completeness artifacts/demo/models/dynamics/full")
 def completeness(artefact: Artefact, as_json: AsJson = False) -> None:
     """The share of required fields that were recorded; exit 4 below 100 %."""
-    from whale.audit.completeness import completeness as ask
+    from whale.audit.checks.completeness import completeness as ask
 
     graph = _graph()
     found = ask(graph.find(artefact).run, graph)
@@ -216,7 +216,7 @@ def rederive(
     as_json: AsJson = False,
 ) -> None:
     """What making it again needs and whether all of that is there; with --run its last stage is made again."""
-    from whale.audit.rederive import plan, run_again
+    from whale.audit.checks.rederive import plan, run_again
 
     graph = _graph()
     target = graph.find(artefact)
@@ -261,7 +261,7 @@ def export(
     card: the model card, with every evaluation and its protocol, licences and citations.
     """
     from whale.audit.exports import formats
-    from whale.files import write_atomically
+    from whale.common.files import write_atomically
 
     graph = _graph()
     target = graph.find(artefact)
@@ -284,7 +284,7 @@ def taint_add(
     as_json: AsJson = False,
 ) -> None:
     """Sign that something is tainted: all that was made from it then verifies as 5. Never undone, only added to."""
-    from whale.audit.affected import make_taint
+    from whale.audit.questions.affected import make_taint
     from whale.audit.sign import sign_taint
 
     taint = make_taint(what, reason, _graph())
@@ -306,7 +306,7 @@ def taint_list(as_json: AsJson = False) -> None:
 def audit_checkpoint(artefact: Artefact, as_json: AsJson = False) -> None:
     """`lineage show`, then `lineage verify`."""
     from whale.audit.audit import audit
-    from whale.audit.show import show as ask
+    from whale.audit.questions.show import show as ask
 
     report = audit(artefact, deep=False, strict=False, expect_head=None)
     graph = _graph()
@@ -320,6 +320,6 @@ def audit_checkpoint(artefact: Artefact, as_json: AsJson = False) -> None:
 
 
 def _graph() -> Any:
-    from whale.audit.runs import RunGraph
+    from whale.audit.run_graph import RunGraph
 
     return RunGraph.load()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from whale.audit.findings import Report
+from whale.audit.checks.findings import Report
 from whale.commands.output import print_table
 
 MAX_ROWS = 40

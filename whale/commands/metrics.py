@@ -10,7 +10,7 @@ import typer
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.profile import flatten
 from whale.commands.timings import active_profile
-from whale.errors import ConfigError, MissingInputError
+from whale.common.errors import ConfigError, MissingInputError
 
 EXAMPLE = "Example: whale metrics; whale metrics --only psnr"
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.config import load_yaml
-from whale.errors import ConfigError, MissingInputError
+from whale.common.config import load_yaml
+from whale.common.errors import ConfigError, MissingInputError
 
 if TYPE_CHECKING:
     from whale.planning.mixture_table import MixtureRow
@@ -54,8 +54,8 @@ def show(params: Params = PARAMS, receipt: Receipt = None, as_json: AsJson = Fal
 )
 def export(mix_dir: MixDir, shards: Shards, webdataset: Webdataset = False, plan: PlanName = "pretrain") -> None:
     """Print a Python module with the weighted pipeline, for people who train with their own loader."""
-    from whale.data.sampler import Plan
-    from whale.data.webdataset_export import webdataset_module
+    from whale.data.loading.sampler import Plan
+    from whale.data.workbench.webdataset_export import webdataset_module
 
     if not webdataset:
         raise ConfigError("which form?", expected="--webdataset")

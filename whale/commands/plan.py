@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.errors import ConfigError, MissingInputError, WhaleError
+from whale.common.errors import ConfigError, MissingInputError, WhaleError
 
 if TYPE_CHECKING:
     from whale.planning.plan import Plan, PlannedStage
@@ -35,7 +35,7 @@ def plan(stage: StageName = None, as_json: AsJson = False, hardware: HardwareNam
 
 def plan_one(stage: str, as_json: bool) -> None:
     """One ingest in detail; exit code 1 if the disk cannot hold its output."""
-    from whale.data.sources.source import GROUP
+    from whale.data.ingest.sources.source import GROUP
     from whale.planning.ingest_plan import plan_ingest
 
     kind, _, name = stage.partition("@")

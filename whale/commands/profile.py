@@ -8,9 +8,9 @@ import typer
 
 from whale.commands import plan
 from whale.commands.output import AsJson, print_json, print_table
-from whale.config import load_yaml
-from whale.errors import ConfigError
-from whale.files import write_atomically
+from whale.common.config import load_yaml
+from whale.common.errors import ConfigError
+from whale.common.files import write_atomically
 
 PROFILES, PARAMS = Path("profiles"), Path("params.yaml")
 

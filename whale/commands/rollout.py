@@ -8,7 +8,7 @@ import typer
 from whale.commands.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
-    from whale.evaluation.imagine_episode import ImaginedEpisode
+    from whale.evaluation.by_hand.imagine_episode import ImaginedEpisode
 
 EXAMPLE = (
     "Example: whale rollout artifacts/demo/models/dynamics/full --episode fleet_delta/test/0 "
@@ -36,8 +36,8 @@ def rollout(
 ) -> None:  # fmt: skip
     """Imagine an episode; PSNR by step against what was recorded, where the actions are the recorded ones."""
     # PyTorch is imported here: no other verb pays for it.
-    from whale.evaluation.imagine_episode import EpisodeAddress, Options, imagine_episode
-    from whale.runtime.execution import load_execution
+    from whale.evaluation.by_hand.imagine_episode import EpisodeAddress, Options, imagine_episode
+    from whale.runtime.workers.execution import load_execution
 
     factors = [*(scale_actions or []), 1.0]  # 1: the recorded actions, to compare with
     options = Options(context, horizon, tuple(sorted(set(factors))), temperature, seed, z)
@@ -49,7 +49,7 @@ def rollout(
 
 
 def _write(found: "ImaginedEpisode", out: Path) -> None:
-    from whale.files import write_atomically
+    from whale.common.files import write_atomically
     from whale.reporting.video_section import controlled_gif
 
     payload, _ = controlled_gif(found.recorded, list(found.imagined.values()), scale=2)
@@ -57,7 +57,7 @@ def _write(found: "ImaginedEpisode", out: Path) -> None:
 
 
 def _print(found: "ImaginedEpisode", out: Path | None, as_json: bool) -> None:
-    from whale.evaluation.fidelity import copy_last, psnr
+    from whale.evaluation.measuring.fidelity import copy_last, psnr
 
     horizon = len(next(iter(found.imagined.values())))
     given, truth = found.recorded[:-horizon], found.recorded[-horizon:]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.errors import MissingInputError
+from whale.common.errors import MissingInputError
 
 if TYPE_CHECKING:
-    from whale.data.shard_check import Report
+    from whale.data.workbench.shard_check import Report
 
 SHOWN = 20
 Directory = Annotated[Path, typer.Argument(help="A dataset's folder, or the folder above several.")]
@@ -26,8 +26,8 @@ def _several() -> None:
 @app.command("verify", epilog="Example: whale shards verify artifacts/demo/pretrain/shards")
 def verify(directory: Directory, decode: Decode = False, as_json: AsJson = False) -> None:
     """Every byte against manifest and index: headers, payloads, padding, unlisted files; exit code 1 on a finding."""
-    from whale.data.segments import dataset_folders
-    from whale.data.shard_check import check_shards
+    from whale.data.segments.grid import dataset_folders
+    from whale.data.workbench.shard_check import check_shards
 
     folders = [directory] if (directory / "manifest.json").is_file() else dataset_folders(directory)
     if not folders:

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from whale.commands.output import AllowLicences, AsJson, print_json, print_table
-from whale.config import load_yaml
-from whale.data.needed_splits import missing_splits
-from whale.data.spec import NAME, DatasetSpec, load_spec
-from whale.data.spec_check import check_spec
-from whale.data.text import shown
-from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError, WhaleError
-from whale.files import write_atomically
+from whale.common.config import load_yaml
+from whale.common.errors import BadDataError, ConfigError, MissingInputError, RefusedError, WhaleError
+from whale.common.files import write_atomically
+from whale.data.ingest.canonical.instruction_text import shown
+from whale.data.spec.needed_splits import missing_splits
+from whale.data.spec.spec import NAME, DatasetSpec, load_spec
+from whale.data.workbench.spec_check import check_spec
 
 TRIED = 12  # episodes of train, until one can be used
 PARAMS, SPECS, SOURCES = Path("params.yaml"), Path("data_specs"), Path("data_specs/sources")
@@ -70,7 +70,7 @@ def list_specs(allow: AllowLicences = None, as_json: AsJson = False) -> None:
 
 def _refused(specs: Mapping[str, DatasetSpec | None], allow: str) -> dict[str, str]:
     """Name -> why `allow` does not let it through."""
-    from whale.audit.licences import allowing, refusal
+    from whale.audit.questions.licences import allowing, refusal
 
     policy = allowing(allow)
     reasons = {name: refusal(spec.licence.model_dump(), policy) if spec else "no spec" for name, spec in specs.items()}
@@ -119,8 +119,8 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Draft data_specs/NAME.yaml from a dataset on disk: every guess is marked, with its reason."""
-    from whale.data.draft.draft import draft_spec, name_of
-    from whale.data.draft.sample import take_sample
+    from whale.data.workbench.draft.draft import draft_spec, name_of
+    from whale.data.workbench.draft.sample import take_sample
 
     if name is not None and not re.fullmatch(NAME, name):
         raise ConfigError("not the name of a spec", place="--name", found=name, expected=NAME)
@@ -152,8 +152,8 @@ def preview_spec(
 ) -> None:
     """One local HTML page: frames before and after, actions with units, gripper events, distributions, verdicts."""
     from whale.commands.spec_preview import preview_page
-    from whale.data.draft.preview import preview
-    from whale.data.ingest_tasks import find_source
+    from whale.data.ingest.tasks import find_source
+    from whale.data.workbench.draft.preview import preview
 
     spec = load_spec(name, SPECS)
     _, source, _ = find_source(Path("raw") / name if raw is None else raw, spec, spec.cameras)
@@ -211,8 +211,8 @@ def _check(path: Path, params: Mapping[str, Any]) -> tuple[DatasetSpec | None, l
 
 def _try(spec: DatasetSpec) -> list[str]:
     """What the linked data say against the spec: identity, splits, features, and no episode that it can use."""
-    from whale.data.draft.preview import why_unusable
-    from whale.data.ingest_tasks import find_source
+    from whale.data.ingest.tasks import find_source
+    from whale.data.workbench.draft.preview import why_unusable
 
     described = SOURCES / f"{spec.name}.json"
     raw = described if described.is_file() else Path("raw") / spec.name

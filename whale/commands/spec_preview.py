@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whale.data.draft.preview import Look, Preview, gripper_events
-from whale.data.episode import ACTION_NAMES
-from whale.data.spec import DatasetSpec
+from whale.data.spec.episode import ACTION_NAMES
+from whale.data.spec.spec import DatasetSpec
 from whale.data.storage.images import decode, resize
+from whale.data.workbench.draft.preview import Look, Preview, gripper_events
 from whale.reporting.charts import histogram, line_chart
 from whale.reporting.html import Section, card, cards, heading, image, page, paragraph, table, tile, tiles, wide
 from whale.reporting.pictures import filmstrip, png

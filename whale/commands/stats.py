@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.errors import MissingInputError
+from whale.common.errors import MissingInputError
 
 Source = Annotated[Path, typer.Argument(help="A checkpoint, the folder of `mix`, or a dataset's folder of shards.")]
 DialectName = Annotated[str, typer.Option("--dialect", help="openvla, octo, openpi or lerobot.")]
@@ -36,8 +36,8 @@ def show(source: Source, as_json: AsJson = False) -> None:
 @app.command("export", epilog="Example: whale stats export artifacts/demo/mix --dialect openvla --out exported")
 def export(source: Source, dialect: DialectName, out: Out, as_json: AsJson = False) -> None:
     """Write the statistics as another project's loaders expect them, and say what their format has no place for."""
-    from whale.data.dialects import DIALECTS, export_statistics
-    from whale.files import write_atomically
+    from whale.common.files import write_atomically
+    from whale.data.workbench.dialects import DIALECTS, export_statistics
 
     statistics = read_statistics(source)
     files = export_statistics(dialect, statistics)

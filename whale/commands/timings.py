@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.config import load_yaml
+from whale.common.config import load_yaml
 
 EXAMPLE = "Example: whale timings"
 COLUMNS = ("wall_s", "compute_s", "overhead_s", "capture_s")

@@ -17,7 +17,7 @@ def _several() -> None:
 @app.command("sync", epilog="Example: whale track sync")
 def sync(as_json: AsJson = False) -> None:
     """Replay new lines of work/mlflow_spool into mlflow.db; `make ui` does this and opens the page."""
-    from whale.runtime.mlflow_tracking import replay_all
+    from whale.tracking.mlflow_store import replay_all
 
     done = replay_all(Path.cwd())
     if as_json:

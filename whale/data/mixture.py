@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from whale.config import Config
-from whale.data.needed_splits import section
-from whale.data.sampler import Plan, PlannedDataset, single_dataset_plan
-from whale.data.segments import SegmentConfig, SegmentIndex, dataset_folders
+from whale.common.config import Config
+from whale.common.errors import ConfigError, MissingInputError
+from whale.data.loading.sampler import Plan, PlannedDataset, single_dataset_plan
+from whale.data.segments.grid import SegmentConfig, SegmentIndex, dataset_folders
+from whale.data.spec.needed_splits import section
 from whale.data.storage.shards import ShardSet
-from whale.errors import ConfigError, MissingInputError
 
 __all__ = ["DatasetSegments", "MixConfig", "Plan", "dynamics_plan", "pretrain_plan", "receipt", "single_dataset_plan"]
 

@@ -4,7 +4,7 @@
 `model=`, and only the model may differ between two numbers that stand side by side.
 """
 
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 
 
 def protocol(metric: str, *, model: str, **settings: object) -> str:

@@ -10,16 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
-ModulesOf = Callable[[Path, Path], Iterable[str]]
+from whale.lineage.syntax import digest_of_source
 
 
-def import_closure(root: Path, entry: Path, modules_of: ModulesOf | None = None) -> list[Path]:
-    """Files below `root` (relative, sorted, `entry` included) that importing `entry` can reach.
-
-    `modules_of`: what answers like `imported_modules` (the default), from memory (import_cache.py).
-    """
-    modules_of = modules_of or imported_modules
+def import_closure(root: Path, entry: Path) -> list[Path]:
+    """Files below `root` (relative, sorted, `entry` included) that importing `entry` can reach."""
     seen: set[Path] = set()
     modules: set[str] = set()
     names = cache(_names)  # one look into each folder: most imported names are no modules
@@ -29,7 +26,7 @@ def import_closure(root: Path, entry: Path, modules_of: ModulesOf | None = None)
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            imported = {name for name in modules_of(path, root) if name.partition(".")[0] in own} - modules
+            imported = {name for name in imported_modules(path, root) if name.partition(".")[0] in own} - modules
             found = {name for module in imported for name in _with_packages(module)}
             waiting += [file for name in sorted(found - modules) for file in _files_of(root, name, names)]
             modules |= found
@@ -37,37 +34,37 @@ def import_closure(root: Path, entry: Path, modules_of: ModulesOf | None = None)
 
 
 def code_files(root: Path, files: Iterable[Path]) -> dict[str, dict[str, object]]:
-    """Of each of `files` (relative to `root`): "bytes", "sha256", and "md5" as DVC writes it."""
+    """Of each of `files` (relative to `root`): "bytes", "sha256", "md5" as DVC writes it, and "syntax" (syntax.py)."""
     found: dict[str, dict[str, object]] = {}
     for path in files:
         payload = (root / path).read_bytes()
         md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
-        found[path.as_posix()] = {"bytes": len(payload), "md5": md5, "sha256": hashlib.sha256(payload).hexdigest()}
+        found[path.as_posix()] = {
+            "bytes": len(payload),
+            "md5": md5,
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "syntax": digest_of_source(payload),
+        }
     return found
 
 
-def closure_digest(code: Mapping[str, Mapping[str, object]]) -> str:
-    """sha256 over (path, sha256 of the bytes) of `code_files`, in the order of `import_closure`.
+def closure_digest(code: Mapping[str, Mapping[str, object]], of: Literal["sha256", "syntax"] = "sha256") -> str:
+    """sha256 over (path, `of` each file) of `code_files`, in the order of `import_closure`.
 
-    A rename or an edit changes it, an edit elsewhere does not.
+    A rename or an edit changes it, an edit elsewhere does not; that of the syntax is left alone by comments.
     """
-    lines = [f"{facts['sha256']}  {name}\n" for name, facts in code.items()]
+    lines = [f"{facts[of]}  {name}\n" for name, facts in code.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @cache
 def imported_modules(path: Path, root: Path) -> frozenset[str]:
-    """Dotted names that the file `path` may import."""
-    return modules_in(path.read_bytes(), path, root)
-
-
-def modules_in(source: bytes, path: Path, root: Path) -> frozenset[str]:
-    """Dotted names that `source`, the text of `path`, may import.
+    """Dotted names that the file `path` may import.
 
     `from a import b` gives both a and a.b, since b may be a module.
     """
     names: set[str] = set()
-    for node in _executed_imports(ast.parse(source, filename=str(path))):
+    for node in _executed_imports(ast.parse(path.read_bytes(), filename=str(path))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         else:

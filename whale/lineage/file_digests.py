@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from whale.files import md5_of_file, sha256_of_file, write_atomically
+from whale.common.files import md5_of_file, sha256_of_file, write_atomically
 
 
 class FileDigests:

@@ -13,8 +13,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from whale.errors import MismatchError, MissingInputError
-from whale.lineage.seal import MANIFEST_NAME, Hasher, list_files, names_below, read_manifest, verify_file, verify_sealed
+from whale.common.errors import MismatchError, MissingInputError
+from whale.seal import MANIFEST_NAME, Hasher, list_files, names_below, read_manifest, verify_file, verify_sealed
 
 MAX_HOLDERS = 64
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.config import canonical_json
-from whale.errors import MismatchError, MissingInputError
-from whale.files import sync_directory, write_atomically
+from whale.common.errors import MismatchError, MissingInputError
+from whale.common.files import sync_directory, write_atomically
+from whale.common.json_files import canonical_json
 from whale.lineage.signing import Envelope, payload_of
 
 LEDGER, HEAD = Path("lineage/ledger.jsonl"), Path("lineage/HEAD")

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from whale.config import canonical_json
-from whale.errors import ConfigError, RefusedError
-from whale.files import write_atomically, write_secret_once
+from whale.common.errors import ConfigError, RefusedError
+from whale.common.files import write_atomically, write_secret_once
+from whale.common.json_files import canonical_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PUBLIC_KEYS = Path("lineage/keys")

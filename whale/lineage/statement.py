@@ -5,14 +5,11 @@ host and commit stand here and nowhere else: outputs are functions of inputs, co
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from whale.config import canonical_json
-from whale.files import write_atomically
+from whale.common.json_files import canonical_json
 from whale.lineage.code_state import CodeState
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -27,8 +24,7 @@ class Derivation:
     item: str | None
     config: dict[str, Any]  # sections with every default resolved
     inputs: dict[str, str]  # name -> sha256
-    code_files: int
-    code_sha256: str  # of the stage's import closure
+    code_sha256: str  # of the stage's import closure, as syntax: a comment decides nothing
 
     def digest(self) -> str:
         """sha256 of the canonical JSON of all fields."""
@@ -47,6 +43,8 @@ class RunFacts:
     input_holders: dict[str, dict[str, str]]  # argument -> {path: sha256}, see inputs.ProvenInput
     settings: dict[str, str]  # params.yaml, constraints.txt, ...: path -> sha256 of the bytes
     code: CodeState
+    closure_files: int  # of the stage's import closure
+    closure_sha256: str  # of their bytes
     byproducts: dict[str, tuple[str, str]]  # path -> (role, sha256)
     internal: dict[str, Any] = field(default_factory=dict)  # machine, threads, switches
     versions: dict[str, str] = field(default_factory=dict)
@@ -57,7 +55,7 @@ def build_statement(
 ) -> dict[str, Any]:
     """`subjects`: path of each output file -> sha256; `sizes`: bytes of those that are known."""
     build = {
-        "buildType": f"urn:whale:stage:{derivation.stage}:1",
+        "buildType": f"urn:whale:stage:{derivation.stage}:2",
         "externalParameters": {
             "stage": derivation.stage,
             "item": derivation.item,
@@ -65,10 +63,10 @@ def build_statement(
             "params": floats_as_text(derivation.config),
         },
         "internalParameters": {"derivation_sha256": derivation.digest(), **floats_as_text(run.internal)},
-        "resolvedDependencies": [_code(derivation, run.code), *_settings(run), *_inputs(derivation, run)],
+        "resolvedDependencies": [_code(run), *_settings(run), *_inputs(derivation, run)],
     }
     details = {
-        "builder": {"id": "urn:whale:stage-runner:1", "version": run.versions},
+        "builder": {"id": "urn:whale:stage-runner:2", "version": run.versions},
         "metadata": {"invocationId": run.run_id, "startedOn": run.started, "finishedOn": run.finished},
         "byproducts": [
             {"name": path, "digest": {"sha256": digest}, "annotations": {"role": role}}
@@ -88,17 +86,18 @@ def _subject(path: str, digest: str, sizes: Mapping[str, int]) -> dict[str, Any]
     return row | {"annotations": {"size": sizes[path]}} if path in sizes else row
 
 
-def _code(derivation: Derivation, code: CodeState) -> dict[str, Any]:
+def _code(run: RunFacts) -> dict[str, Any]:
     """Named by its commit, or, where there is no git, by the import closure alone."""
+    code = run.code
     return {
         "name": "code",
-        "digest": {"gitCommit": code.commit} if code.commit else {"sha256": derivation.code_sha256},
+        "digest": {"gitCommit": code.commit} if code.commit else {"sha256": run.closure_sha256},
         "annotations": {
             "role": "code",
             "dirty": code.is_dirty,
             "tree": code.tree,
-            "closure_files": derivation.code_files,
-            "closure_sha256": derivation.code_sha256,
+            "closure_files": run.closure_files,
+            "closure_sha256": run.closure_sha256,
         },
     }
 
@@ -130,15 +129,3 @@ def floats_as_text(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): floats_as_text(each) for key, each in value.items()}
     return [floats_as_text(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def write_json(path: Path, value: object) -> str:
-    """Pretty, sorted, ASCII JSON; returns the sha256 of its bytes."""
-    payload = pretty_json(value)
-    write_atomically(path, payload)
-    return hashlib.sha256(payload).hexdigest()
-
-
-def pretty_json(value: object) -> bytes:
-    """The bytes of `value`: sorted keys, two spaces, ASCII, no NaN, a newline at the end."""
-    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode()

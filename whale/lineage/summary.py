@@ -1,8 +1,9 @@
 """lineage.json: what a published folder says of its own origin when it lies alone, without ledger and without clock.
 
-It is a function of the derivation and of the inputs' own lineage.json, so equal derivations give equal bytes.
-`datasets` is transitive: every dataset that reached this folder through any input, each named by the digest of its
-upstream files.
+It is a function of params, inputs and the inputs' own lineage.json. Code is not in it: two runs of different code with
+equal results give equal folders, and what follows from them need not run again. Which code made a folder is asked of
+the ledger, by the folder's digest. `datasets` is transitive: every dataset that reached this folder through any input,
+each named by the digest of its upstream files.
 """
 
 import hashlib
@@ -11,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from whale.files import sha256_of_file
+from whale.common.errors import MismatchError
+from whale.common.files import sha256_of_file
 from whale.lineage.statement import Derivation
 
 LINEAGE_NAME = "lineage.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Summary = dict[str, Any]
 
@@ -30,22 +32,40 @@ def summarize(derivation: Derivation, inputs: Iterable[Summary | None], own_data
         "format_version": FORMAT_VERSION,
         "stage": derivation.stage,
         "item": derivation.item,
-        "derivation_sha256": derivation.digest(),
         "params": derivation.config,
         "inputs": derivation.inputs,
-        "code": {"files": derivation.code_files, "closure_sha256": derivation.code_sha256},
         "datasets": [datasets[key] for key in sorted(datasets)],
         "complete": all(summary is not None and summary.get("complete") is True for summary in read),
     }
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """lineage.json of a published folder; None where there is none, or none that can be read."""
+    """lineage.json of a published folder; None where there is none, or none that can be read.
+
+    Raises MismatchError when another version of this project wrote it.
+    """
     try:
         found = json.loads((folder / LINEAGE_NAME).read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    if found.get("format_version") != FORMAT_VERSION:
+        raise MismatchError(
+            "this folder is of another version of the project",
+            file=folder / LINEAGE_NAME,
+            place="format_version",
+            found=found.get("format_version"),
+            expected=FORMAT_VERSION,
+            remedy=f"make it again: `dvc repro -f -s {stage_name(found)}`",
+        )
+    return found
+
+
+def stage_name(summary: Summary) -> str:
+    """The stage that made the folder, as DVC names it."""
+    stage, item = summary.get("stage"), summary.get("item")
+    return f"{stage}@{item}" if item else str(stage)
 
 
 def dataset_digest(sources: Iterable[Mapping[str, Any]]) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from whale.config import load_yaml
-from whale.files import write_atomically
+from whale.common.config import load_yaml
+from whale.common.files import write_atomically
 from whale.lineage.closure import import_closure
 
 CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+)")

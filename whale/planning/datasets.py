@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from whale.config import Config, load_yaml
+from whale.common.config import Config, load_yaml
+from whale.common.errors import ConfigError
 from whale.data.mixture import missing_weight
-from whale.data.needed_splits import missing_splits
-from whale.data.spec import DatasetSpec, load_spec
-from whale.errors import ConfigError
+from whale.data.spec.needed_splits import missing_splits
+from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.planning.profile import DatasetEntry, Profile
 from whale.sim.fleet.collect import FleetConfig, num_episodes, robots, split_names
 

@@ -11,16 +11,16 @@ from itertools import accumulate, pairwise, repeat
 import torch
 from torch import nn
 
-from whale.config import Config
-from whale.models.behavior import BehaviorModel
-from whale.models.dynamics import Dynamics
-from whale.models.st_transformer import STTransformerConfig
-from whale.models.tokenizer import VideoTokenizer
+from whale.common.config import Config
+from whale.models.behavior.behavior import BehaviorModel
+from whale.models.dynamics.dynamics import Dynamics
+from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.planning import flops
 from whale.planning.datasets import DatasetStatus
 from whale.planning.profile import Profile
-from whale.training.dynamics_task import new_dynamics
-from whale.training.optimizer import OptimizationConfig
+from whale.training.loop.optimizer import OptimizationConfig
+from whale.training.tasks.dynamics import new_dynamics
 
 Z_VALUES = 16 * 16  # of one behavior embedding, float16 on disk
 BYTES_PER_TOKEN = 2  # uint16

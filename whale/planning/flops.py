@@ -7,9 +7,9 @@ Training costs three forward passes: one forward, two for the gradients of weigh
 Letters: L num_layers, D d_model, N tokens per frame, T frames, V codes, P patch size.
 """
 
-from whale.models.behavior import BehaviorConfig
-from whale.models.st_transformer import STTransformerConfig
-from whale.models.tokenizer import TokenizerConfig
+from whale.models.behavior.behavior import BehaviorConfig
+from whale.models.tokenizer.tokenizer import TokenizerConfig
+from whale.models.trunk.st_transformer import STTransformerConfig
 
 TRAINING = 3
 

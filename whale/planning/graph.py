@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 
 TEMPLATE = re.compile(r"\$\{([a-z_.]+)\}")
 

@@ -4,7 +4,7 @@ import difflib
 import re
 from dataclasses import dataclass
 
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 
 
 @dataclass(frozen=True)

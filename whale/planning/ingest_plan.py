@@ -8,15 +8,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from whale.config import load_yaml
-from whale.data.draft.sample import first_episodes
-from whale.data.episode import RawEpisode
-from whale.data.ingest import IngestConfig
-from whale.data.needed_splits import require_splits
-from whale.data.sources.location import SourceDescription, locate, read_description
-from whale.data.sources.opening import open_source
-from whale.data.spec import DatasetSpec, load_spec
-from whale.errors import ConfigError, MissingInputError, WhaleError
+from whale.common.config import load_yaml
+from whale.common.errors import ConfigError, MissingInputError, WhaleError
+from whale.data.ingest.ingest import IngestConfig
+from whale.data.ingest.sources.location import SourceDescription, locate, read_description
+from whale.data.ingest.sources.opening import open_source
+from whale.data.spec.episode import RawEpisode
+from whale.data.spec.needed_splits import require_splits
+from whale.data.spec.spec import DatasetSpec, load_spec
+from whale.data.workbench.draft.sample import first_episodes
 from whale.planning.datasets import SPECS, Facts, load_facts
 
 GIB, LOOKED_AT = 2**30, 12

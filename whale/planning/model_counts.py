@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from whale.models.behavior import BehaviorModel
-from whale.models.dynamics import Dynamics
-from whale.models.tokenizer import VideoTokenizer
+from whale.models.behavior.behavior import BehaviorModel
+from whale.models.dynamics.dynamics import Dynamics
+from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.planning.profile import Profile
-from whale.training.dynamics_task import new_dynamics
+from whale.training.tasks.dynamics import new_dynamics
 
 # Profile -> entry of train_dynamics -> millions, as Table 7 prints them. The paper leaves the z input out.
 TABLE_7 = {

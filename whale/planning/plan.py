@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whale.config import load_yaml
-from whale.data.needed_splits import EVALUATIONS
+from whale.common.config import load_yaml
+from whale.data.spec.needed_splits import EVALUATIONS
 from whale.planning.datasets import DatasetStatus, dataset_statuses
 from whale.planning.estimate import Cost, Estimator
 from whale.planning.graph import Node, expand, upstream

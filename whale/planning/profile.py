@@ -7,17 +7,17 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from whale.config import Config, load_yaml
-from whale.data.ingest import IngestConfig
+from whale.common.config import Config, load_yaml
+from whale.common.errors import ConfigError
+from whale.data.ingest.ingest import IngestConfig
 from whale.data.mixture import MixConfig
-from whale.data.segments import SegmentConfig
-from whale.errors import ConfigError
-from whale.evaluation.uncertainty_measurement import EvaluateUncertaintyConfig
-from whale.evaluation.video import EvaluateVideoConfig
+from whale.data.segments.grid import SegmentConfig
+from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig
+from whale.evaluation.video.video import EvaluateVideoConfig
 from whale.sim.fleet.collect import FleetConfig
-from whale.training.behavior_task import FinetuneBehaviorConfig, TrainBehaviorConfig
-from whale.training.dynamics_task import FinetuneDynamicsConfig, TrainDynamicsConfig
-from whale.training.tokenizer_task import FinetuneTokenizerConfig, TrainTokenizerConfig
+from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorConfig
+from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
+from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 

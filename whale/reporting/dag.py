@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.config import load_yaml
+from whale.common.config import load_yaml
 from whale.reporting.html import text
 
 BOX_W, BOX_H, GAP_X, GAP_Y = 150, 34, 22, 40

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whale.data.episode import ACTION_NAMES
+from whale.data.spec.episode import ACTION_NAMES
 from whale.data.storage.shards import ShardSet
 from whale.reporting.charts import histogram, paired_bars
 from whale.reporting.html import Section, card, cards, heading, image, number, paragraph, table, text, wide

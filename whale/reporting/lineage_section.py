@@ -7,7 +7,7 @@ Digests only: no clock, host or commit, so that the page is a function of its in
 import json
 from pathlib import Path
 
-from whale.files import sha256_of_file
+from whale.common.files import sha256_of_file
 from whale.reporting.html import Section, heading, paragraph, table, text
 
 FINAL = ("finetuned/dynamics/full", "dynamics/full")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.errors import MissingInputError
+from whale.common.errors import MissingInputError
 from whale.reporting.dag import draw, read_stages
 from whale.reporting.data_section import data_section
 from whale.reporting.html import Section, number, page, paragraph, tile, tiles, wide

@@ -10,9 +10,9 @@ from itertools import islice
 from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
-from whale.errors import WorkerLostError
-from whale.runtime.guard import opened_files
-from whale.runtime.guard.parent_watch import die_with_parent
+from whale.common.errors import WorkerLostError
+from whale.runtime.workers import worker
+from whale.runtime.workers.worker import die_with_parent
 
 T = TypeVar("T")
 
@@ -53,4 +53,4 @@ def made_ahead(make: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers
 def _begin(parent: int) -> None:
     if not die_with_parent(parent):
         os._exit(1)
-    opened_files.listen_in_worker()
+    worker.listen_in_worker()

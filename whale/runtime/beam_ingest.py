@@ -16,11 +16,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from whale.config import Config, load_yaml
-from whale.data.ingest import IngestTask, process_source_shard
-from whale.data.storage.files import write_json
-from whale.errors import BadDataError, CannotWriteError, MismatchError, MissingInputError, WhaleError
-from whale.runtime.guard import opened_files
+from whale.common.config import Config, load_yaml
+from whale.common.errors import BadDataError, CannotWriteError, MismatchError, MissingInputError, WhaleError
+from whale.common.json_files import write_json
+from whale.data.ingest.ingest import IngestTask, process_source_shard
+from whale.runtime.workers import worker
 
 POLL_SECONDS = 1.0
 LOCAL_RUNNER = "FnApiRunner"  # named, because the default runner first tries to download another engine
@@ -69,7 +69,7 @@ def run_tasks(
 
 def run_pipeline(tasks: Sequence[IngestTask], beam_config: BeamConfig) -> None:
     """One Beam pipeline over `tasks`."""
-    opened_files.listen_in_worker()
+    worker.listen_in_worker()
     logging.disable(logging.WARNING)  # the import warns of cloud clients that are not there
     import apache_beam as beam  # 1 s that only this function needs
     from apache_beam.options.pipeline_options import PipelineOptions

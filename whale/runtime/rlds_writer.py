@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from whale.errors import BadDataError
-from whale.runtime.guard import environment
+from whale.common.errors import BadDataError
+from whale.runtime.workers import environment
 
 LEAF = re.compile(r"(?P<kind>[a-z0-9]+)(\[(?P<shape>[0-9,]*)\])?")
 JPEG_QUALITY = 95

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whale.data.segment_maps import Encode
-from whale.models.tokenizer import VideoTokenizer
-from whale.runtime.model_map import digest_of_parts, in_batches
-from whale.runtime.torch_process import set_up_torch
+from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.runtime.maps.model_map import digest_of_parts, in_batches
+from whale.runtime.maps.segment_maps import Encode
+from whale.runtime.workers.torch_process import set_up_torch
 
 
 def load_encode(tokenizer_dir: Path, batch_segments: int, device: str = "cpu") -> Encode:

@@ -2,7 +2,7 @@
 
 import json
 
-from whale.config import canonical_json
+from whale.common.json_files import canonical_json
 from whale.data.storage.files import write_listing
 
 VALUE = {

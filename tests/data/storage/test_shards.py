@@ -5,9 +5,9 @@ import pytest
 from shard_faults import FAULTS, first_tar, flip, flip_a_header, read_everything
 from tiny_shards import write_tiny_shards
 
+from whale.common.errors import BadDataError, MissingInputError
 from whale.data.storage.shards import ShardSet, TarWriter, array_bytes, parse_array
 from whale.data.storage.tar import header, read_members
-from whale.errors import BadDataError, MissingInputError
 
 KEY = "tiny-train-0000000"
 

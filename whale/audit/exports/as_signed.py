@@ -1,9 +1,9 @@
 """Nothing leaves the project under its name that is not, byte by byte, what was signed."""
 
-from whale.audit.runs import Target
-from whale.errors import ConfigError, MismatchError
-from whale.files import sha256_of_file
-from whale.lineage.seal import MANIFEST_NAME, verify_sealed
+from whale.audit.run_graph import Target
+from whale.common.errors import ConfigError, MismatchError
+from whale.common.files import sha256_of_file
+from whale.seal import MANIFEST_NAME, verify_sealed
 
 
 def require_as_signed(target: Target) -> None:

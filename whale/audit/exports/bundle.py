@@ -10,12 +10,12 @@ from pathlib import Path
 
 from whale.audit.exports.as_signed import require_as_signed
 from whale.audit.exports.model_signature import model_signature
-from whale.audit.runs import RunGraph, Target
-from whale.config import canonical_json
-from whale.errors import CannotWriteError
-from whale.files import sha256_of_file
+from whale.audit.run_graph import RunGraph, Target
+from whale.common.errors import CannotWriteError
+from whale.common.files import sha256_of_file
+from whale.common.json_files import canonical_json
 from whale.lineage import signing
-from whale.lineage.seal import list_files
+from whale.seal import list_files
 
 README = """What is here, and how to check it without the project that made it:
 

@@ -11,9 +11,9 @@ import yaml
 
 from whale.audit.exports.evaluations import Number, numbers_of
 from whale.audit.facts import datasets_of
-from whale.audit.licences import LicencePolicy, licences
-from whale.audit.runs import RunGraph, Target
-from whale.errors import BadDataError
+from whale.audit.questions.licences import LicencePolicy, licences
+from whale.audit.run_graph import RunGraph, Target
+from whale.common.errors import BadDataError
 
 CARD = "README.md"
 FENCE = "---\n"

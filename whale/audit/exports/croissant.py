@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from whale.errors import ConfigError
+from whale.common.errors import ConfigError
 
 CONTEXT = {
     "@language": "en",

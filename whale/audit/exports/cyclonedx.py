@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from whale.audit.facts import datasets_of, trainings_of, weights_of
-from whale.audit.runs import RunGraph, Target
+from whale.audit.run_graph import RunGraph, Target
 
 NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 

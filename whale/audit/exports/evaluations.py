@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from whale.audit.facts import flatten, is_evaluation, is_training, weights_of
-from whale.audit.runs import RunGraph, StageRun, Target
-from whale.audit.why import protocol_of
-from whale.files import sha256_of_file
-from whale.lineage.seal import MANIFEST_NAME
+from whale.audit.questions.why import protocol_of
+from whale.audit.run_graph import RunGraph, StageRun, Target
+from whale.common.files import sha256_of_file
+from whale.seal import MANIFEST_NAME
 
 PARTS = ("tokenizer", "behavior", "dynamics")
 
@@ -82,7 +82,7 @@ def is_as_signed(path: Path, digest: str) -> bool:
 
 
 def _model_name(weights: Iterable[str]) -> str:
-    """As whale.evaluation.stack names a model; kept apart, because that module loads torch."""
+    """As whale.evaluation.measuring.stack names a model; kept apart, because that module loads torch."""
     return hashlib.sha256(b"".join(map(bytes.fromhex, weights))).hexdigest()[:16]
 
 

@@ -12,10 +12,10 @@ from whale.audit.exports.cyclonedx import cyclonedx
 from whale.audit.exports.model_signature import model_signature, verify_model_signature
 from whale.audit.exports.openlineage import openlineage
 from whale.audit.exports.prov import prov
-from whale.audit.runs import RunGraph, Target
-from whale.errors import ConfigError, MismatchError
+from whale.audit.run_graph import RunGraph, Target
+from whale.common.errors import ConfigError, MismatchError
+from whale.common.json_files import pretty_json
 from whale.lineage import signing
-from whale.lineage.statement import pretty_json
 
 FORMATS = ("intoto", "cyclonedx", "openlineage", "prov", "croissant", "model-signing", "card")
 OF_FOLDERS = ("model-signing", "card")

@@ -26,14 +26,14 @@ from whale.audit.exports.as_signed import require_folder_as_signed
 from whale.audit.exports.bundle import intoto
 from whale.audit.exports.card import CARD, model_card
 from whale.audit.facts import WEIGHTS, datasets_of, trainings_of, weights_of
-from whale.audit.runs import RunGraph, Target
-from whale.data.actions import ActionNormalizer
-from whale.data.dialects import export_statistics
-from whale.errors import CannotWriteError, ConfigError
-from whale.files import sha256_of_file
+from whale.audit.run_graph import RunGraph, Target
+from whale.common.errors import CannotWriteError, ConfigError
+from whale.common.files import sha256_of_file
+from whale.common.json_files import write_json
+from whale.data.segments.actions import ActionNormalizer
+from whale.data.workbench.dialects import export_statistics
 from whale.lineage import signing
-from whale.lineage.seal import MANIFEST_NAME, seal
-from whale.lineage.statement import write_json
+from whale.seal import MANIFEST_NAME, seal
 
 CONFIG, STATISTICS = "config.json", "dataset_statistics.json"
 PREPROCESSOR = "policy_preprocessor"
@@ -87,7 +87,7 @@ def export_lerobot(target: Target, graph: RunGraph, out: Path) -> list[str]:
 
 
 def lerobot_config(config: Mapping[str, Any], resolution: int) -> dict[str, Any]:
-    """Our config.json with LeRobot's keys beside ours, which whale.models.folder still reads."""
+    """Our config.json with LeRobot's keys beside ours, which whale.models.trunk.folder still reads."""
     image = {"type": "VISUAL", "shape": [3, resolution, resolution]}
     action = {"type": "ACTION", "shape": [7]}
     predicts_actions = config["kind"] == "behavior_model"

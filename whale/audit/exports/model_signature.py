@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from whale.errors import BadDataError, MismatchError, RefusedError
-from whale.files import sha256_of_file
+from whale.common.errors import BadDataError, MismatchError, RefusedError
+from whale.common.files import sha256_of_file
+from whale.common.json_files import pretty_json
 from whale.lineage import signing
-from whale.lineage.statement import pretty_json
 
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"

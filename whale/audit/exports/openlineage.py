@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from whale.audit.runs import RunGraph, StageRun, Target
+from whale.audit.run_graph import RunGraph, StageRun, Target
 
 PRODUCER = "urn:whale-world-model"
 SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"

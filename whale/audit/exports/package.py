@@ -21,13 +21,13 @@ from whale.audit.exports.bundle import intoto
 from whale.audit.exports.card import CARD, model_card
 from whale.audit.exports.evaluations import evaluations_of, is_as_signed, metrics_of
 from whale.audit.facts import flatten
-from whale.audit.licences import LicencePolicy, licences
-from whale.audit.runs import RunGraph, StageRun, Target
-from whale.errors import CannotWriteError
-from whale.files import sha256_of_file
+from whale.audit.questions.licences import LicencePolicy, licences
+from whale.audit.run_graph import RunGraph, StageRun, Target
+from whale.common.errors import CannotWriteError
+from whale.common.files import sha256_of_file
+from whale.common.json_files import write_json
 from whale.lineage import signing
-from whale.lineage.seal import MANIFEST_NAME, seal
-from whale.lineage.statement import write_json
+from whale.seal import MANIFEST_NAME, seal
 
 CALIBRATION = "calibration.json"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from whale.audit.runs import RunGraph, StageRun, Target
+from whale.audit.run_graph import RunGraph, StageRun, Target
 
 PREFIX = {"whale": "urn:whale:"}
 

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from whale.common.errors import BadDataError
 from whale.data.storage.manifest import frame_name, frame_offsets
 from whale.data.storage.tar import Member
-from whale.errors import BadDataError
 
 
 @dataclass(frozen=True)

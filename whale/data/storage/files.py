@@ -4,16 +4,11 @@ import re
 import shutil
 from pathlib import Path, PurePosixPath
 
-from whale.config import canonical_json
-from whale.errors import BadDataError
-from whale.files import CHUNK_BYTES, atomic_file, write_atomically
+from whale.common.errors import BadDataError
+from whale.common.files import CHUNK_BYTES, atomic_file, write_atomically
+from whale.common.json_files import canonical_json
 
 RELATIVE_PATH = re.compile(r"[A-Za-z0-9._/-]+")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Canonical JSON (sorted keys, ASCII, no NaN) with a final newline."""
-    write_atomically(path, canonical_json(value).encode() + b"\n")
 
 
 def write_listing(path: Path, value: object) -> None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from whale.errors import BadDataError
+from whale.common.errors import BadDataError
 
 MAX_PIXELS = 16 * 2**20
 JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from whale.config import Config
+from whale.common.config import Config
+from whale.common.errors import BadDataError
+from whale.common.files import atomic_file, sha256_of_file
 from whale.data.storage.tar import BLOCK, Member
-from whale.errors import BadDataError
-from whale.files import atomic_file, sha256_of_file
 
 FORMAT_VERSION = 2  # 1 kept an int64 offset, size and checksum for every frame: 24 bytes a frame, now 8
 SHA256 = r"^[0-9a-f]{64}$"

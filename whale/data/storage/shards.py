@@ -18,13 +18,13 @@ from typing import Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 
+from whale.common.errors import BadDataError, ConfigError, MissingInputError, RefusedError
+from whale.common.files import sha256_of_file
 from whale.data.storage.episode_index import EpisodeIndex, EpisodeRow
 from whale.data.storage.files import inside
 from whale.data.storage.images import decode_all, decode_into
 from whale.data.storage.manifest import FORMAT_VERSION, FileEntry, Manifest, episode_schema, read_table
 from whale.data.storage.tar import ShardInfo, TarWriter, read_members, write_sample
-from whale.errors import BadDataError, ConfigError, MissingInputError, RefusedError
-from whale.files import sha256_of_file
 
 __all__ = ["EpisodeRow", "ShardInfo", "ShardSet", "TarWriter", "array_bytes", "parse_array", "write_sample"]
 

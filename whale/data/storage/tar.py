@@ -17,8 +17,8 @@ from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
-from whale.errors import BadDataError
-from whale.files import atomic_file
+from whale.common.errors import BadDataError
+from whale.common.files import atomic_file
 
 BLOCK, RECORD, MAX_NAME = 512, 10_240, 100
 # Regular file, no link, USTAR 00, nameless owners, no device, no prefix.

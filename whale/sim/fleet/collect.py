@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, model_validator
 
-from whale.config import Config
+from whale.common.config import Config
 from whale.sim.fleet.dynamics import step
 from whale.sim.fleet.policies import TRAIN_POLICIES, UNSEEN_POLICIES, Policy, Scene
 from whale.sim.fleet.render import render

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from whale.data.loading.chi_square import chi_square, upper_gamma
+
+
+@pytest.mark.parametrize("a", [0.5, 1.0, 4.5, 13.0, 100.0])
+@pytest.mark.parametrize("x", [0.0, 1e-6, 0.3, 4.0, 13.0, 60.0, 250.0])
+def test_the_tail_is_that_of_scipy(a, x):
+    assert upper_gamma(a, x) == pytest.approx(stats.gamma.sf(x, a), rel=1e-10, abs=1e-300)
+
+
+def test_statistic_and_p_are_those_of_scipy():
+    counts, shares = [52, 30, 18], [0.5, 0.25, 0.25]
+    expected = stats.chisquare(counts, np.array(shares) * 100)
+    found = chi_square(counts, shares)
+    assert (found["statistic"], found["p"]) == pytest.approx((expected.statistic, expected.pvalue))
+    assert found["degrees"] == 2 and not found["alarm"]
+
+
+def test_exact_counts_give_0_and_a_wrong_mixture_raises_the_alarm():
+    assert chi_square([50, 25, 25], [0.5, 0.25, 0.25])["p"] == 1.0
+    assert chi_square([500, 200, 300], [0.5, 0.25, 0.25])["alarm"]
+    assert chi_square([7], [1.0])["p"] == chi_square([0, 0], [0.5, 0.5])["p"] == 1.0

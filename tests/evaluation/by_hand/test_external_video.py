@@ -1,0 +1,87 @@
+import os
+
+import numpy as np
+import pytest
+
+from whale.common.errors import BadDataError, ConfigError, MissingInputError
+from whale.evaluation.by_hand.external_video import read_frames, rollout_sets, score_frames, write_tasks
+from whale.evaluation.protocol import require_comparable
+from whale.evaluation.video.perceptual import load_feature_networks
+from whale.evaluation.video.video import EvaluateVideoConfig, rollout_metrics, rollout_scores
+from whale.evaluation.video.video_report import rollout_protocol
+
+CONFIG = EvaluateVideoConfig(
+    seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=3, max_train_episodes=3,
+    windows_per_episode=1, horizons=[1, 4], filmstrips=1, resamples=100, batch_size=5, action_episodes=0,
+    lpips=None, i3d=None,
+)  # fmt: skip
+NETWORKS = load_feature_networks(None, None)
+GROUP = "pretrain.blocks.train"
+
+
+@pytest.fixture(scope="module")
+def artifacts(role_dir, tmp_path_factory):
+    root = tmp_path_factory.mktemp("artifacts")
+    for role in ("pretrain", "finetune"):
+        os.symlink(role_dir, root / role)
+    return root
+
+
+@pytest.fixture(scope="module")
+def windows(artifacts):
+    return rollout_sets(artifacts, CONFIG)[0][3]
+
+
+@pytest.fixture
+def answers(tmp_path, windows, stack, dataset):
+    """Our own rollouts, answered as another system would."""
+    frames = rollout_scores(stack, dataset, windows, CONFIG).frames["full"]
+    for key, video in zip(windows.keys, frames, strict=True):
+        (tmp_path / GROUP / key).mkdir(parents=True)
+        np.save(tmp_path / GROUP / key / "frames.npy", video)
+    return tmp_path
+
+
+def test_our_own_frames_score_as_evaluate_video_scores_them(artifacts, answers, windows, stack, dataset):
+    found = score_frames(artifacts, answers, NETWORKS, CONFIG)
+    expected = rollout_metrics("full", rollout_scores(stack, dataset, windows, CONFIG), windows, CONFIG)
+    for name, value in expected.items():
+        if "tokenizer" not in name:
+            assert found[f"{GROUP}.{name}"] == value, name
+    ours = rollout_protocol(dataset, "train", windows, CONFIG, stack.digests["full"])
+    require_comparable(ours, found[f"{GROUP}.protocol"])
+    assert found[f"{GROUP}.fvd"] is None and "unavailable" in found[f"{GROUP}.fvd.status"]
+
+
+def test_another_horizon_is_another_protocol(artifacts, answers, windows, dataset):
+    found = score_frames(artifacts, answers, NETWORKS, CONFIG)
+    other = rollout_protocol(dataset, "train", windows, CONFIG.model_copy(update={"horizons": [2, 4]}), "x")
+    with pytest.raises(ConfigError, match="unlike protocols"):
+        require_comparable(other, found[f"{GROUP}.protocol"])
+
+
+def test_tasks_hold_the_given_frame_and_the_raw_actions(tmp_path, windows):
+    assert write_tasks(tmp_path, GROUP, windows) == 3
+    folder = tmp_path / GROUP / windows.keys[1]
+    np.testing.assert_array_equal(np.load(folder / "context.npy"), windows.frames[1, :1])
+    np.testing.assert_array_equal(np.load(folder / "actions.npy"), windows.actions[1])
+
+
+def test_missing_unknown_and_misshapen_answers_are_named(artifacts, answers, windows):
+    path = answers / GROUP / windows.keys[0] / "frames.npy"
+    good = np.load(path)
+    np.save(path, good[:2])
+    with pytest.raises(BadDataError, match="wrong kind"):
+        read_frames(answers, GROUP, windows)
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(BadDataError, match="not a plain npy"):
+        read_frames(answers, GROUP, windows)
+    path.unlink()
+    with pytest.raises(MissingInputError, match="no answer"):
+        read_frames(answers, GROUP, windows)
+    np.save(path, good)
+    (answers / GROUP / "somebody-else+0").mkdir()
+    with pytest.raises(BadDataError, match="do not exist"):
+        read_frames(answers, GROUP, windows)
+    with pytest.raises(MissingInputError, match="no answers"):
+        score_frames(artifacts, answers / "empty", NETWORKS, CONFIG)

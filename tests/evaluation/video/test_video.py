@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+
+from whale.evaluation.measuring.fidelity import psnr
+from whale.evaluation.measuring.heldout import normalized, read_segments, read_windows
+from whale.evaluation.measuring.imagination import predictor, reconstruct
+from whale.evaluation.measuring.metrics import written
+from whale.evaluation.measuring.npz import save_arrays
+from whale.evaluation.video.likelihood import from_other_episode, policy_nll, token_likelihood
+from whale.evaluation.video.perceptual import load_feature_networks
+from whale.evaluation.video.video import EvaluateVideoConfig, fit_baselines, rollout_scores
+from whale.evaluation.video.video_report import evaluate_split
+
+CONFIG = EvaluateVideoConfig(
+    seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
+    windows_per_episode=2, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5,
+    action_episodes=4, lpips=None, i3d=None,
+)  # fmt: skip
+
+NETWORKS = load_feature_networks(None, None)
+
+
+@pytest.fixture(scope="module")
+def result(stack, dataset):
+    return evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, CONFIG), NETWORKS, CONFIG)
+
+
+def test_evaluating_twice_gives_the_same_numbers_and_bytes(stack, dataset, result, tmp_path):
+    again = evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, CONFIG), NETWORKS, CONFIG)
+    assert written(again.metrics) == written(result.metrics)
+    save_arrays(tmp_path / "a.npz", result.arrays)
+    save_arrays(tmp_path / "b.npz", again.arrays)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_every_group_says_how_it_was_measured(result):
+    groups = ["tokenizer", "policy", "z", "dynamics.full.actions"]
+    groups += [f"dynamics.{name}{part}" for name in ("full", "without_z") for part in ("", ".rollout")]
+    for group in groups:
+        assert "data=blocks/train" in str(result.metrics[f"{group}.protocol"])
+
+
+def test_an_untrained_dynamics_is_near_ln_v_and_its_nll_is_the_slow_one(stack, dataset, result):
+    assert abs(float(result.metrics["dynamics.without_z.nll"]) - np.log(32)) < 1.0
+    segments = read_segments(dataset, "train", 6)
+    slow = []
+    for index in range(len(segments.tokens)):
+        tokens = torch.from_numpy(segments.tokens[index : index + 1])
+        actions = torch.from_numpy(segments.actions[index : index + 1])
+        with torch.inference_mode():
+            logits = stack.dynamics["without_z"].logits(tokens[:, :-1], actions, torch.zeros(1, 4, 256))
+        log_probs = logits.double().log_softmax(-1).gather(-1, tokens[:, 1:, :, None])[0, :, :, 0]
+        slow += list(-log_probs.mean(-1).numpy()[segments.valid[index]])
+    np.testing.assert_allclose(result.metrics["dynamics.without_z.nll"], np.mean(slow), rtol=1e-5)
+
+
+def test_without_z_the_likelihood_does_not_depend_on_z(stack, dataset):
+    segments = read_segments(dataset, "train", 3, with_frames=False)
+    args = (segments.tokens, segments.actions)
+    other = -np.random.default_rng(0).exponential(size=segments.z_log_probs.shape).astype(np.float32)
+    for name, is_same in (("without_z", True), ("full", False)):
+        left = token_likelihood(stack.dynamics[name], *args, segments.z_log_probs, 8).nll
+        right = token_likelihood(stack.dynamics[name], *args, other, 8).nll
+        assert np.array_equal(left, right) == is_same
+
+
+def test_the_policy_is_scored_alike_in_batches_of_any_size(stack, dataset):
+    segments = read_segments(dataset, "train", 6)
+    mask = ~dataset.normalizer.dead
+    whole, parts = (
+        policy_nll(
+            stack.behavior, segments.frames, segments.actions, mask, segments.valid, segments.episode, batch_size
+        )
+        for batch_size in (len(segments.actions), 2)
+    )
+    assert len(segments.actions) > 4 and whole.keys() == parts.keys()
+    for name, nll in whole.items():
+        np.testing.assert_allclose(parts[name], nll, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_the_first_imagined_frame_of_a_rollout_is_the_argmax_of_teacher_forcing(stack, dataset):
+    windows = read_windows(dataset, "train", 5, 3, 1)
+    scores = rollout_scores(stack, dataset, windows, CONFIG)
+    images = torch.from_numpy(windows.frames).float() / 255
+    actions = torch.from_numpy(normalized(dataset, windows.actions))
+    with torch.inference_mode():
+        tokens = stack.tokenizer.encode(images[:, :1])
+        logits = stack.dynamics["without_z"].logits(tokens, actions[:, :1], torch.zeros(len(images), 1, 256))
+        decoded = stack.tokenizer.decode(torch.cat([tokens, logits.argmax(-1)], dim=1))[:, 1]
+    expected = (decoded * 255).round().to(torch.uint8).numpy()
+    np.testing.assert_array_equal(scores.frames["without_z"][:, 0], expected)
+    np.testing.assert_array_equal(scores.psnr["without_z"][:, 0], psnr(windows.frames[:, 1], expected))
+
+
+def test_batch_size_changes_no_imagined_frame(stack, dataset):
+    windows = read_windows(dataset, "train", 5, 6, 1)
+    world = stack.world("full", dataset.window)
+    one, many = (
+        predictor(world, lambda raw: normalized(dataset, raw), size)(windows.frames[:, :1], windows.actions, 4).frames
+        for size in (1, 64)
+    )
+    assert np.abs(one.astype(int) - many).max() <= 1
+
+
+def test_reconstruction_keeps_shape_and_type(stack, dataset):
+    frames = read_windows(dataset, "train", 5, 2, 1).frames
+    image = reconstruct(stack.tokenizer, frames, batch_size=1)
+    assert image.shape == frames.shape and image.dtype == np.uint8
+
+
+def test_no_segment_gets_actions_of_its_own_episode():
+    episode = np.array([0, 0, 1, 1, 1, 2])
+    source = from_other_episode(episode)
+    assert sorted(source) == list(range(6))
+    assert (episode[source] != episode).all()
+
+
+def test_what_could_not_be_measured_is_null_and_floats_have_six_digits():
+    assert written({"b": float("nan"), "a": 1.23456789, "c": 3, "d": "x"}) == {
+        "a": 1.23457,
+        "b": None,
+        "c": 3,
+        "d": "x",
+    }

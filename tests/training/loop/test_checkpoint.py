@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from whale.training.loop.checkpoint import StateFolder, TrainingState
+
+
+def state(step: int) -> TrainingState:
+    return TrainingState(step, {"model.w": torch.full((4, 4), float(step))}, {"curve": [{"step": step}]})
+
+
+def test_a_state_comes_back_bit_equal(tmp_path):
+    folder = StateFolder(tmp_path)
+    folder.save(state(3))
+    found = folder.newest()
+    assert found.step == 3 and found.record == {"curve": [{"step": 3}]}
+    assert torch.equal(found.tensors["model.w"], torch.full((4, 4), 3.0))
+
+
+def test_the_newest_by_step_wins_and_old_ones_go(tmp_path):
+    folder = StateFolder(tmp_path)
+    for step in (2, 7, 40, 100):
+        folder.save(state(step))
+    assert folder.newest().step == 100
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000040", "step-00000100"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "unsealed", "foreign"])
+def test_a_damaged_state_is_rejected_by_name_and_the_one_before_is_used(tmp_path, damage):
+    said = []
+    folder = StateFolder(tmp_path, say=said.append)
+    folder.save(state(1))
+    newest = folder.save(state(2))
+    tensors = newest / "tensors.safetensors"
+    if damage == "flip":
+        content = bytearray(tensors.read_bytes())
+        content[-3] ^= 1
+        tensors.write_bytes(content)
+    elif damage == "cut":
+        tensors.write_bytes(tensors.read_bytes()[:-5])
+    elif damage == "missing":
+        (newest / "state.json").unlink()
+    elif damage == "unsealed":
+        (newest / "MANIFEST.json").unlink()
+    else:
+        (newest / "extra.bin").write_bytes(b"?")
+    assert folder.newest().step == 1
+    assert len(said) == 1 and "step-00000002" in said[0]
+
+
+def test_newer_damaged_states_go_and_never_the_one_just_written(tmp_path):
+    folder = StateFolder(tmp_path, say=lambda line: None)
+    for step in (300, 400):
+        path = folder.save(state(step)) / "tensors.safetensors"
+        path.write_bytes(path.read_bytes()[:-5])
+    assert folder.newest() is None
+    for step in (100, 200):
+        folder.save(state(step))
+        assert folder.newest().step == step
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000100", "step-00000200"]
+
+
+def test_what_a_killed_writer_left_is_not_a_state_and_is_removed(tmp_path):
+    folder = StateFolder(tmp_path)
+    folder.save(state(1))
+    (tmp_path / ".step-00000002.tmp-123-abc").mkdir()
+    assert folder.newest().step == 1
+    folder.clean()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]

@@ -1,0 +1,26 @@
+import tiny_models as tiny
+import tiny_training as runs
+import torch
+
+from whale.training.loop.average import WeightAverage
+from whale.training.loop.communicator import Communicator
+from whale.training.loop.optimizer import make_optimizer
+from whale.training.tasks.tokenizer.codebook import CODEBOOK
+
+
+def test_a_replaced_code_starts_its_average_anew_and_a_used_one_keeps_its():
+    task = runs.task("tokenizer")
+    model, upkeep = task.model, task.upkeep
+    average = WeightAverage(model, 0.9)
+    average.values[CODEBOOK].fill_(7.0)
+    before = model.quantizer.codebook.detach().clone()
+    upkeep.before_step(5)
+    model.train()(tiny.pixel_batch())
+    upkeep.after_forward()
+    upkeep.idle_steps += 2
+    upkeep.after_step(5, Communicator(), make_optimizer(model, task.optimization), average.values)
+    codebook = model.quantizer.codebook.detach()
+    replaced = (codebook != before).any(dim=-1)
+    assert 0 < replaced.sum() < len(replaced)
+    assert torch.equal(average.values[CODEBOOK][replaced], codebook[replaced])
+    assert (average.values[CODEBOOK][~replaced] == 7.0).all()

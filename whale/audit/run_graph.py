@@ -1,0 +1,260 @@
+"""The ledger as a graph: runs, what each read and made, and how one leads to another by sha256 alone.
+
+Paths in statements are names, not keys: a folder that was moved or restored from a cache is found by its digest.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from whale.common.errors import IncompleteError, MismatchError, MissingInputError
+from whale.lineage import ledger
+from whale.lineage.statement import PREDICATE_TYPE
+from whale.seal import MANIFEST_NAME
+
+
+@dataclass(frozen=True)
+class Input:
+    """One argument of a run: its path then, its digest, and the sealed manifests or files that it stood on."""
+
+    argument: str
+    path: str
+    sha256: str
+    holders: dict[str, str]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One signed stage run, read off its statement."""
+
+    entry: ledger.Entry
+
+    @cached_property
+    def _build(self) -> dict[str, Any]:
+        return self.entry.statement["predicate"]["buildDefinition"]
+
+    @cached_property
+    def _details(self) -> dict[str, Any]:
+        return self.entry.statement["predicate"]["runDetails"]
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    @property
+    def stage(self) -> str:
+        return self._build["externalParameters"]["stage"]
+
+    @property
+    def item(self) -> str | None:
+        return self._build["externalParameters"]["item"]
+
+    @property
+    def name(self) -> str:
+        """As DVC names the stage."""
+        return self.stage if self.item is None else f"{self.stage}@{self.item}"
+
+    @property
+    def run_id(self) -> str:
+        return self._details["metadata"]["invocationId"]
+
+    @property
+    def started(self) -> str:
+        return self._details["metadata"]["startedOn"]
+
+    @property
+    def finished(self) -> str:
+        return self._details["metadata"]["finishedOn"]
+
+    @property
+    def command(self) -> list[str]:
+        return self._build["externalParameters"]["command"]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Sections by name, floats as their repr."""
+        return self._build["externalParameters"]["params"]
+
+    @property
+    def internal(self) -> dict[str, Any]:
+        return self._build["internalParameters"]
+
+    @cached_property
+    def subjects(self) -> dict[str, str]:
+        return {each["name"]: each["digest"]["sha256"] for each in self.entry.statement["subject"]}
+
+    @cached_property
+    def inputs(self) -> list[Input]:
+        return [
+            Input(notes["argument"], each["name"], each["digest"]["sha256"], notes["holders"])
+            for each, notes in self._dependencies("data")
+        ]
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """params.yaml, constraints.txt, specs: path -> sha256 of the bytes."""
+        rows = [*self._dependencies("params"), *self._dependencies("lock"), *self._dependencies("settings")]
+        return {each["name"]: each["digest"]["sha256"] for each, _ in rows}
+
+    @cached_property
+    def code(self) -> dict[str, Any]:
+        """commit, tree, dirty, closure_files, closure_sha256."""
+        ((each, notes),) = self._dependencies("code")
+        return {"commit": each["digest"].get("gitCommit"), **{key: notes[key] for key in notes if key != "role"}}
+
+    @cached_property
+    def byproducts(self) -> dict[str, tuple[str, str]]:
+        """File name in the run's folder -> (path, sha256)."""
+        rows = self._details.get("byproducts", [])
+        return {Path(each["name"]).name: (each["name"], each["digest"]["sha256"]) for each in rows}
+
+    @property
+    def outputs(self) -> list[str]:
+        """The folders (by their manifest) and single files that the run published."""
+        manifests = [name for name in self.subjects if Path(name).name == MANIFEST_NAME]
+        folders = [Path(name).parent for name in manifests]
+        alone = [name for name in self.subjects if not any(folder in Path(name).parents for folder in folders)]
+        return sorted([*manifests, *alone])
+
+    def _dependencies(self, role: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        rows = self._build["resolvedDependencies"]
+        return [(each, each["annotations"]) for each in rows if each["annotations"]["role"] == role]
+
+    def dataset(self) -> dict[str, Any] | None:
+        """The dataset that entered with this run (`ingest`), as its record keeps it."""
+        payload = self.byproduct("dataset.json")
+        return json.loads(payload) if payload else None
+
+    def byproduct(self, name: str) -> bytes | None:
+        """A file of the run's record; None where it is gone or is not what was signed (`verify` says which)."""
+        path, expected = self.byproducts.get(name, ("", ""))
+        if not path or not Path(path).is_file():
+            return None
+        payload = Path(path).read_bytes()
+        return payload if hashlib.sha256(payload).hexdigest() == expected else None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a person asked about: the run that made it, its name in the statement, its digest, where it lies now."""
+
+    run: StageRun
+    name: str
+    sha256: str
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent if self.path.name == MANIFEST_NAME else self.path
+
+
+class RunGraph:
+    """Every run of the ledger, in its order."""
+
+    def __init__(self, entries: Iterable[ledger.Entry]):
+        self.entries = list(entries)
+        self.runs = [StageRun(each) for each in self.entries if each.statement.get("predicateType") == PREDICATE_TYPE]
+        self._makers: dict[str, list[StageRun]] = defaultdict(list)
+        self._users: dict[str, list[StageRun]] = defaultdict(list)
+        self._by_name: dict[str, list[StageRun]] = defaultdict(list)
+        for run in self.runs:
+            for name, sha256 in run.subjects.items():
+                self._makers[sha256].append(run)
+                self._by_name[name].append(run)
+            for sha256 in {digest for each in run.inputs for digest in each.holders.values()}:
+                self._users[sha256].append(run)
+
+    @classmethod
+    def load(cls, path: Path = ledger.LEDGER) -> "RunGraph":
+        """The ledger's chain is checked, its signatures are not (`verify` does that)."""
+        return cls(ledger.read(path))
+
+    def makers(self, sha256: str) -> list[StageRun]:
+        """Runs that made these bytes, oldest first."""
+        return self._makers.get(sha256, [])
+
+    def parents(self, run: StageRun) -> list[StageRun]:
+        """The runs that made what `run` read, each once, in the order of the ledger."""
+        found = {}
+        for each in run.inputs:
+            for sha256 in each.holders.values():
+                before = [maker for maker in self.makers(sha256) if maker.entry.line < run.entry.line]
+                if before:
+                    found[before[-1].id] = before[-1]
+        return sorted(found.values(), key=lambda parent: parent.entry.line)
+
+    def ancestors(self, run: StageRun) -> list[StageRun]:
+        """`run` and all that it came from, oldest first."""
+        seen, waiting = {run.id: run}, [run]
+        while waiting:
+            for parent in self.parents(waiting.pop()):
+                if parent.id not in seen:
+                    seen[parent.id] = parent
+                    waiting.append(parent)
+        return sorted(seen.values(), key=lambda each: each.entry.line)
+
+    def descendants(self, run: StageRun) -> list[StageRun]:
+        """All runs that read something that `run` made, directly or not, oldest first; over the whole ledger."""
+        seen: dict[str, StageRun] = {}
+        waiting = [run]
+        while waiting:
+            for sha256 in set(waiting.pop().subjects.values()):
+                for user in self._users.get(sha256, []):
+                    if user.id not in seen and user.id != run.id:
+                        seen[user.id] = user
+                        waiting.append(user)
+        return sorted(seen.values(), key=lambda each: each.entry.line)
+
+    def latest(self) -> dict[tuple[str, ...], StageRun]:
+        """The newest run of each set of outputs."""
+        return {tuple(run.outputs): run for run in self.runs}
+
+    def find(self, text: str) -> Target:
+        """A published folder, a file in one, a metrics file, a sha256 (8 or more digits), or a stage's name.
+
+        Raises MissingInputError (nothing there), MismatchError (the ledger knows this path with other bytes),
+        IncompleteError (nobody signed for it).
+        """
+        if (path := Path(text)).exists():
+            return self._find_path(path / MANIFEST_NAME if (path / MANIFEST_NAME).is_file() else path)
+        named = [run for run in self.runs if run.name == text]
+        if named:
+            name = named[-1].outputs[0]
+            return Target(named[-1], name, named[-1].subjects[name], Path(name))
+        if len(text) >= 8 and all(letter in "0123456789abcdef" for letter in text):
+            for sha256, runs in self._makers.items():
+                if sha256.startswith(text):
+                    name = next(name for name, digest in runs[-1].subjects.items() if digest == sha256)
+                    return Target(runs[-1], name, sha256, Path(name))
+        for name in (text.rstrip("/"), f"{text.rstrip('/')}/{MANIFEST_NAME}"):
+            if name in self._by_name:
+                run = self._by_name[name][-1]
+                return Target(run, name, run.subjects[name], Path(name))
+        remedy = "a folder or file below artifacts/, a stage (`dvc stage list`), or the beginning of a sha256"
+        raise MissingInputError("no such folder, file, sha256 or stage in the ledger", found=text, remedy=remedy)
+
+    def _find_path(self, path: Path) -> Target:
+        from whale.common.files import sha256_of_file
+
+        if path.is_dir():
+            raise IncompleteError("a folder without MANIFEST.json was not published by a stage", file=path)
+        sha256 = sha256_of_file(path)
+        if runs := self.makers(sha256):
+            names = [name for name, digest in runs[-1].subjects.items() if digest == sha256]
+            here = _relative(path)
+            return Target(runs[-1], here if here in names else names[0], sha256, path)
+        if known := self._by_name.get(_relative(path)):
+            expected = known[-1].subjects[_relative(path)]
+            raise MismatchError("these bytes are not those of the ledger", file=path, found=sha256, expected=expected)
+        raise IncompleteError("no statement of the ledger names these bytes", file=path, found=f"sha256 {sha256}",
+                              remedy="make it with `dvc repro -f -s STAGE`")  # fmt: skip
+
+
+def _relative(path: Path) -> str:
+    full = path.absolute()
+    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.as_posix()

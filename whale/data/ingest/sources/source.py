@@ -1,0 +1,84 @@
+"""What every source format offers ingest: splits made of units, a unit read as raw episodes, features by name.
+
+A unit is what one worker reads and what one set of shards is made from: a TFRecord file, or a group of small files.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from whale.common.files import CHUNK_BYTES
+from whale.common.json_files import canonical_json
+from whale.data.spec.episode import RawEpisode, Rejected
+
+GROUP = 64  # episodes of formats with one file per episode that make one unit
+ALL = "all"  # the one split of formats that have none of their own
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One unit: its name, the records it promises, its first record's place in the split, the files it reads."""
+
+    file: str
+    records: int
+    first_ordinal: int
+    files: tuple[str, ...] = ()
+
+
+class UnitReader(Protocol):
+    """Iterates over exactly the promised records; `files` (path -> bytes, sha256) is complete at the end."""
+
+    files: dict[str, tuple[int, str]]
+
+    def __iter__(self) -> Iterator[RawEpisode | Rejected]: ...
+
+
+class Source(Protocol):
+    """One dataset version in a folder. `features`: names of everything a spec can read."""
+
+    directory: Path
+    name: str
+    version: str
+    splits: dict[str, list[ShardFile]]
+
+    @property
+    def features(self) -> Collection[str]: ...
+
+    def read_shard(
+        self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
+    ) -> UnitReader:
+        """`keys`: decode these step features only. Not `hashed`: for a look, no file is read whole for its digest."""
+        ...
+
+
+def grouped(episodes: Sequence[tuple[str, ...]], label: str, size: int = GROUP) -> list[ShardFile]:
+    """Units of `size` episodes in a row; `episodes[i]` lists the files of episode i."""
+    units = []
+    for start in range(0, len(episodes), size):
+        part = episodes[start : start + size]
+        files = tuple(dict.fromkeys(file for files in part for file in files))
+        units.append(ShardFile(f"{label}-{start:06d}", len(part), start, files))
+    return units
+
+
+def digest_of(files: Mapping[str, tuple[int, str]]) -> tuple[int, str]:
+    """(bytes, sha256) of a unit: those of its file, or of the list of its files' digests."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    listed = canonical_json({file: sha256 for file, (_, sha256) in files.items()})
+    return sum(size for size, _ in files.values()), hashlib.sha256(listed.encode()).hexdigest()
+
+
+def measured(path: Path, hashed: bool = True) -> tuple[int, str]:
+    """(bytes, sha256) of one file; no sha256 unless `hashed`."""
+    if not hashed:
+        return path.stat().st_size, ""
+    with open(path, "rb") as stream:
+        digest = hashlib.sha256()
+        size = 0
+        while block := stream.read(CHUNK_BYTES):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()

@@ -1,0 +1,191 @@
+"""What an ingest has to do: its configuration, and one task per source file, planned before anything is read."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+
+from whale.common.config import Config
+from whale.common.errors import BadDataError, ConfigError, MismatchError
+from whale.common.files import sha256_of_file
+from whale.data.ingest.canonical.canonical import check_keys
+from whale.data.ingest.quality.gate import QualityConfig
+from whale.data.ingest.sources.location import DescribedFile, Location, locate
+from whale.data.ingest.sources.opening import open_source
+from whale.data.ingest.sources.source import ShardFile, Source
+from whale.data.spec.spec import DatasetSpec, SplitSlice
+
+METADATA = (".json", ".jsonl", ".parquet")
+
+
+class IngestConfig(Config):
+    """resolution: pixels of a side; shard_bytes: a tar is closed before it grows beyond; max_bad: broken episodes
+    accepted before the stage fails; cameras: roles to keep (primary is required, others where the spec has them);
+    quality: what happens to episodes that can be read but are not what the spec says."""
+
+    resolution: int = Field(ge=16, le=1024)
+    jpeg_quality: int = Field(ge=1, le=100)
+    shard_bytes: int = Field(ge=2**14)
+    max_bad: int = Field(ge=0)
+    cameras: list[str] = ["primary"]
+    quality: QualityConfig
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Records `start` to `stop` - 1 of the source split belong to our `split`, as far as `part` holds them."""
+
+    split: str
+    start: int
+    stop: int
+    part: SplitSlice
+
+    def holds(self, ordinal: int) -> bool:
+        return self.start <= ordinal < self.stop and self.part.holds(ordinal)
+
+
+@dataclass(frozen=True)
+class IngestTask:
+    """One source file, with all that its outputs depend on; small enough to send to a worker."""
+
+    directory: str
+    source_split: str
+    index: int
+    shard: ShardFile
+    assignments: tuple[Assignment, ...]
+    spec: DatasetSpec
+    config: IngestConfig
+    work: str
+    file_number: int
+    expected: tuple[DescribedFile, ...]
+
+    @property
+    def fragment(self) -> Path:
+        return Path(self.work) / "fragments" / f"{self.file_number:05d}.json"
+
+    @property
+    def train_actions(self) -> Path:
+        return self.fragment.with_suffix(".actions.npy")
+
+    @property
+    def rows(self) -> Path:
+        """Rows of episodes.parquet, with the detail of what was dropped."""
+        return self.fragment.with_suffix(".rows.parquet")
+
+    def split_of(self, ordinal: int) -> str | None:
+        return next((a.split for a in self.assignments if a.holds(ordinal)), None)
+
+
+def plan_tasks(
+    raw: Path, spec: DatasetSpec, config: IngestConfig, work: Path, links: Path = Path()
+) -> list[IngestTask]:
+    """One task per source file that holds records of a split the spec names, in a fixed order.
+
+    Raises MissingInputError (no such folder or file), BadDataError (another dataset or version, keys that
+    features.json lacks, an empty split), ConfigError (no split train, no camera primary).
+    """
+    if "train" not in spec.source.splits or "primary" not in config.cameras:
+        raise ConfigError(
+            "ingest needs a split named train and the camera primary", place=f"spec {spec.name}",
+            found=[list(spec.source.splits), config.cameras],
+        )  # fmt: skip
+    location, source, assignments = find_source(raw, spec, config.cameras, links)
+    return [
+        IngestTask(
+            directory=str(source.directory), source_split=split, index=index, shard=shard,
+            assignments=tuple(assignments[split]), spec=spec, config=config, work=str(work), file_number=number,
+            expected=tuple(location.expected[file] for file in shard.files if file in location.expected),
+        )
+        for number, (split, index, shard) in enumerate(_files(source, assignments))
+    ]  # fmt: skip
+
+
+def find_source(
+    raw: Path, spec: DatasetSpec, cameras: Collection[str], links: Path = Path()
+) -> tuple[Location, Source, dict[str, list[Assignment]]]:
+    """Where the data lie, what reads them, and which records of its splits go to which of ours; raises as `plan_tasks`.
+
+    Checked: sizes and metadata as described, identity, features, splits. No episode is read.
+    """
+    _opened.cache_clear()  # what lies there now
+    location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
+    source = _open(location.directory, spec)
+    _check_metadata(location, source)
+    _check_identity(source, spec)
+    check_keys(spec, source.features, cameras, source.directory)
+    return location, source, _assign(source, spec)
+
+
+def empty_splits(tasks: list[IngestTask]) -> list[str]:
+    """Splits that the spec names and no record falls into."""
+    held: set[str] = set()
+    for task in tasks:
+        first = task.shard.first_ordinal
+        others = [a for a in task.assignments if a.split not in held]
+        held |= {a.split for a in others if any(map(a.holds, range(first, first + task.shard.records)))}
+    return sorted(tasks[0].spec.source.splits.keys() - held) if tasks else []
+
+
+def source_of(task: IngestTask) -> Source:
+    """The source of a task, opened once in each process; opened again if it has other units than planned."""
+    source = _open(Path(task.directory), task.spec)
+    if task.shard not in source.splits.get(task.source_split, [])[task.index : task.index + 1]:
+        _opened.cache_clear()
+        source = _open(Path(task.directory), task.spec)
+    return source
+
+
+def _open(directory: Path, spec: DatasetSpec) -> Source:
+    return _opened(spec.source.format, directory, spec.source.dataset, spec.source.version)
+
+
+@lru_cache(maxsize=1)
+def _opened(kind: str, directory: Path, dataset: str, version: str) -> Source:
+    return open_source(kind, directory, dataset, version)
+
+
+def _check_metadata(location: Location, source: Source) -> None:
+    """What says where episodes are is compared with its description too; data files are when they are read."""
+    read_later = {file for units in source.splits.values() for unit in units for file in unit.files}
+    for file in sorted(location.expected.keys() - read_later):
+        if file.endswith(METADATA):
+            location.check_sha256(file, sha256_of_file(location.directory / file))
+
+
+def _check_identity(source: Source, spec: DatasetSpec) -> None:
+    found = (source.name, source.version)
+    if found != (spec.source.dataset, spec.source.version):
+        raise MismatchError(
+            "another dataset than the spec's", file=source.directory, found=" ".join(found),
+            expected=f"{spec.source.dataset} {spec.source.version}", remedy="pin folder and version in the spec",
+        )  # fmt: skip
+
+
+def _assign(source: Source, spec: DatasetSpec) -> dict[str, list[Assignment]]:
+    """Source split -> which of its records go to which of our splits."""
+    assignments: dict[str, list[Assignment]] = {}
+    for name, part in spec.source.slices().items():
+        if part.split not in source.splits:
+            raise BadDataError(
+                "no such split", file=source.directory, place=f"source.splits.{name}", found=list(source.splits),
+                expected=part.split,
+            )  # fmt: skip
+        total = sum(shard.records for shard in source.splits[part.split])
+        if total == 0:
+            raise BadDataError("a split without records", file=source.directory, place=part.split, found=0)
+        assignments.setdefault(part.split, []).append(Assignment(name, *part.bounds(total), part))
+    return assignments
+
+
+def _files(source: Source, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
+    """Files with at least one assigned record."""
+    return [
+        (split, index, shard)
+        for split in sorted(assignments)
+        for index, shard in enumerate(source.splits[split])
+        if any(
+            a.start < shard.first_ordinal + shard.records and shard.first_ordinal < a.stop for a in assignments[split]
+        )
+    ]

@@ -1,0 +1,115 @@
+"""Raw files of a dataset from a bucket: each whole, of the promised size and sha256, or not there at all.
+
+A download goes on where it broke off, after a truncated answer as well; what arrives is hashed while it is written and
+gets its name only when it is what `files` promises. Any fsspec URI serves (gs:// and s3:// need gcsfs and s3fs).
+Memory: one chunk.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from whale.common.errors import MismatchError, MissingInputError
+from whale.common.files import CHUNK_BYTES, refusals_named, sha256_of_file, sync_directory
+from whale.data.ingest.sources.location import DescribedFile
+from whale.data.storage.files import inside
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """`tries` per file without progress; `wait` seconds before the second one, doubled from try to try."""
+
+    tries: int = 5
+    wait: float = 1.0
+
+
+def fetch_files(
+    files: Iterable[DescribedFile],
+    uri: str,
+    target: Path,
+    config: FetchConfig | None = None,
+    done: Callable[[int], object] = lambda size: None,
+    sleep: Callable[[float], object] = time.sleep,
+) -> int:
+    """Bring every file below `uri` to `target`; what is there and right is left alone. Returns how many came.
+
+    Raises MissingInputError if a file cannot be had after `tries`, MismatchError if it is another than promised.
+    """
+    import fsspec
+
+    fetched = 0
+    for file in files:
+        path = inside(target, file.path)
+        if path.is_file() and path.stat().st_size == file.bytes and sha256_of_file(path) == file.sha256:
+            continue
+        filesystem, root = fsspec.core.url_to_fs(uri.rstrip("/"))
+        _fetch(filesystem, f"{root}/{file.path}", file, path, config or FetchConfig(), sleep)
+        fetched += 1
+        done(file.bytes)
+    return fetched
+
+
+def _fetch(
+    filesystem: Any, remote: str, file: DescribedFile, path: Path, config: FetchConfig, sleep: Callable[[float], object]
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    problem, without_progress = "", 0
+    while without_progress < config.tries:
+        before = partial.stat().st_size if partial.is_file() else 0
+        if before > file.bytes:
+            partial.unlink()
+            before = 0
+        problem = _append(filesystem, remote, partial, before, file.bytes)
+        size = partial.stat().st_size if partial.is_file() else 0
+        if size == file.bytes:
+            _publish(partial, path, file, remote)
+            return
+        without_progress = 0 if size > before else without_progress + 1
+        if 0 < without_progress < config.tries:
+            sleep(config.wait * 2 ** (without_progress - 1))
+    raise MissingInputError(
+        "a file could not be fetched", file=remote, place=f"byte {partial.stat().st_size if partial.is_file() else 0}",
+        found=problem or "answers end too early", expected=f"{file.bytes} bytes", remedy="run again: it goes on there",
+    )  # fmt: skip
+
+
+def _append(filesystem: Any, remote: str, partial: Path, start: int, size: int) -> str:
+    """Ask for ranges of at most one chunk from `start` on; returns what ended the try, "" at the end of the file.
+
+    Only the other side is tried again: a disk of this machine that refuses is a CannotWriteError at once.
+    """
+    with refusals_named(partial), open(partial, "ab") as stream:
+        while start < size:
+            wanted = min(CHUNK_BYTES, size - start)
+            try:
+                data = filesystem.cat_file(remote, start=start, end=start + wanted)
+            except Exception as error:  # of fsspec or whatever client is below it; size and sha256 decide at the end
+                return f"{type(error).__name__}: {error}"[:300]
+            stream.write(data[:wanted])
+            start += len(data[:wanted])
+            if len(data) < wanted:
+                return f"{len(data)} of {wanted} bytes at {start}"
+    return ""
+
+
+def _publish(partial: Path, path: Path, file: DescribedFile, remote: str) -> None:
+    with open(partial, "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        _sync(stream)
+    if found != file.sha256:
+        partial.unlink()
+        raise MismatchError(
+            "the bucket holds another file than the described one", file=remote, found=found, expected=file.sha256,
+            remedy="check version and place; describe the new data if it is meant to be another",
+        )  # fmt: skip
+    os.replace(partial, path)
+    sync_directory(path.parent)
+
+
+def _sync(stream: BinaryIO) -> None:
+    os.fsync(stream.fileno())

@@ -1,0 +1,112 @@
+"""Score anybody's generated videos by the protocol of evaluate_video: the way to fill the rows of other systems.
+
+First the tasks are written: one folder per window with `context.npy` (uint8 [1, R, R, 3], the given frame) and
+`actions.npy` (float32 [h, 7], raw units). A system answers each with `frames.npy` (uint8 [h, R, R, 3]) in a folder of
+the same name: DIR/<role>.<dataset>.<split>/<episode>+<start>/. Every task must be answered, and nothing else.
+Shapes: B windows, h horizon, R resolution.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from whale.common.errors import BadDataError, MissingInputError
+from whale.evaluation.measuring.fidelity import copy_last, psnr
+from whale.evaluation.measuring.heldout import Dataset, Windows, open_datasets, read_windows
+from whale.evaluation.measuring.metrics import under
+from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
+from whale.evaluation.video.video import EvaluateVideoConfig, RolloutScores, rollout_metrics
+from whale.evaluation.video.video_report import rollout_protocol
+
+EXTERNAL = "external"
+MAX_NPY_BYTES = 2**30
+
+
+def rollout_sets(artifacts: Path, config: EvaluateVideoConfig) -> list[tuple[str, Dataset, str, Windows]]:
+    """(`role.dataset.split`, dataset, split, windows) of everything evaluate_video imagines, in its order."""
+    found = []
+    for role, splits in (("pretrain", config.pretrain_splits), ("finetune", config.finetune_splits)):
+        for dataset in open_datasets(artifacts / role):
+            for split in splits:
+                length = max(config.horizons) + 1
+                windows = read_windows(dataset, split, length, config.max_episodes, config.windows_per_episode)
+                found.append((f"{role}.{dataset.name}.{split}", dataset, split, windows))
+    return found
+
+
+def write_tasks(directory: Path, group: str, windows: Windows) -> int:
+    """What a system is given: the first frame and the raw actions of every window. Returns how many were written."""
+    for index, key in enumerate(windows.keys):
+        folder = directory / group / key
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "context.npy", windows.frames[index, :1], allow_pickle=False)
+        np.save(folder / "actions.npy", windows.actions[index], allow_pickle=False)
+    return len(windows)
+
+
+def read_frames(directory: Path, group: str, windows: Windows) -> tuple[np.ndarray, str]:
+    """Answers uint8 [B, h, R, R, 3] in the order of `windows`, and the first 16 digits of sha256 over their bytes.
+
+    MissingInputError for a task without an answer, BadDataError for an answer without a task or of a wrong shape.
+    """
+    folder = directory / group
+    answered = {path.name for path in folder.glob("*") if path.is_dir()}
+    if unknown := sorted(answered - set(windows.keys)):
+        raise BadDataError(
+            "answers to tasks that do not exist", file=folder, found=unknown[:3], expected=windows.keys[:3]
+        )
+    expected = (windows.frames.shape[1] - 1, *windows.frames.shape[2:])
+    digest, frames = hashlib.sha256(), []
+    for key in windows.keys:
+        frames.append(_read(folder / key / "frames.npy", expected))
+        digest.update(f"{key}\n".encode() + frames[-1].tobytes())
+    return np.stack(frames), digest.hexdigest()[:16]
+
+
+def external_metrics(
+    dataset: Dataset, split: str, windows: Windows, frames: np.ndarray, model: str, networks: FeatureNetworks,
+    config: EvaluateVideoConfig,
+) -> dict[str, object]:  # fmt: skip
+    """The keys of `dynamics.<name>.rollout` for foreign frames [B, h, R, R, 3], with the same protocol string."""
+    truth = windows.frames[:, 1:]
+    shown = {EXTERNAL: frames, "copy_last": copy_last(windows.frames[:, :1], truth.shape[1])}
+    scores = RolloutScores({name: psnr(truth, image) for name, image in shown.items()}, shown)
+    metrics = {**rollout_metrics(EXTERNAL, scores, windows, config), **perceptual_metrics(networks, truth, frames)}
+    return metrics | {"protocol": rollout_protocol(dataset, split, windows, config, model)}
+
+
+def score_frames(
+    artifacts: Path, directory: Path, networks: FeatureNetworks, config: EvaluateVideoConfig
+) -> dict[str, object]:
+    """Metrics of every set that DIR answers; at least one must be. Flat, under `role.dataset.split`."""
+    metrics: dict[str, object] = {}
+    for group, dataset, split, windows in rollout_sets(artifacts, config):
+        if (directory / group).is_dir():
+            frames, digest = read_frames(directory, group, windows)
+            metrics |= under(group, external_metrics(dataset, split, windows, frames, digest, networks, config))
+    if not metrics:
+        raise MissingInputError(
+            "no answers here",
+            file=directory,
+            expected="<role>.<dataset>.<split>/<episode>+<start>/frames.npy",
+            remedy="whale evaluate video --tasks DIR writes what has to be answered",
+        )
+    return metrics
+
+
+def _read(path: Path, expected: tuple[int, ...]) -> np.ndarray:
+    if not path.is_file():
+        raise MissingInputError("a task has no answer", file=path, expected=f"uint8 {list(expected)}")
+    if path.stat().st_size > MAX_NPY_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_NPY_BYTES}")
+    try:
+        frames = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BadDataError("not a plain npy array", file=path, found=str(error)[:200]) from None
+    if frames.dtype != np.uint8 or frames.shape != expected:
+        raise BadDataError(
+            "frames of a wrong kind", file=path, found=f"{frames.dtype} {list(frames.shape)}",
+            expected=f"uint8 {list(expected)}",
+        )  # fmt: skip
+    return frames

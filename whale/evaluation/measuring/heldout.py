@@ -1,0 +1,186 @@
+"""Held-out episodes as arrays: stored segments for teacher forcing, pixel windows for rollouts.
+
+Shapes: S segments, B windows, T window, L window length, N tokens per frame, R resolution, A = 7, K = M = 16 (z).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from whale.common.errors import BadDataError, MissingInputError
+from whale.data.segments.actions import ActionNormalizer
+from whale.data.segments.grid import normalize_actions, pad_frames
+from whale.data.segments.token_shards import TokenSet, ZSet, require_same_grid
+from whale.data.storage.shards import ShardSet
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset's frames, tokens and z of every split, cut on one grid."""
+
+    name: str
+    shards: ShardSet
+    tokens: TokenSet
+    z: ZSet
+    normalizer: ActionNormalizer
+
+    @property
+    def window(self) -> int:
+        """T, steps of a segment."""
+        return self.tokens.segments.window
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Phase-0 segments of some episodes: every transition exactly once. `episode` [S] numbers the episodes."""
+
+    tokens: np.ndarray  # int64 [S, T+1, N]
+    actions: np.ndarray  # float32 [S, T, A], normalised; zero where invalid
+    valid: np.ndarray  # bool [S, T]: this transition counts
+    z_log_probs: np.ndarray  # float32 [S, T, K, M]
+    num_frames: np.ndarray  # int32 [S]
+    episode: np.ndarray  # int64 [S]
+    frames: np.ndarray  # uint8 [S, T+1, R, R, 3], padded as the tokens are; [S, 0, ...] if not asked for
+
+    @property
+    def is_full(self) -> np.ndarray:
+        """Segments without padding and without an invalid action. bool [S]."""
+        return np.all(self.valid, axis=1)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Equally long pieces of episodes. `actions` are in RAW units."""
+
+    frames: np.ndarray  # uint8 [B, L, R, R, 3]
+    actions: np.ndarray  # float32 [B, L-1, A]
+    episode: np.ndarray  # int64 [B]
+    keys: list[str]
+    state: np.ndarray | None = None  # float32 [B, L, 7]: reached pose and gripper; None where none is recorded
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def open_datasets(role_dir: Path) -> list[Dataset]:
+    """Every dataset of `<role_dir>/shards`, by name, with its tokens and z; MissingInputError without any."""
+    names = sorted(path.name for path in (role_dir / "shards").glob("*") if path.is_dir())
+    if not names:
+        raise MissingInputError(
+            "no dataset to evaluate on", file=role_dir / "shards", expected="<dataset>/manifest.json"
+        )
+    return [open_dataset(role_dir, name) for name in names]
+
+
+def open_dataset(role_dir: Path, name: str) -> Dataset:
+    """Open one dataset; tokens and z of different grids are refused."""
+    shards = ShardSet.open(role_dir / "shards" / name)
+    tokens, z = (TokenSet.open(role_dir / "tokens" / name), ZSet.open(role_dir / "z" / name))
+    require_same_grid(tokens, z)
+    return Dataset(name, shards, tokens, z, ActionNormalizer.from_statistics(shards.statistics))
+
+
+def spread(rows: Sequence[Row], count: int) -> list[Row]:
+    """At most `count` rows, evenly spread over the list, so that every policy and task takes part."""
+    if not rows:
+        return []
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    return [rows[index] for index in chosen]
+
+
+def read_segments(dataset: Dataset, split: str, max_episodes: int, with_frames: bool = True) -> Segments:
+    """Phase-0 segments of at most `max_episodes` episodes. Raises BadDataError for a split without any."""
+    shard_rows = {row.key: row for row in dataset.shards.episodes(split)}
+    z_rows = {row.key: row for row in dataset.z.episodes(split)}
+    parts = []
+    for number, row in enumerate(spread(dataset.tokens.episodes(split), max_episodes)):
+        arrays, z = dataset.tokens.read(row), dataset.z.read(z_rows[row.key])["z"]
+        phase = np.flatnonzero(arrays["starts"] % dataset.window == 0)
+        actions, valid = arrays["action"][phase], arrays["action_valid"][phase]
+        frames = _frames(dataset, shard_rows[row.key], arrays["starts"][phase]) if with_frames else _no_frames(phase)
+        parts.append(
+            Segments(
+                tokens=arrays["tokens"][phase].astype(np.int64),
+                actions=normalize_actions(dataset.normalizer.normalize, actions, valid),
+                valid=valid,
+                z_log_probs=z[phase].astype(np.float32),
+                num_frames=arrays["num_frames"][phase],
+                episode=np.full(len(phase), number),
+                frames=frames,
+            )
+        )
+    if not parts:
+        raise _empty(dataset, split)
+    return Segments(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+def read_windows(dataset: Dataset, split: str, length: int, max_episodes: int, per_episode: int) -> Windows:
+    """Windows of `length` frames, `per_episode` evenly spread over each of at most `max_episodes` episodes.
+
+    Only windows whose every action is valid; shorter episodes are left out. Raises BadDataError if none is left.
+    """
+    rows = [row for row in dataset.shards.episodes(split) if row.num_steps >= length]
+    frames, actions, episode, keys, states = [], [], [], [], []
+    for number, row in enumerate(spread(rows, max_episodes)):
+        arrays = dataset.shards.read_arrays(row)
+        starts = np.unique(np.linspace(0, row.num_steps - length, per_episode).round().astype(int))
+        for start in starts:
+            steps = slice(start, start + length - 1)
+            if not arrays["action_valid"][steps].all():
+                continue
+            frames.append(dataset.shards.read_frames(row, int(start), int(start) + length))
+            actions.append(arrays["action"][steps])
+            if "state" in arrays:
+                states.append(arrays["state"][start : start + length])
+            episode.append(number)
+            keys.append(f"{row.key}+{start}")
+    if not frames:
+        raise _empty(dataset, split, f"episodes of >= {length} frames with valid actions")
+    state = np.stack(states) if len(states) == len(frames) else None
+    return Windows(np.stack(frames), np.stack(actions).astype(np.float32), np.array(episode), keys, state)
+
+
+def read_states(dataset: Dataset, split: str, max_episodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Frames uint8 [M, R, R, 3], states [M, 7] and episode numbers [M]; None where no state is recorded."""
+    frames, states, episode = [], [], []
+    for number, row in enumerate(spread(dataset.shards.episodes(split), max_episodes)):
+        arrays = dataset.shards.read_arrays(row)
+        if "state" not in arrays:
+            return None
+        frames.append(dataset.shards.read_frames(row, 0, row.num_steps))
+        states.append(arrays["state"])
+        episode.append(np.full(row.num_steps, number))
+    if not frames:
+        raise _empty(dataset, split)
+    return np.concatenate(frames), np.concatenate(states), np.concatenate(episode)
+
+
+def normalized(dataset: Dataset, actions: np.ndarray) -> np.ndarray:
+    """Raw actions [..., A] -> float32 in [-1, 1]."""
+    return normalize_actions(dataset.normalizer.normalize, actions, np.ones(actions.shape[:-1], bool))
+
+
+def _frames(dataset: Dataset, row, starts: np.ndarray) -> np.ndarray:
+    episode_FHWC = dataset.shards.read_frames(row, 0, row.num_steps)
+    length = dataset.window + 1
+    return np.stack([pad_frames(episode_FHWC[start : start + length], length) for start in starts])
+
+
+def _no_frames(phase: np.ndarray) -> np.ndarray:
+    return np.zeros((len(phase), 0, 1, 1, 3), np.uint8)
+
+
+def _empty(dataset: Dataset, split: str, expected: str = "at least one episode") -> BadDataError:
+    return BadDataError(
+        "a split has nothing to evaluate on",
+        file=dataset.shards.directory,
+        place=f"split {split}",
+        found=f"{len(dataset.shards.episodes(split))} episodes",
+        expected=expected,
+        remedy="choose another split or a shorter horizon in params.yaml",
+    )

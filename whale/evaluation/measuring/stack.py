@@ -1,0 +1,76 @@
+"""The models that act together, loaded from their folders; and a digest that names them in a protocol."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from whale.common.errors import MissingInputError
+from whale.common.files import sha256_of_file
+from whale.models.behavior.behavior import BehaviorModel
+from whale.models.dynamics.dynamics import Dynamics
+from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.models.trunk.folder import WEIGHTS
+from whale.models.world.world_model import WorldModel
+
+SEAL = "MANIFEST.json"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One tokenizer and one behavior model, dynamics variants by name, and the digest of each variant's weights.
+
+    `weights`: variant -> part -> sha256 of its weights and of its MANIFEST.json (null if it has none): full names, for
+    files that must say which checkpoint they speak of.
+    """
+
+    tokenizer: VideoTokenizer
+    behavior: BehaviorModel
+    dynamics: Mapping[str, Dynamics]
+    digests: Mapping[str, str]
+    weights: Mapping[str, Mapping[str, Mapping[str, str | None]]]
+
+    def world(self, name: str, window: int) -> WorldModel:
+        """Tokenizer, prior and one dynamics."""
+        return WorldModel(self.tokenizer, self.behavior, self.dynamics[name], window)
+
+
+def load_stack(models_dir: Path, device: str = "cpu") -> Stack:
+    """`<models_dir>/tokenizer`, `behavior` and every `dynamics/<name>` onto `device`; below `models/finetuned`, too."""
+    parts = [models_dir / "tokenizer", models_dir / "behavior"]
+    folders = sorted((models_dir / "dynamics").glob("*"))
+    variants = [path for path in folders if (path / WEIGHTS).is_file() and _is_trained(path)]
+    if not variants:
+        raise MissingInputError("no dynamics model", file=models_dir / "dynamics", expected=f"<name>/{WEIGHTS}")
+    shared = {path.name: _identity(path) for path in parts}
+    weights = {path.name: {**shared, "dynamics": _identity(path)} for path in variants}
+    return Stack(
+        tokenizer=VideoTokenizer.restore(parts[0], device),
+        behavior=BehaviorModel.restore(parts[1], device),
+        dynamics={path.name: Dynamics.restore(path, device) for path in variants},
+        digests={name: _digest(identities) for name, identities in weights.items()},
+        weights=weights,
+    )
+
+
+def _is_trained(folder: Path) -> bool:
+    """False for initial weights that are published for fine-tuning from scratch: there is nothing to evaluate."""
+    record = folder / "training.json"
+    return not record.is_file() or json.loads(record.read_text())["steps"] > 0
+
+
+def _identity(folder: Path) -> dict[str, str | None]:
+    manifest = folder / SEAL
+    return {
+        "weights": sha256_of_file(folder / WEIGHTS),
+        "manifest": sha256_of_file(manifest) if manifest.is_file() else None,
+    }
+
+
+def _digest(identities: Mapping[str, Mapping[str, str | None]]) -> str:
+    """First 16 hex digits of sha256 over the weights of all parts: a name, not a proof (MANIFEST.json is that)."""
+    digest = hashlib.sha256()
+    for part in ("tokenizer", "behavior", "dynamics"):
+        digest.update(bytes.fromhex(str(identities[part]["weights"])))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,142 @@
+"""All video metrics of one dataset split together, each group with its protocol, and the frames the report shows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from whale.evaluation.measuring.heldout import Dataset, Windows, normalized, read_segments, read_windows
+from whale.evaluation.measuring.imagination import predictor
+from whale.evaluation.measuring.metrics import under
+from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.protocol import protocol
+from whale.evaluation.video.controllable import controlled
+from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
+from whale.evaluation.video.video import (
+    FULL,
+    WITHOUT_Z,
+    Baselines,
+    EvaluateVideoConfig,
+    RolloutScores,
+    action_metrics,
+    dynamics_metrics,
+    policy_metrics,
+    rollout_metrics,
+    rollout_scores,
+    tokenizer_metrics,
+    used_codes,
+    z_metrics,
+)
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """`metrics`: flat; `arrays`: recorded and imagined frames of a few windows, and PSNR by step of all.
+
+    `code_counts` [V] add up over splits: datasets that each use half of the codebook may use all of it together.
+    """
+
+    metrics: dict[str, object]
+    arrays: dict[str, np.ndarray]
+    code_counts: np.ndarray
+
+
+def evaluate_split(
+    stack: Stack, dataset: Dataset, split: str, baselines: Baselines, networks: FeatureNetworks,
+    config: EvaluateVideoConfig,
+) -> SplitResult:  # fmt: skip
+    """Everything that is measured on a split, whatever comes out."""
+    segments = read_segments(dataset, split, config.max_episodes)
+    windows = read_windows(dataset, split, max(config.horizons) + 1, config.max_episodes, config.windows_per_episode)
+    scores = rollout_scores(stack, dataset, windows, config)
+    settings = _settings(stack, dataset, split, config)
+    metrics = under("tokenizer", tokenizer_metrics(stack.tokenizer, segments, baselines, config))
+    metrics["tokenizer.protocol"] = protocol("reconstruction", model=_any_digest(stack), **settings)
+    metrics |= under("policy", policy_metrics(stack, dataset, segments, config))
+    metrics["policy.protocol"] = protocol("policy_nll", model=_any_digest(stack), z="mode", steps="2..T", **settings)
+    nll = {}
+    for name, digest in sorted(stack.digests.items()):
+        group = f"dynamics.{name}"
+        found, scored = dynamics_metrics(stack, name, segments, baselines, config)
+        nll[name] = scored.nll
+        metrics |= under(group, found) | under(f"{group}.rollout", rollout_metrics(name, scores, windows, config))
+        metrics[f"{group}.protocol"] = protocol("teacher_forcing", model=digest, z="mode", **settings)
+        metrics |= under(f"{group}.rollout", perceptual_metrics(networks, windows.frames[:, 1:], scores.frames[name]))
+        metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, digest)
+        if name == FULL and config.action_episodes:
+            metrics |= under(f"{group}.actions", action_metrics(stack, dataset, segments, windows, scores, config))
+            metrics[f"{group}.actions.protocol"] = protocol(
+                "action_following", model=digest, context=1, horizons=_horizons(config), z="inferred anew",
+                **(settings | {"episodes": config.action_episodes}),
+            )  # fmt: skip
+    if {FULL, WITHOUT_Z} <= nll.keys():
+        metrics |= under("z", z_metrics(nll, scores, segments, windows, config))
+        pair = f"{stack.digests[FULL]}-{stack.digests[WITHOUT_Z]}"
+        metrics["z.protocol"] = protocol("full_minus_without_z", model=pair, **settings)
+    counts = used_codes(segments, stack.tokenizer.config.num_codes)
+    arrays = _arrays(windows, scores, config)
+    if FULL in stack.dynamics:
+        arrays |= _controlled(stack, dataset, windows, config)
+    return SplitResult(metrics, arrays, counts)
+
+
+def rollout_protocol(dataset: Dataset, split: str, windows: Windows, config: EvaluateVideoConfig, model: str) -> str:
+    """How generated videos are scored, ours or anybody's: nothing here depends on the model but its name."""
+    return protocol(
+        "rollout",
+        model=model,
+        data=f"{dataset.name}/{split}",
+        shards=dataset.shards.digest[:16],
+        pixels="uint8",
+        resolution=windows.frames.shape[-2],
+        context=1,
+        horizons=_horizons(config),
+        windows=len(windows),
+        episodes=config.max_episodes,
+        samples=1,
+        seed=config.seed,
+        lpips="none" if config.lpips is None else config.lpips.sha256[:16],
+        i3d="none" if config.i3d is None else config.i3d.sha256[:16],
+    )
+
+
+def _horizons(config: EvaluateVideoConfig) -> str:
+    return ",".join(map(str, config.horizons))
+
+
+def _settings(stack: Stack, dataset: Dataset, split: str, config: EvaluateVideoConfig) -> dict[str, object]:
+    return {
+        "data": f"{dataset.name}/{split}",
+        "shards": dataset.shards.digest[:16],
+        "resolution": stack.tokenizer.config.resolution,
+        "window": dataset.window,
+        "episodes": config.max_episodes,
+        "seed": config.seed,
+        "decoding": "argmax",
+    }
+
+
+def _any_digest(stack: Stack) -> str:
+    return stack.digests[FULL] if FULL in stack.digests else next(iter(sorted(stack.digests.values())))
+
+
+def _controlled(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateVideoConfig) -> dict[str, np.ndarray]:
+    """`controlled.<factor>`: the shown windows imagined with scaled actions (Fig. 8)."""
+    shown, horizon = _shown(windows, config), max(config.horizons)
+    predict = predictor(stack.world(FULL, dataset.window), lambda raw: normalized(dataset, raw), config.batch_size)
+    found = controlled(predict, windows.frames[shown, :1], windows.actions[shown], horizon)
+    return {f"controlled.{factor}": frames for factor, frames in found.items()}
+
+
+def _shown(windows: Windows, config: EvaluateVideoConfig) -> np.ndarray:
+    """Windows for pictures are spread over the list."""
+    return np.unique(np.linspace(0, len(windows) - 1, config.filmstrips).round().astype(int))
+
+
+def _arrays(windows: Windows, scores: RolloutScores, config: EvaluateVideoConfig) -> dict[str, np.ndarray]:
+    """Frames of the shown windows; PSNR is the mean over all windows, [h]."""
+    shown = _shown(windows, config)
+    arrays = {"recorded": windows.frames[shown], "keys": np.array([windows.keys[i] for i in shown])}
+    for name, frames in scores.frames.items():
+        arrays[f"imagined.{name}"] = frames[shown]
+        arrays[f"psnr.{name}"] = scores.psnr[name].mean(axis=0)
+    return arrays

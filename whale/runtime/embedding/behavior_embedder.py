@@ -1,0 +1,54 @@
+"""The prior of a trained behavior model as the numpy callable that `embed_shard` takes.
+
+Shapes: S segments, T window, R resolution, A = 7 action dimensions, Z = 16.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from whale.common.errors import MissingInputError
+from whale.data.segments.actions import ActionNormalizer
+from whale.data.storage.shards import ShardSet
+from whale.models.behavior.behavior import BehaviorModel
+from whale.runtime.embedding.statistics_contract import require_same_statistics
+from whale.runtime.maps.model_map import digest_of_parts, in_batches
+from whale.runtime.maps.segment_maps import Embedder
+from whale.runtime.workers.torch_process import set_up_torch
+
+
+def load_embedder(
+    behavior_dir: Path, statistics: Mapping[str, Any], batch_segments: int, device: str = "cpu"
+) -> Embedder:
+    """The prior on `device`, for a dataset of these statistics; embed(...) gives float16 log-probs [S,T,Z,Z]."""
+    set_up_torch(threads=1)
+    behavior = BehaviorModel.restore(behavior_dir, device)
+
+    @torch.inference_mode()
+    def embed_batch(frames_STRRC: np.ndarray, actions_STA: np.ndarray) -> np.ndarray:
+        log_probs = behavior.prior_log_probs(behavior.pixels(frames_STRRC), behavior.placed(actions_STA))
+        return log_probs.cpu().numpy().astype(np.float16)
+
+    def embed(frames_STRRC: np.ndarray, actions_STA: np.ndarray) -> np.ndarray:
+        return in_batches(embed_batch, batch_segments, frames_STRRC, actions_STA)
+
+    return Embedder(embed, ActionNormalizer.from_statistics(statistics))
+
+
+def prior_digest(behavior_dir: Path) -> str:
+    """Digest of what decides z: the prior."""
+    return digest_of_parts(BehaviorModel.restore(behavior_dir), ("prior_encoder", "prior_head"))
+
+
+def trained_statistics(behavior_dir: Path, shards: ShardSet) -> dict[str, Any]:
+    """The action statistics the model was trained with; refused if those of the shards differ by now."""
+    path = behavior_dir / "dataset_statistics.json"
+    if not path.is_file():
+        raise MissingInputError("a model without statistics", file=path, remedy="run its training stage again")
+    known = json.loads(path.read_text())
+    require_same_statistics(known, {shards.name: shards.statistics}, file=path)
+    return known[shards.name]

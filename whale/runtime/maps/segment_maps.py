@@ -1,0 +1,158 @@
+"""Frame shards -> token shards or z shards: the mapping functions, one input tar to one output tar of the same name.
+
+The model comes as a callable, so this module needs numpy only; the bytes depend on the input tar and the model, not on
+who else works. One episode is one call of the model.
+
+Shapes: S segments of an episode, T window, N tokens per frame, F frames, H W C image, A = 7, Z = 16.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whale.common.errors import MismatchError
+from whale.data.segments.actions import ActionNormalizer
+from whale.data.segments.grid import (
+    SegmentConfig,
+    cut_actions,
+    grid_of,
+    normalize_actions,
+    pad_frames,
+    segment_num_frames,
+    segment_starts,
+)
+from whale.data.storage.episode_index import EpisodeRow
+from whale.data.storage.shards import ShardSet, array_bytes
+from whale.data.storage.tar import Member, TarWriter
+
+Encode = Callable[[np.ndarray], np.ndarray]
+Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One unit of mapping: the frame shard `file` of `shards_dir`, to the file of the same name in `out_dir`."""
+
+    shards_dir: str
+    file: str
+    split: str
+    out_dir: str
+    segments: SegmentConfig
+    shards_digest: str
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """What `embed_shard` needs of a prior: embed(frames uint8 [S,T,H,W,3], actions in [-1,1] [S,T,A]) -> [S,T,Z,Z]."""
+
+    embed: Embed
+    normalizer: ActionNormalizer
+
+
+def shard_tasks(shards_dir: Path, out_dir: Path, segments: SegmentConfig) -> list[ShardTask]:
+    """One task for every frame shard that holds a kept episode, sorted; paths are absolute."""
+    shard_set = ShardSet.open(shards_dir)
+    files = sorted((split, shard) for split in shard_set.splits for shard in shard_set.episodes(split).shards())
+    where, to = str(shards_dir.absolute()), str(out_dir.absolute())
+    return [ShardTask(where, file, split, to, segments, shard_set.digest) for split, file in files]
+
+
+def tokenize_shard(encode: Encode, task: ShardTask) -> dict[str, Any]:
+    """Write the token shard of a task; returns its manifest fragment. One episode is one call of `encode`."""
+    window = task.segments.window
+
+    def members(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray) -> dict[str, np.ndarray]:
+        frames_FHWC = shard_set.read_frames(row, 0, row.num_steps)
+        action_STA, valid_ST = _actions(shard_set, row, starts, window)
+        tokens_STN = encode(_windows(frames_FHWC, starts, window + 1))
+        if tokens_STN.dtype != np.uint16:
+            raise TypeError(f"tokens are stored as uint16, not {tokens_STN.dtype}")
+        return {
+            "tokens": tokens_STN,
+            "num_frames": segment_num_frames(row.num_steps, starts, window),
+            "action": action_STA,
+            "action_valid": valid_ST,
+        }
+
+    return _map_shard(task, members)
+
+
+def embed_shard(embedder: Embedder, task: ShardTask) -> dict[str, Any]:
+    """Write the z shard of a task; returns its manifest fragment. One episode is one call of `embed`."""
+    window = task.segments.window
+
+    def members(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray) -> dict[str, np.ndarray]:
+        frames_FHWC = shard_set.read_frames(row, 0, row.num_steps)
+        action_STA, valid_ST = _actions(shard_set, row, starts, window)
+        normalized_STA = normalize_actions(embedder.normalizer.normalize, action_STA, valid_ST)
+        z_STZZ = embedder.embed(_windows(frames_FHWC, starts, window), normalized_STA)
+        if z_STZZ.dtype != np.float16 or not np.isfinite(z_STZZ).all():
+            raise TypeError(f"z must be finite float16, found {z_STZZ.dtype}")
+        return {"z": z_STZZ}
+
+    return _map_shard(task, members)
+
+
+def grid_of_shards(shards_dir: Path, segments: SegmentConfig) -> dict[str, int | str]:
+    """The grid that samples made from these shards lie on."""
+    return grid_of(segments, ShardSet.open(shards_dir).digest)
+
+
+def _map_shard(
+    task: ShardTask, members: Callable[[ShardSet, EpisodeRow, np.ndarray], dict[str, np.ndarray]]
+) -> dict[str, Any]:
+    shard_set = _opened(task.shards_dir, task.shards_digest)
+    window, phases = task.segments.window, task.segments.phases
+    rows: list[dict[str, Any]] = []
+    too_short = 0
+    with TarWriter(Path(task.out_dir), task.file) as tar:
+        for row in shard_set.episodes(task.split).in_shard(task.file):
+            starts = segment_starts(row.num_steps, window, phases)
+            if not len(starts):
+                too_short += 1
+                continue
+            arrays = {"starts": starts, **members(shard_set, row, starts)}
+            written = tar.write_sample(row.key, {f"{name}.npy": array_bytes(array) for name, array in arrays.items()})
+            rows.append(_index_row(row, len(starts), task.file, written))
+    if tar.info is None:
+        raise AssertionError("a finished shard has no info")
+    shard = {"file": task.file, "split": task.split, "bytes": tar.info.bytes, "sha256": tar.info.sha256}
+    return {**shard, "episodes": len(rows), "too_short": too_short, "rows": rows}
+
+
+@lru_cache(maxsize=2)
+def _opened(shards_dir: str, digest: str) -> ShardSet:
+    """Opened once per process, not once per shard: the index of a large dataset is large."""
+    shard_set = ShardSet.open(Path(shards_dir))
+    if shard_set.digest != digest:
+        raise MismatchError("the shards changed while they were read", file=shards_dir, found=shard_set.digest,
+                            expected=digest)  # fmt: skip
+    return shard_set
+
+
+def _index_row(row: EpisodeRow, num_segments: int, shard: str, written: Sequence[Member]) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "split": row.split,
+        "num_steps": row.num_steps,
+        "num_segments": num_segments,
+        "shard": shard,
+        "names": [member.name for member in written],
+        "offsets": [member.offset for member in written],
+        "sizes": [member.size for member in written],
+        "crc32c": [member.crc32c for member in written],
+    }
+
+
+def _windows(frames_FHWC: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    return np.stack([pad_frames(frames_FHWC[start : start + length], length) for start in starts])
+
+
+def _actions(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    arrays = shard_set.read_arrays(row)
+    cuts = [cut_actions(arrays["action"], arrays["action_valid"], int(start), window) for start in starts]
+    return np.stack([action for action, _ in cuts]), np.stack([valid for _, valid in cuts])

@@ -1,0 +1,187 @@
+"""How to run, never what to compute: cluster address, worker counts, threads.
+
+Nothing here may change a result beyond the last digits of float sums, so nothing here is in params.yaml or in a digest;
+what does (workers, threads, device) is named in the statement of each run. Committed defaults are overridden by
+`execution:` of the git-ignored local.yaml, and that by the environment (tests, laptops):
+WHALE_TRAIN_WORKERS=0, WHALE_TRAIN_LAUNCHER=ray and WHALE_MAP_ENGINE=local for every stage; WHALE_RAY_ADDRESS,
+WHALE_STATE_STORAGE, WHALE_DEVICE, WHALE_MAP_WORKERS, WHALE_BEAM_WORKERS, WHALE_COLLECT_WORKERS,
+WHALE_THREADS, WHALE_HANG_SECONDS, WHALE_RESTARTS, WHALE_DECODED_FRAMES_MB.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from whale.common.config import Config, load_yaml
+from whale.common.errors import ConfigError
+
+STORAGE = re.compile(r"(/|(s3|gs|gcs|az|abfs|abfss|hdfs|file)://)[^@?#\s]+")
+MapEngine = Literal["auto", "local", "ray"]
+Launcher = Literal["auto", "processes", "ray"]
+Device = Literal["cpu", "cuda"]
+TRAIN_STAGES = (
+    "train_tokenizer",
+    "train_behavior",
+    "train_dynamics",
+    "finetune_tokenizer",
+    "finetune_behavior",
+    "finetune_dynamics",
+)
+MAP_STAGES = ("pretokenize", "embed_behavior", "finetune_embed")
+NUMBERS = (  # each WHALE_<NAME>
+    "map_workers", "beam_workers", "collect_workers", "threads", "hang_seconds", "restarts", "decoded_frames_mb",
+)  # fmt: skip
+DEFAULTS: dict[str, Any] = {
+    "ray_address": None,
+    "state_storage": None,
+    "device": "auto",
+    # 0: the same loop in the stage's own process; starting others costs more than a small stage.
+    "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
+    "train_launcher": dict.fromkeys(TRAIN_STAGES, "auto"),
+    "micro_batch": dict.fromkeys(TRAIN_STAGES, None),
+    "compile": False,
+    "checkpoint_activations": False,
+    "sharding": "ddp",
+    "restarts": 2,
+    "hang_seconds": 600,
+    "map_engine": dict.fromkeys(MAP_STAGES, "auto") | {"finetune_embed": "local"},  # demonstrations are few
+    "ray_from_frames": 4000,
+    "map_workers": 2,
+    "beam_workers": 2,
+    "collect_workers": 2,
+    "threads": 2,
+    "decoded_frames_mb": 512,
+}
+
+
+class Execution(Config):
+    """`threads`: torch threads of a process that works alone; worker processes have one each. `device`: of every model.
+    `decoded_frames_mb`: decoded frames that each training worker keeps, for the tokenizer and the behavior model.
+
+    Training: `micro_batch` rows per forward pass of a worker (None: all it has), their gradients are accumulated;
+    `sharding` fsdp spreads weights over the workers; `restarts` of a group that lost a worker; a worker that finishes
+    no step in `hang_seconds` is ended with its stacks. `train_launcher`: workers are processes of this machine (a start
+    of 3 s) or Ray Train's actors (20 s); "auto" is Ray from two GPUs on, processes otherwise; with a `ray_address` they
+    are Ray actors there, whatever it says. Saved states are copied to `state_storage`, an fsspec URI, and come back from there on another machine.
+
+    Map engine "auto": Ray Data for a dataset of at least `ray_from_frames` frames, this process for a smaller one,
+    which is done before Ray has started (10 s).
+    """
+
+    ray_address: str | None
+    state_storage: str | None
+    device: Literal["auto", "cpu", "cuda"]
+    train_workers: dict[str, Annotated[int, Field(ge=0)]]
+    train_launcher: dict[str, Launcher]
+    micro_batch: dict[str, Annotated[int, Field(gt=0)] | None]
+    compile: bool
+    checkpoint_activations: bool
+    sharding: Literal["ddp", "fsdp"]
+    restarts: int = Field(ge=0)
+    hang_seconds: int = Field(gt=0)
+    map_engine: dict[str, MapEngine]
+    ray_from_frames: int = Field(ge=0)
+    map_workers: int = Field(gt=0)
+    beam_workers: int = Field(gt=0)
+    collect_workers: int = Field(gt=0)
+    threads: int = Field(gt=0)
+    decoded_frames_mb: int = Field(ge=0)
+
+    @field_validator("state_storage")
+    @classmethod
+    def _is_plain_uri(cls, uri: str | None) -> str | None:
+        """One file system, and no password in a file that people share: clients have places of their own for those."""
+        if uri is not None and (STORAGE.fullmatch(uri) is None or "::" in uri):
+            raise ValueError("expected an absolute folder or s3://, gs://, az://, abfs://, hdfs:// and a folder")
+        return uri
+
+    def chosen_device(self) -> Device:
+        """Where models lie: with "auto" on a GPU if torch finds one here, on this machine.
+
+        Raises ConfigError if one is asked for that is not there.
+        """
+        if self.device == "cpu":
+            return "cpu"
+        import torch  # not every stage that reads its worker counts here needs it
+
+        if torch.cuda.is_available():
+            return "cuda"
+        if self.device == "auto":
+            return "cpu"
+        raise ConfigError(
+            "torch finds no GPU on this machine",
+            place="execution.device (local.yaml or WHALE_DEVICE)",
+            found="cuda",
+            expected="auto or cpu",
+            remedy="choose one of these, or look at nvidia-smi, CUDA_VISIBLE_DEVICES and torch.version.cuda",
+        )
+
+    def launcher_for(self, stage: str) -> Literal["processes", "ray"]:
+        """How the workers of a training stage are started; the bytes are the same."""
+        chosen = self.train_launcher[stage]
+        if self.ray_address or chosen == "ray":
+            return "ray"
+        if chosen == "auto" and self.train_workers[stage] > 1 and self.chosen_device() == "cuda":
+            import torch
+
+            return "ray" if torch.cuda.device_count() > 1 else "processes"
+        return "processes"
+
+    @property
+    def decoded_bytes(self) -> int:
+        """`decoded_frames_mb` in bytes."""
+        return self.decoded_frames_mb * 2**20
+
+    def engine_for(self, stage: str, num_frames: int) -> Literal["local", "ray"]:
+        """Where a mapping stage runs a dataset of `num_frames` frames."""
+        engine = self.map_engine[stage]
+        if engine == "auto":
+            return "ray" if num_frames >= self.ray_from_frames else "local"
+        return engine
+
+
+def load_execution(
+    local: Path | str = "local.yaml", environ: Mapping[str, str] | None = None, defaults: Mapping[str, Any] = DEFAULTS
+) -> Execution:
+    """Defaults, then `execution:` of `local` if it exists, then the environment."""
+    values = dict(defaults)
+    if Path(local).is_file():
+        chosen = (load_yaml(local) or {}).get("execution") or {}
+        values |= {key: _merged(values.get(key), value) for key, value in chosen.items()}
+    variables = os.environ if environ is None else environ
+    return Execution.parse(values | _from_environment(variables, values), file=local, place="execution")
+
+
+def _merged(default: Any, value: Any) -> Any:
+    return default | value if isinstance(default, dict) and isinstance(value, dict) else value
+
+
+def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if address := environ.get("WHALE_RAY_ADDRESS"):
+        found["ray_address"] = address
+    if storage := environ.get("WHALE_STATE_STORAGE"):
+        found["state_storage"] = storage
+    if device := environ.get("WHALE_DEVICE"):
+        found["device"] = device
+    if engine := environ.get("WHALE_MAP_ENGINE"):
+        found["map_engine"] = dict.fromkeys(values["map_engine"], engine)
+    if workers := environ.get("WHALE_TRAIN_WORKERS"):
+        found["train_workers"] = dict.fromkeys(values["train_workers"], _number("WHALE_TRAIN_WORKERS", workers))
+    if launcher := environ.get("WHALE_TRAIN_LAUNCHER"):
+        found["train_launcher"] = dict.fromkeys(values["train_launcher"], launcher)
+    for name in NUMBERS:
+        variable = f"WHALE_{name.upper()}"
+        if text := environ.get(variable):
+            found[name] = _number(variable, text)
+    return found
+
+
+def _number(variable: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError("not a whole number", place=variable, found=text)
+    return int(text)

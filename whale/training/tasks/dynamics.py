@@ -1,0 +1,62 @@
+"""The task of training, or fine-tuning, a dynamics model on stored tokens, actions and z (Eq. 6)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from whale.common.config import Config
+from whale.data.loading.segment_reading import NUM_Z, NUM_Z_CLASSES
+from whale.data.segments.actions import ACTION_SIZE
+from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+from whale.models.trunk.st_transformer import STTransformerConfig
+from whale.training.loop.optimizer import OptimizationConfig
+from whale.training.loop.task import Loader, Task
+
+
+class TrainDynamicsConfig(Config):
+    """One entry of train_dynamics: a size, with or without z. `training_steps: 0` publishes the initial weights.
+
+    action_mode, sampler, maskgit_passes: as DynamicsConfig has them; the defaults are the paper's model.
+
+    That untrained entry is what "from scratch" fine-tunes from: every fine-tuning starts from an entry by name.
+    """
+
+    size: STTransformerConfig
+    initial: Literal["scratch"]
+    behavior_conditioning: bool
+    copy_bias: float | None
+    action_mode: Literal["add", "prepend"] = "add"
+    sampler: Literal["parallel", "maskgit"] = "parallel"
+    maskgit_passes: int = Field(default=8, gt=0)
+    optimization: OptimizationConfig
+
+
+class FinetuneDynamicsConfig(Config):
+    """One entry of finetune_dynamics: `initial` names the entry of train_dynamics to go on from, with its size."""
+
+    initial: str = Field(pattern="^[a-z0-9_]+$")  # part of a path on a command line
+    optimization: OptimizationConfig
+
+
+def new_dynamics(config: TrainDynamicsConfig, *, num_codes: int, seed: int) -> Dynamics:
+    """A dynamics model with seeded initial weights, the same for every entry of one size, with and without z."""
+    torch.manual_seed(seed)
+    return Dynamics(
+        DynamicsConfig(
+            num_codes=num_codes,
+            action_size=ACTION_SIZE,
+            z_size=NUM_Z * NUM_Z_CLASSES,
+            behavior_conditioning=config.behavior_conditioning,
+            copy_bias=config.copy_bias,
+            action_mode=config.action_mode,
+            sampler=config.sampler,
+            maskgit_passes=config.maskgit_passes,
+            trunk=config.size,
+        )
+    )
+
+
+def dynamics_task(model: Dynamics, optimization: OptimizationConfig, loader: Loader) -> Task:
+    """Train every weight; tokenizer and prior are frozen by construction: only their outputs are here."""
+    return Task(model, loader, optimization)

@@ -1,0 +1,105 @@
+"""Upkeep of the codebook: start it from data, and bring codes back that no token uses.
+
+Without both, the tokenizer of a short run can collapse to a tenth of its codes.
+Every choice is keyed by (seed, step) and made on the gathered global batch, so any number of workers makes the same.
+Shapes: K codes, E latent width, M tokens of the global batch.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from whale.common.config import Config
+from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.training.loop.communicator import Communicator
+
+CODEBOOK = "quantizer.codebook"  # its name among the model's parameters
+
+
+class CodebookConfig(Config):
+    """Steps without quantisation at the start, and idle steps after which a code is replaced (0 = never)."""
+
+    codebook_warmup_steps: int = Field(ge=0)
+    dead_code_steps: int = Field(ge=0)
+
+
+class CodebookUpkeep:
+    """Runs around each training step of a VideoTokenizer; `idle_steps` [K] is its whole state."""
+
+    def __init__(self, model: VideoTokenizer, config: CodebookConfig, *, seed: int, training_steps: int):
+        self.model, self.config, self.seed = model, config, seed
+        # Replaced codes need time to settle: none in the last tenth.
+        self.last_reset_step = training_steps - training_steps // 10
+        self.idle_steps = torch.zeros(model.config.num_codes, dtype=torch.int64)
+        self._tokens: list[Tensor] = []
+        self._latents: list[Tensor] = []
+
+    def before_step(self, step: int) -> None:
+        """Quantise from `codebook_warmup_steps` on."""
+        self.model.is_quantizing = step >= self.config.codebook_warmup_steps
+        self._tokens, self._latents = [], []
+
+    def after_forward(self) -> None:
+        """Keep tokens and latents of a micro-batch until the step is done."""
+        self._tokens.append(self.model.last_tokens)
+        self._latents.append(self.model.last_latents)
+
+    def after_step(
+        self,
+        step: int,
+        communicator: Communicator,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Start the codebook from data, count use, replace idle codes; returns usage (share) and perplexity."""
+        if step + 1 == self.config.codebook_warmup_steps:
+            self._replace(torch.ones_like(self.idle_steps, dtype=torch.bool), step, communicator, optimizer, average)
+        if not self.model.is_quantizing:
+            return {}
+        num_codes = self.model.config.num_codes
+        counts = torch.bincount(torch.cat(self._tokens).flatten(), minlength=num_codes).float()
+        counts = communicator.sum(counts).cpu()
+        self.idle_steps = torch.where(counts > 0, 0, self.idle_steps + 1)
+        period = self.config.dead_code_steps
+        if period and (step + 1) % max(period // 4, 1) == 0 and step < self.last_reset_step:
+            self._replace(self.idle_steps >= period, step, communicator, optimizer, average)
+        share = counts / counts.sum()
+        perplexity = (-torch.xlogy(share, share).sum()).exp()
+        return {"codes_used_in_batch": (counts > 0).float().mean(), "perplexity_in_batch": perplexity}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a restart needs."""
+        return {"idle_steps": self.idle_steps}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`."""
+        self.idle_steps = tensors["idle_steps"]
+
+    @torch.no_grad()
+    def _replace(
+        self,
+        dead_K: Tensor,
+        step: int,
+        communicator: Communicator,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, Tensor],
+    ) -> None:
+        """Set dead codes to latents of the global batch, drawn without replacement; moments and averages start anew."""
+        num_dead = int(dead_K.sum())
+        if num_dead == 0:
+            return
+        codebook = self.model.quantizer.codebook
+        latents_ME = communicator.gather(torch.cat(self._latents).flatten(0, 1)).flatten(0, -2)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        order = torch.randperm(len(latents_ME), generator=generator)
+        chosen = order[torch.arange(num_dead) % len(order)]
+        dead = dead_K.to(codebook.device)
+        codebook[dead] = latents_ME[chosen.to(codebook.device)].to(codebook.dtype)
+        for moment in ("exp_avg", "exp_avg_sq"):
+            if moment in optimizer.state.get(codebook, {}):
+                optimizer.state[codebook][moment][dead] = 0
+        if CODEBOOK in average:
+            average[CODEBOOK][dead] = codebook[dead]
+        self.idle_steps[dead_K] = 0
