@@ -36,7 +36,6 @@ from whale.data.storage.shards import ShardSet
 from whale.evaluation.protocol import protocol
 from whale.guard.stage import stage
 from whale.lineage.file_digests import FileDigests
-from whale.lineage.summary import summarize_dataset
 
 ART = Path("artifacts/demo")
 FINAL = ART / "models/finetuned/dynamics/full"
@@ -142,7 +141,7 @@ def ingest(name: str) -> None:
         for task in tasks:
             process_source_shard(task)
         finish(tasks, run.work, run.out)
-        run.add_dataset(summarize_dataset(run.out, spec.source.dataset, spec.source.version))
+        run.add_dataset(spec.source.dataset, spec.source.version)
         run.keep("episodes.parquet", episode_table(run.out))
 
 

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from whale.commands import (
+    accept,
     data,
     doctor,
     evaluate,
@@ -47,6 +48,7 @@ app.add_typer(track.app, name="track")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(model.app, name="model")
 app.add_typer(lineage.app, name="lineage")
+app.command("accept", epilog=accept.EXAMPLE)(accept.accept)
 app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(lineage.audit_checkpoint)
 app.command("rollout", epilog=rollout.EXAMPLE)(rollout.rollout)
 app.command("export", epilog=export.EXAMPLE)(export.export)

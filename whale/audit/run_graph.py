@@ -14,8 +14,9 @@ from typing import Any
 
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError
 from whale.lineage import ledger
+from whale.lineage.acceptance import Acceptance, acceptance_of, overlaid
 from whale.lineage.statement import PREDICATE_TYPE
-from whale.seal import MANIFEST_NAME
+from whale.seal import MANIFEST_NAME, Hasher
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,10 @@ class RunGraph:
     def __init__(self, entries: Iterable[ledger.Entry]):
         self.entries = list(entries)
         self.runs = [StageRun(each) for each in self.entries if each.statement.get("predicateType") == PREDICATE_TYPE]
+        self._acceptances: dict[str, list[Acceptance]] = defaultdict(list)
+        for each in self.entries:
+            if (accepted := acceptance_of(each.statement)) is not None:
+                self._acceptances[accepted.statement].append(accepted)
         self._makers: dict[str, list[StageRun]] = defaultdict(list)
         self._users: dict[str, list[StageRun]] = defaultdict(list)
         self._by_name: dict[str, list[StageRun]] = defaultdict(list)
@@ -177,6 +182,25 @@ class RunGraph:
     def makers(self, sha256: str) -> list[StageRun]:
         """Runs that made these bytes, oldest first."""
         return self._makers.get(sha256, [])
+
+    def acceptances(self, run: StageRun) -> list[Acceptance]:
+        """Edits of the run's code that were accepted since, oldest first."""
+        return self._acceptances.get(run.id, [])
+
+    def code_now(self, run: StageRun) -> dict[str, dict[str, Any]]:
+        """Rows of the code files that stand for the run today: those that ran, with every acceptance laid over them."""
+        rows = json.loads(run.byproduct("closure.json") or b"{}")
+        for accepted in self.acceptances(run):
+            rows = overlaid(rows, accepted)
+        return rows
+
+    def standing(self, name: str, sha256: Hasher) -> StageRun | None:
+        """The newest run of stage `name` whose outputs lie there; DVC may have restored an older one from its cache."""
+        runs = [run for run in self.runs if run.name == name]
+        for run in reversed(runs):
+            if all(Path(out).is_file() and sha256(Path(out)) == run.subjects[out] for out in run.outputs):
+                return run
+        return None
 
     def parents(self, run: StageRun) -> list[StageRun]:
         """The runs that made what `run` read, each once, in the order of the ledger."""
@@ -209,10 +233,6 @@ class RunGraph:
                         seen[user.id] = user
                         waiting.append(user)
         return sorted(seen.values(), key=lambda each: each.entry.line)
-
-    def latest(self) -> dict[tuple[str, ...], StageRun]:
-        """The newest run of each set of outputs."""
-        return {tuple(run.outputs): run for run in self.runs}
 
     def find(self, text: str) -> Target:
         """A published folder, a file in one, a metrics file, a sha256 (8 or more digits), or a stage's name.

@@ -33,6 +33,9 @@ def show(found: dict[str, Any]) -> None:
     for row in found["checkpoints"]:
         print(f"built on {row['stage']}: {row['output']} {short(row['sha256'])}")
     print(f"{len(found['runs'])} runs: {', '.join(found['runs'])}")
+    for row in found["accepted"]:
+        ground = "equal but for comments and layout" if row["basis"] == "syntax" else f"CLAIMED: {row['because']}"
+        print(f"code of {row['stage']} edited since, accepted {row['on']}, {ground}: {', '.join(row['files'])}")
     for name in found["missing"]:
         print(f"MISSING  {name}")
 
@@ -157,6 +160,8 @@ def affected(found: dict[str, Any]) -> None:
 
 
 def completeness(found: dict[str, Any]) -> None:
+    for line in found["accepted"]:
+        print(f"accepted: {line}")
     for name in found["missing"]:
         print(f"MISSING  {name}")
     print(f"{found['present']} of {found['fields']} required fields: {found['percent']} %")

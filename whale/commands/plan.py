@@ -94,12 +94,34 @@ def missing(made: "Plan") -> list[str]:
 
 
 def stale_stages() -> dict[str, list[str]]:
-    """{stage: reasons} by `dvc status`."""
+    """{stage: reasons} by `dvc status`; where the code alone differs, whether that could be accepted."""
+    status = dvc_status()
+    reasons = {name: _reasons(changes) for name, changes in status.items()}
+    for name in _acceptable({name: status[name] for name, why in reasons.items() if len(why) == 1}):
+        reasons[name][0] += f", comments and layout alone: `whale accept {name}`"
+    return reasons
+
+
+def _acceptable(status: dict[str, list[Any]]) -> list[str]:
+    """Stages whose code is the same but for comments and layout."""
+    from whale.audit.accept import candidates
+    from whale.audit.checks.verify import make_hasher
+    from whale.audit.run_graph import RunGraph
+    from whale.lineage.ledger import LEDGER
+
+    if not LEDGER.is_file() or not any("changed deps" in each for each in sum(status.values(), []) if each):
+        return []
+    found = candidates(status, RunGraph.load(), Path.cwd(), make_hasher(deep=False))
+    return [each.stage for each in found if each.is_acceptable]
+
+
+def dvc_status() -> dict[str, list[Any]]:
+    """{stage: what differs}, as `dvc status --json` tells."""
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise WhaleError("dvc status failed", found=done.stderr.strip().splitlines()[-1:] or "no message")
-    return {name: _reasons(changes) for name, changes in json.loads(done.stdout or "{}").items()}
+    return json.loads(done.stdout or "{}")
 
 
 def _print(made: "Plan") -> None:

@@ -47,13 +47,18 @@ OF_INGESTS: Mapping[str, Check] = {
 
 
 def completeness(run: StageRun, graph: RunGraph) -> dict[str, Any]:
-    """{"fields", "present", "percent", "missing": ["stage: field"]} over all runs above and with `run`."""
-    missing, total = [], 0
+    """{"fields", "present", "percent", "missing": ["stage: field"], "accepted"} over all runs above and with `run`.
+
+    `accepted`: edits of code that were accepted since a stage ran; those stand for what they replace.
+    """
+    missing, accepted, total = [], [], 0
     for each in graph.ancestors(run):
+        accepted += [f"{each.name}: {edit.describe()}" for edit in graph.acceptances(each)]
         checks = dict(OF_EVERY_RUN)
         checks |= OF_TRAININGS if is_training(each) else {}
         checks |= OF_INGESTS if each.stage == "ingest" else {}
         total += len(checks)
         missing += [f"{each.name}: {name}" for name, check in checks.items() if not check(each)]
     present = total - len(missing)
-    return {"fields": total, "present": present, "percent": round(100 * present / total, 2), "missing": missing}
+    percent = round(100 * present / total, 2)
+    return {"fields": total, "present": present, "percent": percent, "missing": missing, "accepted": accepted}

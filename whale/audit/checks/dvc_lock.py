@@ -51,24 +51,22 @@ def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5:
         if name not in newest or not isinstance(entry, dict) or not set(entry) <= KEYS:
             yield Finding("incomplete", "dvc.lock", f"no run of the ledger made the entry '{name}'", str(LOCK))
             continue
-        yield from _check_entry(name, entry, _run_of(name, graph, sha256), settings, disk)
+        run = graph.standing(name, sha256) or newest[name]
+        yield from _check_entry(name, entry, run, graph.code_now(run), settings, disk)
     for name in sorted(made_by_dvc - set(stages)):
         yield Finding("missing", "dvc.lock", f"the entry of {name} is gone", str(LOCK))
 
 
-def _run_of(name: str, graph: RunGraph, sha256: Hasher) -> StageRun:
-    """The newest run of this stage; DVC may have restored an older one from its run cache, then the one whose outputs
-    lie there."""
-    runs = [run for run in graph.runs if run.name == name]
-    for run in reversed(runs):
-        if all(Path(out).is_file() and sha256(Path(out)) == run.subjects[out] for out in run.outputs):
-            return run
-    return runs[-1]
-
-
 def _check_entry(
-    name: str, entry: Mapping[str, Any], run: StageRun, settings: "_Settings", disk: "_Disk"
+    name: str,
+    entry: Mapping[str, Any],
+    run: StageRun,
+    closure: Mapping[str, Mapping[str, Any]],
+    settings: "_Settings",
+    disk: "_Disk",
 ) -> Iterator[Finding]:
+    """`closure`: the code that stands for the run, edits that were accepted among it."""
+
     def wrong(what: str, found: object = None, expected: object = None) -> Finding:
         texts = [None if each is None else str(each)[:160] for each in (found, expected)]
         return Finding("mismatch", f"dvc.lock, {name}", what, str(LOCK), *texts)
@@ -79,7 +77,6 @@ def _check_entry(
         for key, value in given.items():
             if not settings.had(run, file, key, value):
                 yield wrong(f"the value of '{key}' of {file} is not what the run had", value)
-    closure = json.loads(run.byproduct("closure.json") or b"{}")
     folders = {each.path: each.sha256 for each in run.inputs}
     for row in entry.get("deps") or []:
         path = str(row.get("path"))

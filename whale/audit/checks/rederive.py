@@ -73,10 +73,9 @@ def run_again(run: StageRun) -> dict[str, Any]:
         for name in run.settings:
             _copy(Path(name), root / name)
         for each in run.inputs:
-            for path in _input_paths(Path(each.path), each.holders):
+            for path in input_paths(Path(each.path), each.holders):
                 _copy(path, root / path)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "WHALE_"))}
-        environment |= run.internal.get("env", {}) | _execution(run) | {"PYTHONPATH": str(root)}
+        environment = rerun_environment(run, root)
         command = [sys.executable, *run.command[1:]]
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
         if done.returncode:
@@ -107,6 +106,12 @@ def _place_code(run: StageRun, where: str, root: Path) -> None:
     subprocess.run(["tar", "-x", "-C", str(root)], input=archive, check=True)
 
 
+def rerun_environment(run: StageRun, root: Path) -> dict[str, str]:
+    """Variables for the stage below `root`: those of the run, and none of this session's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "WHALE_"))}
+    return kept | run.internal.get("env", {}) | _execution(run) | {"PYTHONPATH": str(root)}
+
+
 def _execution(run: StageRun) -> dict[str, str]:
     """Workers, threads and device change the order of float sums, so they are those of the run."""
     facts = run.internal | run.internal.get("engine", {})
@@ -114,7 +119,7 @@ def _execution(run: StageRun) -> dict[str, str]:
     return {variable: str(facts[name]) for name, variable in names.items() if name in facts}
 
 
-def _input_paths(path: Path, holders: dict[str, str]) -> list[Path]:
+def input_paths(path: Path, holders: dict[str, str]) -> list[Path]:
     """What to copy so that the input can be proven again: the sealed folders whole, or the path itself."""
     sealed = [Path(name).parent for name in holders if Path(name).name == MANIFEST_NAME]
     return sealed or [path]

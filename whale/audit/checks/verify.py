@@ -58,6 +58,8 @@ def verify(target: Target, graph: RunGraph, report: Report, sha256: Hasher, stri
         if len(report.findings) > before and not report.broken_below:
             report.broken_below = _below(run, graph, ancestors)
         report.count("runs")
+        for accepted in graph.acceptances(run):
+            report.count(f"edits of code accepted by {'equal syntax' if accepted.basis == 'syntax' else 'a claim'}")
     report.extend(check_settings(ancestors, graph.runs, target.run))
     return report
 

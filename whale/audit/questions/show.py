@@ -3,7 +3,7 @@
 from typing import Any
 
 from whale.audit.facts import datasets_of, is_training, receipt_of, trainings_of, weights_of
-from whale.audit.run_graph import RunGraph, Target
+from whale.audit.run_graph import RunGraph, StageRun, Target
 
 
 def show(target: Target, graph: RunGraph) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def show(target: Target, graph: RunGraph) -> dict[str, Any]:
         "sampled": shares,
         "checkpoints": [_parent(each) for each in trainings_of(run, graph) if each.id != run.id],
         "runs": [each.name for each in graph.ancestors(run)],
+        "accepted": [row for each in graph.ancestors(run) for row in _accepted(each, graph)],
     }
     return shown | {"missing": missing_fields(shown, is_training(run))}
 
@@ -44,6 +45,21 @@ def missing_fields(shown: dict[str, Any], needs_datasets: bool) -> list[str]:
     if not shown["made_by"]["derivation"]:
         missing.append("made_by.derivation")
     return missing
+
+
+def _accepted(run: StageRun, graph: RunGraph) -> list[dict[str, Any]]:
+    """Edits of the code that somebody declared to change nothing, and on what ground."""
+    return [
+        {
+            "stage": run.name,
+            "on": each.accepted,
+            "basis": each.basis,
+            "because": each.because,
+            "files": sorted(each.files),
+            "checked": each.checked,
+        }
+        for each in graph.acceptances(run)
+    ]
 
 
 def _dataset_row(summary: dict[str, Any]) -> dict[str, Any]:

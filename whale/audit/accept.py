@@ -1,0 +1,129 @@
+"""An edit of code that changes no byte need not run anything again: prove it, or say so by name, and sign that.
+
+The proof is of syntax: every changed file is the same tree without comments, docstrings and layout. DVC then notes the
+code that stands there now (`dvc commit`), and the ledger says why that is right.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from whale.audit.code_change import CodeChange, code_change
+from whale.audit.run_graph import RunGraph, StageRun
+from whale.audit.sign import sign_statement
+from whale.common.errors import MismatchError, MissingInputError, RefusedError, WhaleError
+from whale.lineage.acceptance import Acceptance, acceptance_statement, code_of
+from whale.lineage.closure import closure_digest
+from whale.lineage.code_state import code_state
+from whale.planning.graph import is_code
+from whale.seal import Hasher, verify_sealed
+
+Changes = Mapping[str, Sequence[Any]]  # `dvc status --json`
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A stage that DVC would run again: its change of code, or why it cannot be accepted."""
+
+    stage: str
+    change: CodeChange | None
+    refusal: str | None
+
+    @property
+    def is_acceptable(self) -> bool:
+        """Without anybody's word."""
+        return self.change is not None and self.change.is_same_syntax
+
+
+def candidates(status: Changes, graph: RunGraph, root: Path, sha256: Hasher) -> list[Candidate]:
+    """One for each stage of `status`, in its order."""
+    return [_candidate(name, changes, graph, root, sha256) for name, changes in status.items()]
+
+
+def accept(candidate: Candidate, graph: RunGraph, because: str | None, checked: Mapping[str, Any] | None) -> Acceptance:
+    """Sign that the candidate's edit changes nothing. DVC is told by `tell_dvc`.
+
+    Raises RefusedError with the definitions that differ, unless `because` says why they do not matter.
+    """
+    change = candidate.change
+    if change is None:
+        raise RefusedError("cannot be accepted", place=candidate.stage, found=candidate.refusal)
+    if not change.is_same_syntax and because is None:
+        raise RefusedError(
+            "the code is not the same",
+            place=candidate.stage,
+            found="\n            ".join(change.describe()),
+            expected="comments, docstrings and layout alone",
+            remedy=f"`dvc repro {candidate.stage}`; or --because TEXT, if you know that no byte changes",
+        )
+    code = code_state(Path.cwd(), [Path(name) for name in change.files])
+    acceptance = Acceptance(
+        stage=change.run.name,
+        statement=change.run.id,
+        accepted=datetime.now(UTC).isoformat(timespec="seconds"),
+        basis="syntax" if change.is_same_syntax else "claim",
+        because=because,
+        files=change.files,
+        before=change.before,
+        closure_sha256=closure_digest(_after(change, graph)),
+        checked=None if checked is None else dict(checked),
+        **code_of(code),
+    )
+    sign_statement(acceptance_statement(acceptance, {name: change.run.subjects[name] for name in change.run.outputs}))
+    return acceptance
+
+
+def tell_dvc(stages: Sequence[str]) -> None:
+    """`dvc commit`: dvc.lock names the code that stands there now. Outputs and data are as they were."""
+    command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", *stages]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WhaleError(
+            "dvc commit failed", found=done.stderr.strip()[-300:], remedy=f"run it again: dvc commit {' '.join(stages)}"
+        )
+
+
+def _after(change: CodeChange, graph: RunGraph) -> dict[str, dict[str, Any]]:
+    rows = graph.code_now(change.run) | {name: row for name, row in change.files.items() if row is not None}
+    return dict(sorted((name, row) for name, row in rows.items() if change.files.get(name, row) is not None))
+
+
+def _candidate(name: str, changes: Sequence[Any], graph: RunGraph, root: Path, sha256: Hasher) -> Candidate:
+    others = _beside_code(changes)
+    if others:
+        return Candidate(name, None, f"more than its code differs: {', '.join(others)}")
+    run = graph.standing(name, sha256)
+    if run is None:
+        return Candidate(name, None, "no run of the ledger made what lies there")
+    if (damage := _damage(run, sha256)) is not None:
+        return Candidate(name, None, damage)
+    change = code_change(run, graph, root)
+    if not change.files:
+        return Candidate(name, None, "its code is as it ran, but its list of code files is not: `dvc commit` it")
+    return Candidate(name, change, None)
+
+
+def _beside_code(changes: Sequence[Any]) -> list[str]:
+    found = []
+    for each in changes:
+        if not isinstance(each, dict):
+            found.append(str(each))
+            continue
+        for kind, paths in each.items():
+            found += [path for path in paths if kind != "changed deps" or not is_code(path)]
+    return found
+
+
+def _damage(run: StageRun, sha256: Hasher) -> str | None:
+    """What is wrong with the outputs: nobody may accept code for bytes that it did not make."""
+    for out in run.outputs:
+        try:
+            if Path(out).name == "MANIFEST.json":
+                verify_sealed(Path(out).parent, sha256)
+        except (MismatchError, MissingInputError) as error:
+            return f"{error.what}: {error.file}"
+    return None
