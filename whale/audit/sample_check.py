@@ -86,8 +86,11 @@ def _is_budget(key: str, value: Any) -> bool:
 
 def _place(source: Path, target: Path) -> None:
     """Links in place of copies, for inputs may be terabytes; folders are real, since a link to one is no input."""
-    for file in list_files(source) + [source / MANIFEST_NAME] if source.is_dir() else [source]:
-        link = target / file.relative_to(source) if source.is_dir() else target
+    pairs = [(source, target)]
+    if source.is_dir():
+        files = [*list_files(source), source / MANIFEST_NAME]
+        pairs = [(file, target / file.relative_to(source)) for file in files]
+    for file, link in pairs:
         link.parent.mkdir(parents=True, exist_ok=True)
         if file.is_file() and not link.exists():
             os.symlink(file.absolute(), link)

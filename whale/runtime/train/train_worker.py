@@ -50,7 +50,10 @@ def _device(engine: Engine, rank: int) -> torch.device:
 
 
 def work(job: TrainingJob, communicator: Communicator) -> None:
-    """Train as the worker that `communicator` says; the lead publishes the model into `job.out` and what happened into `job.work`."""
+    """Train as the worker that `communicator` says.
+
+    The lead publishes the model into `job.out` and what happened into `job.work`.
+    """
     _same_sums(job.engine)
     task = job.build(communicator)
     started = time.monotonic()

@@ -66,7 +66,8 @@ class Execution(Config):
     `sharding` fsdp spreads weights over the workers; `restarts` of a group that lost a worker; a worker that finishes
     no step in `hang_seconds` is ended with its stacks. `train_launcher`: workers are processes of this machine (a start
     of 3 s) or Ray Train's actors (20 s); "auto" is Ray from two GPUs on, processes otherwise; with a `ray_address` they
-    are Ray actors there, whatever it says. Saved states are copied to `state_storage`, an fsspec URI, and come back from there on another machine.
+    are Ray actors there, whatever it says. Saved states are copied to `state_storage`, an fsspec URI, and come back
+    from there on another machine.
 
     Map engine "auto": Ray Data for a dataset of at least `ray_from_frames` frames, this process for a smaller one,
     which is done before Ray has started (10 s).
