@@ -38,9 +38,10 @@ def check_sample(run: StageRun, root: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="whale-check-") as scratch:
         then, now = Path(scratch) / "then", Path(scratch) / "now"
         then.mkdir()
-        archive = git(root, "archive", "--format=tar", tree, *CODE)
+        there = git(root, "ls-tree", "--name-only", tree).decode().splitlines()
+        archive = git(root, "archive", "--format=tar", tree, *(name for name in CODE if name in there))
         subprocess.run(["tar", "-x", "-C", str(then)], input=archive, check=True)
-        for name in CODE:
+        for name in (name for name in CODE if (root / name).is_dir()):
             shutil.copytree(root / name, now / name, ignore=shutil.ignore_patterns("__pycache__"))
         made = [_made(run, each) for each in (then, now)]
     different = sorted(name for name in {*made[0], *made[1]} if made[0].get(name) != made[1].get(name))

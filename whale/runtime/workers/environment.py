@@ -21,6 +21,9 @@ FORCED = {  # security or silence that nobody may switch off by accident
 DEFAULTS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # other kernels, other sums
+    # Threads that wait for one another go to sleep soon. By itself OpenMP spins for a millisecond: beside two busy
+    # processes a training then fell to a hundredth of its speed (benchmarks/busy_cores.py).
+    "GOMP_SPINCOUNT": "1000",
     "MUJOCO_GL": "osmesa",
     "LP_NUM_THREADS": "0",
 }

@@ -1,0 +1,221 @@
+"""`whale accept` on a real DVC project in git: edits that change nothing run nothing, all others are refused by name."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from whale.audit.audit import audit
+from whale.audit.checks.completeness import completeness
+from whale.audit.questions.show import show
+from whale.audit.run_graph import RunGraph
+from whale.cli import run as whale
+
+ROOT = Path(__file__).parents[1]
+DVC = str(Path(sys.executable).parent / "dvc")
+STAGE = '''"""Source -> its lines, scaled."""
+from pathlib import Path
+from whale.common.stage_args import StageArgs
+from pipelines.scaling import scaled
+
+class Args(StageArgs):
+    source: Path
+
+def run(args, run):
+    for name in run.sampled(["one", "two"]):
+        (run.out / name).write_text("\\n".join(scaled(args.source.read_text().split())))
+'''
+SCALING = '''"""How numbers are scaled."""
+FACTOR = 2.0
+
+
+def scaled(texts):
+    """Each number times FACTOR."""
+    found = []
+    for text in texts:
+        number = float(text)
+        found.append(str(number * FACTOR))
+    return found
+'''
+DVC_YAML = """
+stages:
+  toy:
+    cmd: python -m whale.run toy --source source.txt --out artifacts/demo/toy
+    deps: [source.txt, pipelines/toy.py, pipelines/scaling.py]
+    outs: [artifacts/demo/toy]
+  user:
+    cmd: python -m whale.run user --source artifacts/demo/toy/one --out artifacts/demo/user
+    deps: [artifacts/demo/toy/one, pipelines/user.py]
+    outs: [artifacts/demo/user]
+"""
+USER = STAGE.replace("from pipelines.scaling import scaled\n", "").replace("scaled(args", "sorted(args")
+OUT = "artifacts/demo/toy"
+SAME = {
+    "comment": ("        number = float", "        # as text\n        number = float"),
+    "docstring": ("times FACTOR.", "times the FACTOR above."),
+    "layout": ("found.append(str(number * FACTOR))", "found.append(\n            str(number * FACTOR),\n        )"),
+}
+OTHER = {
+    "local variable": ("number", "value", "scaled"),
+    "constant": ("FACTOR = 2.0", "FACTOR = 3.0", "the module itself"),
+    "order": (
+        "number = float(text)\n        found.append(str(number * FACTOR))",
+        "found.append(str(number * FACTOR))\n        number = float(text)",
+        "scaled",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("accept")
+    files = {"pipelines/toy.py": STAGE, "pipelines/scaling.py": SCALING, "pipelines/user.py": USER}
+    files |= {"dvc.yaml": DVC_YAML, "source.txt": "1 2 3\n", "params.yaml": "seed: 0\n", "constraints.txt": ""}
+    files |= {"pipelines/__init__.py": "", ".gitignore": "artifacts\n.whale\nwork\n__pycache__\n.dvc/tmp\n.dvc/cache\n"}
+    for name, text in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    (root / ".dvc").mkdir()
+    settings = "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
+    (root / ".dvc/config").write_text(settings)
+    shutil.copy(ROOT / ".dvcignore", root)
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    assert ran(root) == ["toy", "user"]
+    return root
+
+
+@pytest.fixture
+def project(built, tmp_path, monkeypatch):
+    shutil.copytree(built, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(tmp_path / "project")
+    for name in [name for name in os.environ if name.startswith("DVC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path / "project"
+
+
+def git(root, *arguments):
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+
+
+def dvc(root, *arguments):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    environment |= {"PATH": path, "PYTHONPATH": str(ROOT), "SHELL": "/bin/sh", "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run([DVC, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ran(root):
+    return [line.split("'")[1] for line in dvc(root, "repro").splitlines() if line.startswith("Running stage")]
+
+
+def stale(root):
+    return sorted(json.loads(dvc(root, "status", "--json")))
+
+
+def edit(project, old, new):
+    path = project / "pipelines/scaling.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def accept(capsys, *arguments):
+    capsys.readouterr()
+    code = whale(["accept", *arguments, "--json"])
+    said = capsys.readouterr()
+    assert said.out, said.err
+    return code, json.loads(said.out)["stages"]
+
+
+def test_edits_of_comments_docstrings_and_layout_are_accepted_and_the_auditor_sees_each(project, capsys):
+    for old, new in SAME.values():
+        edit(project, old, new)
+        assert stale(project) == ["toy"]
+        code, (row,) = accept(capsys)
+        assert (code, row["outcome"], row["basis"]) == (0, "accepted", "syntax")
+        assert row["files"] == ["pipelines/scaling.py"] and stale(project) == []
+    assert ran(project) == []
+    assert accept(capsys) == (0, [])
+    report = audit(OUT, deep=True, strict=False, expect_head=None)
+    assert report.findings == [] and report.checked["edits of code accepted by equal syntax"] == 3
+    graph = RunGraph.load()
+    target = graph.find(OUT)
+    assert [row["basis"] for row in show(target, graph)["accepted"]] == ["syntax"] * 3
+    found = completeness(target.run, graph)
+    assert found["missing"] == [] and len(found["accepted"]) == 3
+    assert len(completeness(graph.find("artifacts/demo/user").run, graph)["accepted"]) == 3
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_any_other_edit_is_refused_with_the_definition_and_the_file(project, capsys, name):
+    old, new, definition = OTHER[name]
+    edit(project, old, new)
+    before = (project / "dvc.lock").read_bytes(), (project / "lineage/ledger.jsonl").read_bytes()
+    code, (row,) = accept(capsys, "toy")
+    assert (code, row["outcome"], row["why"]) == (3, "refused", [f"pipelines/scaling.py: {definition}"])
+    assert ((project / "dvc.lock").read_bytes(), (project / "lineage/ledger.jsonl").read_bytes()) == before
+    assert stale(project) == ["toy"]
+
+
+def test_a_persons_word_is_taken_and_shown_ever_after(project, capsys):
+    edit(project, *OTHER["local variable"][:2])
+    code, (row,) = accept(capsys, "--because", "a name only")
+    assert (code, row["outcome"], row["basis"]) == (0, "accepted", "claim") and stale(project) == []
+    edit(project, *SAME["docstring"])
+    assert accept(capsys)[1][0]["basis"] == "syntax"  # on top of what was claimed
+    graph = RunGraph.load()
+    shown = show(graph.find("artifacts/demo/user"), graph)["accepted"]
+    assert [(each["basis"], each["because"]) for each in shown] == [("claim", "a name only"), ("syntax", None)]
+    assert audit("artifacts/demo/user", deep=True, strict=False, expect_head=None).findings == []
+
+
+def test_a_sample_is_run_with_both_codes_and_other_bytes_count_more_than_a_word(project, capsys):
+    edit(project, *OTHER["local variable"][:2])
+    code, (row,) = accept(capsys, "--check", "--because", "a name only")
+    assert code == 0 and row["checked"]["equal"] and row["outcome"] == "accepted"
+    assert RunGraph.load().acceptances(RunGraph.load().find(OUT).run)[0].checked["equal"]
+    edit(project, *OTHER["constant"][:2])
+    code, (row,) = accept(capsys, "--check", "--because", "no matter")
+    assert (code, row["outcome"], row["why"]) == (3, "refused", ["one"])
+
+
+def test_what_is_stale_for_another_reason_or_was_damaged_is_refused(project, capsys):
+    edit(project, *SAME["comment"])
+    (project / "source.txt").write_text("4\n")
+    code, (row,) = accept(capsys)
+    assert code == 3 and "more than its code differs: source.txt" in row["why"][0]
+    (project / "source.txt").write_text("1 2 3\n")
+    (project / OUT / "one").chmod(0o644)
+    (project / OUT / "one").write_text("9")
+    code, rows = accept(capsys, "toy")
+    assert code == 3 and rows[0]["outcome"] == "refused"
+
+
+def test_a_dry_run_and_the_plan_say_what_could_be_accepted_and_sign_nothing(project, capsys):
+    edit(project, *SAME["comment"])
+    before = (project / "lineage/ledger.jsonl").read_bytes()
+    assert accept(capsys, "--dry-run")[1][0]["outcome"] == "could be accepted"
+    from whale.commands.plan import stale_stages
+
+    assert "whale accept toy" in stale_stages()["toy"][0]
+    edit(project, *OTHER["constant"][:2])
+    assert accept(capsys, "--dry-run")[1][0]["outcome"] == "would be refused"
+    assert "accept" not in stale_stages()["toy"][0]
+    assert (project / "lineage/ledger.jsonl").read_bytes() == before
+
+
+def test_other_code_with_equal_results_stops_the_cascade(project):
+    """No output says which code made it, so what follows need not run."""
+    edit(project, "number * FACTOR", "FACTOR * number")
+    assert stale(project) == ["toy"]
+    assert ran(project) == ["toy"]
+    assert audit("artifacts/demo/user", deep=True, strict=False, expect_head=None).findings == []
