@@ -40,7 +40,9 @@ def write_dvc_yaml(root):
         body = body.get("do", body)
         data = [dep for dep in body["deps"] if not is_code(dep)]
         # test_dag proves the code deps; a few stand for all, since DVC rewrites the whole lock file at every stage.
-        body["deps"] = data + [dep for dep in body["deps"] if dep.startswith(("pipelines/", "whale/evaluation/", "whale/reporting"))]
+        body["deps"] = data + [
+            dep for dep in body["deps"] if dep.startswith(("pipelines/", "whale/evaluation/", "whale/reporting"))
+        ]
         made = [f"mkdir -p {out} && echo $digest > {out}/file" for out in body.get("outs", [])]
         made += [
             f"mkdir -p $(dirname {path}) && echo $digest > {path}" for each in body.get("metrics", []) for path in each

@@ -35,7 +35,7 @@ def check_sample(run: StageRun, root: Path) -> dict[str, Any]:
     tree = tree_of(run, root)
     if tree is None:
         raise MissingInputError("the code that ran is gone", place=run.name, found=run.code["commit"])
-    with tempfile.TemporaryDirectory(prefix="whale-check-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="check-", dir=_beside_inputs(root)) as scratch:
         then, now = Path(scratch) / "then", Path(scratch) / "now"
         then.mkdir()
         there = git(root, "ls-tree", "--name-only", tree).decode().splitlines()
@@ -74,6 +74,12 @@ def _made(run: StageRun, root: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in list_files(folder)}
 
 
+def _beside_inputs(root: Path) -> Path:
+    """A folder on the file system of the project."""
+    (root / "work").mkdir(exist_ok=True)
+    return root / "work"
+
+
 def _cut(value: Any) -> Any:
     """Every budget of a section, no larger than its cut."""
     if isinstance(value, dict):
@@ -86,7 +92,7 @@ def _is_budget(key: str, value: Any) -> bool:
 
 
 def _place(source: Path, target: Path) -> None:
-    """Links in place of copies, for inputs may be terabytes; folders are real, since a link to one is no input."""
+    """Hard links where the file system can, for inputs may be terabytes; a symbolic link would be refused as input."""
     pairs = [(source, target)]
     if source.is_dir():
         files = [*list_files(source), source / MANIFEST_NAME]
@@ -94,4 +100,7 @@ def _place(source: Path, target: Path) -> None:
     for file, link in pairs:
         link.parent.mkdir(parents=True, exist_ok=True)
         if file.is_file() and not link.exists():
-            os.symlink(file.absolute(), link)
+            try:
+                os.link(os.path.realpath(file), link)
+            except OSError:  # another file system
+                shutil.copyfile(file, link)
