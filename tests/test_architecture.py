@@ -21,7 +21,7 @@ LAYERS = [
     {"whale.runtime", "whale.reporting"},
     {"whale.training", "whale.evaluation"},
     {"whale.data", "whale.models", "whale.sim"},
-    {"whale.seal"},
+    {"whale.seal", "whale.pipeline_file"},
     {"whale.common"},
 ]
 ONE_PACKAGE = [{"whale.cli", "whale.commands"}]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from whale.common.config import load_yaml
-from whale.planning.graph import is_code
+from whale.pipeline_file import is_code
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = ("guard", "lineage", "audit", "planning", "commands", "tracking")

@@ -56,6 +56,16 @@ def test_a_killed_workers_reading_is_known_and_what_is_not_declared_named(projec
     assert (found(project)["workers"], found(project)["undeclared_files"]) == (2, ["artifacts/other/b"])
 
 
+def test_a_template_of_the_closure_is_declared(project):
+    template = project / "whale/templates/page.html"
+    template.parent.mkdir()
+    template.write_text("")
+    work([template])
+    assert found(project)["undeclared_files"] == ["whale/templates/page.html"]
+    closure = [Path("whale/known.py"), Path("whale/templates/page.html")]
+    assert opened_files.report(project, project, closure, [], [])["undeclared_files"] == []
+
+
 def test_a_module_that_only_a_worker_imports_is_named_from_source_or_bytecode(project):
     work([], project / "whale/known.py")
     assert found(project)["undeclared_modules"] == []

@@ -54,6 +54,17 @@ def test_the_digest_changes_with_an_edit_inside_and_not_with_one_outside(project
     assert closure_digest(code_files(project, paths)) != before
 
 
+def test_templates_beside_a_reached_module_count_and_each_of_their_bytes(project):
+    for folder in ("lib", "elsewhere"):
+        (project / folder / "templates").mkdir(parents=True)
+        (project / folder / "templates" / "page.html").write_text("word # no comment here\n")
+    assert closure(project) == sorted([*CLOSURE, "lib/templates/page.html"])
+    paths = import_closure(project, Path("pipelines/x.py"))
+    before = closure_digest(code_files(project, paths), "syntax")
+    (project / "lib/templates/page.html").write_text("word\n")
+    assert closure_digest(code_files(project, paths), "syntax") != before
+
+
 def test_what_python_really_imports_is_in_the_closure():
     """The static closure against the interpreter: every project file in sys.modules must be listed."""
     script = "import sys, pipelines.mix\nfor m in list(sys.modules.values()): print(getattr(m, '__file__', None) or '')"

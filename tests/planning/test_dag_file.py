@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from whale.planning.dag_file import compare, fold, rewrite
+from whale.planning.dag_file import code_deps, compare, fold, rewrite
 
 FILES = {
     "pipelines/x.py": "from whale.one import a\n",
@@ -41,6 +41,12 @@ def test_a_folder_stands_for_its_files_only_while_every_file_of_it_is_reached(pr
     assert fold(project, reached) == ["whale/one", "whale/two/c.py"]
     (project / "whale/one/new.py").write_text("not reached\n")
     assert fold(project, reached) == ["whale/one/a.py", "whale/one/b.py", "whale/two/c.py"]
+
+
+def test_templates_of_a_reached_module_are_code_and_keep_its_folder_whole(project):
+    (project / "whale/one/templates").mkdir()
+    (project / "whale/one/templates/page.css").write_text("p {}")
+    assert code_deps(project, "x") == ["pipelines/x.py", "whale/one", "whale/two/c.py"]
 
 
 def test_a_data_file_in_a_folder_unfolds_it_too(project):

@@ -9,7 +9,7 @@ import pytest
 
 from whale.cli import run
 from whale.commands.plan import missing, summary
-from whale.planning.graph import Node
+from whale.pipeline_file import Node
 from whale.planning.plan import make_plan, stage_states
 
 NODES = [

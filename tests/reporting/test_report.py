@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 import pytest
 
 from whale.common.errors import ConfigError, MissingInputError
-from whale.reporting.numbers_section import group_mean
+from whale.reporting.measured import group_mean
 from whale.reporting.report import build_report
 
-VOID = {"meta", "img", "br", "line", "rect", "circle", "path", "polyline", "link", "i"}
+VOID = {"meta", "img", "br", "line", "rect", "circle", "path", "link"}
 
 
 class _Checker(HTMLParser):
@@ -17,15 +17,21 @@ class _Checker(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.fetched, self.problems = [], [], []
+        self.open, self.fetched, self.links, self.problems = [], [], [], []
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
         if tag in {"script", "iframe", "object", "link"}:
             self.problems.append(tag)
-        self.fetched += [values[name] for name in ("src", "href", "action", "poster") if values.get(name)]
+        self.fetched += [values[name] for name in ("src", "action", "poster") if values.get(name)]
+        self.links += [values["href"]] if values.get("href") else []
         if tag not in VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
 
     def handle_endtag(self, tag):
         if tag in VOID:
@@ -51,7 +57,8 @@ def test_equal_inputs_in_another_folder_give_equal_bytes(report, report_inputs, 
 def test_the_page_fetches_nothing_and_every_element_is_closed(report):
     checker = _Checker()
     checker.feed(report.html)
-    assert all(link.startswith(("data:image/", "#")) for link in checker.fetched)
+    assert checker.fetched and all(link.startswith("data:image/") for link in checker.fetched)
+    assert all(link.startswith(("../", "#")) for link in checker.links)
     assert checker.problems == [] and checker.open == []
 
 
@@ -65,10 +72,23 @@ def test_the_page_holds_no_path_of_the_machine(report, report_inputs):
 
 
 def test_every_part_the_issue_asks_for_is_there(report):
-    for title in ("Imagination", "Numbers", "Uncertainty", "Data", "Training", "Pipeline", "Lineage"):
+    for title in ("Imagination", "Comparisons", "Numbers", "Uncertainty", "Data", "Training", "Pipeline", "Lineage"):
         assert f"<h2>{title}</h2>" in report.html
     for wanted in ("finetuned/dynamics/full", "28.8", "not comparable", "train_tokenizer", "image/gif"):
         assert wanted in report.html
+
+
+def test_links_to_documents_lead_somewhere(report, project_root):
+    for name in re.findall(r'href="\.\./\.\./\.\./([^"]+)"', report.html):
+        assert (project_root / name).is_file(), name
+
+
+def test_words_about_given_frames_are_those_of_the_pictures(report):
+    assert "sees 4 recorded frames" in report.html and "Frame by frame, from 1 frame<" in report.html
+
+
+def test_a_model_that_was_not_trained_is_named_and_has_no_card(report):
+    assert "not trained: dynamics/untrained." in report.html and "<h3>dynamics/untrained" not in report.html
 
 
 def test_what_datasets_use_of_the_codebook_together_is_a_line_not_a_column(report):

@@ -19,7 +19,7 @@ from whale.common.errors import MismatchError, MissingInputError, RefusedError, 
 from whale.lineage.acceptance import Acceptance, acceptance_statement, code_of
 from whale.lineage.closure import closure_digest
 from whale.lineage.code_state import code_state
-from whale.planning.graph import is_code
+from whale.pipeline_file import is_code
 from whale.seal import Hasher, verify_sealed
 
 Changes = Mapping[str, Sequence[Any]]  # `dvc status --json`

@@ -58,6 +58,8 @@ def code_change(run: StageRun, graph: RunGraph, root: Path) -> CodeChange:
 
 
 def _changed(name: str, run: StageRun, graph: RunGraph, root: Path) -> list[str]:
+    if not name.endswith(".py"):
+        return ["no Python, so every byte counts"]
     source = source_then(name, run, graph, root)
     try:
         return changed_definitions(source, (root / name).read_bytes()) if source is not None else []

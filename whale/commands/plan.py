@@ -222,7 +222,7 @@ def _as_json(made: "Plan") -> dict[str, Any]:
 
 def _reasons(changes: list[Any]) -> list[str]:
     """Short ones: a stage without an output was never run; code is counted, everything else is named."""
-    from whale.planning.graph import is_code
+    from whale.pipeline_file import is_code
 
     outs, deps = _paths(changes, "changed outs"), _paths(changes, "changed deps")
     if outs and all(how == "deleted" for how in outs.values()):

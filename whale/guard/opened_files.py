@@ -67,7 +67,9 @@ def report(
     Only files below `root` count: what lies elsewhere (libraries, fonts, caches) is the environment's, which is
     recorded by package. So is what Python was installed to and the folder of temporary files, wherever they lie.
     """
+    closure = list(closure)
     declared, beginnings = _declared((*inputs, *outputs))
+    declared |= {os.path.join(os.path.abspath(code_root), path) for path in closure}  # templates are read as files
     theirs, num_workers = _of_workers()
     settings, undeclared = set(), set()
     for name in _names_below(root, worker.opened | theirs):

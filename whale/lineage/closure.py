@@ -1,5 +1,6 @@
 """The import closure of a module: every project file it reaches, also through imports inside functions.
 
+A folder `templates` beside a reached module is reached with it, file by file: nobody imports a page's text and style.
 With DVC the import graph is the invalidation graph: a stage's code deps are exactly this closure. Imports under
 `if TYPE_CHECKING:` never run and do not count; an empty `__init__.py` cannot change a result and is left out.
 """
@@ -14,6 +15,8 @@ from typing import Literal
 
 from whale.lineage.syntax import digest_of_source
 
+TEMPLATES = "templates"
+
 
 def import_closure(root: Path, entry: Path) -> list[Path]:
     """Files below `root` (relative, sorted, `entry` included) that importing `entry` can reach."""
@@ -24,8 +27,12 @@ def import_closure(root: Path, entry: Path) -> list[Path]:
     waiting = [entry if entry.is_absolute() else root / entry]
     while waiting:
         path = waiting.pop()
-        if path not in seen:
-            seen.add(path)
+        if path in seen:
+            continue
+        seen.add(path)
+        if path.suffix == ".py":
+            if TEMPLATES in names(str(path.parent)):
+                waiting += [each for each in (path.parent / TEMPLATES).rglob("*") if each.is_file()]
             imported = {name for name in imported_modules(path, root) if name.partition(".")[0] in own} - modules
             found = {name for module in imported for name in _with_packages(module)}
             waiting += [file for name in sorted(found - modules) for file in _files_of(root, name, names)]
@@ -34,16 +41,19 @@ def import_closure(root: Path, entry: Path) -> list[Path]:
 
 
 def code_files(root: Path, files: Iterable[Path]) -> dict[str, dict[str, object]]:
-    """Of each of `files` (relative to `root`): "bytes", "sha256", "md5" as DVC writes it, and "syntax" (syntax.py)."""
+    """Of each of `files` (relative to `root`): "bytes", "sha256", "md5" as DVC writes it, and "syntax" (syntax.py).
+
+    Of what is no Python every byte is syntax.
+    """
     found: dict[str, dict[str, object]] = {}
     for path in files:
         payload = (root / path).read_bytes()
-        md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
+        md5, sha256 = hashlib.md5(payload, usedforsecurity=False).hexdigest(), hashlib.sha256(payload).hexdigest()
         found[path.as_posix()] = {
             "bytes": len(payload),
             "md5": md5,
-            "sha256": hashlib.sha256(payload).hexdigest(),
-            "syntax": digest_of_source(payload),
+            "sha256": sha256,
+            "syntax": digest_of_source(payload) if path.suffix == ".py" else sha256,
         }
     return found
 

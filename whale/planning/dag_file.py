@@ -11,16 +11,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from whale.common.config import load_yaml
 from whale.common.files import write_atomically
 from whale.lineage.closure import import_closure
+from whale.pipeline_file import OUTLINE, PIPELINE, is_code, outline, stage_bodies
 
 CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+)")
 STAGE = re.compile(r"  ([a-z_]+):")
-OUTLINE = Path("docs/pipeline.yaml")
-OUTLINE_HEADER = "# The data flow of dvc.yaml, for the report; written by `make dag`, compared by tests/test_dag.py.\n"
 
 
 @dataclass(frozen=True)
@@ -38,19 +34,13 @@ class Difference:
 def compare(root: Path) -> list[Difference]:
     """One difference per stage whose code deps are not its closure."""
     found = []
-    for name, body in stage_bodies(root).items():
+    for name, body in stage_bodies(root / PIPELINE).items():
         expected = code_deps(root, name)
-        listed = [dep for dep in body.get("deps", []) if isinstance(dep, str) and CODE_DEP.fullmatch(f"- {dep}")]
+        listed = [dep for dep in body.get("deps", []) if is_code(dep)]
         add, drop = sorted(set(expected) - set(listed)), sorted(set(listed) - set(expected))
         if add or drop:
             found.append(Difference(name, add, drop))
     return found
-
-
-def stage_bodies(root: Path) -> dict[str, dict]:
-    """{stage: its entry in dvc.yaml}, `do` of a foreach stage unwrapped."""
-    stages = load_yaml(root / "dvc.yaml")["stages"]
-    return {name: body.get("do", body) for name, body in stages.items()}
 
 
 def code_deps(root: Path, stage: str) -> list[str]:
@@ -93,27 +83,13 @@ def rewrite(text: str, root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def outline(root: Path) -> str:
-    """The data flow of dvc.yaml, which the report draws; DVC refuses dvc.yaml itself as a dep."""
-    kept = ("foreach", "matrix")
-    stages = {}
-    for name, entry in load_yaml(root / "dvc.yaml")["stages"].items():
-        body = entry.get("do", entry)
-        inner = {key: body[key] for key in ("desc", "outs", "metrics") if key in body}
-        data = [dep for dep in body.get("deps", []) if not CODE_DEP.fullmatch(f"- {dep}")]
-        inner |= {"deps": data} if data else {}
-        outer = {key: entry[key] for key in kept if key in entry}
-        stages[name] = outer | {"do": inner} if outer else inner
-    return OUTLINE_HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="rewrite dvc.yaml, and its outline for the report")
-    root, path = Path.cwd(), Path("dvc.yaml")
+    root = Path.cwd()
     if parser.parse_args().write:
-        write_atomically(path, rewrite(path.read_text(), root).encode())
-        write_atomically(root / OUTLINE, outline(root).encode())
+        write_atomically(PIPELINE, rewrite(PIPELINE.read_text(), root).encode())
+        write_atomically(OUTLINE, outline(PIPELINE).encode())
     for difference in compare(root):
         print(difference)
 

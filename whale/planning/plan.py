@@ -10,9 +10,9 @@ from pathlib import Path
 
 from whale.common.config import load_yaml
 from whale.data.spec.needed_splits import EVALUATIONS
+from whale.pipeline_file import PIPELINE, Node, expand, upstream
 from whale.planning.datasets import DatasetStatus, dataset_statuses
 from whale.planning.estimate import Cost, Estimator
-from whale.planning.graph import Node, expand, upstream
 from whale.planning.hardware import Hardware, default_hardware, parse_hardware
 from whale.planning.profile import Profile, load_profile
 
@@ -59,7 +59,7 @@ def make_plan(root: Path, stale: Mapping[str, Sequence[str]] | None, hardware: s
     profile = load_profile(root / "params.yaml")
     chosen = parse_hardware(hardware) if hardware else None
     datasets = dataset_statuses(profile, root)
-    nodes = expand(load_yaml(root / "dvc.yaml"), profile.params)
+    nodes = expand(load_yaml(root / PIPELINE), profile.params)
     guess = _costs(profile, datasets, nodes, chosen or parse_hardware("cpu"))
     chosen = chosen or default_hardware(sum(cost.flops or 0.0 for cost in guess.values()))
     costs = _costs(profile, datasets, nodes, chosen)

@@ -1,146 +1,178 @@
-"""Small charts as inline SVG, coloured by the page's own variables so that they follow light and dark.
+"""Small charts: data -> places on the page, drawn by templates/charts.html.
 
-Coordinates are rounded to a tenth of a pixel: equal data give equal bytes.
+Coordinates are rounded to a tenth of a pixel: equal data give equal bytes. A name has one colour on the whole page.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
-from whale.reporting.html import text
+from whale.reporting.page import macros
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 328, 176, 50, 8, 20, 24
-
+MOST_TICKS = 4  # steps of an axis
+MOST_DOTS = 16  # a line of few points shows them
+COLORS = {  # variables of page.css
+    "with z": "ours", "without z": "second", "from scratch": "third", "still image": "baseline", "tokenizer": "ceiling",
+    "retracing": "second", "entropy": "third", "ensemble": "ceiling", "disagreement": "ours", "error": "fourth",
+    "step": "baseline", "diagonal": "baseline",
+}  # fmt: skip
+OTHERS = ("ours", "second", "third", "fourth", "ceiling")
 Values = Sequence[float] | np.ndarray
+Ticks = list[tuple[float, str]]
 
 
-def line_chart(series: Mapping[str, tuple[Values, Values]], x_label: str, y_label: str) -> str:
-    """`series`: name -> (x, y). NaN breaks a line. A legend follows if there are several."""
+@dataclass(frozen=True)
+class Frame:
+    """Pixels of a chart; data lie between left and right, top and bottom."""
+
+    width: int = 328
+    height: int = 192
+    left: int = 50
+    right: int = 314
+    top: int = 20
+    bottom: int = 152
+
+
+FRAME = Frame()
+
+
+def color_of(name: str, index: int) -> str:
+    """Of a series: its own for a name that the page uses again, else by its place in the chart."""
+    return COLORS.get(name, OTHERS[index % len(OTHERS)])
+
+
+def line_chart(series: Mapping[str, tuple[Values, Values]], x_label: str, y_label: str) -> Markup:
+    """`series`: name -> (x, y). NaN is left out. A legend follows if there are several; baselines are dashed."""
     points = {name: _finite(x, y) for name, (x, y) in series.items()}
     points = {name: xy for name, xy in points.items() if len(xy[0])}
     if not points:
-        return "<p class=note>nothing recorded</p>"
+        return _CHARTS.nothing("nothing recorded")
     x_range = _range(np.concatenate([x for x, _ in points.values()]), pad=0.0)
-    y_range = _range(np.concatenate([y for _, y in points.values()]), pad=0.06)
-    body = _axes(x_range, y_range, x_label, y_label)
-    for index, (x, y) in enumerate(points.values()):
-        path = " ".join(f"{_x(a, x_range)},{_y(b, y_range)}" for a, b in zip(x, y, strict=True))
-        body += f'<polyline points="{path}" fill="none" stroke="var(--c{index % 6})" stroke-width="1.6"/>'
-        if len(x) <= 16:
-            body += "".join(
-                f'<circle cx="{_x(a, x_range)}" cy="{_y(b, y_range)}" r="2.2" fill="var(--c{index % 6})"/>'
-                for a, b in zip(x, y, strict=True)
-            )
-    return _svg(body, f"{y_label} over {x_label}") + (legend(list(points)) if len(points) > 1 else "")
+    y_range = _rounded(_range(np.concatenate([y for _, y in points.values()]), pad=0.0))
+    colors = {name: color_of(name, index) for index, name in enumerate(points)}
+    lines = [
+        (name, colors[name], colors[name] == "baseline", _places(x, y, x_range, y_range), len(x) <= MOST_DOTS)
+        for name, (x, y) in points.items()
+    ]
+    ticks = _x_ticks(x_range), _y_ticks(y_range)
+    chart = _CHARTS.plot(FRAME, x_label, y_label, *ticks, lines=lines)
+    return chart + _CHARTS.legend(list(colors.items())) if len(points) > 1 else chart
 
 
-def scatter(x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, limit: int = 400) -> str:
+def scatter(x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, limit: int = 400) -> Markup:
     """Points; at most `limit`, evenly thinned, so that the page stays small."""
     x, y = _finite(np.ravel(x), np.ravel(y))
     if len(x) == 0:
-        return "<p class=note>nothing measured</p>"
+        return _CHARTS.nothing("nothing measured")
     chosen = np.unique(np.linspace(0, len(x) - 1, min(limit, len(x))).round().astype(int))
-    x_range, y_range = _range(x, 0.04), _range(y, 0.04)
-    body = _axes(x_range, y_range, x_label, y_label)
-    body += "".join(
-        f'<circle cx="{_x(x[i], x_range)}" cy="{_y(y[i], y_range)}" r="2" fill="var(--c0)" fill-opacity=".45"/>'
-        for i in chosen
-    )
-    return _svg(body, f"{y_label} against {x_label}")
+    x_range, y_range = _rounded(_range(x, 0.04)), _rounded(_range(y, 0.04))
+    points = _places(x[chosen], y[chosen], x_range, y_range)
+    return _CHARTS.plot(FRAME, x_label, y_label, _x_ticks(x_range), _y_ticks(y_range), points=points)
 
 
-def histogram(values: np.ndarray, label: str, bins: int = 24) -> str:
+def histogram(values: np.ndarray, label: str, bins: int = 24) -> Markup:
     """A bare histogram of finite values with its range under it."""
     values = values[np.isfinite(values)]
     if len(values) == 0:
-        return f"<figure><p class=note>{text(label)}: no values</p></figure>"
+        return _CHARTS.nothing(f"{label}: no values")
     counts, edges = np.histogram(values, bins=bins)
     width, height = 136, 46
-    bar, top = width / bins, max(int(counts.max()), 1)
-    body = "".join(
-        f'<rect x="{index * bar:.1f}" y="{height - height * count / top:.1f}" width="{bar - 0.8:.1f}" '
-        f'height="{height * count / top:.1f}" fill="var(--c0)"/>'
-        for index, count in enumerate(counts)
-        if count
-    )
-    body += f'<line x1="0" x2="{width}" y1="{height}" y2="{height}" stroke="var(--line)"/>'
-    body += f'<text x="0" y="{height + 13}">{_tick(edges[0])}</text>'
-    body += f'<text x="{width}" y="{height + 13}" text-anchor="end">{_tick(edges[-1])}</text>'
-    body += f'<text class="ink" x="{width / 2}" y="{height + 13}" text-anchor="middle">{text(label)}</text>'
-    return (
-        f'<svg viewBox="0 0 {width} {height + 18}" width="{width}" role="img" aria-label="{text(label)}">{body}</svg>'
-    )
+    step, top = width / bins, max(int(counts.max()), 1)
+    sizes = [height * int(count) / top for count in counts]
+    bars = [
+        (round(index * step, 1), round(height - size, 1), round(step - 0.8, 1), round(size, 1))
+        for index, size in enumerate(sizes)
+        if size
+    ]
+    return _CHARTS.histogram(label, bars, width, height, short(edges[0]), short(edges[-1]))
 
 
-def paired_bars(rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], unit: str) -> str:
+def paired_bars(rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], unit: str) -> Markup:
     """For each labelled row one thin bar per name, e.g. planned and realised shares."""
     top = max((value for _, values in rows for value in values), default=1.0) or 1.0
-    body, y, bar = "", 4, 9
-    for label, values in rows:
-        body += f'<text class="ink" x="0" y="{y + bar * len(values) / 2 + 4:.1f}">{text(label)}</text>'
-        for index, value in enumerate(values):
-            length = 330 * value / top
-            body += (
-                f'<rect x="130" y="{y + index * bar}" width="{length:.1f}" height="{bar - 2}" rx="2" '
-                f'fill="var(--c{index})"/><text x="{136 + length:.1f}" y="{y + index * bar + 7.5}" '
-                f'style="font-size:9px">{value:.4g}{text(unit)}</text>'
-            )
-        y += bar * len(values) + 10
-    svg = f'<svg viewBox="0 0 520 {y}" width="520" role="img" aria-label="{text(", ".join(names))}">{body}</svg>'
-    return svg + legend(names)
+    colors = ["baseline", *OTHERS][: len(names)]
+    drawn = [
+        (
+            label,
+            [
+                (round(75 * value / top, 1), color, f"{short(value)}{unit}")  # a quarter is left for the words
+                for value, color in zip(values, colors, strict=True)
+            ],
+        )
+        for label, values in rows
+    ]
+    return _CHARTS.bars(drawn, list(zip(names, colors, strict=True)))
 
 
-def step_bars(values: Sequence[float], step_width: float, height: int, lead: int = 0) -> str:
+def step_bars(values: Sequence[float], step_width: float, height: int, lead: int = 0) -> Markup:
     """One bar per imagined frame, aligned under a filmstrip whose first `lead` frames were given."""
     finite = [value for value in values if math.isfinite(value)]
     top = max(finite, default=0.0) or 1.0
-    width = (lead + len(values)) * step_width
-    body = f'<line x1="0" x2="{width:.1f}" y1="{height}" y2="{height}" stroke="var(--line)"/>'
+    bars = []
     for index, value in enumerate(values):
         if math.isfinite(value):
             size = max(1.0, (height - 2) * value / top)
             x = (lead + index) * step_width + step_width * 0.2
-            body += (
-                f'<rect x="{x:.1f}" y="{height - size:.1f}" width="{step_width * 0.6:.1f}" height="{size:.1f}" '
-                f'rx="2" fill="var(--warm)"><title>{value:.3g}</title></rect>'
-            )
-    return (
-        f'<svg viewBox="0 0 {width:.1f} {height}" width="{width:.1f}" style="max-width:none" role="img" '
-        f'aria-label="uncertainty per step">{body}</svg>'
-    )
+            place = (x, height - size, step_width * 0.6, size)
+            bars.append((*(round(each, 1) for each in place), short(value)))
+    return _CHARTS.step_bars(bars, round((lead + len(values)) * step_width, 1), height)
 
 
-def legend(names: Sequence[str]) -> str:
-    items = "".join(
-        f'<span><i style="background:var(--c{i % 6})"></i>{text(name)}</span>' for i, name in enumerate(names)
-    )
-    return f"<div class=legend>{items}</div>"
+def ticks(low: float, high: float, most: int) -> Ticks:
+    """Round values (1, 2 or 5 times a power of ten) of an axis, at most about `most`, with their texts."""
+    step, digits = _step(low, high, most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    form = f",.{digits}f" if digits <= 4 else ".0e"
+    return [(index * step, format(index * step, form) if index else "0") for index in range(first, last + 1)]
 
 
-def _axes(x_range: tuple[float, float], y_range: tuple[float, float], x_label: str, y_label: str) -> str:
-    body = ""
-    for value in np.linspace(*y_range, 4):
-        y = _y(value, y_range)
-        body += f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" stroke="var(--line)"/>'
-        body += f'<text x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{_tick(value)}</text>'
-    for value, anchor in zip(x_range, ("start", "end"), strict=True):
-        body += f'<text x="{_x(value, x_range)}" y="{HEIGHT - 9}" text-anchor="{anchor}">{_tick(value)}</text>'
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    body += f'<text x="{middle:.0f}" y="{HEIGHT - 9}" text-anchor="middle">{text(x_label)}</text>'
-    return body + f'<text x="{LEFT}" y="{TOP - 8}">{text(y_label)}</text>'
+def short(value: float) -> str:
+    """Two digits for a place where there is no room: 0.0097, 0.97, 9.7, 97."""
+    size = abs(float(value))
+    if size < 1e-12:
+        return "0"
+    return f"{value:,.0f}" if size >= 10 else f"{value:.2g}"
 
 
-def _svg(body: str, label: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{text(label)}">{body}</svg>'
+def _step(low: float, high: float, most: int) -> tuple[float, int]:
+    """1, 2 or 5 times a power of ten that goes into the range at most `most` times, and its digits after the point."""
+    raw = (high - low) / most
+    power = math.floor(math.log10(raw))
+    factor = next(factor for factor in (1, 2, 5, 10) if factor * 10.0**power >= raw * (1 - 1e-9))
+    return factor * 10.0**power, max(0, -power - (factor == 10))
+
+
+def _rounded(bounds: tuple[float, float]) -> tuple[float, float]:
+    """The range widened to the next round values, so that the axis ends in them."""
+    step, _ = _step(*bounds, MOST_TICKS)
+    return math.floor(bounds[0] / step + 1e-9) * step, math.ceil(bounds[1] / step - 1e-9) * step
+
+
+def _x_ticks(bounds: tuple[float, float]) -> Ticks:
+    return [(_x(value, bounds), words) for value, words in ticks(*bounds, MOST_TICKS + 1)]
+
+
+def _y_ticks(bounds: tuple[float, float]) -> Ticks:
+    return [(_y(value, bounds), words) for value, words in ticks(*bounds, MOST_TICKS + 1)]
+
+
+def _places(
+    x: np.ndarray, y: np.ndarray, x_range: tuple[float, float], y_range: tuple[float, float]
+) -> list[tuple[float, float]]:
+    return [(_x(a, x_range), _y(b, y_range)) for a, b in zip(x, y, strict=True)]
 
 
 def _x(value: float, bounds: tuple[float, float]) -> float:
-    return round(LEFT + (WIDTH - LEFT - RIGHT) * (float(value) - bounds[0]) / (bounds[1] - bounds[0]), 1)
+    share = (float(value) - bounds[0]) / (bounds[1] - bounds[0])
+    return round(FRAME.left + (FRAME.right - FRAME.left) * share, 1)
 
 
 def _y(value: float, bounds: tuple[float, float]) -> float:
-    return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (float(value) - bounds[0]) / (bounds[1] - bounds[0]), 1)
+    share = (float(value) - bounds[0]) / (bounds[1] - bounds[0])
+    return round(FRAME.bottom - (FRAME.bottom - FRAME.top) * share, 1)
 
 
 def _range(values: np.ndarray, pad: float) -> tuple[float, float]:
@@ -155,5 +187,4 @@ def _finite(x: Values, y: Values) -> tuple[np.ndarray, np.ndarray]:
     return a[keep], b[keep]
 
 
-def _tick(value: float) -> str:
-    return f"{value:.3g}" if abs(value) > 1e-12 else "0"
+_CHARTS = macros("charts.html")

@@ -3,20 +3,24 @@
 import json
 from pathlib import Path
 
+from markupsafe import Markup
+
 from whale.reporting.charts import line_chart
-from whale.reporting.html import Section, card, cards, paragraph
+from whale.reporting.page import Section, render
 
 SHOWN_FIRST = ("loss", "nll", "l1", "psnr", "changed_accuracy", "policy_nll", "kl")
+UNITS = {"psnr": "dB", "nll": "nats", "policy_nll": "nats", "kl": "nats"}
 CHARTS_PER_MODEL = 3
 NOT_SHOWN = ("step", "lr", "learning_rate", "seconds")
 
 
 def training_section(models_dir: Path) -> Section:
-    """One card per folder below `models_dir` that holds curves.json."""
+    """One card per folder below `models_dir` whose curves.json holds any; the others are named."""
     found = sorted(models_dir.glob("**/curves.json"), key=lambda path: _order(path, models_dir))
-    items = [_model(path, path.parent.relative_to(models_dir).as_posix()) for path in found]
-    lead = "Loss and its parts by optimizer step. Steps, not the clock, end a training."
-    return Section("Training", paragraph(lead, "soft") + (cards(items) if items else paragraph("no curves", "note")))
+    charts = [(path.parent.relative_to(models_dir).as_posix(), _charts(path)) for path in found]
+    models = [(name, shown) for name, shown in charts if shown]
+    untrained = [name for name, shown in charts if not shown]
+    return Section("Training", render("training.html", models=models, untrained=", ".join(untrained)))
 
 
 def _order(path: Path, root: Path) -> tuple:
@@ -26,7 +30,7 @@ def _order(path: Path, root: Path) -> tuple:
     return parts[0] == "finetuned", kinds.index(kind) if kind in kinds else len(kinds), parts
 
 
-def _model(path: Path, name: str) -> str:
+def _charts(path: Path) -> list[Markup]:
     records = [record for record in json.loads(path.read_text()) if "step" in record]
     keys = {key for record in records for key, value in record.items() if isinstance(value, (int, float))}
     known = [key for key in SHOWN_FIRST if key in keys]
@@ -34,5 +38,6 @@ def _model(path: Path, name: str) -> str:
     charts = []
     for key in (known + others)[:CHARTS_PER_MODEL]:
         points = [(record["step"], record[key]) for record in records if isinstance(record.get(key), (int, float))]
-        charts.append(line_chart({key: ([step for step, _ in points], [value for _, value in points])}, "step", key))
-    return card("".join(charts) or paragraph("no curve", "note"), name)
+        label = f"{key} ({UNITS[key]})" if key in UNITS else key
+        charts.append(line_chart({key: ([step for step, _ in points], [value for _, value in points])}, "step", label))
+    return charts

@@ -1,40 +1,34 @@
 """Uncertainty beside the true error: filmstrip, scatter, what the step explains, risk by coverage, reliability."""
 
 import numpy as np
+from markupsafe import Markup
 
 from whale.reporting.charts import Values, line_chart, scatter
-from whale.reporting.html import Section, card, cards, heading, paragraph, wide
-from whale.reporting.video_section import title_of, uncertain_strip
+from whale.reporting.page import Section, render
+from whale.reporting.video_section import Arrays, title_of, uncertain_strip
 
 SCORES = ("retracing", "entropy", "ensemble", "step")
 
 
-def uncertainty_section(uncertainty: dict[str, dict[str, np.ndarray]]) -> Section:
+def uncertainty_section(uncertainty: dict[str, Arrays]) -> Section:
     """`uncertainty`: role.dataset.split -> the arrays that evaluate_uncertainty saved."""
-    lead = (
-        "Retracing: the last k+1 actions are replaced by k+1 equal ones that reach the same pose; a model that knows "
-        "what it does arrives at the same picture. Each point is one imagined frame of an unseen episode."
-    )
-    if not uncertainty:
-        return Section("Uncertainty", paragraph(lead, "soft") + paragraph("not measured", "note"))
-    body = cards([card(_beside(arrays), title_of(name)) for name, arrays in uncertainty.items()], "films")
-    parts = (
-        ("By imagined step, relative to the mean over steps",
-         "The error grows with the step. Disagreement falls: at first a branch imagines frames that the plain "
-         "prediction was given; later both hold imagined ones. Pooled over steps, the two trends work against each "
-         "other; within a step they do not. The numbers hold both.", by_step),
-        ("Risk by coverage", "Mean error of the share of steps with the lowest score: a useful score rises to the "
-         "right. `step` is the number of the imagined step, the baseline.", risk),
-        ("Reliability", "Error expected from the score by a rising map fitted on other sequences, against the error "
-         "found, in bins of equal counts. On the diagonal: calibrated.", calibrated),
-    )  # fmt: skip
-    for title, text, draw in parts:
-        charts = [card(draw(arrays), title_of(name)) for name, arrays in uncertainty.items()]
-        body += heading(title) + paragraph(text, "soft") + cards(charts)
-    return Section("Uncertainty", paragraph(lead, "soft") + body)
+    rows = [
+        {
+            "title": title_of(name),
+            "strip": uncertain_strip(arrays),
+            "pairs": scatter(
+                arrays["retracing"], arrays["error_latent"], "retracing uncertainty", "true error (latent)"
+            ),
+            "by_step": by_step(arrays),
+            "risk": risk(arrays),
+            "reliability": calibrated(arrays),
+        }
+        for name, arrays in uncertainty.items()
+    ]
+    return Section("Uncertainty", render("uncertainty.html", rows=rows))
 
 
-def by_step(arrays: dict[str, np.ndarray]) -> str:
+def by_step(arrays: Arrays) -> Markup:
     """Mean error and mean scores at each imagined step, each over its own mean."""
     shown = {"error": "error_latent", "disagreement": "disagreement", "entropy": "entropy", "retracing": "retracing"}
     series: dict[str, tuple[Values, Values]] = {}
@@ -42,18 +36,18 @@ def by_step(arrays: dict[str, np.ndarray]) -> str:
         if name in arrays and np.isfinite(arrays[name]).any():
             steps = np.nanmean(arrays[name], axis=0)
             series[label] = (list(range(1, len(steps) + 1)), steps / max(float(np.nanmean(steps)), 1e-12))
-    return line_chart(series, "imagined step", "relative")
+    return line_chart(series, "imagined step", "relative to its mean")
 
 
-def risk(arrays: dict[str, np.ndarray]) -> str:
+def risk(arrays: Arrays) -> Markup:
     """Mean latent error of what each score would keep."""
     series: dict[str, tuple[Values, Values]] = {
         score: (arrays["coverage"], arrays[f"risk.{score}"]) for score in SCORES if f"risk.{score}" in arrays
     }
-    return line_chart(series, "coverage", "mean error")
+    return line_chart(series, "share of steps kept", "mean error (latent)")
 
 
-def calibrated(arrays: dict[str, np.ndarray]) -> str:
+def calibrated(arrays: Arrays) -> Markup:
     """Expected against found error of each score, and the diagonal."""
     series: dict[str, tuple[Values, Values]] = {}
     for score in ("retracing", "entropy", "ensemble"):
@@ -65,8 +59,3 @@ def calibrated(arrays: dict[str, np.ndarray]) -> str:
     if len(values):
         series["diagonal"] = ([float(values.min()), float(values.max())],) * 2
     return line_chart(series, "expected error", "found error")
-
-
-def _beside(arrays: dict[str, np.ndarray]) -> str:
-    chart = scatter(arrays["retracing"], arrays["error_latent"], "retracing uncertainty", "true error (latent)")
-    return f"<div class=beside>{wide(uncertain_strip(arrays))}<div>{chart}</div></div>"

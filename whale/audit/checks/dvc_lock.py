@@ -161,7 +161,8 @@ def _code_row(path: str, closure: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     if not below:
         return None
     empty = {"md5": hashlib.md5(b"", usedforsecurity=False).hexdigest(), "bytes": 0}
-    packages = {f"{parent.as_posix()}/__init__.py" for name in below for parent in Path(name).parents}
+    modules = [Path(name) for name in below if name.endswith(".py")]
+    packages = {f"{parent.as_posix()}/__init__.py" for module in modules for parent in module.parents}
     below |= {name: empty for name in packages if name.startswith(f"{path}/") and name not in below}
     rows = [{"md5": str(row["md5"]), "relpath": name[len(path) + 1 :]} for name, row in below.items()]
     return _folder_row(path, rows, sum(row["bytes"] for row in below.values()))

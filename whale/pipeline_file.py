@@ -1,24 +1,26 @@
-"""dvc.yaml with its templates filled in: every stage, the data it reads, the folders it makes.
+"""dvc.yaml: the one reader of the pipeline's stages, of the data they read and the folders they make.
 
 Only what dvc.yaml uses is understood: `foreach: ${a.b}` over a mapping; `${profile}`, `${key}`, `${item.x}` in paths.
+DVC refuses dvc.yaml as a dep, so the report reads its outline, which `make dag` writes: the same file without commands,
+code and params.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from whale.common.config import load_yaml
 from whale.common.errors import ConfigError
 
 TEMPLATE = re.compile(r"\$\{([a-z_.]+)\}")
-
-
 CODE_FOLDERS = ("pipelines/", "whale/")
-
-
-def is_code(dep: str) -> bool:
-    """Code deps are files of the import closure, or folders that lie in it whole."""
-    return dep.startswith(CODE_FOLDERS)
+PIPELINE = Path("dvc.yaml")
+OUTLINE = Path("docs/pipeline.yaml")
+OUTLINE_HEADER = "# The data flow of dvc.yaml, for the report; written by `make dag`, compared by tests/test_dag.py.\n"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class Node:
     def name(self) -> str:
         """As DVC names it."""
         return self.stage if self.item is None else f"{self.stage}@{self.item}"
+
+
+def is_code(dep: str) -> bool:
+    """Code deps are files of the import closure, or folders that lie in it whole."""
+    return dep.startswith(CODE_FOLDERS)
+
+
+def stage_bodies(path: Path) -> dict[str, dict[str, Any]]:
+    """{stage: its entry in a dvc.yaml}, `do` of a foreach stage unwrapped."""
+    return {name: body.get("do", body) for name, body in load_yaml(path)["stages"].items()}
 
 
 def expand(document: Mapping[str, Any], params: Mapping[str, Any]) -> list[Node]:
@@ -59,6 +71,18 @@ def upstream(nodes: Iterable[Node]) -> dict[str, list[str]]:
         ]
         for node in nodes
     }
+
+
+def outline(path: Path) -> str:
+    """The text of OUTLINE for the dvc.yaml at `path`: what `expand` reads, and what each stage is for."""
+    stages = {}
+    for name, entry in load_yaml(path)["stages"].items():
+        body = entry.get("do", entry)
+        inner = {key: body[key] for key in ("desc", "outs", "metrics") if key in body}
+        if data := [dep for dep in body.get("deps", []) if not is_code(dep)]:
+            inner["deps"] = data
+        stages[name] = {"foreach": entry["foreach"], "do": inner} if "foreach" in entry else inner
+    return OUTLINE_HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
 
 
 def _node(stage: str, item: str | None, body: Mapping[str, Any], values: Mapping[str, Any]) -> Node:

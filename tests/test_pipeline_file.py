@@ -4,7 +4,7 @@ import pytest
 
 from whale.common.config import load_yaml
 from whale.common.errors import ConfigError
-from whale.planning.graph import expand, upstream
+from whale.pipeline_file import expand, upstream
 
 DOCUMENT = {
     "stages": {
