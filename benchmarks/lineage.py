@@ -33,7 +33,7 @@ from whale.common.json_files import (
 from whale.data.ingest.episode_table import COLUMNS
 from whale.guard import machine as described
 from whale.lineage import ledger, signing
-from whale.lineage.closure import closure_digest, import_closure
+from whale.lineage.closure import closure_digest, code_files, import_closure
 from whale.lineage.code_state import UNKNOWN
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import ProvenInput, prove_input
@@ -55,7 +55,7 @@ class Project:
     rng: np.random.Generator
     digests: FileDigests
     environment: bytes
-    closures: dict[str, tuple[list[Path], str, bytes]]
+    closures: dict[str, dict[str, dict[str, object]]]
     number: int = 0
     known: dict[Path, ProvenInput] = field(default_factory=dict)
 
@@ -68,11 +68,11 @@ class Project:
     def run(self, stage: str, item: str | None, inputs: dict[str, Path], out: Path, **kept: bytes) -> None:
         """Seal `out`, write the record, sign the statement, as the guard does."""
         proven = {name: self.proven(path) for name, path in inputs.items()}
-        files, code, closure = self.closures[stage]
+        code = self.closures[stage]
         config = {stage: {"optimization": {"batch_size": BATCH, "training_steps": STEPS}, "rate": 3.0e-5}, "seed": 0}
         derivation = Derivation(
             stage, item, config, {name: each.digest for name, each in proven.items()},
-            len(files), code,
+            closure_digest(code, "syntax"),
         )  # fmt: skip
         summaries = [read for each in proven.values() for path in each.holders if (read := summary_beside(path))]
         own = [json.loads(kept["dataset"])] if "dataset" in kept else []
@@ -83,7 +83,7 @@ class Project:
             subjects |= {f"{out}/{name}": row["sha256"] for name, row in listed.items()}
         self.number += 1
         folder = RUNS / f"{self.number:016x}"
-        records = {"environment.json": self.environment, "closure.json": closure}
+        records = {"environment.json": self.environment, "closure.json": pretty_json(code)}
         records["opened.json"] = pretty_json({"settings": [], "undeclared_files": [], "undeclared_modules": []})
         records |= {f"{name}.parquet" if name == "episodes" else f"{name}.json": each for name, each in kept.items()}
         folder.mkdir(parents=True)
@@ -93,9 +93,9 @@ class Project:
             byproducts[f"{folder}/{name}"] = ("kept", sha256_of_file(folder / name))
         moment = (FIRST + timedelta(hours=self.number)).isoformat(timespec="milliseconds")
         facts = RunFacts(
-            f"{self.number:016x}", ["python", "-m", f"pipelines.{stage}", "--item", str(item)], moment, moment,
+            f"{self.number:016x}", ["python", "-m", "whale.run", stage, "--item", str(item)], moment, moment,
             {name: str(path) for name, path in inputs.items()}, {name: each.holders for name, each in proven.items()},
-            {"params.yaml": sha256_of_file("params.yaml")}, UNKNOWN, byproducts,
+            {"params.yaml": sha256_of_file("params.yaml")}, UNKNOWN, len(code), closure_digest(code), byproducts,
             {"profile": "whale-x", "undeclared": 0, "listened": True, "workers": 8, "threads": 1},
         )  # fmt: skip
         envelope, keyid, pem = signing.sign(
@@ -138,10 +138,8 @@ def build(arguments: argparse.Namespace) -> None:
         train(project, "train_dynamics", f"k{number:03}", inputs, ART / f"models/dynamics/k{number:03}", names)
 
 
-def closure_of(stage: str) -> tuple[list[Path], str, bytes]:
-    files = import_closure(ROOT, Path("pipelines") / f"{stage}.py")
-    rows = {path.as_posix(): {"bytes": 1, "md5": "0" * 32, "sha256": sha256_of_file(ROOT / path)} for path in files}
-    return files, closure_digest(ROOT, files), pretty_json(rows)
+def closure_of(stage: str) -> dict[str, dict[str, object]]:
+    return code_files(ROOT, import_closure(ROOT, Path("pipelines") / f"{stage}.py"))
 
 
 def ingest(project: Project, name: str, episodes: int, shards: int, size: int) -> None:

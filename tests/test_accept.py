@@ -1,4 +1,4 @@
-"""`whale accept` on a real DVC project in git: edits that change nothing run nothing, all others are refused by name."""
+"""`whale accept` on a real DVC project in git: edits that change nothing run nothing, others are refused by name."""
 
 import json
 import os
