@@ -69,7 +69,7 @@ dag: $(INSTALLED)
 
 docs: $(DOCS)
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
-	@echo "build/site/index.html"
+	@echo "build/site/index.html (with search: python3 -m http.server -d build/site)"
 
 clean:
 	@rm -rf artifacts work mlruns mlflow.db
