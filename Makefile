@@ -4,13 +4,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VERSION := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED := .venv/.installed-$(VERSION)
 VALIDATORS := .venv/.validators-$(shell cksum < tests/validators.txt | cut -d' ' -f1)
+DOCS := .venv/.docs-$(VERSION)
 BIN := .venv/bin
 PROFILE = $(shell sed -n 's/^profile: *//p' params.yaml)
 # dvc.yaml says `python -m pipelines.x`: that is the one of .venv, also when it is not activated.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help demo test nightly faults soak lint format ui dag clean install validators fuzz
+.PHONY: help demo test nightly faults soak lint format ui dag docs clean install validators fuzz
 help:
 	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics and the report's path"
 	@echo "make test   install, lint, run the tests (and, once, others' validators into .venv/validators)"
@@ -20,6 +21,7 @@ help:
 	@echo "make fuzz   1,000 changed bytes, each found; 100 untouched chains, no alarm (about 5 minutes)"
 	@echo "make lint   ruff and mypy         make format   rewrite the layout of the code"
 	@echo "make ui     MLflow on 127.0.0.1   make dag      rewrite the code deps of dvc.yaml"
+	@echo "make docs   the documentation as a site, with an API reference: build/site/index.html"
 	@echo "make clean  remove artifacts, resume state and tracking (keeps .venv and the DVC cache)"
 
 demo: $(INSTALLED)
@@ -65,6 +67,10 @@ ui: $(INSTALLED)
 dag: $(INSTALLED)
 	@$(BIN)/python -m whale.planning.dag_file --write
 
+docs: $(DOCS)
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
+	@echo "build/site/index.html (with search: python3 -m http.server -d build/site)"
+
 clean:
 	@rm -rf artifacts work mlruns mlflow.db
 
@@ -82,3 +88,12 @@ validators: $(VALIDATORS)
 $(VALIDATORS): | $(INSTALLED)
 	@$(PYTHON) scripts/install.py .venv validators
 	@rm -f .venv/.validators-* && touch $@
+
+# An environment of its own, so that nothing of these tools stands in the record of a run. They read code, they import none.
+$(DOCS):
+	@test -n "$(PYTHON)" || { echo "error: no python3.11 found; install it, or say make PYTHON=/path/to/python3.11"; exit 64; }
+	@echo "installing the tools of the documentation (about 20 s)"
+	@$(PYTHON) -m venv --clear .venv/docs
+	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv/docs/requirements.txt
+	@.venv/docs/bin/pip install --quiet --no-input --disable-pip-version-check -c constraints.txt -r .venv/docs/requirements.txt
+	@rm -f .venv/.docs-* && touch $@

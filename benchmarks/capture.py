@@ -25,7 +25,8 @@ from whale.seal import seal
 
 ROUNDS = 15
 HOUR = 3600
-# stage -> (GB proven, GB sealed, files, seconds): README, "paper scale", itself arithmetic; its "seconds" taken as 60.
+# stage -> (GB proven, GB sealed, files, seconds): "paper scale" of docs/reference/stages.md, itself arithmetic; its
+# "seconds" taken as 60.
 PAPER = {
     "mix": (1300, 0, 20_000, 60),
     "train_tokenizer": (1300, 0.8, 20_000, 79 * HOUR),

@@ -1,4 +1,4 @@
-"""The console blocks of docs/audit-a-checkpoint.md, replayed in the current folder with digests and times masked.
+"""The console blocks of docs/how-to/audit-a-checkpoint.md, replayed in the current folder, digests and times masked.
 
 `python tests/transcript.py PROJECT` writes the answers anew, from a project that tests/test_pipeline.py made. A line of
 `...` stands for any lines, and so does `...` at the end of one.
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "audit-a-checkpoint.md"
+DOCUMENT = ROOT / "docs" / "how-to" / "audit-a-checkpoint.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 MASKS = (
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "DIGEST"),

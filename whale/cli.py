@@ -1,6 +1,6 @@
 """`whale`: verbs for what DVC cannot do. Stages are started by `dvc repro`, nowhere else.
 
-Exit codes are those of docs/cli.md: typer's own would make usage errors 2, so `main` maps them.
+Exit codes are those of docs/reference/cli.md: typer's own would make usage errors 2, so `main` maps them.
 """
 
 import sys

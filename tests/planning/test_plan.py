@@ -85,7 +85,7 @@ def test_every_dataset_of_whale_x_without_spec_or_data_is_named_with_how_to_get_
     assert len(missing) == 28 and all(missing.values())
     assert missing["kuka"] == (
         *(
-            ["data_specs/kuka.yaml is missing: no spec yet, see docs/add-a-dataset.md"]
+            ["data_specs/kuka.yaml is missing: no spec yet, see docs/how-to/add-a-dataset.md"]
             if not Path("data_specs/kuka.yaml").is_file()
             else []
         ),

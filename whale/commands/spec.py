@@ -189,7 +189,7 @@ def preview_spec(
     for (reason, detail), count in Counter((each.reason, each.detail) for each in found.rejected).most_common(5):
         print(f"  {count} x {reason}: {detail}")
     if any(row[0] == "fault" for row in rows):
-        print("a fault fails ingest: correct the spec, or accept or exclude it there (docs/add-a-dataset.md, 4)")
+        print("a fault fails ingest: correct the spec, or accept or exclude it there (docs/how-to/add-a-dataset.md, 4)")
     raise typer.Exit(0 if found.looks else BadDataError.exit_code)
 
 

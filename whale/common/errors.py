@@ -1,6 +1,6 @@
 """Errors a user can cause: one message names the file, the place, what was found and expected, and what to do.
 
-The exit codes follow BSD sysexits where one fits; `docs/cli.md` has the one table.
+The exit codes follow BSD sysexits where one fits; `docs/reference/cli.md` has the one table.
 """
 
 from pathlib import Path

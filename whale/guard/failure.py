@@ -1,4 +1,4 @@
-"""How a process ends when something went wrong: one clear message and the exit code of docs/cli.md."""
+"""How a process ends when something went wrong: one clear message and the exit code of docs/reference/cli.md."""
 
 import errno
 import sys

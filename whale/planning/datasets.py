@@ -104,7 +104,7 @@ def _status(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root
 def _read_spec(name: str, root: Path) -> tuple[DatasetSpec | None, list[str]]:
     path = SPECS / f"{name}.yaml"
     if not (root / path).is_file():
-        return None, [f"{path} is missing: no spec yet, see docs/add-a-dataset.md"]
+        return None, [f"{path} is missing: no spec yet, see docs/how-to/add-a-dataset.md"]
     try:
         return load_spec(name, root / SPECS), []
     except ConfigError as error:

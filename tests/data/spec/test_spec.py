@@ -123,9 +123,9 @@ def test_yaml_tags_and_misnamed_files_are_refused(tmp_path):
 
 
 def test_the_guide_s_examples_are_valid_specs(project_root):
-    guide = (project_root / "docs" / "add-a-dataset.md").read_text()
+    guide = (project_root / "docs" / "how-to" / "add-a-dataset.md").read_text()
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.S)]
     (example,) = [block for block in blocks if "robot" in block]
-    assert DatasetSpec.parse(example, file="docs/add-a-dataset.md").name == "my_robot"
+    assert DatasetSpec.parse(example, file="docs/how-to/add-a-dataset.md").name == "my_robot"
     (accepting,) = [block for block in blocks if "accept" in str(block.get("episodes"))]
-    assert DatasetSpec.parse(example | accepting, file="docs/add-a-dataset.md").episodes.accept
+    assert DatasetSpec.parse(example | accepting, file="docs/how-to/add-a-dataset.md").episodes.accept

@@ -1,7 +1,7 @@
 """A dataset spec: data_specs/<name>.yaml says how raw episodes become canonical ones, and is their lineage record.
 
 Feature keys are flattened names without `steps/` ("observation/image_0", "action"); names outside the steps are written
-whole ("episode_metadata/success"). Mixture weights are not here. docs/add-a-dataset.md is the guide.
+whole ("episode_metadata/success"). Mixture weights are not here. docs/how-to/add-a-dataset.md is the guide.
 """
 
 import hashlib

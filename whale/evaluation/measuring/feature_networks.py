@@ -1,7 +1,7 @@
 """The two published networks that perceptual metrics need, as plain modules: VGG16 with LPIPS heads, and I3D.
 
-Weights are inputs, never downloaded: a safetensors file whose sha256 the parameters pin (docs/feature-weights.md says
-how to convert the published files; a foreign .pt is never opened here). Names of tensors are those of the originals.
+Weights are inputs, never downloaded: a safetensors file whose sha256 the parameters pin (how to convert the published
+files: docs/how-to/feature-weights.md; a foreign .pt is never opened here). Names of tensors are those of the originals.
 Shapes: B images or videos, T frames, H W image.
 """
 
@@ -41,7 +41,7 @@ def load_network(file: NetworkFile, network: nn.Module, device: torch.device | s
     path = Path(file.path)
     if not path.is_file():
         raise MissingInputError(
-            "no feature weights", file=path, remedy="see docs/feature-weights.md, or set them to null"
+            "no feature weights", file=path, remedy="see docs/how-to/feature-weights.md, or set them to null"
         )
     found = sha256_of_file(path)
     if found != file.sha256:

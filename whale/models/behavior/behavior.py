@@ -22,7 +22,7 @@ from whale.models.trunk.st_transformer import STTransformer, STTransformerConfig
 
 
 class BehaviorConfig(Config):
-    """Table 6 and the choices the paper leaves open (docs/architecture.md)."""
+    """Table 6 and the choices the paper leaves open (docs/explanation/paper.md)."""
 
     resolution: int = Field(gt=0)
     patch_size: int = Field(gt=0)

@@ -1,4 +1,4 @@
-"""Video tokenizer: ST-transformer VQ-VAE, frames <-> tokens (P 5.1.2, Table 5; counts in docs/architecture.md).
+"""Video tokenizer: ST-transformer VQ-VAE, frames <-> tokens (P 5.1.2, Table 5; counts in docs/explanation/paper.md).
 
 Shapes: B batch, T frames (window + 1), N tokens per frame, R resolution, E latent width, P patch size.
 """

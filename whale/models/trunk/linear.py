@@ -1,8 +1,8 @@
 """Products with a weight matrix: torch's own operators, or oneDNN's kernel where it is the faster one.
 
 On a CPU torch hands float32 products to MKL. oneDNN, which torch carries for its compiler, does them in 7 to 20 % less
-time on the processors we measured (docs/performance.md), once they are large enough to pay for its longer way in.
-Which kernel runs depends on shapes and dtypes alone, so equal inputs still give equal bytes.
+time on the processors we measured (docs/reference/performance.md), once they are large enough to pay for its longer
+way in. Which kernel runs depends on shapes and dtypes alone, so equal inputs still give equal bytes.
 
 Shapes: ... any leading axes, I features in, O features out.
 """
