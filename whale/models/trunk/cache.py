@@ -65,6 +65,11 @@ class TemporalCache:
         """Frames held."""
         return self.layers[0].length
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the room."""
+        return sum(layer.room.nbytes for layer in self.layers)
+
     def cut(self, length: int) -> "TemporalCache":
         """As it was when it held `length` frames."""
         return TemporalCache(tuple(KeyValues(layer.room, length, layer.written) for layer in self.layers))
