@@ -1,4 +1,4 @@
-"""What retracing {1, 2, 3} costs beside a plain step: batched and looped, with caches and without, at batch 8.
+"""What retracing {1, 2, 3} costs beside a plain step, batched and looped, at batch 8.
 
     python benchmarks/retracing.py [--rounds 6] [--batch 8]
 
@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from measure import machine
 from model_work import interleaved
 
-from whale.evaluation.uncertainty.learned_world import CachedWorld, LearnedWorld
 from whale.evaluation.uncertainty.retracing import retraced
-from whale.evaluation.uncertainty.world import Recomputing
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer
 from whale.models.trunk.st_transformer import STTransformerConfig
+from whale.models.world.learned import LearnedWorld
+from whale.models.world.rollout import Query
 
 DEPTHS, CONTEXT, WINDOW = (1, 2, 3), 8, 16
 TRUNK = STTransformerConfig(num_layers=4, num_heads=4, d_model=128)
@@ -41,7 +41,7 @@ def small_world() -> LearnedWorld:
     )  # fmt: skip
     dynamics = DynamicsConfig(num_codes=512, action_size=7, z_size=256, behavior_conditioning=True, trunk=TRUNK)
     parts = (VideoTokenizer(tokenizer), BehaviorModel(behavior), Dynamics(dynamics))
-    return LearnedWorld(*(part.eval() for part in parts), window=WINDOW, normalize=lambda raw: raw)
+    return LearnedWorld(*(part.eval() for part in parts), window=WINDOW)
 
 
 def main() -> None:
@@ -54,19 +54,16 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (arguments.batch, CONTEXT, 64, 64, 3), dtype=torch.uint8, generator=generator)
     actions = torch.rand(arguments.batch, CONTEXT, 7, generator=generator) * 2 - 1
-    contenders = {}
-    for kind, model in (("cached", CachedWorld(world)), ("recomputed", Recomputing(world))):
-        state = model.start(frames, actions[:, :-1])
-        contenders[f"{kind} plain step"] = lambda m=model, s=state: m.step(s, actions[:, -1])
-        for form in ("batched", "looped"):
-            contenders[f"{kind} {form}"] = lambda m=model, s=state, f=form: retraced(m, s, actions, DEPTHS, form=f)
+    state, action = world.start(frames, actions[:, :-1]), actions[:, -1]
+    contenders = {"plain step": lambda: world.step(state, action)}
+    for form in ("batched", "looped"):
+        contenders[form] = lambda f=form: retraced(Query(world, state, action), DEPTHS, form=f)
     clocks = interleaved(contenders, arguments.rounds)
     print(f"machine: {machine()}; torch {torch.__version__}; batch {arguments.batch}, depths {DEPTHS}")
     print(f"{'':22}{'ms best':>9}{'median':>9}{'plain steps':>13}{'row-steps':>11}{'sequential':>12}")
     for name, clock in clocks.items():
-        plain = clocks[f"{name.split()[0]} plain step"].best
-        rows, sequential = {"plain step": (1, 1), "batched": (10, 4), "looped": (10, 10)}[name.split(" ", 1)[1]]
-        times = f"{clock.best * 1e3:9.1f}{clock.median * 1e3:9.1f}{clock.best / plain:12.1f}x"
+        rows, sequential = {"plain step": (1, 1), "batched": (10, 4), "looped": (10, 10)}[name]
+        times = f"{clock.best * 1e3:9.1f}{clock.median * 1e3:9.1f}{clock.best / clocks['plain step'].best:12.1f}x"
         print(f"{name:22}{times}{rows:11}{sequential:12}")
     print("aim on a CPU: 11 plain steps or fewer")
 

@@ -22,14 +22,15 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.model_work import ACTION, WINDOW, batch
 from benchmarks.retracing import small_world
 from whale.common.config import load_yaml
-from whale.evaluation.uncertainty.learned_world import CachedWorld, LearnedWorld
 from whale.evaluation.uncertainty.retracing import retraced
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer
 from whale.models.trunk.st_transformer import STTransformerConfig
-from whale.models.world.world_model import WorldModel
-from whale.runtime.gpu.captured import CapturedRollout
+from whale.models.world.learned import LearnedWorld
+from whale.models.world.rollout import Query
+from whale.models.world.rollout import rollout as imagined
+from whale.runtime.gpu.captured import CapturedWorld
 from whale.runtime.gpu.inference import compile_steps, round_matrices
 from whale.training.loop.gradient_step import GradientStep
 from whale.training.loop.optimizer import OptimizationConfig, make_optimizer
@@ -130,7 +131,7 @@ def training(size: str, peak: float, repeats: int, variants: list[tuple[str, int
     return rows
 
 
-def world(size: str, precision: str = "bfloat16") -> WorldModel:
+def world(size: str, precision: str = "bfloat16") -> LearnedWorld:
     """Tokenizer, prior and dynamics of Whale-X on the device, random weights."""
     torch.manual_seed(0)
     with torch.device("cuda"):
@@ -140,7 +141,7 @@ def world(size: str, precision: str = "bfloat16") -> WorldModel:
     if precision == "bfloat16":
         for part in parts:
             round_matrices(part)
-    return WorldModel(*parts, window=WINDOW, precision=precision)
+    return LearnedWorld(*parts, window=WINDOW, precision=precision)
 
 
 def frames_and_actions(rows: int, horizon: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,7 +150,7 @@ def frames_and_actions(rows: int, horizon: int) -> tuple[torch.Tensor, torch.Ten
     return frames.to("cuda"), (torch.rand(rows, horizon, ACTION, generator=generator) * 2 - 1).to("cuda")
 
 
-def tokens_only(model: WorldModel, rows: int, horizon: int) -> Callable[[], object]:
+def tokens_only(model: LearnedWorld, rows: int, horizon: int) -> Callable[[], object]:
     """Dynamics alone, z fixed: no prior, no decoder, so the pixels are never made."""
     first = torch.randint(0, CODES, (rows, 1, TOKENS), device="cuda")
     actions = torch.rand(rows, horizon, ACTION, device="cuda")
@@ -180,13 +181,13 @@ def rollout(size: str, repeats: int) -> list[Row]:
     for count in (32, 1):
         frames, actions = frames_and_actions(count, 15)
         add(f"eager, batch {count}, tokens only", count, 15, tokens_only(eager, count, 15))
-        add(f"eager, batch {count}, with decode", count, 15, lambda f=frames, a=actions: eager.rollout(f, a, 15))
-    expected = eager.rollout(*frames_and_actions(1, 40), 40)
-    captured = CapturedRollout(eager, 1)
-    found = captured.rollout(*frames_and_actions(1, 40), 40)
-    print("captured equals eager:", torch.equal(found.frames, expected.frames), flush=True)
+        add(f"eager, batch {count}, with decode", count, 15, lambda f=frames, a=actions: imagined(eager, f, a, 15))
+    expected = imagined(eager, *frames_and_actions(1, 40), 40)
+    captured = CapturedWorld(eager, 1)
+    found = imagined(captured, *frames_and_actions(1, 40), 40)
+    print("captured equals eager:", torch.equal(found["frames"], expected["frames"]), flush=True)
     frames, actions = frames_and_actions(1, 15)
-    add("captured, batch 1, with decode", 1, 15, lambda: captured.rollout(frames, actions, 15))
+    add("captured, batch 1, with decode", 1, 15, lambda: imagined(captured, frames, actions, 15))
     del captured
     torch.cuda.empty_cache()
     for part in (eager.tokenizer, eager.behavior, eager.dynamics):
@@ -194,15 +195,15 @@ def rollout(size: str, repeats: int) -> list[Row]:
     started = time.perf_counter()
     add("compiled, batch 32, tokens only", 32, 15, tokens_only(eager, 32, 15))
     frames, actions = frames_and_actions(32, 15)
-    add("compiled, batch 32, with decode", 32, 15, lambda: eager.rollout(frames, actions, 15))
+    add("compiled, batch 32, with decode", 32, 15, lambda: imagined(eager, frames, actions, 15))
     print(f"compiling took up to {time.perf_counter() - started:.0f} s", flush=True)
     long_frames, long_actions = frames_and_actions(32, 64)
-    add("compiled, batch 32, with decode, 64 frames", 32, 64, lambda: eager.rollout(long_frames, long_actions, 64))
-    captured = CapturedRollout(eager, 1)
+    add("compiled, batch 32, with decode, 64 frames", 32, 64, lambda: imagined(eager, long_frames, long_actions, 64))
+    captured = CapturedWorld(eager, 1)
     one_frame, some_actions = frames_and_actions(1, 15)
-    add("compiled and captured, batch 1, with decode", 1, 15, lambda: captured.rollout(one_frame, some_actions, 15))
+    add("compiled and captured, batch 1, with decode", 1, 15, lambda: imagined(captured, one_frame, some_actions, 15))
     one_frame, many_actions = frames_and_actions(1, 64)
-    add("compiled and captured, batch 1, 64 frames", 1, 64, lambda: captured.rollout(one_frame, many_actions, 64))
+    add("compiled and captured, batch 1, 64 frames", 1, 64, lambda: imagined(captured, one_frame, many_actions, 64))
     return rows
 
 
@@ -212,20 +213,18 @@ def retracing(size: str, repeats: int) -> list[Row]:
     small = small_world()
     big = world(size)
     moved = [part.to("cuda") for part in (small.tokenizer, small.behavior, small.dynamics)]
-    learned = LearnedWorld(big.tokenizer, big.behavior, big.dynamics, WINDOW, lambda raw: raw)  # type: ignore[arg-type]
-    worlds = {
-        "64 pixels, D 128, float32": CachedWorld(LearnedWorld(*moved, WINDOW, lambda raw: raw)),
-        f"whale-x {size}, bfloat16": CachedWorld(learned, "bfloat16"),
-    }
+    worlds = {"64 pixels, D 128, float32": LearnedWorld(*moved, WINDOW), f"whale-x {size}, bfloat16": big}
     for name, model in worlds.items():
-        side = model.world.tokenizer.config.resolution
+        side = model.tokenizer.config.resolution
         generator = torch.Generator().manual_seed(0)
         frames = torch.randint(0, 256, (8, 8, side, side, 3), dtype=torch.uint8, generator=generator).to("cuda")
         actions = (torch.rand(8, 8, ACTION, generator=generator) * 2 - 1).to("cuda")
         state = model.start(frames, actions[:, :-1])
         bodies = {"plain step": lambda m=model, s=state, a=actions: m.step(s, a[:, -1])}
         for form in ("batched", "looped"):
-            bodies[form] = lambda m=model, s=state, a=actions, f=form: retraced(m, s, a, (1, 2, 3), form=f)
+            bodies[form] = lambda m=model, s=state, a=actions, f=form: retraced(
+                Query(m, s, a[:, -1]), (1, 2, 3), form=f
+            )
         times = {what: device_ms(body, 2 * repeats) for what, body in bodies.items()}
         for what, milliseconds in times.items():
             ratio = milliseconds / times["plain step"]

@@ -9,8 +9,7 @@ from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
 from whale.evaluation.measuring.heldout import Dataset, open_datasets, read_windows
-from whale.evaluation.measuring.metrics import under, written
-from whale.evaluation.measuring.npz import save_arrays
+from whale.evaluation.measuring.metrics import save_arrays, under, written
 from whale.evaluation.measuring.stack import Stack, load_stack
 from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig, require_depths_fit, uncertainty_arrays
 from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol

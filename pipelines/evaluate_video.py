@@ -7,8 +7,7 @@ import numpy as np
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
 from whale.evaluation.measuring.heldout import open_datasets
-from whale.evaluation.measuring.metrics import under, written
-from whale.evaluation.measuring.npz import save_arrays
+from whale.evaluation.measuring.metrics import save_arrays, under, written
 from whale.evaluation.measuring.stack import Stack, load_stack
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.video import EvaluateVideoConfig, codebook_metrics, fit_baselines

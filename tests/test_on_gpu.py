@@ -13,21 +13,22 @@ import torch
 from torch import nn
 
 from whale.evaluation.measuring.feature_networks import I3D, LPIPS
-from whale.evaluation.measuring.imagination import predictor, reconstruct, reconstruct_long
+from whale.evaluation.measuring.imagination import reconstruct, reconstruct_long, rollouts
 from whale.evaluation.measuring.stack import Stack, load_stack
-from whale.evaluation.uncertainty.distances import feature_distance
-from whale.evaluation.uncertainty.learned_world import CachedWorld, LearnedWorld
-from whale.evaluation.uncertainty.uncertainty import Ensemble, Entropy, Retracing, ScoredRollout, scored_rollout
+from whale.evaluation.uncertainty.uncertainty import Ensemble, Retracing, feature_distance
 from whale.evaluation.video.likelihood import policy_nll, prior_log_probs, token_likelihood
 from whale.evaluation.video.perceptual import lpips_per_frame
 from whale.models.behavior.categorical import sample
 from whale.models.trunk.folder import save_model
+from whale.models.world import rollout
+from whale.models.world.learned import LearnedWorld
 from whale.runtime.workers.execution import load_execution
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
 SEGMENTS, WINDOW, BATCH = 5, tiny_models.WINDOW, 2
 HORIZON = 2 * WINDOW + 1  # windows restart on the way
+OBSERVERS = (rollout.entropy, rollout.frames)
 VARIANTS = {
     "full": {},
     "without_z": {"behavior_conditioning": False, "copy_bias": 1.0},
@@ -120,33 +121,31 @@ def test_reconstructions_are_the_same_frames(stacks, frames):
 def test_rollouts_are_the_same_frames_drawn_or_not(stacks, frames, name, options):
     """Noise comes from a generator on the CPU: a seed means the same on every device."""
     here, there = (
-        predictor(stack.world(name, WINDOW), lambda raw: raw, BATCH, **options)(
-            frames[:, :2], actions(HORIZON + 1), HORIZON
-        )
+        rollouts(_world(stack, name), frames[:, :2], actions(HORIZON + 1), HORIZON, BATCH, OBSERVERS, **options)
         for stack in stacks
     )
-    np.testing.assert_array_equal(there.frames, here.frames)
-    np.testing.assert_allclose(there.entropy, here.entropy, rtol=1e-6)
+    np.testing.assert_array_equal(there["frames"], here["frames"])
+    np.testing.assert_allclose(there["entropy"], here["entropy"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_uncertainties_along_a_rollout_are_the_same(stacks, frames, name):
     """The GPU takes the branches of retracing in one batch, the CPU one after the other."""
     here, there = (_scored(stack, name, frames) for stack in stacks)
-    assert there.frames.device.type == DEVICE
-    assert torch.equal(there.frames.cpu(), here.frames)
-    for score, values in here.scores.items():
-        torch.testing.assert_close(there.scores[score].cpu(), values, rtol=1e-6, atol=1e-9, msg=score)
+    assert there["frames"].device.type == DEVICE
+    assert torch.equal(there["frames"].cpu(), here["frames"])
+    for score, values in here.items():
+        torch.testing.assert_close(there[score].cpu(), values, rtol=1e-6, atol=1e-9, msg=score)
 
 
-def _scored(stack: Stack, name: str, frames: np.ndarray) -> ScoredRollout:
-    world, other = (_learned(stack, each) for each in (name, "full"))
-    methods = [Retracing(feature_distance(world), (1, 2)), Entropy(), Ensemble([other])]
+def _scored(stack: Stack, name: str, frames: np.ndarray) -> dict[str, torch.Tensor]:
+    world, other = (_world(stack, each) for each in (name, "full"))
+    observers = [Retracing(feature_distance(world), (1, 2)), *OBSERVERS, Ensemble([other])]
     given, taken = stack.tokenizer.placed(frames[:, :3]), stack.tokenizer.placed(actions(HORIZON + 2))
-    return scored_rollout(CachedWorld(world), given, taken, HORIZON, methods)
+    return rollout.rollout(world, given, taken, HORIZON, observers)
 
 
-def _learned(stack: Stack, name: str) -> LearnedWorld:
+def _world(stack: Stack, name: str) -> LearnedWorld:
     return LearnedWorld(stack.tokenizer, stack.behavior, stack.dynamics[name], WINDOW, normalize=lambda raw: raw / 2)
 
 

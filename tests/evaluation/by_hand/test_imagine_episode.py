@@ -8,7 +8,6 @@ import pytest
 from whale.cli import run
 from whale.common.errors import ConfigError, MissingInputError
 from whale.evaluation.by_hand.imagine_episode import EpisodeAddress, Options, data_folder, imagine_episode
-from whale.evaluation.measuring.heldout import normalized
 from whale.evaluation.measuring.imagination import predictor
 
 FIRST = EpisodeAddress("blocks", "train", 0)
@@ -34,8 +33,8 @@ def test_it_imagines_to_the_episodes_end_what_the_rollout_of_the_same_model_imag
     recorded = dataset.shards.read_frames(row, 0, row.num_steps)
     np.testing.assert_array_equal(found.recorded, recorded)
     actions = dataset.shards.read_arrays(row)["action"][None, : row.num_steps - 1]
-    predict = predictor(stack.world("full", dataset.window), lambda raw: normalized(dataset, raw), 1)
-    expected = predict(recorded[None, :2], actions, row.num_steps - 2).frames[0]
+    predict = predictor(stack.world("full", dataset), batch_size=1)
+    expected = predict(recorded[None, :2], actions, row.num_steps - 2)[0]
     np.testing.assert_array_equal(found.imagined[1.0], expected)
 
 

@@ -1,35 +1,88 @@
 import numpy as np
 import pytest
+from scipy import stats
 
-from whale.evaluation.uncertainty.correlation import auroc, pearson, ranks, risk_coverage, spearman, worst_share
+from whale.evaluation.uncertainty.correlation import (
+    auroc,
+    interval,
+    pearson,
+    per_rollout,
+    risk_coverage,
+    spearman,
+    weighted_ranks,
+    within_step,
+    worst_share,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(12, 8)).round(1)  # rounded: ties
+Y = (0.5 * X + RNG.normal(size=(12, 8))).round(1)
+X[3, 2], Y[5, 5] = np.nan, np.nan
+
+
+def once(statistic, x, y) -> float:
+    """Of all sequences, each counted once."""
+    return statistic(np.reshape(x, (len(x), -1)), np.reshape(y, (len(y), -1)), np.ones((1, len(x))))[0]
 
 
 def test_pearson_of_a_line_is_its_sign_and_of_a_constant_is_nan():
     x = np.arange(5.0)
-    assert pearson(x, 3 * x + 1) == pytest.approx(1)
-    assert pearson(x, -x) == pytest.approx(-1)
-    assert np.isnan(pearson(x, np.ones(5)))
-
-
-def test_pearson_equals_numpy_and_leaves_nan_pairs_out():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 50))
-    expected = np.corrcoef(x, y)[0, 1]
-    assert pearson(np.append(x, np.nan), np.append(y, 9.0)) == pytest.approx(expected)
+    assert once(pearson, x, 3 * x + 1) == pytest.approx(1)
+    assert once(pearson, x, -x) == pytest.approx(-1)
+    assert np.isnan(once(pearson, x, np.ones(5)))
 
 
 def test_spearman_sees_order_only():
     x = np.random.default_rng(0).normal(size=40)
-    assert spearman(x, np.exp(3 * x)) == pytest.approx(1)
+    assert once(spearman, x, np.exp(3 * x)) == pytest.approx(1)
 
 
-def test_spearman_of_distinct_values_is_one_minus_six_d_squared():
-    x, y = np.array([1.0, 2, 3, 4, 5]), np.array([2.0, 1, 4, 3, 5])
-    assert spearman(x, y) == pytest.approx(1 - 6 * 4 / (5 * 24))
+@pytest.mark.parametrize(("ours", "theirs"), [(pearson, stats.pearsonr), (spearman, stats.spearmanr)])
+def test_weights_give_the_statistic_of_the_repeated_sample(ours, theirs):
+    """Each resample, drawn out in full and handed to scipy without its NaN pairs."""
+    weights = np.random.default_rng(1).multinomial(12, np.full(12, 1 / 12), size=20)
+    for row, value in zip(weights, ours(X, Y, weights.astype(float)), strict=True):
+        chosen = np.repeat(np.arange(12), row)
+        x, y = X[chosen].ravel(), Y[chosen].ravel()
+        is_pair = np.isfinite(x + y)
+        assert value == pytest.approx(theirs(x[is_pair], y[is_pair]).statistic, abs=1e-12)
 
 
-def test_equal_values_share_their_mean_rank():
-    np.testing.assert_allclose(ranks(np.array([5.0, 1, 5, 9])), [2.5, 1, 2.5, 4])
+def test_weighted_ranks_are_the_ranks_of_the_repeated_sample():
+    values, weights = np.array([5.0, 1.0, 5.0, 9.0]), np.array([[1.0, 2.0, 1.0, 0.0]])
+    expected = stats.rankdata([5.0, 1.0, 1.0, 5.0])
+    np.testing.assert_allclose(weighted_ranks(values, weights)[0, :3], expected[[0, 1, 3]])
+
+
+def test_within_a_step_what_the_step_itself_explains_is_gone():
+    """Score falls and error rises with the step: pooled, the sign is wrong; within steps the score is perfect."""
+    noise, step = np.random.default_rng(0).normal(size=(40, 8)), np.arange(8)
+    score, error = noise - 5 * step, noise + 5 * step
+    assert once(pearson, score, error) < -0.8
+    assert once(within_step(pearson), score, error) == pytest.approx(1)
+
+
+def test_per_rollout_compares_sequences_not_steps():
+    score = np.arange(6.0)[:, None] + 10 * np.arange(4)
+    error = np.arange(6.0)[:, None] - 10 * np.arange(4)
+    assert once(per_rollout(spearman), score, error) == pytest.approx(1)
+
+
+def test_the_interval_holds_the_value_and_narrows_with_more_sequences():
+    def width(count):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(count, 4))
+        found = interval(pearson, x, x + rng.normal(size=(count, 4)), rng, 400)
+        assert found.low < found.value < found.high
+        return found.high - found.low
+
+    assert width(400) < 0.5 * width(25)
+
+
+def test_constant_scores_have_no_correlation():
+    error = np.random.default_rng(0).normal(size=(5, 3))
+    found = interval(pearson, np.ones((5, 3)), error, np.random.default_rng(0), 50)
+    assert np.isnan([found.value, found.low, found.high]).all()
 
 
 def test_auroc_is_the_share_of_ordered_pairs_with_ties_counted_half():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from whale.evaluation.measuring.heldout import normalized, read_segments, read_windows
-from whale.evaluation.measuring.imagination import Prediction, predictor
+from whale.evaluation.measuring.heldout import read_segments, read_windows
+from whale.evaluation.measuring.imagination import predictor
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.video.action_following import (
     ALTERATIONS,
@@ -76,8 +76,8 @@ def test_the_nll_of_changed_tokens_is_the_slow_one(stack, dataset, segments):
 
 def test_imagined_frames_of_a_model_that_does_not_listen_do_not_move(dataset, stack):
     windows = read_windows(dataset, "train", 5, 6, 1)
-    predict = predictor(_deaf(stack).world("full", dataset.window), lambda raw: normalized(dataset, raw), 8)
-    followed = predict(windows.frames[:, :1], windows.actions, 4).frames
+    predict = predictor(_deaf(stack).world("full", dataset), 8)
+    followed = predict(windows.frames[:, :1], windows.actions, 4)
     metrics = imagined_divergence(predict, windows, followed, [1, 4], _settings())
     assert len(metrics) == 3 * 2 * 2 * 3 and not any(metrics.values())
 
@@ -86,9 +86,7 @@ def test_divergence_is_the_mean_absolute_difference_in_levels(dataset):
     windows = read_windows(dataset, "train", 5, 6, 1)
 
     def predict(frames, actions, horizon):
-        return Prediction(
-            np.full((len(frames), horizon, *frames.shape[2:]), 7, np.uint8), np.zeros((len(frames), horizon))
-        )
+        return np.full((len(frames), horizon, *frames.shape[2:]), 7, np.uint8)
 
     followed = np.full((len(windows), 4, *windows.frames.shape[2:]), 4, np.uint8)
     assert imagined_divergence(predict, windows, followed, [2], _settings())["negated.h2.divergence"] == 3.0

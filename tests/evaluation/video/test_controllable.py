@@ -2,14 +2,12 @@
 
 import numpy as np
 
-from whale.evaluation.measuring.imagination import Prediction
 from whale.evaluation.video.controllable import controlled, scaled_actions
 
 
-def summing(frames: np.ndarray, actions: np.ndarray, horizon: int) -> Prediction:
+def summing(frames: np.ndarray, actions: np.ndarray, horizon: int) -> np.ndarray:
     """A world whose frames are the running sum of what was done since its first frame."""
-    total = np.cumsum(actions, axis=1)[:, -horizon:]
-    return Prediction(total, np.zeros(total.shape[:2]))
+    return np.cumsum(actions, axis=1)[:, -horizon:]
 
 
 def test_poses_are_scaled_and_the_gripper_is_not():
@@ -32,4 +30,4 @@ def test_only_imagined_steps_are_scaled_and_displacement_follows_the_factor():
 def test_factor_one_is_the_plain_rollout():
     actions = np.random.default_rng(0).normal(size=(1, 4, 7)).astype(np.float32)
     frames = np.zeros((1, 1, 4, 4, 3), np.uint8)
-    np.testing.assert_array_equal(controlled(summing, frames, actions, 4)[1.0], summing(frames, actions, 4).frames)
+    np.testing.assert_array_equal(controlled(summing, frames, actions, 4)[1.0], summing(frames, actions, 4))

@@ -47,13 +47,26 @@ def test_lpips_of_constant_heads_is_the_channel_sum_of_squared_differences_of_un
     network.load_state_dict(lpips.state_dict())
     for number in range(5):
         torch.nn.init.ones_(getattr(network, f"lin{number}")["model"]["1"].weight)
-    left, right = torch.from_numpy(_images(0, 1, 32, 32)), torch.from_numpy(_images(1, 1, 32, 32))
+    left, right = _images(0, 1, 32, 32), _images(1, 1, 32, 32)
     expected = 0.0
-    with torch.inference_mode():
-        for a, b in zip(network._taps(left), network._taps(right), strict=True):
-            cosine = torch.cosine_similarity(a, b, dim=1)
-            expected += float(((a.norm(dim=1) > 0).float() + (b.norm(dim=1) > 0).float() - 2 * cosine).mean())
-    assert float(network(left, right)) == pytest.approx(expected, rel=1e-4)
+    for a, b in zip(*(vgg_levels(network.state_dict(), image) for image in (left, right)), strict=True):
+        cosine = torch.cosine_similarity(a, b, dim=1)
+        expected += float(((a.norm(dim=1) > 0).float() + (b.norm(dim=1) > 0).float() - 2 * cosine).mean())
+    assert lpips_per_frame(network, left, right)[0] == pytest.approx(expected, rel=1e-4)
+
+
+def vgg_levels(weights: dict[str, torch.Tensor], image: np.ndarray) -> list[torch.Tensor]:
+    """What LPIPS reads of VGG16: the last features before each pooling, of an image scaled as published."""
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    x = ((torch.from_numpy(image) / 127.5 - 1 - shift) / scale).permute(0, 3, 1, 2)
+    levels = []
+    for level in ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)):
+        for place in level:
+            layer = (weights[f"features.{place}.weight"], weights[f"features.{place}.bias"])
+            x = torch.relu(torch.nn.functional.conv2d(x, *layer, padding=1))
+        levels.append(x)
+        x = torch.nn.functional.max_pool2d(x, 2)
+    return levels
 
 
 class _Mean(torch.nn.Module):

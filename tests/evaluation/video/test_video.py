@@ -3,10 +3,9 @@ import pytest
 import torch
 
 from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.measuring.heldout import normalized, read_segments, read_windows
+from whale.evaluation.measuring.heldout import read_segments, read_windows
 from whale.evaluation.measuring.imagination import predictor, reconstruct
-from whale.evaluation.measuring.metrics import written
-from whale.evaluation.measuring.npz import save_arrays
+from whale.evaluation.measuring.metrics import save_arrays, written
 from whale.evaluation.video.likelihood import from_other_episode, policy_nll, token_likelihood
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.video import EvaluateVideoConfig, fit_baselines, rollout_scores
@@ -83,7 +82,7 @@ def test_the_first_imagined_frame_of_a_rollout_is_the_argmax_of_teacher_forcing(
     windows = read_windows(dataset, "train", 5, 3, 1)
     scores = rollout_scores(stack, dataset, windows, CONFIG)
     images = torch.from_numpy(windows.frames).float() / 255
-    actions = torch.from_numpy(normalized(dataset, windows.actions))
+    actions = torch.from_numpy(dataset.normalized(windows.actions))
     with torch.inference_mode():
         tokens = stack.tokenizer.encode(images[:, :1])
         logits = stack.dynamics["without_z"].logits(tokens, actions[:, :1], torch.zeros(len(images), 1, 256))
@@ -95,11 +94,8 @@ def test_the_first_imagined_frame_of_a_rollout_is_the_argmax_of_teacher_forcing(
 
 def test_batch_size_changes_no_imagined_frame(stack, dataset):
     windows = read_windows(dataset, "train", 5, 6, 1)
-    world = stack.world("full", dataset.window)
-    one, many = (
-        predictor(world, lambda raw: normalized(dataset, raw), size)(windows.frames[:, :1], windows.actions, 4).frames
-        for size in (1, 64)
-    )
+    world = stack.world("full", dataset)
+    one, many = (predictor(world, size)(windows.frames[:, :1], windows.actions, 4) for size in (1, 64))
     assert np.abs(one.astype(int) - many).max() <= 1
 
 

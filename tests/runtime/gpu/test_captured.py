@@ -5,52 +5,69 @@ import tiny_models as tiny
 import torch
 
 from whale.common.errors import ConfigError
-from whale.models.world.world_model import WorldModel
-from whale.runtime.gpu.captured import CapturedRollout
+from whale.models.world.learned import LearnedWorld
+from whale.models.world.rollout import entropy, frames, rollout, tokens
+from whale.runtime.gpu.captured import CapturedWorld
 from whale.runtime.gpu.inference import compile_steps
 
 pytestmark = pytest.mark.gpu
 
 HORIZON = 3 * tiny.WINDOW + 1
+OBSERVERS = (tokens, entropy, frames)
 
 
-def world() -> WorldModel:
+def world() -> LearnedWorld:
     parts = [part.to("cuda").eval() for part in (tiny.tokenizer(), tiny.behavior(), tiny.dynamics())]
-    return WorldModel(*parts, window=tiny.WINDOW)
+    return LearnedWorld(*parts, window=tiny.WINDOW, normalize=lambda raw: raw / 2)
 
 
 def start(given: int = 1, seed: int = 0, size: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     frames = torch.randint(0, 256, (size, given, 16, 16, 3), dtype=torch.uint8, generator=generator)
-    actions = torch.rand(size, given - 1 + HORIZON, tiny.ACTION, generator=generator) * 2 - 1
+    actions = torch.rand(size, given - 1 + HORIZON, tiny.ACTION, generator=generator) * 4 - 2
     return frames.to("cuda"), actions.to("cuda")
 
 
 def assert_equal(one, other):
-    assert torch.equal(one.tokens, other.tokens) and torch.equal(one.frames, other.frames)
-    torch.testing.assert_close(one.entropy, other.entropy)
+    assert torch.equal(one["tokens"], other["tokens"]) and torch.equal(one["frames"], other["frames"])
+    torch.testing.assert_close(one["entropy"], other["entropy"])
 
 
 @pytest.mark.parametrize("given", [1, tiny.WINDOW // 2, tiny.WINDOW])
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_a_captured_rollout_is_the_rollout_also_the_second_time(given, temperature):
-    model = world()
-    captured = CapturedRollout(model, 2, given, temperature)
+def test_a_captured_world_imagines_what_the_plain_one_does_also_the_second_time(given, temperature):
+    plain = world()
+    captured = CapturedWorld(plain, 2, given, temperature)
     for seed in (0, 1):
-        frames, actions = start(given, seed)
-        expected = model.rollout(frames, actions, HORIZON, temperature=temperature, seed=seed)
-        assert_equal(captured.rollout(frames, actions, HORIZON, seed=seed), expected)
+        found, expected = (
+            rollout(each, *start(given, seed), HORIZON, OBSERVERS, temperature=temperature, seed=seed)
+            for each in (captured, plain)
+        )
+        assert_equal(found, expected)
 
 
-def test_another_shape_is_refused():
-    captured = CapturedRollout(world(), 2)
-    with pytest.raises(ConfigError, match="2 rows of 1 frames"):
-        captured.rollout(*start(size=3), HORIZON)
+def test_what_was_not_captured_is_refused():
+    captured = CapturedWorld(world(), 2)
+    with pytest.raises(ConfigError, match="2 rows of 1 or 2 frames"):
+        rollout(captured, *start(size=3), HORIZON)
+    with pytest.raises(ConfigError, match="another temperature"):
+        rollout(captured, *start(), HORIZON, temperature=1.0)
+    with pytest.raises(ConfigError, match="infers z itself"):
+        rollout(captured, *start(), HORIZON, z="off")
+
+
+def test_only_the_newest_state_is_continued():
+    captured = CapturedWorld(world(), 2)
+    given, actions = start()
+    state = captured.start(given, actions[:, :0])
+    captured.step(state, actions[:, 0])
+    with pytest.raises(ConfigError, match="newest state"):
+        captured.step(state, actions[:, 0])
 
 
 def test_compiled_steps_imagine_the_same():
     plain, compiled = world(), world()
     for part in (compiled.tokenizer, compiled.behavior, compiled.dynamics):
         compile_steps(part)
-    frames, actions = start()
-    assert_equal(compiled.rollout(frames, actions, HORIZON), plain.rollout(frames, actions, HORIZON))
+    found, expected = (rollout(each, *start(), HORIZON, OBSERVERS) for each in (compiled, plain))
+    assert_equal(found, expected)

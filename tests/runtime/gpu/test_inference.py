@@ -4,7 +4,8 @@ import pytest
 import tiny_models as tiny
 import torch
 
-from whale.models.world.world_model import WorldModel
+from whale.models.world.learned import LearnedWorld
+from whale.models.world.rollout import frames, rollout, tokens
 from whale.runtime.gpu.inference import compile_steps, round_matrices
 
 
@@ -47,10 +48,11 @@ def test_rounded_matrices_compute_what_autocast_computes():
     for part in rounded:
         round_matrices(part)
     one, other = (
-        WorldModel(*each, window=tiny.WINDOW, precision="bfloat16").rollout(*start()) for each in (plain, rounded)
+        rollout(LearnedWorld(*each, window=tiny.WINDOW, precision="bfloat16"), *start(), (frames, tokens))
+        for each in (plain, rounded)
     )
-    assert (one.tokens == other.tokens).float().mean() > 0.95
-    assert (one.frames.float() - other.frames.float()).abs().mean() < 2
+    assert (one["tokens"] == other["tokens"]).float().mean() > 0.95
+    assert (one["frames"].float() - other["frames"].float()).abs().mean() < 2
 
 
 @pytest.mark.nightly
@@ -58,8 +60,8 @@ def test_compiled_steps_imagine_the_same_over_three_windows():
     plain, compiled = parts(), parts()
     for part in compiled:
         compile_steps(part, backend="eager")
-    one, other = (WorldModel(*each, window=tiny.WINDOW).rollout(*start()) for each in (plain, compiled))
-    assert torch.equal(one.tokens, other.tokens) and torch.equal(one.frames, other.frames)
+    one, other = (rollout(LearnedWorld(*each, tiny.WINDOW), *start(), (frames, tokens)) for each in (plain, compiled))
+    assert torch.equal(one["tokens"], other["tokens"]) and torch.equal(one["frames"], other["frames"])
 
 
 def test_pixels_of_a_model_with_rounded_matrices_keep_their_256_values():

@@ -11,11 +11,10 @@ from typing import Literal
 import numpy as np
 
 from whale.common.errors import ConfigError, MissingInputError
-from whale.evaluation.measuring.heldout import Dataset, normalized, open_dataset
+from whale.evaluation.measuring.heldout import Dataset, open_dataset
 from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.measuring.stack import load_stack
 from whale.evaluation.video.controllable import controlled
-from whale.models.world.world_model import WorldModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class EpisodeAddress:
 
 @dataclass(frozen=True)
 class Options:
-    """temperature 0: argmax; `z`: prior, frozen or off (whale.models.world.world_model). `horizon` None: to the end."""
+    """temperature 0: argmax; `z`: prior, frozen or off (whale.models.world.rollout). `horizon` None: to the end."""
 
     context: int = 1
     horizon: int | None = None
@@ -86,11 +85,8 @@ def imagine_episode(
     stack = load_stack(models, device)
     dataset = open_dataset(data or data_folder(models), address.dataset)
     key, frames, actions = _read(dataset, address, options)
-    world = _world(stack, name, dataset)
-    predict = predictor(
-        world, lambda raw: normalized(dataset, raw), 1,
-        temperature=options.temperature, seed=options.seed, z=options.z,
-    )  # fmt: skip
+    world = stack.world(name, dataset)
+    predict = predictor(world, batch_size=1, temperature=options.temperature, seed=options.seed, z=options.z)
     horizon = len(frames) - options.context
     found = controlled(predict, frames[None, : options.context], actions[None], horizon, options.factors)
     return ImaginedEpisode(key, frames, {factor: imagined[0] for factor, imagined in found.items()})
@@ -117,9 +113,3 @@ def _read(dataset: Dataset, address: EpisodeAddress, options: Options) -> tuple[
         )  # fmt: skip
     frames = dataset.shards.read_frames(row, 0, length)
     return row.key, frames, arrays["action"][: length - 1].astype(np.float32)
-
-
-def _world(stack: Stack, name: str, dataset: Dataset) -> WorldModel:
-    if name not in stack.dynamics:
-        raise ConfigError("no such trained dynamics", place="CHECKPOINT", found=name, expected=sorted(stack.dynamics))
-    return stack.world(name, dataset.window)

@@ -3,10 +3,12 @@
 Every function takes its random generator as an argument, so an interval is a function of data and seed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+
+TAILS = ((1 - 0.95) / 2, (1 + 0.95) / 2)  # of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -17,18 +19,19 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
+    @classmethod
+    def around(cls, value: float, replicates: np.ndarray) -> Self:
+        """95 % of the resampled values lie inside; those that are not finite are left out, NaN without any."""
+        finite = replicates[np.isfinite(replicates)]
+        low, high = np.quantile(finite, TAILS) if len(finite) else (np.nan, np.nan)
+        return cls(value, float(low), float(high))
 
     def as_metrics(self, name: str) -> dict[str, float]:
         """Flat dotted keys: `name`, `name.low`, `name.high`."""
         return {name: self.value, f"{name}.low": self.low, f"{name}.high": self.high}
 
 
-def mean_interval(
-    values: np.ndarray, episode: np.ndarray, rng: np.random.Generator, resamples: int = 1000, level: float = 0.95
-) -> Interval:
+def mean_interval(values: np.ndarray, episode: np.ndarray, rng: np.random.Generator, resamples: int = 1000) -> Interval:
     """Mean of `values` (any shape [M, ...], NaN left out) with an interval over episodes; `episode` is int [M].
 
     Each resample draws as many episodes as there are, with replacement, and takes the ratio of sums: an episode
@@ -36,12 +39,11 @@ def mean_interval(
     """
     sums, counts = _per_episode(values, episode)
     if counts.sum() == 0:
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return Interval(np.nan, np.nan, np.nan)
     draws_RE = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
     totals = draws_RE @ counts
     means = (draws_RE @ sums)[totals > 0] / totals[totals > 0]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+    return Interval.around(float(sums.sum() / counts.sum()), means)
 
 
 def paired_interval(
@@ -49,27 +51,6 @@ def paired_interval(
 ) -> Interval:
     """Mean of `left - right`, both measured on the same items: what the episodes share cancels out."""
     return mean_interval(np.asarray(left, np.float64) - np.asarray(right, np.float64), episode, rng, resamples)
-
-
-def statistic_interval(
-    statistic: Callable[..., float],
-    arrays: tuple[np.ndarray, ...],
-    rng: np.random.Generator,
-    resamples: int = 500,
-    level: float = 0.95,
-) -> Interval:
-    """Interval of any statistic of `arrays`, each [E, ...]: rows are the episodes that are resampled together."""
-    num_episodes = len(arrays[0])
-    replicates = np.empty(resamples)
-    for index in range(resamples):
-        chosen = rng.integers(num_episodes, size=num_episodes)
-        replicates[index] = statistic(*(array[chosen] for array in arrays))
-    replicates = replicates[np.isfinite(replicates)]
-    value = statistic(*arrays)
-    if len(replicates) == 0:
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
 
 
 def _per_episode(values: np.ndarray, episode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

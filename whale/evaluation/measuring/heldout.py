@@ -34,6 +34,10 @@ class Dataset:
         """T, steps of a segment."""
         return self.tokens.segments.window
 
+    def normalized(self, actions: np.ndarray) -> np.ndarray:
+        """Raw actions [..., A] -> float32 in [-1, 1]."""
+        return normalize_actions(self.normalizer.normalize, actions, np.ones(actions.shape[:-1], bool))
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -158,11 +162,6 @@ def read_states(dataset: Dataset, split: str, max_episodes: int) -> tuple[np.nda
     if not frames:
         raise _empty(dataset, split)
     return np.concatenate(frames), np.concatenate(states), np.concatenate(episode)
-
-
-def normalized(dataset: Dataset, actions: np.ndarray) -> np.ndarray:
-    """Raw actions [..., A] -> float32 in [-1, 1]."""
-    return normalize_actions(dataset.normalizer.normalize, actions, np.ones(actions.shape[:-1], bool))
 
 
 def _frames(dataset: Dataset, row, starts: np.ndarray) -> np.ndarray:

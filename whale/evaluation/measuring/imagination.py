@@ -3,52 +3,40 @@
 Shapes: B windows, c context, h horizon, L = c + h frames, R resolution, A = 7.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from whale.models.tokenizer.tokenizer import VideoTokenizer
-from whale.models.world.world_model import Conditioning, WorldModel
+from whale.models.world.learned import LearnedWorld
+from whale.models.world.rollout import Observer, rollout
+from whale.models.world.rollout import frames as imagined_frames
 
-Normalize = Callable[[np.ndarray], np.ndarray]  # raw actions [..., A] -> normalised
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """`frames` [B, n, ...], imagined; `entropy` [B, n], mean over tokens in nats."""
-
-    frames: np.ndarray
-    entropy: np.ndarray
+# Given frames [B, c, ...] and RAW actions [B, c-1+horizon, A] -> `horizon` imagined frames [B, h, ...].
+Predict = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
-class Predict(Protocol):
-    """A world model: given frames [B, c, ...] and RAW actions [B, c-1+horizon, A], imagine `horizon` frames."""
+def rollouts(
+    world: LearnedWorld, given: np.ndarray, actions: np.ndarray, horizon: int, batch_size: int,
+    observers: Sequence[Observer] = (imagined_frames,), **how: Any,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """`rollout` of any number of windows, `batch_size` at a time; `how`: its temperature, seed and z."""
+    parts, placed = [], world.tokenizer.placed
+    for start in range(0, len(given), batch_size):
+        some = slice(start, start + batch_size)
+        found = rollout(world, placed(given[some]), placed(actions[some]), horizon, observers, **how)
+        parts.append({name: values.cpu().numpy() for name, values in found.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def __call__(self, frames: np.ndarray, actions: np.ndarray, horizon: int) -> Prediction: ...
 
+def predictor(world: LearnedWorld, batch_size: int, **how: Any) -> Predict:
+    """The world as a function of frames and actions; the defaults of `how` are those of every metric."""
 
-def predictor(
-    world: WorldModel, normalize: Normalize, batch_size: int, *,
-    temperature: float = 0.0, seed: int = 0, z: Conditioning = "prior",
-) -> Predict:  # fmt: skip
-    """The world model as a function of frames and RAW actions: they are normalised and clipped here, after Eq. 5.
-
-    temperature, seed, z: as `WorldModel.rollout` takes them; the defaults are those of every metric.
-    """
-
-    def predict(frames: np.ndarray, actions: np.ndarray, horizon: int) -> Prediction:
-        imagined, entropy = [], []
-        normalised, placed = normalize(actions), world.tokenizer.placed
-        for start in range(0, len(frames), batch_size):
-            images, taken = (placed(values[start : start + batch_size]) for values in (frames, normalised))
-            rollout = world.rollout(images, taken, horizon, temperature=temperature, seed=seed, z=z)
-            imagined.append(rollout.frames.cpu().numpy())
-            entropy.append(rollout.entropy.double().cpu().numpy())
-        return Prediction(np.concatenate(imagined), np.concatenate(entropy))
+    def predict(given: np.ndarray, actions: np.ndarray, horizon: int) -> np.ndarray:
+        return rollouts(world, given, actions, horizon, batch_size, **how)["frames"]
 
     return predict
 

@@ -1,7 +1,10 @@
-"""Metrics as they are written: flat dotted keys, six significant digits, null where nothing could be measured."""
+"""Numbers as they are written: flat dotted keys, six significant digits, null where nothing was measured; arrays."""
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
 
 Value = float | int | str | None
 
@@ -17,6 +20,12 @@ def written(metrics: Mapping[str, object]) -> dict[str, Value]:
     NaN and infinity become None: JSON has neither, and 0 would be a lie.
     """
     return {key: _value(metrics[key]) for key in sorted(metrics)}
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """One .npz without pickle; members carry the zip format's fixed date, so equal arrays give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
 
 
 def _value(value: object) -> Value:

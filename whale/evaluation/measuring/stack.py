@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from whale.common.errors import MissingInputError
+from whale.common.errors import ConfigError, MissingInputError
 from whale.common.files import sha256_of_file
+from whale.evaluation.measuring.heldout import Dataset
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.folder import WEIGHTS
-from whale.models.world.world_model import WorldModel
+from whale.models.world.learned import LearnedWorld
 
 SEAL = "MANIFEST.json"
 
@@ -31,9 +32,13 @@ class Stack:
     digests: Mapping[str, str]
     weights: Mapping[str, Mapping[str, Mapping[str, str | None]]]
 
-    def world(self, name: str, window: int) -> WorldModel:
-        """Tokenizer, prior and one dynamics."""
-        return WorldModel(self.tokenizer, self.behavior, self.dynamics[name], window)
+    def world(self, name: str, dataset: Dataset) -> LearnedWorld:
+        """Tokenizer, prior and one dynamics, for the raw actions of one dataset; ConfigError for an unknown name."""
+        if name not in self.dynamics:
+            raise ConfigError("no such trained dynamics", place="dynamics", found=name, expected=sorted(self.dynamics))
+        return LearnedWorld(
+            self.tokenizer, self.behavior, self.dynamics[name], dataset.window, normalize=dataset.normalized
+        )
 
 
 def load_stack(models_dir: Path, device: str = "cpu") -> Stack:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whale.evaluation.uncertainty.correlation import risk_coverage
+from whale.evaluation.uncertainty.correlation import pairs, risk_coverage
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FOLDS = 2
@@ -27,7 +27,7 @@ class IsotonicMap:
 
 def fit_isotonic(uncertainty: np.ndarray, error: np.ndarray) -> IsotonicMap:
     """Least squares among non-decreasing maps; equal uncertainties share one value. ValueError without a pair."""
-    x, y = _pairs(uncertainty, error)
+    x, y = pairs(uncertainty, error)
     if len(x) == 0:
         raise ValueError("no pair of uncertainty and error to fit on")
     places, inverse = np.unique(x, return_inverse=True)
@@ -59,10 +59,10 @@ def reliability(uncertainty_ES: np.ndarray, error_ES: np.ndarray, num_bins: int 
     expected = np.full(error_ES.shape, np.nan)
     for fold in range(FOLDS):
         held_out = np.arange(len(error_ES)) % FOLDS == fold
-        x, _ = _pairs(uncertainty_ES[~held_out], error_ES[~held_out])
+        x, _ = pairs(uncertainty_ES[~held_out], error_ES[~held_out])
         if len(x):
             expected[held_out] = fit_isotonic(uncertainty_ES[~held_out], error_ES[~held_out])(uncertainty_ES[held_out])
-    x, y = _pairs(expected, error_ES)
+    x, y = pairs(expected, error_ES)
     if len(x) < num_bins:
         return Reliability(np.full(num_bins, np.nan), np.full(num_bins, np.nan), float("nan"))
     order = np.argsort(x, kind="stable")
@@ -78,7 +78,7 @@ def calibration(uncertainty_ES: np.ndarray, error_ES: np.ndarray) -> dict[str, o
 
     "coverage 0.8, uncertainty u, risk r": keeping what is at most u keeps 80 % of the steps, whose mean error is r.
     """
-    x, y = _pairs(uncertainty_ES, error_ES)
+    x, y = pairs(uncertainty_ES, error_ES)
     if len(x) == 0:
         return {"num_pairs": 0}
     fitted = fit_isotonic(x, y)
@@ -103,12 +103,6 @@ def _corners(fitted: np.ndarray) -> np.ndarray:
     """Both ends of every flat piece: what linear interpolation needs."""
     changes = np.flatnonzero(np.diff(fitted) != 0)
     return np.unique(np.concatenate([[0], changes, changes + 1, [len(fitted) - 1]]))
-
-
-def _pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    x, y = np.asarray(left, np.float64).ravel(), np.asarray(right, np.float64).ravel()
-    both = np.isfinite(x) & np.isfinite(y)
-    return x[both], y[both]
 
 
 def _number(value: float) -> float:

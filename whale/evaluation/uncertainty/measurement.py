@@ -14,14 +14,14 @@ from whale.common.config import Config
 from whale.common.errors import ConfigError
 from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load_network
 from whale.evaluation.measuring.fidelity import psnr, squared_error
-from whale.evaluation.measuring.heldout import Dataset, Windows, normalized, read_states
-from whale.evaluation.measuring.imagination import reconstruct
+from whale.evaluation.measuring.heldout import Dataset, Windows, read_states
+from whale.evaluation.measuring.imagination import reconstruct, rollouts
 from whale.evaluation.measuring.stack import Stack
-from whale.evaluation.uncertainty.distances import feature_distance
-from whale.evaluation.uncertainty.learned_world import CachedWorld, LearnedWorld
 from whale.evaluation.uncertainty.true_state import PositionProbe, fit_position_probe, position_error
-from whale.evaluation.uncertainty.uncertainty import Distance, Ensemble, Entropy, Method, Retracing, scored_rollout
+from whale.evaluation.uncertainty.uncertainty import Distance, Ensemble, Retracing, feature_distance
 from whale.models.trunk.folder import PublishedModel
+from whale.models.world.learned import LearnedWorld
+from whale.models.world.rollout import Observer, entropy, frames
 
 SCORES = ("retracing", "disagreement", "entropy", "ensemble", "step")  # step: the imagined step's number, the baseline
 ERRORS = ("latent", "pixel", "lpips", "state")
@@ -69,15 +69,6 @@ def require_depths_fit(config: EvaluateUncertaintyConfig, window: int) -> None:
         )
 
 
-def learned_world(stack: Stack, name: str, dataset: Dataset) -> LearnedWorld:
-    """One dynamics of a stack with its tokenizer and prior, for the raw actions of one dataset."""
-    if name not in stack.dynamics:
-        raise ConfigError("no such dynamics", place="evaluate_uncertainty", found=name, expected=sorted(stack.dynamics))
-    return LearnedWorld(
-        stack.tokenizer, stack.behavior, stack.dynamics[name], dataset.window, lambda raw: normalized(dataset, raw)
-    )
-
-
 def perceptual_distance(world: LearnedWorld, config: EvaluateUncertaintyConfig) -> Distance:
     """LPIPS where its weights are given, else the tokenizer's feature space."""
     if config.lpips is None:
@@ -93,12 +84,15 @@ def uncertainty_arrays(
     `ensemble`, `error_lpips` and `error_state` are absent where they cannot be measured. `probe_error` [B, h]: what the
     position probe errs on the RECORDED frames, the floor of `error_state`.
     """
-    world = learned_world(stack, config.model, dataset)
+    world = stack.world(config.model, dataset)
     distance = perceptual_distance(world, config)
-    methods: list[Method] = [Retracing(distance, config.retracing_steps), Entropy()]
+    # Retracing is asked first: the plain prediction that it makes beside its branches is the one of the rollout.
+    observers: list[Observer] = [Retracing(distance, config.retracing_steps), entropy, frames]
     if config.ensemble:
-        methods.append(Ensemble([learned_world(stack, name, dataset) for name in config.ensemble]))
-    imagined, arrays = _rollouts(world, windows, config, methods)
+        observers.append(Ensemble([stack.world(name, dataset) for name in config.ensemble]))
+    given = windows.frames[:, : config.context]
+    arrays = rollouts(world, given, windows.actions, config.horizon, config.batch_size, observers)
+    imagined = arrays.pop("frames")
     truth = windows.frames[:, config.context :]
     arrays["step"] = np.broadcast_to(np.arange(1.0, config.horizon + 1), truth.shape[:2]).copy()
     arrays["error_latent"] = _along(feature_distance(world), stack.tokenizer, truth, imagined, config.batch_size)
@@ -107,21 +101,6 @@ def uncertainty_arrays(
     arrays["error_pixel"] = squared_error(truth, imagined)
     arrays["psnr"] = psnr(truth, imagined)
     return arrays | _state_errors(world, dataset, windows, imagined, config) | {"imagined": imagined}
-
-
-def _rollouts(
-    world: LearnedWorld, windows: Windows, config: EvaluateUncertaintyConfig, methods: list[Method]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Imagined frames [B, h, ...] and scores, batch by batch; context + horizon frames of each window are used."""
-    frames, scores = [], []
-    for start in range(0, len(windows), config.batch_size):
-        part = slice(start, start + config.batch_size)
-        context = world.tokenizer.placed(windows.frames[part, : config.context])
-        actions = world.tokenizer.placed(windows.actions[part])
-        found = scored_rollout(CachedWorld(world), context, actions, config.horizon, methods)
-        frames.append(found.frames.cpu().numpy())
-        scores.append({name.split(".")[-1]: values.cpu().numpy() for name, values in found.scores.items()})
-    return np.concatenate(frames), {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
 
 
 def _along(

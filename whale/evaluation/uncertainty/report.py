@@ -10,19 +10,28 @@ import numpy as np
 from whale.evaluation.measuring.heldout import Dataset
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.protocol import protocol
-from whale.evaluation.uncertainty import resampled
 from whale.evaluation.uncertainty.calibration import calibration, reliability
-from whale.evaluation.uncertainty.correlation import auroc, risk_coverage, worst_share
+from whale.evaluation.uncertainty.correlation import (
+    Statistic,
+    auroc,
+    interval,
+    pearson,
+    per_rollout,
+    risk_coverage,
+    spearman,
+    within_step,
+    worst_share,
+)
 from whale.evaluation.uncertainty.measurement import ERRORS, SCORES, EvaluateUncertaintyConfig
 
 COVERAGES = np.linspace(0.1, 1.0, 10)
-LEVELS: dict[str, resampled.Statistic] = {
-    "pearson": resampled.pearson,
-    "spearman": resampled.spearman,
-    "within_step.pearson": resampled.within_step(resampled.pearson),
-    "within_step.spearman": resampled.within_step(resampled.spearman),
-    "per_rollout.pearson": resampled.per_rollout(resampled.pearson),
-    "per_rollout.spearman": resampled.per_rollout(resampled.spearman),
+LEVELS: dict[str, Statistic] = {
+    "pearson": pearson,
+    "spearman": spearman,
+    "within_step.pearson": within_step(pearson),
+    "within_step.spearman": within_step(spearman),
+    "per_rollout.pearson": per_rollout(pearson),
+    "per_rollout.spearman": per_rollout(spearman),
 }
 
 
@@ -110,7 +119,7 @@ def _agreement(name: str, score: np.ndarray, error: np.ndarray, config: Evaluate
     metrics: dict[str, object] = {}
     for level, statistic in LEVELS.items():
         rng = np.random.default_rng([config.seed, *f"{name}.{level}".encode()])
-        found = resampled.interval(statistic, score, error, rng, config.resamples)
+        found = interval(statistic, score, error, rng, config.resamples)
         metrics.update(found.as_metrics(f"{name}.{level}"))
     metrics[f"{name}.auroc_worst_quartile"] = auroc(score, worst_share(error, 0.25))
     metrics[f"{name}.auroc_above_median"] = auroc(score, worst_share(error, 0.5))

@@ -5,7 +5,7 @@ a_t on each. Branch k keeps o_w..o_{t-k} and imagines n frames; its last one is 
 Shapes: B queries, C frames of history (o_w..o_t), K depths, A action, N tokens, V codes. Actions are in RAW units.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from whale.common.errors import ConfigError, RefusedError
-from whale.evaluation.uncertainty.world import Next, WorldModel
+from whale.models.world.rollout import Query
+from whale.models.world.state import Step, WorldState
 
 Form = Literal["auto", "batched", "looped"]
-Noise = Callable[[int], Tensor]  # window position of the frame to be drawn -> Gumbel noise [B, N, V]
 
 
 @dataclass(frozen=True)
@@ -101,84 +101,58 @@ def usable_depths(
 
 @dataclass(frozen=True)
 class Retraced:
-    """`plain`: the prediction of o_{t+1}; `state` ends in it; `branches`: depth -> o^(k)_{t+1} [B, ...]."""
+    """`step`: the plain prediction of o_{t+1} beside the branches; `branches`: depth -> o^(k)_{t+1} [B, ...]."""
 
-    plain: Next
-    state: Any
+    step: Step
     branches: dict[int, Tensor]
 
 
-def retraced(
-    model: WorldModel,
-    state: Any,
-    actions_BCA: Tensor,
-    depths: Sequence[int],
-    *,
-    form: Form = "auto",
-    noise: Noise | None = None,
-    freeze_z: bool = False,
-) -> Retraced:
-    """The plain prediction and every branch whose depth fits into the window. `actions_BCA` = a_w..a_t.
+def retraced(query: Query, depths: Sequence[int], *, form: Form = "auto", freeze_z: bool = False) -> Retraced:
+    """The plain prediction, which answers the query, and every branch whose depth fits into the window.
 
-    batched: all rows of one position go through the model together, and a row joins where its branch leaves the
+    batched: all rows of one position go through the world together, and a row joins where its branch leaves the
     recorded path: max K + 1 sequential steps and 1 + sum(k + 1) row-steps ({1,2,3}: 4 and 10). looped: one branch after
     the other, the same row-steps in as many calls. Rows of one batch share kernels, so D carries no noise from
-    different ones. noise: common random numbers, the same for all rows of a query. freeze_z: branches use the z of the
-    plain history instead of inferring their own.
+    different ones. The query's noise is common to all rows. freeze_z: branches use the z of the plain history instead
+    of inferring their own.
     """
-    length = actions_BCA.shape[1]
-    used = sorted({depth for depth in depths if 1 <= depth <= length - 1}, reverse=True)
-    z = None
-    if freeze_z:
-        z = model.step(state, actions_BCA[:, -1], _at(noise, length, 1))[1].z
-    walk = _batched if _resolved(form, actions_BCA.device) == "batched" else _looped
-    return walk(model, state, actions_BCA, used, noise, z)
+    used = sorted({depth for depth in depths if 1 <= depth <= query.state.length - 1}, reverse=True)
+    z_BCZ = query.following.z if freeze_z else None
+    walk = _batched if _resolved(form, query.action.device) == "batched" else _looped
+    return walk(query, used, z_BCZ)
 
 
-def _batched(
-    model: WorldModel, state: Any, actions_BCA: Tensor, used: list[int], noise: Noise | None, z: Tensor | None
-) -> Retraced:
-    batch, length = actions_BCA.shape[:2]
-    rows: Any = None
-    chosen: list[Tensor] = []
-    predicted: Next | None = None
-    for kept in range(length - max(used, default=0), length + 1):
+def _batched(query: Query, used: list[int], z_BCZ: Tensor | None) -> Retraced:
+    batch, length, actions_BCA = len(query.action), query.state.length, query.actions
+    deepest = max(used, default=0)
+    rows, taken = query.state.cut(length - deepest), [_action(actions_BCA, deepest)]
+    for kept in range(length - deepest, length + 1):
         depth = length - kept
-        if depth in used or depth == 0:
-            joining = model.cut(state, kept)
-            rows = joining if rows is None else model.stack([rows, joining])
-            chosen.append(_action(actions_BCA, depth))
-        z_rows = None if z is None else z[:, :kept].repeat(len(chosen), 1, 1)
-        rows, predicted = model.step(rows, torch.cat(chosen), _at(noise, kept, len(chosen)), z_rows)
-    assert predicted is not None
+        if depth < deepest and depth in (*used, 0):
+            rows = WorldState.stack([rows, query.state.cut(kept)])
+            taken.append(_action(actions_BCA, depth))
+        z = None if z_BCZ is None else z_BCZ[:, kept - 1].repeat(len(taken), 1)
+        rows, step = query.world.step(rows, torch.cat(taken), query.draw(kept, len(taken)), z)
     parts = {depth: slice(n * batch, (n + 1) * batch) for n, depth in enumerate([*used, 0])}
-    plain = predicted.rows(parts[0])
-    branches = {depth: predicted.frame[parts[depth]] for depth in reversed(used)}
-    return Retraced(plain, model.take(rows, parts[0]), branches)
+    plain = step.take(parts[0])
+    query.answer(rows.take(parts[0]), plain)
+    return Retraced(plain, {depth: step.frame[parts[depth]] for depth in reversed(used)})
 
 
-def _looped(
-    model: WorldModel, state: Any, actions_BCA: Tensor, used: list[int], noise: Noise | None, z: Tensor | None
-) -> Retraced:
-    length = actions_BCA.shape[1]
-    ended, plain = model.step(state, actions_BCA[:, -1], _at(noise, length, 1), z)
-    branches = {}
+def _looped(query: Query, used: list[int], z_BCZ: Tensor | None) -> Retraced:
+    length, branches = query.state.length, {}
     for depth in reversed(used):
-        row, action = model.cut(state, length - depth), _action(actions_BCA, depth)
+        row, action = query.state.cut(length - depth), _action(query.actions, depth)
         for kept in range(length - depth, length + 1):
-            z_row = None if z is None else z[:, :kept]
-            row, predicted = model.step(row, action, _at(noise, kept, 1), z_row)
-        branches[depth] = predicted.frame
-    return Retraced(plain, ended, branches)
+            z = None if z_BCZ is None else z_BCZ[:, kept - 1]
+            row, step = query.world.step(row, action, query.draw(kept), z)
+        branches[depth] = step.frame
+    return Retraced(query.step, branches)
 
 
 def _action(actions_BCA: Tensor, depth: int) -> Tensor:
     """What row `depth` executes at each of its steps; depth 0 is the plain prediction."""
     return retrace(actions_BCA[:, -(depth + 1) :]) if depth else actions_BCA[:, -1]
-
-
-def _at(noise: Noise | None, position: int, num_rows: int) -> Tensor | None:
-    return None if noise is None else noise(position).repeat(num_rows, 1, 1)
 
 
 def _resolved(form: Form, device: torch.device) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval
 from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.measuring.heldout import Dataset, Segments, Windows, normalized
+from whale.evaluation.measuring.heldout import Dataset, Segments, Windows
 from whale.evaluation.measuring.imagination import Predict
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.video.likelihood import from_other_episode, prior_log_probs, token_likelihood
@@ -57,14 +57,14 @@ def action_following(
     metrics: dict[str, float] = {"changed_nll": float(np.nanmean(true)), "num_segments": len(chosen.tokens)}
     shares = []
     for label, alter in ALTERATIONS.items():
-        found = changed_nll(normalized(dataset, alter(raw, chosen.episode)))
+        found = changed_nll(dataset.normalized(alter(raw, chosen.episode)))
         gap = paired_interval(found, true, chosen.episode, settings.rng, settings.resamples)
         metrics |= gap.as_metrics(f"{label}.changed_nll_gap")
         shares.append(_share_worse(found, true))
     for index in np.flatnonzero(~dataset.normalizer.dead):
         without = raw.copy()
         without[..., index] = 0.0
-        found = changed_nll(normalized(dataset, without))
+        found = changed_nll(dataset.normalized(without))
         gap = paired_interval(found, true, chosen.episode, settings.rng, settings.resamples)
         metrics |= gap.as_metrics(f"{DIMENSIONS[index]}.changed_nll_gap")
     return metrics | {"score": float(np.mean(shares))}
@@ -84,7 +84,7 @@ def imagined_divergence(
     if len(frames) < 2:
         return metrics
     for label, alter in ALTERATIONS.items():
-        imagined = predict(frames[:, :1], alter(actions, episode).astype(np.float32), max(horizons)).frames
+        imagined = predict(frames[:, :1], alter(actions, episode).astype(np.float32), max(horizons))
         for horizon in horizons:
             other, mine = imagined[:, horizon - 1], followed[used, horizon - 1]
             away = np.abs(other.astype(np.float32) - mine.astype(np.float32)).mean(axis=(1, 2, 3))

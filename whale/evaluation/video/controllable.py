@@ -31,6 +31,6 @@ def controlled(
             frames,
             np.concatenate([actions[:, :given], scaled_actions(actions[:, given:], factor)], axis=1),
             horizon,
-        ).frames
+        )
         for factor in factors
     }

@@ -22,7 +22,7 @@ from whale.evaluation.measuring.fidelity import (
     psnr_of_changing_pixels,
     ssim,
 )
-from whale.evaluation.measuring.heldout import Dataset, Segments, Windows, normalized, read_segments
+from whale.evaluation.measuring.heldout import Dataset, Segments, Windows, read_segments
 from whale.evaluation.measuring.imagination import predictor, reconstruct, reconstruct_long
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.video.action_following import Following, action_following, imagined_divergence
@@ -179,8 +179,8 @@ def rollout_scores(stack: Stack, dataset: Dataset, windows: Windows, config: Eva
     ceiling = reconstruct_long(stack.tokenizer, windows.frames, dataset.window, config.batch_size)[:, 1:]
     frames = {"copy_last": copy_last(windows.frames[:, :1], horizon), "tokenizer": ceiling}
     for name in sorted(stack.dynamics):
-        predict = predictor(stack.world(name, dataset.window), lambda raw: normalized(dataset, raw), config.batch_size)
-        frames[name] = predict(windows.frames[:, :1], windows.actions, horizon).frames
+        predict = predictor(stack.world(name, dataset), config.batch_size)
+        frames[name] = predict(windows.frames[:, :1], windows.actions, horizon)
     return RolloutScores({name: psnr(truth, image) for name, image in frames.items()}, frames)
 
 
@@ -240,7 +240,7 @@ def action_metrics(
 ) -> Metrics:  # fmt: skip
     """Action following of the full model: likelihood of what changed, and divergence of imagined frames."""
     settings = Following(config.action_episodes, config.resamples, config.batch_size, _rng(config, "following"))
-    predict = predictor(stack.world(FULL, dataset.window), lambda raw: normalized(dataset, raw), config.batch_size)
+    predict = predictor(stack.world(FULL, dataset), config.batch_size)
     metrics: Metrics = {**action_following(stack, FULL, dataset, segments, settings)}
     return metrics | imagined_divergence(predict, windows, scores.frames[FULL], config.horizons, settings)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whale.evaluation.measuring.heldout import Dataset, Windows, normalized, read_segments, read_windows
+from whale.evaluation.measuring.heldout import Dataset, Windows, read_segments, read_windows
 from whale.evaluation.measuring.imagination import predictor
 from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.stack import Stack
@@ -122,7 +122,7 @@ def _any_digest(stack: Stack) -> str:
 def _controlled(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateVideoConfig) -> dict[str, np.ndarray]:
     """`controlled.<factor>`: the shown windows imagined with scaled actions (Fig. 8)."""
     shown, horizon = _shown(windows, config), max(config.horizons)
-    predict = predictor(stack.world(FULL, dataset.window), lambda raw: normalized(dataset, raw), config.batch_size)
+    predict = predictor(stack.world(FULL, dataset), config.batch_size)
     found = controlled(predict, windows.frames[shown, :1], windows.actions[shown], horizon)
     return {f"controlled.{factor}": frames for factor, frames in found.items()}
 

@@ -1,0 +1,77 @@
+"""What a world model must offer to be imagined with and to be examined: ours, and anybody's.
+
+Two methods: `start` takes in a history, `step` predicts the next frame. Rollouts (rollout.py) and uncertainties are
+written on them. Actions are in RAW units: a world normalises and clips them itself.
+
+The window rule, for all: a window serves T predictions; then its last T / 2 frames start a new one, encoded anew.
+Dropping the oldest frame instead would not do: what a causal trunk remembers of later frames contains it.
+
+Shapes: B batch, C frames held, N tokens per frame, V codes, A action size, Z behavior embedding.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whale.common.errors import ConfigError
+from whale.models.behavior.categorical import gumbel
+from whale.models.world.state import Step, WorldState
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the tokens of a frame are drawn: with Gumbel `noise` [B, N, V] at a temperature, which divides logits."""
+
+    noise: Tensor
+    temperature: float = 1.0
+
+    def repeated(self, times: int) -> "Draw":
+        """The same numbers for each of several batches in one."""
+        return Draw(self.noise.repeat(times, 1, 1), self.temperature)
+
+
+class World(ABC):
+    """`window`: T. `codes`: (N, V) of a world whose tokens can be drawn; `z_size`: 0 for a world without z."""
+
+    window: int
+    codes: tuple[int, int] | None = None
+    z_size: int = 0
+
+    @abstractmethod
+    def start(
+        self, frames: Tensor, actions: Tensor, *, tokens: Tensor | None = None, z: Tensor | None = None
+    ) -> WorldState:
+        """The state of frames o_w..o_t [B, C, ...], C <= T, and the actions a_w..a_{t-1} [B, C - 1, A] between them.
+
+        tokens [B, C, N]: the frames' codes where they are known; else the world encodes. z [B, Z]: conditions every
+        step from a_w on, instead of what the world would infer.
+        """
+
+    @abstractmethod
+    def step(
+        self, state: WorldState, action_BA: Tensor, draw: Draw | None = None, z: Tensor | None = None
+    ) -> tuple[WorldState, Step]:
+        """Predict o_{t+1} by a_t, and the state that ends in it: the most likely tokens, or those of `draw`.
+
+        z [B, Z] conditions this one step instead of what the state says.
+        """
+
+    def features(self, frames: Tensor) -> Tensor:
+        """[B, ...] images -> [B, ...] features to compare them in, each image by itself, whatever its history."""
+        return frames
+
+    def restarted(self, state: WorldState) -> WorldState:
+        """`state`, or a new window if this one has served its T predictions."""
+        if state.length <= self.window:
+            return state
+        keep = max(self.window // 2, 1)
+        return self.start(state.frames[:, -keep:], state.actions[:, state.length - keep :], z=state.fixed_z)
+
+    def draw(self, frames: Tensor, temperature: float, seed: int, number: int) -> Draw:
+        """What imagined frame `number` of each row is drawn with: keyed by (seed, number), made on the CPU."""
+        if self.codes is None:
+            raise ConfigError("this world model has no tokens to draw", place="temperature", found=temperature)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        return Draw(gumbel((len(frames), *self.codes), generator).to(frames.device), temperature)
