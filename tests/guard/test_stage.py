@@ -12,10 +12,11 @@ import pytest
 
 from whale.common.config import Config
 from whale.common.errors import BadDataError, BusyError, MismatchError, MissingInputError
-from whale.common.files import HOST
+from whale.common.files import HOST, sha256_of_file
 from whale.guard import lock
 from whale.guard.stage import stage
 from whale.lineage import ledger
+from whale.seal import seal
 
 ROOT = Path(__file__).parents[1]
 
@@ -255,3 +256,32 @@ def test_a_signal_unwinds_the_stage_and_leaves_nothing_half(number, code):
     process.communicate(timeout=30)
     assert process.returncode == code
     assert not list(Path("artifacts").iterdir())
+
+
+def test_a_folder_of_another_version_is_refused_with_the_command_that_makes_it_again():
+    run_toy()
+    path = Path("artifacts/demo/toy/lineage.json")
+    summary = json.loads(path.read_text())
+    assert summary["format_version"] == 2
+    path.write_text(json.dumps(summary | {"format_version": 1, "code": {"closure_sha256": "0" * 64}}))
+    seal(path.parent, sha256_of_file)
+    chained = arguments(source=Path("artifacts/demo/toy"), out=Path("artifacts/demo/next"))
+    with (
+        pytest.raises(MismatchError, match=r"(?s)format_version.*dvc repro -f -s toy"),
+        stage("toy", chained, ToyConfig()),
+    ):
+        pytest.fail("the body ran")
+
+
+def test_what_decides_nothing_stands_in_no_output():
+    """Neither code nor clock nor machine: equal results of other code are equal folders."""
+    run_toy()
+    text = "".join(path.read_text() for path in Path("artifacts").rglob("*.json"))
+    (record,) = records()
+    closure = json.loads((record / "closure.json").read_text())
+    for each in closure.values():
+        assert not any(str(each[name]) in text for name in ("md5", "sha256", "syntax"))
+    (entry,) = ledger.read()
+    build = entry.statement["predicate"]["buildDefinition"]
+    assert build["internalParameters"]["derivation_sha256"] not in text
+    assert len(entry.statement["predicate"]["runDetails"]["builder"]["version"]["guard_sha256"]) == 64
