@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from whale.cli import run
-from whale.commands.plan import missing, summary
+from whale.commands.project.plan import missing, summary
 from whale.planning.graph import Node
 from whale.planning.plan import make_plan, stage_states
 

@@ -22,7 +22,7 @@ HardwareName = Annotated[str | None, typer.Option("--hardware", help='"8x RTX 40
 
 
 def plan(stage: StageName = None, as_json: AsJson = False, hardware: HardwareName = None) -> None:
-    """Every stage of the active profile: does it run and why, FLOP, hours, disk, memory. Estimates, nothing is run."""
+    """Show what `dvc repro` would run, and why. FLOP, hours, disk and memory are estimates; nothing is run."""
     if stage is not None:
         plan_one(stage, as_json)
         return
@@ -64,7 +64,7 @@ def plan_one(stage: str, as_json: bool) -> None:
 
 
 def make_plan(hardware: str | None = None) -> "Plan":
-    """The plan of the current folder. PyTorch is imported here: no other verb pays for it."""
+    """The plan of the current folder. PyTorch is imported here: no other command pays for it."""
     from whale.planning import plan as planning
 
     for name in ("params.yaml", "dvc.yaml"):
