@@ -41,9 +41,7 @@ def write_dvc_yaml(root):
         # test_dag proves the code deps; a few stand for all, since DVC rewrites the whole lock file at every stage.
         body["deps"] = data + [dep for dep in body["deps"] if dep.startswith(("pipelines/", "whale/evaluation/"))]
         made = [f"mkdir -p {out} && echo $digest > {out}/file" for out in body.get("outs", [])]
-        made += [
-            f"mkdir -p $(dirname {path}) && echo $digest > {path}" for each in body.get("metrics", []) for path in each
-        ]
+        made += [f"mkdir -p $(dirname {path}) && echo $digest > {path}" for path in body.get("metrics", [])]
         if body["cmd"].startswith("python -m whale.run collect"):
             made += [
                 f"mkdir -p {body['outs'][0]}/{name} && echo $digest > {body['outs'][0]}/{name}/file"
@@ -97,6 +95,16 @@ def edit(repository):
 
 
 def test_a_second_repro_runs_nothing(repository):
+    assert ran(dvc(repository, "repro")) == set()
+
+
+def test_numbers_come_back_from_the_cache_without_an_evaluation(repository):
+    """As after a clone and `dvc pull`: git has no file below artifacts/."""
+    folder = repository / "artifacts" / "demo" / "metrics"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
+    dvc(repository, "checkout")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and before
     assert ran(dvc(repository, "repro")) == set()
 
 

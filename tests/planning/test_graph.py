@@ -12,7 +12,7 @@ DOCUMENT = {
             "foreach": "${datasets}",
             "do": {"deps": ["pipelines/ingest.py", "${item.raw}"], "outs": ["out/${item.role}/shards/${key}"]},
         },
-        "mix": {"deps": ["out/pretrain/shards"], "outs": ["out/mix"], "metrics": [{"mix.json": {"cache": False}}]},
+        "mix": {"deps": ["out/pretrain/shards"], "outs": ["out/mix"], "metrics": ["mix.json"]},
         "tune": {"deps": ["out/finetune/shards"], "outs": ["out/tuned"]},
     }
 }

@@ -63,7 +63,7 @@ def upstream(nodes: Iterable[Node]) -> dict[str, list[str]]:
 
 def _node(stage: str, item: str | None, body: Mapping[str, Any], values: Mapping[str, Any]) -> Node:
     reads = [dep for dep in body.get("deps", []) if not is_code(dep)]
-    makes = [*body.get("outs", []), *(path for each in body.get("metrics", []) for path in each)]
+    makes = [*body.get("outs", []), *body.get("metrics", [])]
     return Node(stage, item, _fill(reads, values, stage), _fill(makes, values, stage))
 
 
