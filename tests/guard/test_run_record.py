@@ -101,6 +101,15 @@ def test_a_declared_run_on_a_commit_is_complete_also_strictly():
     assert verdict(strict=True).findings == []
 
 
+def test_a_stage_of_dvc_says_its_place_and_what_it_reads_for_that_is_no_undeclared_input(project, capfd):
+    Path("dvc.yaml").write_text("stages: {toy: {foreach: '${toys}', do: {cmd: x}}, last: {cmd: x}}\n")
+    Path("params.yaml").write_text("toys: {odd: 1, plain: 2}\n")
+    opened = json.loads(run_toy("plain", DVC_STAGE="toy@plain").byproduct("opened.json"))
+    assert "stage 2 of 3\n" in capfd.readouterr().err
+    assert (opened["undeclared_files"], opened["undeclared_modules"]) == ([], [])
+    assert "dvc.yaml" not in opened["settings"]
+
+
 @pytest.mark.parametrize(("item", "named"), [("peek", "data.txt"), ("import", "pipelines/hidden.py")])
 def test_t10_an_undeclared_file_or_module_is_named_and_makes_the_lineage_incomplete(item, named):
     run = run_toy(item)
