@@ -46,7 +46,7 @@ def use(name: str, force: bool = typer.Option(False, help="Overwrite hand-made e
     if Path("dvc.yaml").is_file():
         made = plan.make_plan()
         print("\n".join(plan.summary(made)))
-        print("\n".join(f"blocked: {line}" for line in plan.missing(made)), end="\n" * bool(plan.missing(made)))
+        print("\n".join(plan.blocked(made)), end="\n" * bool(plan.blocked(made)))
 
 
 @app.command("diff", epilog="Example: whale profile diff demo")
