@@ -61,7 +61,7 @@ def sources():
 def dvc(root, *arguments):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
     environment |= {"SHELL": "/bin/sh", "DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run([DVC, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([DVC, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

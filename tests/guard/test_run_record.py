@@ -52,7 +52,7 @@ def run(args, run):
     if args.item == "edited":
         run.beforehand.code_state()  # git has looked by the time that somebody edits
         open("pipelines/toy.py", "a").write("VALUE = 2")
-    if args.item == "wait": print("waiting", flush=True); [time.sleep(0.1) for _ in range(600)]
+    if args.item == "wait": print("waiting", flush=True); [time.sleep(0.1) for _ in range(6000)]
 """.replace("PINNED", repr(hashlib.sha256(b"raw").hexdigest()))
 
 
@@ -85,7 +85,7 @@ def start(item, python=sys.executable, **variables):
 
 def run_toy(item, **environment):
     process = start(item, **environment)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == 0
     return RunGraph.load().runs[-1]
 
@@ -164,7 +164,7 @@ def test_files_that_an_input_describes_are_declared_by_that():
 
 
 def test_t9_a_dirty_tree_is_shown_refused_when_strict_and_its_patch_gives_the_tree_again():
-    Path("pipelines/toy.py").write_text(TOY.replace("range(600)", "range(601)"))
+    Path("pipelines/toy.py").write_text(TOY.replace("range(6000)", "range(601)"))
     run = run_toy("plain")
     assert run.code["dirty"] and b"range(601)" in run.byproduct("code.patch")
     assert code(run)["tree_again"] == "yes"
@@ -187,7 +187,7 @@ def test_tries_that_ended_badly_enter_the_record_of_the_one_that_ended_well():
         process = start("plain")
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     assert not Path("lineage/ledger.jsonl").exists()
     Path(".whale/go").touch()
     run = run_toy("plain")
