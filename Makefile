@@ -6,14 +6,13 @@ INSTALLED := .venv/.installed-$(VERSION)
 VALIDATORS := .venv/.validators-$(shell cksum < tests/validators.txt | cut -d' ' -f1)
 DOCS := .venv/.docs-$(VERSION)
 BIN := .venv/bin
-PROFILE = $(shell sed -n 's/^profile: *//p' params.yaml)
 # dvc.yaml says `python -m pipelines.x`: that is the one of .venv, also when it is not activated.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
 .PHONY: help demo test nightly faults soak lint format ui dag docs clean install validators fuzz
 help:
-	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics and the report's path"
+	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics, a verdict and what to try next"
 	@echo "make test   install, lint, run the tests (and, once, others' validators into .venv/validators)"
 	@echo "make nightly  the longer tests: whole grids, FSDP2"
 	@echo "make faults inject every fault, print what came of each (5 min; fails when one is silent)"
@@ -29,11 +28,10 @@ demo: $(INSTALLED)
 	@$(BIN)/dvc repro
 	@echo && $(BIN)/whale timings
 	@echo && $(BIN)/whale metrics
-	@echo && echo "report: artifacts/$(PROFILE)/report/index.html"
 
 test: $(INSTALLED) $(VALIDATORS) lint
 	@$(BIN)/whale init
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -rsE -n 2 --dist loadfile --no-loadscope-reorder
 
 nightly: $(INSTALLED)
 	@$(BIN)/python -m pytest -m nightly

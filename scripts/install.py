@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 LOUD = ("ERROR", "Installing collected")
-INTERVAL_SECONDS = 10.0
+INTERVAL_SECONDS, TERMINAL_SECONDS = 60.0, 1.0  # between two lines of a log, and of the one line of a terminal
 
 
 def main() -> int:
@@ -50,15 +50,17 @@ def _pip(target: Path) -> list[str]:
 
 
 def _follow(command: list[str], log_path: Path) -> int:
-    """Run pip; a line now and then says how far it is, also while pip says nothing; its output goes to the log."""
+    """Run pip, its output into the log; a line says how far it is, in place on a terminal, also while pip is silent."""
     started = printed = time.monotonic()
     count, doing, tail = 0, "", list[str]()
+    in_place = sys.stdout.isatty()
+    interval = TERMINAL_SECONDS if in_place else INTERVAL_SECONDS
     with open(log_path, "w") as log, subprocess.Popen(command, stdout=-1, stderr=-2, text=True) as process:
         lines: SimpleQueue[str | None] = SimpleQueue()
         Thread(target=_pass_on, args=(process.stdout or (), lines), daemon=True).start()
         while True:
             try:
-                line = lines.get(timeout=INTERVAL_SECONDS)
+                line = lines.get(timeout=interval)
             except Empty:
                 line = ""
             if line is None:
@@ -68,9 +70,12 @@ def _follow(command: list[str], log_path: Path) -> int:
             count += line.startswith("Collecting")
             doing = "writing files" if line.startswith("Installing collected") else doing
             now = time.monotonic()
-            if line.startswith(LOUD) or now - printed >= INTERVAL_SECONDS:
+            if line.startswith(LOUD) or now - printed >= interval:
                 printed = now
-                print(f"  {now - started:4.0f} s  {doing or f'{count} packages resolved'}", flush=True)
+                text = f"  {now - started:4.0f} s  {doing or f'{count} packages resolved'}"
+                print(f"\r\x1b[K{text}" if in_place else text, end="" if in_place else "\n", flush=True)
+    if in_place:
+        print()
     if process.returncode:
         print("".join(tail), f"error: pip failed; its whole output is in {log_path}", file=sys.stderr)
     return process.returncode

@@ -1,10 +1,12 @@
 """`whale`: the exit codes of the one table, one JSON object, help with an example; and profiles."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,7 @@ VERBS += [
 ]
 VERBS += [f"lineage {verb}" for verb in ("show", "verify", "episodes", "env", "code", "licenses", "diff", "seen")]
 VERBS += [f"lineage {verb}" for verb in ("leakage", "why", "affected", "completeness", "rederive", "prove", "export")]
-VERBS += ["export", "fsck", "lineage taint add", "lineage taint list"]
+VERBS += ["export", "fsck", "accept", "audit", "lineage taint add", "lineage taint list"]
 
 
 @pytest.fixture
@@ -52,11 +54,23 @@ def test_help_ends_with_an_example_of_the_verb_itself(verb, capsys):
 
 
 def test_the_program_starts_without_what_only_some_verbs_need():
-    """torch alone takes seconds to import; `whale lineage show` has two."""
-    heavy = ("torch", "ray", "mlflow", "tensorflow", "apache_beam", "cv2", "pyarrow")
+    """torch alone takes seconds to import, numpy and pydantic half a second; `whale --help` has a third of one."""
+    heavy = ("torch", "ray", "mlflow", "tensorflow", "apache_beam", "cv2", "pyarrow", "numpy", "pydantic", "yaml")
     script = f"import sys, whale.cli; sys.exit(str([name for name in {heavy} if name in sys.modules] or ''))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.strip() == ""
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"whale {version('whale-world-model')}\n"
+
+
+def test_a_shell_completes_commands(monkeypatch):
+    environment = os.environ | {"_WHALE_COMPLETE": "complete_bash", "COMP_WORDS": "whale lineage sh", "COMP_CWORD": "2"}
+    command = [sys.executable, "-c", "import whale.cli; whale.cli.main()"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["show"]
 
 
 def test_a_usage_error_shows_usage_and_example(capsys):
@@ -73,6 +87,7 @@ def test_wrong_usage_ends_with_64(arguments):
 
 def test_what_is_missing_ends_with_2_and_what_is_unknown_with_64(project, capsys):
     assert run(["metrics"]) == 2
+    assert run(["timings"]) == 2
     assert run(["data", "link", "bridge_sample", "nowhere"]) == 2
     assert run(["data", "link", "../x", "."]) == 64
     assert run(["profile", "use", "nope"]) == 64
@@ -165,3 +180,11 @@ def test_statistics_are_shown_and_exported_for_others(project, capsys):
     assert Path("exported/tiny/norm_stats.json").is_file()
     assert run(["stats", "export", str(folder), "--dialect", "bogus", "--out", "exported"]) == 64
     assert run(["stats", "show", "nowhere"]) == 2
+
+
+@pytest.mark.parametrize("group", ["", "profile", "data", "spec", "lineage", "lineage taint", "stats", "mix"])
+def test_a_list_of_commands_has_whole_sentences(group, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([*group.split(), "--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert listed and not [line for line in listed if not line.endswith(".") or line.endswith("...")]

@@ -26,7 +26,7 @@ from whale.data.workbench.shard_check import check_shards
 from whale.lineage import ledger, signing
 from whale.seal import verify_sealed
 
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole chain
+pytestmark = pytest.mark.timeout(3600)  # the first test waits for the whole chain
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PRETRAIN = ("fleet_delta", "fleet_absolute")
@@ -92,7 +92,7 @@ def make_project(root: Path) -> Path:
 
 def dvc(root: Path, *arguments: str, expected: int = 0) -> str:
     done = subprocess.run(
-        [BIN / "dvc", *arguments], cwd=root, env=environment(), capture_output=True, text=True, timeout=900
+        [BIN / "dvc", *arguments], cwd=root, env=environment(), capture_output=True, text=True, timeout=3600
     )
     assert done.returncode == expected, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -172,7 +172,7 @@ def test_each_run_left_a_statement_whose_inputs_are_the_digests_of_what_it_read(
 
 def lineage(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [BIN / "python", "-m", "whale.cli", "lineage", *arguments]
-    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, timeout=1200)
 
 
 def test_an_untouched_chain_is_complete_and_raises_no_alarm(project):
@@ -260,7 +260,7 @@ def test_a_training_stage_killed_with_dvc_continues_from_a_saved_step_and_ends_i
     shutil.rmtree(work, ignore_errors=True)
     command = [BIN / "dvc", "repro", "-f", "-s", "train_dynamics@without_z"]
     running = subprocess.Popen(command, cwd=project, env=environment(), stdout=-3, stderr=-3)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not list(work.glob("*/states/step-*")) and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.002)
     running.send_signal(signal.SIGKILL)

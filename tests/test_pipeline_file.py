@@ -4,7 +4,7 @@ import pytest
 
 from whale.common.config import load_yaml
 from whale.common.errors import ConfigError
-from whale.pipeline_file import expand, upstream
+from whale.pipeline_file import expand, position, upstream
 
 DOCUMENT = {
     "stages": {
@@ -12,7 +12,7 @@ DOCUMENT = {
             "foreach": "${datasets}",
             "do": {"deps": ["pipelines/ingest.py", "${item.raw}"], "outs": ["out/${item.role}/shards/${key}"]},
         },
-        "mix": {"deps": ["out/pretrain/shards"], "outs": ["out/mix"], "metrics": [{"mix.json": {"cache": False}}]},
+        "mix": {"deps": ["out/pretrain/shards"], "outs": ["out/mix"], "metrics": ["mix.json"]},
         "tune": {"deps": ["out/finetune/shards"], "outs": ["out/tuned"]},
     }
 }
@@ -42,3 +42,11 @@ def test_the_real_pipeline_expands_to_as_many_nodes_as_it_has_items(project_root
     assert sum(name.startswith("embed_behavior@") for name in names) == 27
     assert {"train_dynamics@large", "finetune_dynamics@from_scratch", "report"} <= set(names)
     assert not [name for name in names if name.startswith("collect")]
+
+
+def test_a_stage_knows_its_place_among_all_and_an_unknown_one_has_none(project_root, tmp_path):
+    names = [
+        node.name for node in expand(load_yaml(project_root / "dvc.yaml"), load_yaml(project_root / "params.yaml"))
+    ]
+    assert position(names[6], project_root) == (7, len(names))
+    assert position("bogus", project_root) is None and position(names[6], tmp_path) is None

@@ -1,45 +1,32 @@
-"""`whale`: verbs for what DVC cannot do. Stages are started by `dvc repro`, nowhere else.
+"""`whale`: commands for what DVC cannot do. Stages are started by `dvc repro`, nowhere else.
 
 Exit codes are those of docs/reference/cli.md: typer's own would make usage errors 2, so `main` maps them.
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
-from whale.commands import (
-    accept,
-    data,
-    doctor,
-    evaluate,
-    export,
-    fsck,
-    init,
-    lineage,
-    metrics,
-    mix,
-    model,
-    plan,
-    profile,
-    rollout,
-    shards,
-    spec,
-    stats,
-    timings,
-    track,
-)
+from whale.commands.data import mix, raw, shards, spec, stats
+from whale.commands.lineage import accept, fsck, proofs, questions, taint
+from whale.commands.project import doctor, init, plan, profile, timings, track
+from whale.commands.results import evaluate, export, metrics, model, rollout
 from whale.guard import failure
+
+PACKAGE = "whale-world-model"
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Verbs around the pipeline. The pipeline itself is `dvc repro`.",
+    help="Commands around the pipeline; run it with `dvc repro`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+questions.app.add_typer(proofs.app)  # without a name: its commands are those of `whale lineage`
+questions.app.add_typer(taint.app, name="taint")
 app.add_typer(profile.app, name="profile")
-app.add_typer(data.app, name="data")
+app.add_typer(raw.app, name="data")
 app.add_typer(spec.app, name="spec")
 app.add_typer(shards.app, name="shards")
 app.add_typer(mix.app, name="mix")
@@ -47,9 +34,9 @@ app.add_typer(stats.app, name="stats")
 app.add_typer(track.app, name="track")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(model.app, name="model")
-app.add_typer(lineage.app, name="lineage")
+app.add_typer(questions.app, name="lineage")
 app.command("accept", epilog=accept.EXAMPLE)(accept.accept)
-app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(lineage.audit_checkpoint)
+app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(proofs.audit_checkpoint)
 app.command("rollout", epilog=rollout.EXAMPLE)(rollout.rollout)
 app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("fsck", epilog=fsck.EXAMPLE)(fsck.fsck)
@@ -58,6 +45,23 @@ app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("timings", epilog=timings.EXAMPLE)(timings.timings)
 app.command("metrics", epilog=metrics.EXAMPLE)(metrics.metrics)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"whale {version(PACKAGE)}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def main() -> None:

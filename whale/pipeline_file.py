@@ -60,6 +60,21 @@ def expand(document: Mapping[str, Any], params: Mapping[str, Any]) -> list[Node]
     return nodes
 
 
+def position(name: str, root: Path) -> tuple[int, int] | None:
+    """(7, 30) for the 7th of 30 nodes, in the order in which DVC runs them; None where `root` has no such node.
+
+    Both files are read by the C parser, for a stage asks this as it starts: 10 ms instead of 150.
+    """
+    document, params = (_read(root / file) for file in ("dvc.yaml", "params.yaml"))
+    names = [node.name for node in expand(document, params)] if document and params else []
+    return (names.index(name) + 1, len(names)) if name in names else None
+
+
+def _read(path: Path) -> Any:
+    """A file that DVC has just read, too."""
+    return yaml.CSafeLoader(path.read_bytes()).get_single_data() if path.is_file() else None
+
+
 def upstream(nodes: Iterable[Node]) -> dict[str, list[str]]:
     """{node: nodes that make something it reads}; a folder counts for all that lies in it, and the other way round."""
     nodes = list(nodes)
@@ -87,7 +102,7 @@ def outline(path: Path) -> str:
 
 def _node(stage: str, item: str | None, body: Mapping[str, Any], values: Mapping[str, Any]) -> Node:
     reads = [dep for dep in body.get("deps", []) if not is_code(dep)]
-    makes = [*body.get("outs", []), *(path for each in body.get("metrics", []) for path in each)]
+    makes = [*body.get("outs", []), *body.get("metrics", [])]
     return Node(stage, item, _fill(reads, values, stage), _fill(makes, values, stage))
 
 

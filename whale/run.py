@@ -6,9 +6,11 @@ ledger says so. None of that is code of the stage, so no edit of it makes a stag
 """
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 STAGES = "pipelines"
@@ -25,6 +27,7 @@ def main(argv: Sequence[str]) -> None:
 
     failure.install()  # an error before the guard (a wrong key in params.yaml) ends like one inside it
     environment.apply()
+    _say_position()  # before anybody listens: dvc.yaml is no input
     worker.listen()
     run_stage(argv)
 
@@ -47,6 +50,15 @@ def run_stage(argv: Sequence[str]) -> None:
         from whale.tracking.mlflow_store import replay_all
 
         replay_all()
+
+
+def _say_position() -> None:
+    """`stage 7 of 30`, where DVC runs the whole; it says the name itself."""
+    if name := os.environ.get("DVC_STAGE"):
+        from whale.pipeline_file import position
+
+        if found := position(name, Path.cwd()):
+            print(f"stage {found[0]} of {found[1]}", file=sys.stderr, flush=True)
 
 
 def _module(argv: Sequence[str]) -> tuple[str, ModuleType]:

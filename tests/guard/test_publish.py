@@ -5,10 +5,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 from whale.common.files import sha256_of_file
-from whale.common.progress import Progress
 from whale.guard.publish import open_temporary, publish, remove_leftovers
 from whale.seal import verify_sealed
 
@@ -53,28 +51,3 @@ def test_a_reader_of_the_old_output_is_not_disturbed(tmp_path):
         publish(second, tmp_path / "out", sha256_of_file)
         assert reader.read() == "first"
     assert (tmp_path / "out" / "a").read_text() == "second"
-
-
-def test_progress_is_silent_when_short_and_says_rate_and_rest_when_long(capsys):
-    with Progress(10, "episodes", "collect") as bar:
-        bar.update(10)
-    assert capsys.readouterr().err == ""
-    bar = Progress(10, "episodes", "collect")
-    bar.interval_seconds = 0.0
-    time.sleep(0.05)
-    bar.update(5)
-    assert "collect: 5/10 episodes, " in (text := capsys.readouterr().err) and "left" in text
-
-
-def test_progress_counts_from_where_it_resumes_and_follows_a_change_of_speed(capsys, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("whale.common.progress.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    bar = Progress(1000, "steps")
-    clock[0] = 100.0  # workers started
-    bar.resume_at(400)
-    for step in [20] * 4 + [1] * 60:
-        clock[0] += 1.0
-        bar.update(step)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "440/1000 steps, 20/s, 0:28 left"  # 2 s of work, not 102; 40 steps, not 440
-    assert lines[-1] == "540/1000 steps, 1/s, 7:40 left"  # the quick first seconds are out of the window

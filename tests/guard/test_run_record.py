@@ -52,7 +52,7 @@ def run(args, run):
     if args.item == "edited":
         run.beforehand.code_state()  # git has looked by the time that somebody edits
         open("pipelines/toy.py", "a").write("VALUE = 2")
-    if args.item == "wait": print("waiting", flush=True); [time.sleep(0.1) for _ in range(600)]
+    if args.item == "wait": print("waiting", flush=True); [time.sleep(0.1) for _ in range(6000)]
 """.replace("PINNED", repr(hashlib.sha256(b"raw").hexdigest()))
 
 
@@ -85,7 +85,7 @@ def start(item, python=sys.executable, **variables):
 
 def run_toy(item, **environment):
     process = start(item, **environment)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == 0
     return RunGraph.load().runs[-1]
 
@@ -99,6 +99,15 @@ def test_a_declared_run_on_a_commit_is_complete_also_strictly():
     assert run.code["commit"] == git("rev-parse", "HEAD") and run.code["dirty"] is False
     assert json.loads(run.byproduct("opened.json"))["undeclared_files"] == []
     assert verdict(strict=True).findings == []
+
+
+def test_a_stage_of_dvc_says_its_place_and_what_it_reads_for_that_is_no_undeclared_input(project, capfd):
+    Path("dvc.yaml").write_text("stages: {toy: {foreach: '${toys}', do: {cmd: x}}, last: {cmd: x}}\n")
+    Path("params.yaml").write_text("toys: {odd: 1, plain: 2}\n")
+    opened = json.loads(run_toy("plain", DVC_STAGE="toy@plain").byproduct("opened.json"))
+    assert "stage 2 of 3\n" in capfd.readouterr().err
+    assert (opened["undeclared_files"], opened["undeclared_modules"]) == ([], [])
+    assert "dvc.yaml" not in opened["settings"]
 
 
 @pytest.mark.parametrize(("item", "named"), [("peek", "data.txt"), ("import", "pipelines/hidden.py")])
@@ -155,7 +164,7 @@ def test_files_that_an_input_describes_are_declared_by_that():
 
 
 def test_t9_a_dirty_tree_is_shown_refused_when_strict_and_its_patch_gives_the_tree_again():
-    Path("pipelines/toy.py").write_text(TOY.replace("range(600)", "range(601)"))
+    Path("pipelines/toy.py").write_text(TOY.replace("range(6000)", "range(601)"))
     run = run_toy("plain")
     assert run.code["dirty"] and b"range(601)" in run.byproduct("code.patch")
     assert code(run)["tree_again"] == "yes"
@@ -178,7 +187,7 @@ def test_tries_that_ended_badly_enter_the_record_of_the_one_that_ended_well():
         process = start("plain")
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     assert not Path("lineage/ledger.jsonl").exists()
     Path(".whale/go").touch()
     run = run_toy("plain")

@@ -58,3 +58,13 @@ def test_the_verb_prints_every_dataset_and_the_sums(project_root, monkeypatch, c
     assert run(["mix", "show", "--params", "profiles/whale-x.yaml"]) == 0
     assert "<0.1" in capsys.readouterr().out
     assert run(["mix", "show", "--params", os.devnull + "x"]) == 2
+
+
+def test_a_profile_shows_its_own_datasets_and_those_of_the_paper_only_when_asked(project_root, monkeypatch, capsys):
+    monkeypatch.chdir(project_root)
+    assert run(["mix", "show", "--params", "profiles/demo.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "fleet_delta" in said and "kuka" not in said and "27 datasets of the paper's Table 11" in said
+    assert run(["mix", "show", "--params", "profiles/demo.yaml", "--all"]) == 0
+    said = capsys.readouterr().out
+    assert said.index("fleet_delta") < said.index("kuka")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from whale.cli import run
-from whale.commands.plan import missing, summary
+from whale.commands.project.plan import missing, summary
 from whale.pipeline_file import Node
 from whale.planning.plan import make_plan, stage_states
 
@@ -45,8 +45,8 @@ def test_what_reads_from_a_blocked_stage_waits_for_it_and_the_rest_runs():
     found = stage_states(
         NODES, dict.fromkeys(["ingest@a", "ingest@b", "train", "report"], NOT_MADE), {"ingest@b": ["no spec"]}
     )
-    assert [state for state, _ in found.values()] == ["runs", "blocked", "waits", "waits"]
-    assert found["report"] == ("waits", ("for ingest@b",))
+    assert [state for state, _ in found.values()] == ["runs", "blocked", "waiting", "waiting"]
+    assert found["report"] == ("waiting", ("for ingest@b",))
     assert found["ingest@b"] == ("blocked", ("no spec",))
 
 
@@ -67,7 +67,7 @@ def test_without_dvc_every_stage_runs_and_says_so():
 
 def test_the_demo_is_never_blocked_and_its_frames_are_those_of_the_simulator(project):
     made = make_plan(project, None)
-    assert made.count("blocked", "waits") == 0
+    assert made.count("blocked", "waiting") == 0
     assert all(dataset.frames for dataset in made.datasets)
     assert made.hardware.device.name == "cpu core"
     assert 0 < made.hours() < 1
@@ -146,6 +146,12 @@ def test_the_verb_prints_estimates_as_such_and_one_json_object(project, capsys):
     assert {"stage", "state", "why", "flops", "hours", "disk_bytes"} <= set(shown["stages"][0])
 
 
+def test_unknown_hardware_is_refused_before_anybody_asks_dvc(project, monkeypatch):
+    Path(".dvc").mkdir()  # no project of DVC: to ask would fail otherwise
+    assert run(["plan", "--hardware", "8x RTX 4091"]) == 64
+    assert run(["plan"]) not in (0, 64)
+
+
 def test_unknown_hardware_and_a_folder_without_pipeline_have_their_codes(project, capsys):
     assert run(["plan", "--hardware", "H20"]) == 64
     assert "h200" in capsys.readouterr().err
@@ -165,7 +171,10 @@ def test_all_wrong_sections_of_params_are_reported_at_once(project, capsys):
 def test_using_a_profile_says_what_runs_what_it_costs_and_which_data_are_missing(project, capsys):
     assert run(["profile", "use", "whale-st-256"]) == 0
     text = capsys.readouterr().out
-    assert "stages:" in text and "estimate, not run" in text and "blocked: metaworld:" in text
+    assert "stages:" in text and "estimate, not run" in text and "  metaworld: " in text
+    assert "`dvc repro` (also with --dry) ends at ingest@metaworld with" in text
+    assert "No such file or directory: .../data_specs/sources/metaworld.json" in text
+    assert "whale data link NAME PATH" in text and text.rstrip().endswith("`whale profile use demo`")
     assert run(["profile", "diff", "whale-st-256"]) == 0
 
 

@@ -1,4 +1,4 @@
-"""What every verb prints: a table for people, or one JSON object for programs."""
+"""What every command prints: a table for people, or one JSON object for programs."""
 
 import json
 from collections.abc import Sequence

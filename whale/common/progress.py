@@ -1,56 +1,98 @@
-"""Rate and remaining time of a long loop, to stderr, at most every 2 s."""
+"""How far a long loop is, to stderr: one line in place on a terminal, a line now and then in a log."""
 
+import shutil
 import sys
 import time
 from collections import deque
 from typing import TextIO
 
-WINDOW = 16  # lines, at least 30 s
+MARK_SECONDS, MARKS = 2.0, 16  # the rate is that of the last 30 s
+QUIET_SECONDS = 2.0  # a loop that is shorter says nothing
+TERMINAL_SECONDS = 0.5
+LOG_SECONDS, LOG_SHARE, LOG_LEAST_SECONDS = 30.0, 0.1, 5.0
+KNOWN_SHARE, KNOWN_SECONDS = 0.05, 30.0  # of the loop, after its first part: then the rest can be guessed
 
 
 class Progress:
-    """`with run.progress(100, "episodes") as bar: bar.update()`; a loop of less than 2 s prints nothing.
+    """`with run.progress(100, "episodes") as bar: bar.update()`.
 
-    Rate and rest are those of the last `WINDOW` lines, so that they follow a loop that becomes slower or faster.
+    In a log: a line after 2 s, then one every 30 s or at each tenth, whichever comes first, and one at the end. The
+    first part is not in the rate, since starting workers or a compiler is; the time left is said from then on, once a
+    twentieth of the loop or 30 s have been measured.
     """
-
-    interval_seconds = 2.0
 
     def __init__(self, total: int, what: str, name: str = "", file: TextIO | None = None):
         self.total, self.what, self.name, self.file = total, what, name, file or sys.stderr
         self.done = 0
+        self._in_place = self.file.isatty()
+        self._started = self._printed = time.monotonic()
         self._printed_done: int | None = None
-        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=WINDOW)
+        self._start: tuple[float, int] | None = None  # of what is measured
+        self._marks: deque[tuple[float, int]] = deque(maxlen=MARKS)
 
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._printed_done not in (None, self.done):
-            self._print()
+    def __exit__(self, error: object, *_: object) -> None:
+        if self._printed_done is None:
+            return
+        if error is None:
+            self._print(self._text(f"{_clock(time.monotonic() - self._started)} in all"))
+        if self._in_place:
+            print(file=self.file, flush=True)
 
     def resume_at(self, done: int) -> None:
         """Work starts now, with `done` made before: neither they nor the time until now count in the rate."""
         self.done = done
-        self._marks.clear()
-        self._marks.append((time.monotonic(), done))
+        self._measure_from(time.monotonic())
 
     def update(self, n: int = 1) -> None:
         """`n` more are done."""
         self.done += n
-        if time.monotonic() - self._marks[-1][0] >= self.interval_seconds:
-            self._print()
+        now = time.monotonic()
+        if self._start is None:
+            self._measure_from(now)
+        elif now - self._marks[-1][0] >= MARK_SECONDS:
+            self._marks.append((now, self.done))
+        if self._is_time(now):
+            self._printed, self._printed_done = now, self.done
+            self._print(self._text(*self._speed(now)))
 
-    def _print(self) -> None:
-        now, (then, done_then) = time.monotonic(), self._marks[0]
-        self._marks.append((now, self.done))
-        self._printed_done = self.done
-        rate = (self.done - done_then) / max(now - then, 1e-9)
-        left = max(self.total - self.done, 0) / rate if rate > 0 else None
-        eta = "" if left is None else f", {_clock(left)} left"
+    def _measure_from(self, now: float) -> None:
+        self._start = now, self.done
+        self._marks.clear()
+        self._marks.append(self._start)
+
+    def _is_time(self, now: float) -> bool:
+        if now - self._started < QUIET_SECONDS or self.done >= self.total:
+            return False
+        if self._in_place:
+            return now - self._printed >= TERMINAL_SECONDS
+        if self._printed_done is None:
+            return True
+        waited, share = now - self._printed, (self.done - self._printed_done) / max(self.total, 1)
+        return waited >= LOG_SECONDS or (share >= LOG_SHARE and waited >= LOG_LEAST_SECONDS)
+
+    def _speed(self, now: float) -> list[str]:
+        """Rate, and the time left where it can be guessed."""
+        then, done_then = self._marks[0]
+        if self._start is None or now <= then or self.done <= done_then:
+            return []
+        rate = (self.done - done_then) / (now - then)
+        seconds, share = now - self._start[0], (self.done - self._start[1]) / max(self.total, 1)
+        is_known = seconds >= KNOWN_SECONDS or share >= KNOWN_SHARE
+        return [f"{rate:.3g}/s", *([f"{_clock((self.total - self.done) / rate)} left"] if is_known else [])]
+
+    def _text(self, *rest: str) -> str:
         name = f"{self.name}: " if self.name else ""
-        text = f"{name}{self.done}/{self.total} {self.what}, {rate:.3g}/s{eta}"
-        print(text, file=self.file, flush=True)
+        return ", ".join([f"{name}{self.done}/{self.total} {self.what}", *rest])
+
+    def _print(self, text: str) -> None:
+        if not self._in_place:
+            print(text, file=self.file, flush=True)
+            return
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be written over
+        print(f"\r\x1b[K{text[:width]}", end="", file=self.file, flush=True)
 
 
 def _clock(seconds: float) -> str:

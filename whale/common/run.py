@@ -47,7 +47,7 @@ class Run:
         return list(parts)
 
     def progress(self, total: int, what: str) -> Progress:
-        """Rate and remaining time on stderr, at most every 2 s."""
+        """Rate and remaining time on stderr, from 2 s on."""
         return Progress(total, what, self.name)
 
     def compute(self) -> AbstractContextManager[None]:

@@ -86,7 +86,10 @@ class GuardedRun(Run):
             others = [path.name for path in sorted(family.glob("*")) if path.is_dir()]
             if others:
                 where = f"{family}/{{{','.join(others)}}}" if others[1:] else family / others[0]
-                print(f"{self.name}: starts afresh; state of other settings lies in {where}", file=sys.stderr)
+                print(
+                    f"{self.name}: starting from the beginning; an older state with other settings is in {where}",
+                    file=sys.stderr,
+                )
             directory.mkdir(parents=True)
         return directory
 

@@ -69,6 +69,7 @@ class DatasetStatus:
     """`problems`: what must be done before it can be ingested, in order; `frames` of all splits, None if unknown.
 
     `missing_splits`: that of the problems which stands in the way of evaluation too, although shards may be there.
+    `missing_raw`: the file or folder that DVC will look for in vain.
     """
 
     name: str
@@ -77,6 +78,7 @@ class DatasetStatus:
     frames_from: str
     problems: tuple[str, ...]
     missing_splits: str | None = None
+    missing_raw: str | None = None
 
 
 def load_facts(root: Path) -> Facts:
@@ -96,9 +98,10 @@ def _status(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root
     problems += [] if splits is None else [splits]
     weight = missing_weight(name, profile.params)
     problems += [] if weight is None else [f"{weight.what}: {weight.place}: {weight.expected}"]
-    problems += _raw_problems(name, entry, profile, facts, root)
+    no_raw = _raw_problems(name, entry, profile, facts, root)
+    problems += no_raw
     frames, source = _frames(name, entry, profile, spec, facts, root)
-    return DatasetStatus(name, entry.role, frames, source, tuple(problems), splits)
+    return DatasetStatus(name, entry.role, frames, source, tuple(problems), splits, entry.raw if no_raw else None)
 
 
 def _read_spec(name: str, root: Path) -> tuple[DatasetSpec | None, list[str]]:

@@ -1,7 +1,7 @@
 """The plan: every stage of the active profile with its state, the reason, and what it would cost. Nothing is run.
 
 States: up to date | runs | may run (its own inputs are as before, but a stage above it runs) | blocked (its spec, its
-data or a split is missing) | waits (for a blocked stage).
+data or a split is missing) | waiting (for a blocked stage).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +16,7 @@ from whale.planning.estimate import Cost, Estimator
 from whale.planning.hardware import Hardware, default_hardware, parse_hardware
 from whale.planning.profile import Profile, load_profile
 
-UP_TO_DATE, RUNS, MAY_RUN, BLOCKED, WAITS = "up to date", "runs", "may run", "blocked", "waits"
+UP_TO_DATE, RUNS, MAY_RUN, BLOCKED, WAITS = "up to date", "runs", "may run", "blocked", "waiting"
 STATES = (BLOCKED, WAITS, RUNS, MAY_RUN, UP_TO_DATE)
 
 

@@ -33,7 +33,7 @@ def validate(form: str, *files: Path) -> list[str | None]:
     assert VALIDATORS.is_dir(), f"{VALIDATORS} is missing: `make validators` installs the stock validators"
     environment = os.environ | {"PYTHONPATH": str(VALIDATORS)}
     command = [sys.executable, ROOT / "tests" / "stock_validators.py", form, *files]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -159,7 +159,9 @@ def model_signing_cli(folder: Path, signature: Path, key: Path) -> subprocess.Co
     """`model_signing verify key`, as a person would type it."""
     command = [sys.executable, "-m", "model_signing", "verify", "key", folder, "--signature", signature]
     environment = os.environ | {"PYTHONPATH": str(VALIDATORS)}
-    return subprocess.run([*command, "--public_key", key], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [*command, "--public_key", key], env=environment, capture_output=True, text=True, timeout=1200
+    )
 
 
 def test_a_signature_of_the_checkpoint_is_accepted_by_the_stock_command_and_for_other_bytes_is_not(chain):

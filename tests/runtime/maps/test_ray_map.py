@@ -60,7 +60,6 @@ def test_a_pool_has_no_more_workers_than_gpus_and_without_one_does_not_start():
     assert "execution.device" in caught.value.place and "map_engine" in caught.value.remedy
 
 
-@pytest.mark.timeout(120)
 def test_a_ray_pool_writes_the_same_bytes_as_one_process_and_hands_errors_back(tmp_path):
     environment.apply()  # before ray reads its switches
     import ray

@@ -21,7 +21,7 @@ def require_same_plan(saved: Mapping[str, Any], current: Plan) -> None:
         raise RefusedError(
             "resuming under another sampling plan would skip or repeat samples", place="saved -> current",
             found="\n            ".join(lines), expected=f"plan {saved.get('plan_digest')}",
-            remedy="start afresh with the new mixture, or restore the old params.yaml and shards",
+            remedy="start again with the new mixture, or restore the old params.yaml and shards",
         )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def resume_from(run: Run, states: StateFolder) -> None:
             file=named,
             place="WHALE_RESUME_FROM",
             found="\n            ".join(lines),
-            remedy="leave WHALE_RESUME_FROM out to start afresh, or take the old settings back",
+            remedy="leave WHALE_RESUME_FROM out to start from the beginning, or take the old settings back",
         )
     state = StateFolder(Path(named) / "states", identity=_digest(old)).newest()
     if state is None:

@@ -38,7 +38,7 @@ def test_a_spec_is_tried_on_the_data_once_they_are_linked(project, capsys):
     raw, spec = str(project.parent / "data" / "odd_robot" / "1.0.0"), project / "data_specs" / "odd_robot.yaml"
     assert run(["spec", "init", raw]) == 0 and run(["data", "link", "odd_robot", raw]) == 0
     capsys.readouterr()
-    assert run(["spec", "check", str(spec)]) == 0 and "1 tried" in capsys.readouterr().out
+    assert run(["spec", "check", str(spec)]) == 0 and "1 checked against data" in capsys.readouterr().out
     text = spec.read_text()
     for wrong, says in (
         (text.replace("hw: [48, 80]", "hw: [48, 81]", 1), "12 x shape_mismatch"),
@@ -57,7 +57,7 @@ def test_a_spec_is_tried_on_the_data_once_they_are_linked(project, capsys):
     spec.write_text(text.replace("filters: []", only))
     assert run(["spec", "check", str(spec)]) == 0  # the first episodes are left out by the spec itself
     (project / "raw" / "odd_robot").unlink()
-    assert run(["spec", "check", str(spec)]) == 0 and "0 tried" in capsys.readouterr().out
+    assert run(["spec", "check", str(spec)]) == 0 and "0 checked against data" in capsys.readouterr().out
 
 
 def test_a_licence_that_is_not_allowed_stops_the_profile_that_uses_it_and_no_other(project, capsys):

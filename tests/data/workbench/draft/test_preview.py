@@ -9,7 +9,7 @@ from lerobot_fixture import lerobot_spec, write_v2
 from odd_dataset import write_odd
 from rlds_fixture import episodes, spec_values, tiny_spec, write_rlds
 
-from whale.commands.spec_preview import preview_page
+from whale.commands.data.spec_preview import preview_page
 from whale.common.errors import ConfigError
 from whale.data.ingest.sources.lerobot import LeRobotSource
 from whale.data.ingest.sources.rlds import RldsSource

@@ -130,7 +130,7 @@ def enforce(report: Mapping[str, Any], quality: QualityConfig, file: object) -> 
         policy = f"ingest.quality: {{policy: quarantine, budget: {spoiled}}}"
         remedy += f"; or in params.yaml, for all datasets, each of which is then ingested anew: {policy}"
     raise BadDataError(
-        f"the quality gate found what the spec of {report['name']} does not say", file=str(file),
+        f"the data contradict the spec of {report['name']}", file=str(file),
         found="\n            ".join(lines), expected="no fault", remedy=remedy,
     )  # fmt: skip
 

@@ -22,10 +22,14 @@ HardwareName = Annotated[str | None, typer.Option("--hardware", help='"8x RTX 40
 
 
 def plan(stage: StageName = None, as_json: AsJson = False, hardware: HardwareName = None) -> None:
-    """Every stage of the active profile: does it run and why, FLOP, hours, disk, memory. Estimates, nothing is run."""
+    """Show what `dvc repro` would run, and why. FLOP, hours, disk and memory are estimates; nothing is run."""
     if stage is not None:
         plan_one(stage, as_json)
         return
+    if hardware is not None:
+        from whale.planning.hardware import parse_hardware
+
+        parse_hardware(hardware)  # a misspelt name is refused before DVC is asked, which takes half a minute
     made = make_plan(hardware)
     if as_json:
         print_json(_as_json(made))
@@ -64,7 +68,7 @@ def plan_one(stage: str, as_json: bool) -> None:
 
 
 def make_plan(hardware: str | None = None) -> "Plan":
-    """The plan of the current folder. PyTorch is imported here: no other verb pays for it."""
+    """The plan of the current folder. PyTorch is imported here: no other command pays for it."""
     from whale.planning import plan as planning
 
     for name in ("params.yaml", "dvc.yaml"):
@@ -75,9 +79,9 @@ def make_plan(hardware: str | None = None) -> "Plan":
 
 def summary(made: "Plan") -> list[str]:
     """Two lines: how many stages do what, and the hours."""
-    from whale.planning.plan import STATES, UP_TO_DATE
+    from whale.planning.plan import RUNS, STATES, UP_TO_DATE
 
-    counts = [f"{made.count(state)} {state}" for state in STATES if made.count(state)]
+    counts = [f"{made.count(state)} {'to run' if state == RUNS else state}" for state in STATES if made.count(state)]
     waiting = [state for state in STATES if state != UP_TO_DATE]
     about = f"about {_time(made.hours(waiting))} (estimate, not run) on {made.hardware}"
     left = f"what is not up to date takes {about}" if any(map(made.count, waiting)) else "there is nothing to do"
@@ -91,6 +95,29 @@ def missing(made: "Plan") -> list[str]:
         each.name: [why for why in each.problems if {(each.name, why), (None, why)} & told] for each in made.datasets
     }
     return [f"{name}: {'; '.join(problems)}" for name, problems in lines.items() if problems]
+
+
+def blocked(made: "Plan") -> list[str]:
+    """What is missing for each dataset, what DVC will say of it, and the ways on; empty where nothing is missing."""
+    lines = missing(made)
+    if not lines:
+        return []
+    said = [f"blocked datasets ({len(lines)} of {len(made.datasets)}):", *(f"  {line}" for line in lines)]
+    if without := [each for each in made.datasets if each.missing_raw and f"ingest@{each.name}" in _blocked(made)]:
+        first = without[0]
+        said += [
+            f"until their data are linked, `dvc repro` (also with --dry) ends at ingest@{first.name} with",
+            f"  [Errno 2] No such file or directory: .../{first.missing_raw}",
+            "what to do:",
+            "  copy the files of each dataset from the place above, then `whale data link NAME PATH`",
+            "  or take datasets out of `datasets` and `mix.weights` in params.yaml; `whale plan` shows what is left",
+            "  or go back to data that are made here: `whale profile use demo`",
+        ]
+    return said
+
+
+def _blocked(made: "Plan") -> set[str]:
+    return {stage.name for stage in made.stages if stage.state == "blocked"}
 
 
 def stale_stages() -> dict[str, list[str]]:
@@ -133,9 +160,9 @@ def _print(made: "Plan") -> None:
     print_table(["stage", "state", "FLOP", "time", "disk", "memory", "why"], rows)
     print()
     print("\n".join(summary(made)))
-    if lines := missing(made):
-        print(f"\nblocked datasets ({len(lines)} of {len(made.datasets)}):")
-        print("\n".join(f"  {line}" for line in lines))
+    if lines := blocked(made):
+        print()
+        print("\n".join(lines))
     print("\nassumptions:")
     print("\n".join(f"  {line}" for line in ASSUMPTIONS))
 

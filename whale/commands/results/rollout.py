@@ -25,7 +25,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Write a GIF: recorded, 
 Context = Annotated[int, typer.Option("--context", min=1, help="Recorded frames that the model is given.")]
 Horizon = Annotated[int | None, typer.Option("--horizon", min=1, help="Imagined frames; else to the episode's end.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="0: the most likely tokens.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of drawn tokens.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed for sampling.")]
 Z = Annotated[Literal["prior", "frozen", "off"], typer.Option("--z", help="Behavior embedding of imagined steps.")]
 
 
@@ -34,8 +34,8 @@ def rollout(
     context: Context = 1, horizon: Horizon = None, temperature: Temperature = 0.0, seed: Seed = 0, z: Z = "prior",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Imagine an episode; PSNR by step against what was recorded, where the actions are the recorded ones."""
-    # PyTorch is imported here: no other verb pays for it.
+    """Imagine one episode with a checkpoint. PSNR by step against what was recorded, for the recorded actions."""
+    # PyTorch is imported here: no other command pays for it.
     from whale.evaluation.by_hand.imagine_episode import EpisodeAddress, Options, imagine_episode
     from whale.runtime.workers.execution import load_execution
 

@@ -20,12 +20,12 @@ app = typer.Typer(no_args_is_help=True, help="Ingested data: shards, index, mani
 
 @app.callback()
 def _several() -> None:
-    """A group, also while it has one verb."""
+    """Ingested data: shards, index, manifest."""
 
 
 @app.command("verify", epilog="Example: whale shards verify artifacts/demo/pretrain/shards")
 def verify(directory: Directory, decode: Decode = False, as_json: AsJson = False) -> None:
-    """Every byte against manifest and index: headers, payloads, padding, unlisted files; exit code 1 on a finding."""
+    """Check every byte of ingested data. Headers, payloads, padding, unlisted files; exit code 1 on a finding."""
     from whale.data.segments.grid import dataset_folders
     from whale.data.workbench.shard_check import check_shards
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import typer
 
-from whale.commands import plan
 from whale.commands.output import AsJson, print_json, print_table
-from whale.common.config import load_yaml
+from whale.commands.project import plan
+from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError
 from whale.common.files import write_atomically
 
@@ -19,8 +19,8 @@ app = typer.Typer(no_args_is_help=True, help="Choose a complete set of parameter
 
 @app.command("list", epilog="Example: whale profile list")
 def list_profiles(as_json: AsJson = False) -> None:
-    """The profiles there are; the active one is marked."""
-    active = load_yaml(PARAMS).get("profile") if PARAMS.is_file() else None
+    """List the profiles. The active one is marked."""
+    active = active_profile()
     names = sorted(path.stem for path in PROFILES.glob("*.yaml"))
     if as_json:
         print_json({"active": active, "profiles": names})
@@ -32,9 +32,9 @@ def list_profiles(as_json: AsJson = False) -> None:
 
 @app.command("use", epilog="Example: whale profile use demo")
 def use(name: str, force: bool = typer.Option(False, help="Overwrite hand-made edits of params.yaml.")) -> None:
-    """Copy profiles/NAME.yaml to params.yaml; say what becomes stale, what it would cost, which data are missing."""
+    """Make a profile the active one. Says what would run, what it would cost, and which data are missing."""
     path = profile_path(name)
-    active = load_yaml(PARAMS).get("profile") if PARAMS.is_file() else None
+    active = active_profile()
     if active is not None and not force and (PROFILES / f"{active}.yaml").is_file() and _changes(active):
         remedy = f"`whale profile diff {active}` shows them; --force overwrites them"
         raise ConfigError("params.yaml holds edits that no profile has", file=PARAMS, remedy=remedy)
@@ -46,12 +46,12 @@ def use(name: str, force: bool = typer.Option(False, help="Overwrite hand-made e
     if Path("dvc.yaml").is_file():
         made = plan.make_plan()
         print("\n".join(plan.summary(made)))
-        print("\n".join(f"blocked: {line}" for line in plan.missing(made)), end="\n" * bool(plan.missing(made)))
+        print("\n".join(plan.blocked(made)), end="\n" * bool(plan.blocked(made)))
 
 
 @app.command("diff", epilog="Example: whale profile diff demo")
 def diff(name: str, as_json: AsJson = False) -> None:
-    """What profiles/NAME.yaml would change in params.yaml; exit code 1 if anything."""
+    """Compare a profile with params.yaml. Exit code 1 if they differ."""
     profile_path(name)
     changes = _changes(name)
     if as_json:
@@ -77,6 +77,8 @@ def profile_path(name: str) -> Path:
 
 def _changes(name: str) -> dict[str, tuple[Any, Any]]:
     """{dotted name: (value in params.yaml, value in the profile)} where they differ."""
+    from whale.common.config import load_yaml
+
     old = flatten(load_yaml(PARAMS)) if PARAMS.is_file() else {}
     new = flatten(load_yaml(PROFILES / f"{name}.yaml"))
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}

@@ -22,7 +22,7 @@ def accept(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what could be accepted; sign nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Accept edited code for what was made with the code before: signed into the ledger, noted by DVC.
+    """Accept edited code without a new run. It is signed into the ledger and noted by DVC.
 
     Proven where every changed file is the same but for comments, docstrings and layout. Anything else is refused with
     the definitions that differ, unless you say --because TEXT. Exit 3 when something was refused.
@@ -30,7 +30,7 @@ def accept(
     from whale.audit import accept as accepting
     from whale.audit.checks.verify import make_hasher
     from whale.audit.run_graph import RunGraph
-    from whale.commands.plan import dvc_status
+    from whale.commands.project.plan import dvc_status
     from whale.common.errors import RefusedError
 
     graph, hasher = RunGraph.load(), make_hasher(deep=False)

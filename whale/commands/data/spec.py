@@ -5,30 +5,28 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from whale.commands.output import AllowLicences, AsJson, print_json, print_table
-from whale.common.config import load_yaml
 from whale.common.errors import BadDataError, ConfigError, MissingInputError, RefusedError, WhaleError
 from whale.common.files import write_atomically
-from whale.data.ingest.canonical.instruction_text import shown
-from whale.data.spec.needed_splits import missing_splits
-from whale.data.spec.spec import NAME, DatasetSpec, load_spec
-from whale.data.workbench.spec_check import check_spec
+
+if TYPE_CHECKING:
+    from whale.data.spec.spec import DatasetSpec
 
 TRIED = 12  # episodes of train, until one can be used
 PARAMS, SPECS, SOURCES = Path("params.yaml"), Path("data_specs"), Path("data_specs/sources")
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Specs to check; all of data_specs/ if none is named.")]
 
-app = typer.Typer(no_args_is_help=True, help="What raw datasets mean: data_specs/<name>.yaml.")
+app = typer.Typer(no_args_is_help=True, help="Draft, check and preview data_specs/<name>.yaml.")
 
 
 @app.command("list", epilog="Example: whale spec list --allow-licenses Apache-2.0,CC-BY-4.0,MIT")
 def list_specs(allow: AllowLicences = None, as_json: AsJson = False) -> None:
-    """Every spec: version, size, weight in the active mixture, rate, licence, and whether it holds together.
+    """List every dataset spec. Version, size, weight in the active mixture, rate, licence, and whether it is valid.
 
     With --allow-licenses: exit 3 if a dataset of the active profile has another licence, before anything is read.
     """
@@ -68,7 +66,7 @@ def list_specs(allow: AllowLicences = None, as_json: AsJson = False) -> None:
         )  # fmt: skip
 
 
-def _refused(specs: Mapping[str, DatasetSpec | None], allow: str) -> dict[str, str]:
+def _refused(specs: "Mapping[str, DatasetSpec | None]", allow: str) -> dict[str, str]:
     """Name -> why `allow` does not let it through."""
     from whale.audit.questions.licences import allowing, refusal
 
@@ -79,9 +77,9 @@ def _refused(specs: Mapping[str, DatasetSpec | None], allow: str) -> dict[str, s
 
 @app.command("check", epilog="Example: whale spec check data_specs/toto.yaml")
 def check(files: Files = None, as_json: AsJson = False) -> None:
-    """Schema, the operations on a generated raw episode, the splits that params.yaml asks for; exit 1 on a problem.
+    """Check specs without any data. Schema, operations on a generated episode, splits of params.yaml; exit 1 if wrong.
 
-    A dataset that is linked (raw/NAME) is tried, too: identity, splits, features, and a first episode of train.
+    Where data are linked (raw/NAME), they are checked too: identity, splits, features, a first episode of train.
     """
     from whale.planning.datasets import SPECS
 
@@ -106,9 +104,9 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
         for name, problems in wrong.items():
             print(f"{name}:")
             print("\n".join(f"  {problem}" for problem in problems))
-        print(f"{len(found) - len(wrong)} of {len(found)} specs hold together, {len(tried)} tried on the data in raw/")
+        print(f"{len(found) - len(wrong)} of {len(found)} specs are valid, {len(tried)} checked against data in raw/")
         for name in unlinked:
-            print(f"{name}: not tried, raw/{name} is not there: `whale data link {name} PATH`")
+            print(f"{name}: not checked against data, raw/{name} is not there: `whale data link {name} PATH`")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -118,7 +116,9 @@ def init(
     name: Annotated[str | None, typer.Option(help="Name of the spec; from the folder's if not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draft data_specs/NAME.yaml from a dataset on disk: every guess is marked, with its reason."""
+    """Draft a spec from a dataset on disk. Every guess in data_specs/NAME.yaml is marked, with its reason."""
+    from whale.data.ingest.canonical.instruction_text import shown
+    from whale.data.spec.spec import NAME
     from whale.data.workbench.draft.draft import draft_spec, name_of
     from whale.data.workbench.draft.sample import take_sample
 
@@ -150,9 +150,10 @@ def preview_spec(
     out: Annotated[Path | None, typer.Option(help="The page; work/preview/NAME.html if not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One local HTML page: frames before and after, actions with units, gripper events, distributions, verdicts."""
-    from whale.commands.spec_preview import preview_page
+    """Show on one page what a spec makes of data. Frames, actions with units, gripper events, verdicts."""
+    from whale.commands.data.spec_preview import preview_page
     from whale.data.ingest.tasks import find_source
+    from whale.data.spec.spec import load_spec
     from whale.data.workbench.draft.preview import preview
 
     spec = load_spec(name, SPECS)
@@ -195,11 +196,16 @@ def preview_spec(
 
 def _params() -> Mapping[str, Any]:
     """The active profile; empty where there is none."""
+    from whale.common.config import load_yaml
+
     return load_yaml(PARAMS) if PARAMS.is_file() else {}
 
 
-def _check(path: Path, params: Mapping[str, Any]) -> tuple[DatasetSpec | None, list[str]]:
+def _check(path: Path, params: Mapping[str, Any]) -> "tuple[DatasetSpec | None, list[str]]":
     from whale.data.mixture import missing_weight
+    from whale.data.spec.needed_splits import missing_splits
+    from whale.data.spec.spec import load_spec
+    from whale.data.workbench.spec_check import check_spec
 
     try:
         spec = load_spec(path.stem, path.parent)
@@ -209,7 +215,7 @@ def _check(path: Path, params: Mapping[str, Any]) -> tuple[DatasetSpec | None, l
     return spec, [str(problem) for problem in (*check_spec(spec), *of_params) if problem is not None]
 
 
-def _try(spec: DatasetSpec) -> list[str]:
+def _try(spec: "DatasetSpec") -> list[str]:
     """What the linked data say against the spec: identity, splits, features, and no episode that it can use."""
     from whale.data.ingest.tasks import find_source
     from whale.data.workbench.draft.preview import why_unusable

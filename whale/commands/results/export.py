@@ -18,7 +18,7 @@ def export(
     layout: Annotated[str, typer.Option("--as", help="whale, or lerobot")] = "whale",
     as_json: AsJson = False,
 ) -> None:
-    """Weights and side files with card, evaluations and protocols, calibration, licences, citations and statements.
+    """Export a checkpoint as one folder. With card, evaluations, calibration, licences, citations and statements.
 
     --as lerobot: config.json, model.safetensors, the action normalisation as LeRobot's preprocessor, statistics in its
     dialect, card, statements. Stock LeRobot reads the preprocessor and the statistics; it has no class for a world

@@ -11,12 +11,12 @@ app = typer.Typer(no_args_is_help=True, help="MLflow: a local sqlite store, no s
 
 @app.callback()
 def _several() -> None:
-    """A group, also while it has one verb."""
+    """MLflow: a local sqlite store, no server."""
 
 
 @app.command("sync", epilog="Example: whale track sync")
 def sync(as_json: AsJson = False) -> None:
-    """Replay new lines of work/mlflow_spool into mlflow.db; `make ui` does this and opens the page."""
+    """Bring MLflow up to date. Replays new lines of work/mlflow_spool into mlflow.db; `make ui` does it first."""
     from whale.tracking.mlflow_store import replay_all
 
     done = replay_all(Path.cwd())

@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Action statistics: train split, ra
 
 @app.command("show", epilog="Example: whale stats show artifacts/demo/mix")
 def show(source: Source, as_json: AsJson = False) -> None:
-    """Per dataset: valid train steps, mean, deviation, 1 % and 99 % quantiles of every dimension, dead ones marked."""
+    """Show action statistics. Mean, deviation, 1 % and 99 % quantiles of every dimension; dead ones are marked."""
     statistics = read_statistics(source)
     if as_json:
         print_json({"statistics": statistics})
@@ -35,7 +35,7 @@ def show(source: Source, as_json: AsJson = False) -> None:
 
 @app.command("export", epilog="Example: whale stats export artifacts/demo/mix --dialect openvla --out exported")
 def export(source: Source, dialect: DialectName, out: Out, as_json: AsJson = False) -> None:
-    """Write the statistics as another project's loaders expect them, and say what their format has no place for."""
+    """Write statistics for other loaders. In their format; says what that has no place for."""
     from whale.common.files import write_atomically
     from whale.data.workbench.dialects import DIALECTS, export_statistics
 

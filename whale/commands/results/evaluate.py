@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.commands.timings import active_profile
+from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError
 
 EXAMPLE = "Example: whale evaluate video --tasks work/tasks; whale evaluate video --frames work/answers"
@@ -24,7 +24,7 @@ def evaluate() -> None:
 
 @app.command("video", epilog=EXAMPLE)
 def video(frames: Frames = None, tasks: Tasks = None, as_json: AsJson = False) -> None:
-    """PSNR, SSIM, and (with weights) LPIPS, FVD of generated videos, beside ours where the protocols are equal."""
+    """Score generated videos beside ours. PSNR, SSIM, and (with weights) LPIPS, FVD, where the protocols are equal."""
     if (frames is None) == (tasks is None):
         raise ConfigError("one of --frames and --tasks", found="both" if frames else "neither", expected="exactly one")
     if tasks is not None:
@@ -38,7 +38,7 @@ def _artifacts() -> Path:
 
 
 def _write(directory: Path, as_json: bool) -> None:
-    # PyTorch is imported here: no other verb pays for it.
+    # PyTorch is imported here: no other command pays for it.
     from whale.evaluation.by_hand.external_video import rollout_sets, write_tasks
     from whale.evaluation.video.video import EvaluateVideoConfig
 

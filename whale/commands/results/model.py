@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.commands.profile import profile_path
+from whale.commands.project.profile import profile_path
 
 if TYPE_CHECKING:
     from whale.planning.model_counts import Count
@@ -23,8 +23,8 @@ def model() -> None:
 
 @app.command("counts", epilog="Example: whale model counts whale-x")
 def counts(names: Names = None, as_json: AsJson = False) -> None:
-    """Parameters of every component beside Tables 5 to 7 of the paper; exit code 1 if one does not agree."""
-    # PyTorch is imported here: no other verb pays for it.
+    """Count parameters of every component. Beside Tables 5 to 7 of the paper; exit code 1 if one does not agree."""
+    # PyTorch is imported here: no other command pays for it.
     from whale.planning.model_counts import model_counts
     from whale.planning.profile import load_profile
 

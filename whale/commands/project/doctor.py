@@ -9,8 +9,8 @@ from pathlib import Path
 
 import typer
 
-from whale.commands.init import SITE_CACHE
 from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.project.init import SITE_CACHE
 from whale.guard import machine
 from whale.runtime.workers import environment
 
@@ -19,7 +19,7 @@ MIN_FREE_GB = 10.0
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Versions, disk and settings; exit code 1 when something needs attention."""
+    """Check versions, disk and settings. Exit code 1 when something needs attention."""
     environment.apply()
     checks = [_python(), _disk(), _link_type(), _private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600)]
     checks.append(_private(SITE_CACHE, 0o700))

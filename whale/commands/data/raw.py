@@ -12,12 +12,12 @@ from whale.common.json_files import write_json
 
 RAW, SOURCES = Path("raw"), Path("data_specs/sources")
 
-app = typer.Typer(no_args_is_help=True, help="Link raw data that lie outside the project.")
+app = typer.Typer(no_args_is_help=True, help="Link, fetch or drop raw data outside the project.")
 
 
 @app.command("link", epilog="Example: whale data link bridge_sample /data/bridge_dataset/1.0.0")
 def link(name: str, path: Annotated[Path, typer.Argument(help="Folder of the dataset, e.g. .../1.0.0")]) -> None:
-    """Make raw/NAME point to PATH, and write what lies there (files, sizes, sha256) to data_specs/sources/NAME.json."""
+    """Link and describe raw data. raw/NAME points to PATH; data_specs/sources/NAME.json lists files, sizes, sha256."""
     from whale.data.ingest.sources.location import describe_source
 
     if not name.replace("_", "").isalnum() or not name.isascii() or name != name.lower():
@@ -59,14 +59,14 @@ def fetch(
     uri: Annotated[str, typer.Argument(help="Where the described files lie: any fsspec URI or folder.")],
     to: Annotated[Path, typer.Option("--to", help="Folder to bring them to.")],
 ) -> None:
-    """Bring the files that data_specs/sources/NAME.json describes; size and sha256 of each must be as described."""
+    """Bring the files of a described dataset. Size and sha256 of each must be as data_specs/sources/NAME.json says."""
     from whale.data.ingest.sources.location import read_description
     from whale.data.workbench.fetch import fetch_files
 
     path = SOURCES / f"{name}.json"
     if not path.is_file():
         remedy = "copy the files with the bucket's own tool, then `whale data link` describes them"
-        raise MissingInputError("no description to hold the files against", file=path, remedy=remedy)
+        raise MissingInputError("no file list to check against", file=path, remedy=remedy)
     described = read_description(path)
     count = fetch_files(described.files, uri, to, done=lambda size: print(f"{size} bytes", flush=True))
     print(f"{count} of {len(described.files)} files came; next: `whale data link {name} {to}`")
@@ -77,7 +77,7 @@ def drop(
     name: str,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the files too, not only the link.")] = False,
 ) -> None:
-    """Let go of a dataset's raw copy after its ingest: the description stays, so nothing becomes stale."""
+    """Remove raw data that are ingested. The description stays, so nothing becomes stale."""
     import shutil
 
     from whale.data.workbench.shard_check import check_shards

@@ -13,7 +13,7 @@ SITE_CACHE = Path(".dvc/tmp/site")
 
 
 def init() -> None:
-    """Make .dvc/tmp/site (0700) and name it in .dvc/config.local; make the Ray token. Idempotent and silent.
+    """Prepare a fresh clone. Makes .dvc/tmp/site (0700), named in .dvc/config.local, and the Ray token. Idempotent.
 
     DVC's site cache holds pickles, by default in a folder that every user shares; and a relative path in the config
     resolves against the current folder. So: inside the project, absolute, made before DVC makes it with 0777.

@@ -5,18 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.common.config import load_yaml
+from whale.common.errors import MissingInputError
 
 EXAMPLE = "Example: whale timings"
 COLUMNS = ("wall_s", "compute_s", "overhead_s", "capture_s")
 
 
 def timings(as_json: AsJson = False) -> None:
-    """Wall time of each stage's process, the part marked as compute, and the rest: framework overhead.
+    """Show where the time went. Wall time of each stage's process, its compute, and the rest: framework overhead.
 
     Capture is the part of overhead that proves inputs, seals outputs and records the run for lineage.
     """
-    rows = latest_timings(Path("lineage/runs"), active_profile())
+    runs, profile = Path("lineage/runs"), active_profile()
+    rows = latest_timings(runs, profile)
+    if not rows:
+        what = "no stage has run here yet" if profile is None else f"no stage of {profile} has run here yet"
+        raise MissingInputError(what, file=runs, remedy="run `make demo`, or `dvc repro`")
     totals = {column: round(sum(row.get(column, 0.0) for row in rows), 1) for column in COLUMNS}
     if as_json:
         print_json({"stages": rows, "total": totals})
@@ -37,6 +41,8 @@ def latest_timings(runs: Path, profile: str | None) -> list[dict[str, Any]]:
 
 def active_profile() -> str | None:
     """`profile` of params.yaml; None where there is no such file."""
+    from whale.common.config import load_yaml  # pydantic is imported here: no `--help` pays for it
+
     return load_yaml("params.yaml").get("profile") if Path("params.yaml").is_file() else None
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.common.config import load_yaml
 from whale.common.errors import ConfigError, MissingInputError
 
 if TYPE_CHECKING:
@@ -15,21 +14,27 @@ if TYPE_CHECKING:
 
 PARAMS = Path("params.yaml")
 Params = Annotated[Path, typer.Option("--params", help="A parameter set, e.g. profiles/whale-x.yaml.")]
+Every = Annotated[bool, typer.Option("--all", help="Also the datasets of Table 11 that are not drawn.")]
 Receipt = Annotated[Path | None, typer.Option("--receipt", help="A checkpoint's folder, or its receipt.json.")]
 MixDir = Annotated[Path, typer.Argument(help="The folder of `mix`, e.g. artifacts/demo/mix.")]
 Shards = Annotated[Path, typer.Option("--shards", help="The folder above the datasets' shards.")]
 PlanName = Annotated[str, typer.Option("--plan", help="pretrain or dynamics.")]
-Webdataset = Annotated[bool, typer.Option("--webdataset", help="A WebDataset pipeline (the only form so far).")]
+Webdataset = Annotated[bool, typer.Option("--webdataset", help="A WebDataset pipeline (the only format so far).")]
 
 app = typer.Typer(no_args_is_help=True, help="The mixture: asked, normalised, expected, realised.")
 
 
 @app.command("show", epilog="Example: whale mix show --params profiles/whale-x.yaml")
-def show(params: Params = PARAMS, receipt: Receipt = None, as_json: AsJson = False) -> None:
-    """Table 11 as printed, normalised, the w N derivation, and this profile's weights; or a checkpoint's receipt."""
+def show(params: Params = PARAMS, receipt: Receipt = None, every: Every = False, as_json: AsJson = False) -> None:
+    """Show what the mixture asks for and draws. Of the active profile, or what a checkpoint's training really drew.
+
+    --all: also the datasets of the paper's Table 11 that this profile does not draw; as printed, normalised, and by
+    the w N derivation.
+    """
     if receipt is not None:
         _show_receipt(receipt, as_json)
         return
+    from whale.common.config import load_yaml
     from whale.data.mixture import MixConfig
     from whale.planning.datasets import load_facts
     from whale.planning.mixture_table import mixture_rows, totals
@@ -41,11 +46,27 @@ def show(params: Params = PARAMS, receipt: Receipt = None, as_json: AsJson = Fal
     if as_json:
         print_json({"rows": [vars(row) for row in rows], "sums": totals(rows), "block": mix.block})
         return
+    _print(rows, mix.block, every)
+
+
+def _print(rows: "list[MixtureRow]", block: int, every: bool) -> None:
+    """The datasets of the active mixture first; columns of Table 11 only where one of its datasets is shown."""
+    drawn = [row for row in rows if row.draws is not None]
+    others = [row for row in rows if row.draws is None]
+    shown = drawn + others if every else drawn
+    if not any(row.printed for row in shown):
+        print_table(["dataset", "asked", "share %", "draws", "source"], [_own_cells(row) for row in shown])
+        print(f"share: of segments drawn; draws: of every {block}.")
+    else:
+        _print_table_11(shown, block)
+    if others and not every:
+        print(f"{len(others)} datasets of the paper's Table 11 are not drawn here: whale mix show --all")
+
+
+def _print_table_11(rows: "list[MixtureRow]", block: int) -> None:
     header = ["dataset", "printed %", "normalised %", "w N %", "x 0.9535", "asked", "share %", "draws", "source"]
     print_table(header, [_cells(row) for row in rows] + [_sums(rows)])
-    print(
-        f"share: of segments drawn; draws: of every {mix.block}. The printed numbers sum to 94.8, two rows are '<0.1':"
-    )
+    print(f"share: of segments drawn; draws: of every {block}. The printed numbers sum to 94.8, two rows are '<0.1':")
     print("weights are normalised as fractions and never asserted to sum to anything.")
 
 
@@ -53,12 +74,12 @@ def show(params: Params = PARAMS, receipt: Receipt = None, as_json: AsJson = Fal
     "export", epilog="Example: whale mix export artifacts/demo/mix --shards artifacts/demo/pretrain/shards --webdataset"
 )
 def export(mix_dir: MixDir, shards: Shards, webdataset: Webdataset = False, plan: PlanName = "pretrain") -> None:
-    """Print a Python module with the weighted pipeline, for people who train with their own loader."""
+    """Print a loader of the mixture as Python. For people who train with their own loader."""
     from whale.data.loading.sampler import Plan
     from whale.data.workbench.webdataset_export import webdataset_module
 
     if not webdataset:
-        raise ConfigError("which form?", expected="--webdataset")
+        raise ConfigError("choose a format: --webdataset", place="whale mix export", found="none")
     print(webdataset_module(Plan.load(mix_dir / "plan.json", plan), shards), end="")
 
 
@@ -67,6 +88,10 @@ def _cells(row: "MixtureRow") -> list[str]:
     share = "" if row.share is None else f"{row.share:.3f}"
     asked, draws = ("" if value is None else f"{value:g}" for value in (row.asked, row.draws))
     return [row.name, row.printed, *("" if n is None else f"{n:.3f}" for n in numbers), asked, share, draws, row.source]
+
+
+def _own_cells(row: "MixtureRow") -> list[str]:
+    return [row.name, f"{row.asked:g}", f"{row.share:.3f}", f"{row.draws:g}", row.source]
 
 
 def _sums(rows: "list[MixtureRow]") -> list[str]:

@@ -8,9 +8,9 @@ EXAMPLE = "Example: whale fsck"
 
 
 def fsck(as_json: AsJson = False) -> None:
-    """DVC's cache, every sealed folder and the ledger, byte by byte; exit 1 names what has rotted, 2 what is gone."""
+    """Read again everything that is stored here. DVC's cache, sealed folders, the ledger; exit 1: changed, 2: gone."""
     from whale.audit.checks.fsck import fsck as check
-    from whale.commands.lineage_text import verify as say
+    from whale.commands.lineage.text import verify as say
 
     report = check()
     print_json(report.as_dict()) if as_json else say("this project", report)

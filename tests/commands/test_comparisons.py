@@ -1,0 +1,105 @@
+"""Ours beside the baseline: found by name, marked when worse, counted, and said in a sentence."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from whale.cli import run
+from whale.commands.results.comparisons import BETTER, RULES, UNCLEAR, WORSE, compare, splits_of, verdict
+
+SPLIT = "evaluate_video.pretrain.fleet_delta.test"
+ROLLOUT = f"{SPLIT}.dynamics.full.rollout.h16"
+
+
+def outcomes(**metrics):
+    """{label: outcome} of the numbers of one split; `__` stands for a dot."""
+    found = {f"{SPLIT}.{name.replace('__', '.')}": value for name, value in metrics.items()}
+    return {row.label: row.cells["pretrain.fleet_delta.test"].outcome for row in compare(found)}
+
+
+def test_a_still_image_that_is_better_is_said_at_any_horizon_and_stands_first():
+    found = {f"{ROLLOUT}.psnr": 23.0, f"{ROLLOUT}.psnr_copy_last": 22.0}
+    found |= {f"{ROLLOUT}.ssim": 0.70, f"{ROLLOUT}.ssim_copy_last": 0.75}
+    rows = compare(found)
+    assert [(row.label, row.count(WORSE)) for row in rows] == [
+        ("rollout SSIM, 16 steps", 1),
+        ("rollout PSNR, 16 steps (dB)", 0),
+    ]
+    counted, said = verdict(rows)
+    assert counted.startswith("1 of 2 comparisons are worse than their baseline")
+    assert "Works on every dataset: rollout PSNR." in said and "rollout SSIM (0 of 1)" in said
+
+
+def test_lower_is_better_for_likelihoods_only():
+    assert outcomes(dynamics__full__nll=1.0, dynamics__full__nll_copy_unigram=2.0) == {"token NLL (nats)": BETTER}
+    assert outcomes(dynamics__full__nll=2.0, dynamics__full__nll_copy_unigram=1.0) == {"token NLL (nats)": WORSE}
+    assert outcomes(policy__nll_lagged_prior=2.0, policy__nll_other_episode=1.0) == {"policy NLL (nats)": WORSE}
+    assert outcomes(z__nll_gain=0.5) == {"token NLL without z minus with (nats)": BETTER}
+
+
+@pytest.mark.parametrize(("low", "high", "outcome"), [(-0.1, 0.3, UNCLEAR), (0.1, 0.3, BETTER), (-0.3, -0.1, WORSE)])
+def test_an_interval_that_holds_the_baseline_decides_nothing(low, high, outcome):
+    gap = "dynamics__full__actions__dyaw__changed_nll_gap"
+    numbers = {gap: (low + high) / 2, f"{gap}__low": low, f"{gap}__high": high}
+    assert outcomes(**numbers) == {"NLL rise, dyaw zeroed (nats)": outcome}
+
+
+def test_the_interval_of_a_pair_is_that_of_the_difference():
+    numbers = {f"{ROLLOUT}.psnr": 23.0, f"{ROLLOUT}.psnr.low": 21.0, f"{ROLLOUT}.psnr.high": 25.0}
+    numbers |= {f"{ROLLOUT}.psnr_copy_last": 22.5}
+    difference = f"{ROLLOUT}.psnr_above_copy_last"
+    (row,) = compare(numbers | {f"{difference}.low": 0.2, f"{difference}.high": 0.8})
+    assert row.count(BETTER) == 1
+    (row,) = compare(numbers | {f"{difference}.low": -0.2, f"{difference}.high": 0.8})
+    assert row.count(UNCLEAR) == 1
+
+
+def test_a_baseline_that_no_rule_knows_is_shown_by_its_name():
+    assert outcomes(new__thing=1.0, new__thing_copy_last=2.0) == {"new.thing": WORSE}
+    assert outcomes(new__lpips=1.0, new__lpips_copy_last=2.0) == {"new.lpips": BETTER}
+
+
+def test_what_was_not_measured_is_no_comparison():
+    assert outcomes(tokenizer__psnr=28.0, tokenizer__psnr_mean_image=None) == {}
+    assert outcomes(tokenizer__psnr=28.0) == {} and outcomes(tokenizer__protocol="metric=x") == {}
+
+
+def test_every_rule_can_be_met():
+    """A pattern and its templates have the same groups, and a rule is not hidden behind an earlier one."""
+    words = {r"(?P<model>\w+)": "small", r"(?P<h>\d+)": "4", r"(?P<score>(?!step)\w+)": "entropy", r"\.": "."}
+    words |= {"(?P<which>permuted|negated|zeroed)": "negated", r"(?P<which>\w+)": "dx"}
+    for rule in RULES:
+        metric = rule.metric
+        for pattern, word in words.items():
+            metric = metric.replace(pattern, word)
+        groups = re.fullmatch(rule.metric, metric).groupdict()
+        found = {f"{SPLIT}.{metric}": 1.0}
+        if isinstance(rule.baseline, str):
+            found[f"{SPLIT}.{rule.baseline.format(**groups)}"] = 2.0
+        (row,) = compare(found)
+        assert row.against == rule.against and row.label.startswith(rule.label.format(**groups))
+        assert ("small" in row.label) == ("model" in groups)
+
+
+def test_columns_are_splits_and_pre_training_comes_first():
+    names = ["finetune.a.test", "pretrain.b.test"]
+    found = {f"evaluate_video.{name}.z.nll_gain": 1.0 for name in names}
+    assert splits_of(compare(found)) == ["pretrain.b.test", "finetune.a.test"]
+
+
+def test_the_command_marks_counts_and_says_what_to_try_next(tmp_path, monkeypatch, capsys, project_root):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("profile: mine\n")
+    Path("artifacts/mine/metrics").mkdir(parents=True)
+    values = {"ssim": 0.7, "ssim_copy_last": 0.75}
+    models = {f"pretrain.arm.test.dynamics.{name}.rollout.h3": values for name in ("full", "small")}
+    Path("artifacts/mine/metrics/evaluate_video.json").write_text(json.dumps(models))
+    assert run(["metrics"]) == 0
+    said = capsys.readouterr().out
+    assert "ours | baseline" in said and "! 0.7 | 0.75" in said and "small" not in said
+    assert "1 of 1 comparisons are worse" in said and "rollout SSIM (0 of 1)" in said
+    assert "whale rollout artifacts/mine/models/dynamics/full --episode arm/test/0" in said
+    assert run(["metrics", "--all"]) == 0
+    assert "rollout SSIM, 3 steps, small" in capsys.readouterr().out
