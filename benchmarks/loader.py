@@ -91,10 +91,8 @@ def names_and_weights() -> dict[str, float]:
 def make(data: Path, arguments: argparse.Namespace) -> dict:
     """27 datasets of the same pictures, as shards and as TFRecords."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from rlds_bytes import encode_example, frame
     from tiny_shards import write_encoded_shards
-
-    from whale.data.ingest.sources.tf_example import encode_example
-    from whale.data.ingest.sources.tfrecord import frame
 
     rng = np.random.default_rng(0)
     frames = [
@@ -141,7 +139,7 @@ def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> d
 
     def episodes(indices: np.ndarray) -> list[str]:
         draws = sampler.draws(int(indices[0]), int(indices[-1]) + 1)
-        return [f"{draw.dataset}/{segments.episode_of(draw)}" for draw in draws]
+        return [segments.describe(draw).partition(", frame")[0] for draw in draws]
 
     took = measure(batches(), started, arguments, episodes)
     return took | memory_over_epochs(loader, sum(each.num_segments for each in plan.datasets), arguments.epochs)

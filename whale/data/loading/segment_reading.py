@@ -129,10 +129,6 @@ class PixelSegments:
         for i in np.flatnonzero(is_kept):
             self._decoded.copy(kept_at_nT[i], frames_nTHWC[i])
 
-    def episode_of(self, draw: Draw) -> int:
-        """Which episode of its dataset a draw comes from."""
-        return self._index[draw.dataset].locate(draw.segment)[0]
-
     def memory_bound(self) -> int:
         """Bytes of the index, of the decoded frames that are kept, and of a full cache of the longest episodes."""
         index = sum(rows.nbytes for rows in self._rows.values())
@@ -173,7 +169,7 @@ class PixelSegments:
                     place=f"dataset {name}",
                     found=f"{found} x {found}",
                     expected=f"{self.resolution} x {self.resolution}",
-                    remedy="set the same size in `ingest` and `tokenizer`",
+                    remedy="set the same number as `ingest.resolution` and as the model's `resolution`",
                 )
 
 

@@ -3,7 +3,6 @@
 Every function takes its random generator as an argument, so an interval is a function of data and seed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +15,6 @@ class Interval:
     value: float
     low: float
     high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
 
     def as_metrics(self, name: str) -> dict[str, float]:
         """Flat dotted keys: `name`, `name.low`, `name.high`."""
@@ -49,27 +44,6 @@ def paired_interval(
 ) -> Interval:
     """Mean of `left - right`, both measured on the same items: what the episodes share cancels out."""
     return mean_interval(np.asarray(left, np.float64) - np.asarray(right, np.float64), episode, rng, resamples)
-
-
-def statistic_interval(
-    statistic: Callable[..., float],
-    arrays: tuple[np.ndarray, ...],
-    rng: np.random.Generator,
-    resamples: int = 500,
-    level: float = 0.95,
-) -> Interval:
-    """Interval of any statistic of `arrays`, each [E, ...]: rows are the episodes that are resampled together."""
-    num_episodes = len(arrays[0])
-    replicates = np.empty(resamples)
-    for index in range(resamples):
-        chosen = rng.integers(num_episodes, size=num_episodes)
-        replicates[index] = statistic(*(array[chosen] for array in arrays))
-    replicates = replicates[np.isfinite(replicates)]
-    value = statistic(*arrays)
-    if len(replicates) == 0:
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
 
 
 def _per_episode(values: np.ndarray, episode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,25 +1,9 @@
-"""Does a score order what it should order: correlation, AUROC, risk against coverage.
+"""Does a score order what it should order: ranks, AUROC, risk against coverage.
 
 All functions take arrays of any equal shape and leave out pairs in which either value is NaN.
 """
 
 import numpy as np
-
-
-def pearson(score: np.ndarray, error: np.ndarray) -> float:
-    """Eq. 8: covariance over the product of standard deviations; NaN when either is constant."""
-    x, y = _pairs(score, error)
-    if len(x) < 2:
-        return float("nan")
-    x, y = x - x.mean(), y - y.mean()
-    scale = np.sqrt((x * x).sum() * (y * y).sum())
-    return float((x * y).sum() / scale) if scale > 0 else float("nan")
-
-
-def spearman(score: np.ndarray, error: np.ndarray) -> float:
-    """Pearson correlation of the ranks; equal values share their mean rank."""
-    x, y = _pairs(score, error)
-    return pearson(ranks(x), ranks(y))
 
 
 def auroc(score: np.ndarray, is_positive: np.ndarray) -> float:

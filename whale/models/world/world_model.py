@@ -1,4 +1,4 @@
-"""World model: tokenizer + prior + dynamics, stepping on their own output with temporal caches (docs: rollout).
+"""World model: tokenizer + prior + dynamics, stepping on their own output with temporal caches.
 
 A step adds one frame to a state and leaves the old state as it was. The window rule: a window serves T predictions;
 then its last T / 2 frames, re-encoded from pixels, start a new one.

@@ -18,7 +18,10 @@ Batch = dict[str, Tensor]
 
 
 class GradientStep:
-    """`step(number, batch)` of one model and optimizer; `model` is the wrapped one, `parameters` those of the inner."""
+    """`gradients`, then `update`, of one model and optimizer; `model` is the wrapped one, `inner` holds the weights.
+
+    `after_forward` is called behind the forward pass of each micro-batch.
+    """
 
     def __init__(
         self,
