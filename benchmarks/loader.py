@@ -111,10 +111,11 @@ def make(data: Path, arguments: argparse.Namespace) -> dict:
 
 
 def plan_and_sets(data: Path):
-    from whale.data.mixture import DatasetSegments, MixConfig, open_datasets, pretrain_plan
-    from whale.data.segments.grid import SegmentConfig
+    from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
+    from whale.data.segments.grid import SegmentConfig, open_each
+    from whale.data.storage.shards import ShardSet
 
-    sets, segments = open_datasets(data / "shards"), SegmentConfig(window=WINDOW, phases=PHASES)
+    sets, segments = open_each(data / "shards", ShardSet.open), SegmentConfig(window=WINDOW, phases=PHASES)
     weights = {name: {"weight": weight, "source": "Table 11"} for name, weight in names_and_weights().items()}
     mix = MixConfig.parse({"weights": weights, "dynamics": {"datasets": list(weights), "provenance": "x"}}, file="x")
     found = {name: DatasetSegments.count(shards, "train", segments) for name, shards in sets.items()}

@@ -12,25 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whale.common.errors import MissingInputError
 from whale.data.loading.loader import SegmentLoader
 from whale.data.loading.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments, TokenSegments
 from whale.data.segments.actions import ActionNormalizer
-from whale.data.segments.grid import SegmentConfig, dataset_folders
+from whale.data.segments.grid import SegmentConfig, open_each
 from whale.data.segments.token_shards import TokenSet, ZSet
 from whale.data.storage.shards import ShardSet
 from whale.training.loop.communicator import Communicator
 
 MEAN_IMAGE_SEGMENTS = 64
-
-
-def open_each(directory: Path, opener) -> dict:
-    """`opener(folder)` for every dataset folder of `directory`, by name, sorted."""
-    found = {path.name: opener(path) for path in dataset_folders(directory)}
-    if not found:
-        raise MissingInputError("no dataset here", file=directory, expected="a folder with manifest.json per dataset")
-    return found
 
 
 class TrainingLoader(SegmentLoader):
