@@ -130,7 +130,9 @@ def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> d
     started = time.perf_counter()
     plan, sets, config = plan_and_sets(data)
     normalizers = {name: ActionNormalizer.from_statistics(shards.statistics) for name, shards in sets.items()}
-    segments = PixelSegments(sets, "train", config, normalizers, SIZE, jitter=True, seed=0, decoded_bytes=decoded_bytes)
+    segments = PixelSegments(
+        sets, "train", config, normalizers, SIZE, jitter=True, seed=0, decoded_bytes=decoded_bytes, noise_size=16
+    )
     sampler = SegmentSampler(plan)
     loader = SegmentLoader(sampler, segments, BATCH, decode_threads=arguments.cores)
 

@@ -37,8 +37,10 @@ def show(
 
         html.write_text(lineage_page(target, graph), encoding="ascii", errors="xmlcharrefreplace")
         print(html)
+    elif as_json:
+        print_json(found)
     else:
-        print_json(found) if as_json else say.show(found)
+        say.show(found)
     raise typer.Exit(4 if found["missing"] else 0)
 
 
@@ -54,7 +56,10 @@ def verify(
     from whale.audit.audit import audit
 
     report = audit(artefact, deep=deep, strict=strict, expect_head=expect_head)
-    print_json({"artefact": artefact, **report.as_dict()}) if as_json else say.verify(artefact, report)
+    if as_json:
+        print_json({"artefact": artefact, **report.as_dict()})
+    else:
+        say.verify(artefact, report)
     raise typer.Exit(report.code)
 
 
@@ -69,7 +74,10 @@ def episodes(
 
     graph = _graph()
     found = ask(graph.find(artefact).run, graph, dropped)
-    print_json(found) if as_json else say.episodes(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.episodes(found)
 
 
 @app.command("env", epilog="Example: whale lineage env artifacts/demo/models/dynamics/full --json")
@@ -84,7 +92,12 @@ def env(
     run = _graph().find(artefact).run
     found = {"stage": run.name, "params": run.params, "internal": run.internal, "settings": run.settings}
     found |= {"environment": read_json(run, "environment.json"), "attempts": read_json(run, "attempts.json") or []}
-    print_json(found) if as_json else say.params(found) if only_params else say.env(found)
+    if as_json:
+        print_json(found)
+    elif only_params:
+        say.params(found)
+    else:
+        say.env(found)
     raise typer.Exit(4 if found["environment"] is None else 0)
 
 
@@ -104,7 +117,10 @@ def code(
         print((run.byproduct("code.patch") or b"").decode("utf-8", "replace"), end="")
         return
     found = ask(run)
-    print_json(found) if as_json else say.code(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.code(found)
     raise typer.Exit(found["exit_code"])
 
 
@@ -122,7 +138,10 @@ def licenses(
         raise ConfigError("two policies", place="--policy, --allow-licenses", remedy="give one of them")
     graph = _graph()
     found = licences(graph.find(artefact).run, graph, load_policy(policy) if allow is None else allowing(allow))
-    print_json(found) if as_json else say.licences(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.licences(found)
     raise typer.Exit(3 if found["refused"] else 0)
 
 
@@ -133,7 +152,10 @@ def diff(one: Artefact, other: Artefact, as_json: AsJson = False) -> None:
 
     graph = _graph()
     found = ask(graph.find(one), graph.find(other), graph)
-    print_json(found) if as_json else say.diff(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.diff(found)
     raise typer.Exit(0 if found["equal"] else 1)
 
 
@@ -148,7 +170,10 @@ def seen(
 
     graph = _graph()
     found = [each.as_dict() for each in ask(graph.find(artefact).run, episode, graph)]
-    print_json({"episode": episode, "trainings": found}) if as_json else say.seen(episode, found)
+    if as_json:
+        print_json({"episode": episode, "trainings": found})
+    else:
+        say.seen(episode, found)
 
 
 @app.command(
@@ -172,7 +197,10 @@ def leakage(
 
     graph = _graph()
     found = ask(graph.find(artefact).run, evaluation, graph, near)
-    print_json(found) if as_json else say.leakage(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.leakage(found)
     raise typer.Exit(1 if found["leaked"] or found["near"] else 0)
 
 
@@ -184,7 +212,10 @@ def why(
     from whale.audit.questions.why import why as ask
 
     found = ask(number, _graph())
-    print_json(found) if as_json else say.why(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.why(found)
 
 
 @app.command("affected", epilog="Example: whale lineage affected dataset:fleet_delta")
@@ -195,7 +226,10 @@ def affected(
     from whale.audit.questions.affected import affected as ask
 
     found = ask(dataset, _graph())
-    print_json(found) if as_json else say.affected(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.affected(found)
 
 
 @app.command("completeness", epilog="Example: whale lineage completeness artifacts/demo/models/dynamics/full")
@@ -205,7 +239,10 @@ def completeness(artefact: Artefact, as_json: AsJson = False) -> None:
 
     graph = _graph()
     found = ask(graph.find(artefact).run, graph)
-    print_json(found) if as_json else say.completeness(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.completeness(found)
     raise typer.Exit(4 if found["missing"] else 0)
 
 
@@ -222,10 +259,16 @@ def rederive(
     target = graph.find(artefact)
     if run:
         found = run_again(target.run)
-        print_json(found) if as_json else say.rederived(found)
+        if as_json:
+            print_json(found)
+        else:
+            say.rederived(found)
         raise typer.Exit(0 if found["equal"] else 1)
     plans = [each.as_dict() for each in plan(target.run, graph)]
-    print_json({"runs": plans}) if as_json else say.plans(plans)
+    if as_json:
+        print_json({"runs": plans})
+    else:
+        say.plans(plans)
     raise typer.Exit(2 if any(each["missing"] for each in plans) else 0)
 
 
@@ -240,7 +283,10 @@ def prove(
 
     graph = _graph()
     files = write(graph.find(artefact), graph, out)
-    print_json({"out": str(out), "files": files}) if as_json else print(f"{out}: {len(files)} files; see README.txt")
+    if as_json:
+        print_json({"out": str(out), "files": files})
+    else:
+        print(f"{out}: {len(files)} files; see README.txt")
 
 
 @app.command("export", epilog="Example: whale lineage export artifacts/demo/models/dynamics/full --format cyclonedx")
@@ -289,9 +335,10 @@ def taint_add(
 
     taint = make_taint(what, reason, _graph())
     entry = sign_taint(taint, datetime.now(UTC).isoformat(timespec="seconds"))
-    print_json({"entry": entry, **vars(taint)}) if as_json else print(
-        f"tainted: {taint.describe()}, ledger {entry[:16]}"
-    )
+    if as_json:
+        print_json({"entry": entry, **vars(taint)})
+    else:
+        print(f"tainted: {taint.describe()}, ledger {entry[:16]}")
 
 
 @taint_app.command("list", epilog="Example: whale lineage taint list --json")
@@ -300,7 +347,10 @@ def taint_list(as_json: AsJson = False) -> None:
     from whale.lineage.taint import taint_of
 
     found = [vars(taint) for entry in _graph().entries if (taint := taint_of(entry.statement)) is not None]
-    print_json({"taints": found}) if as_json else say.taints(found)
+    if as_json:
+        print_json({"taints": found})
+    else:
+        say.taints(found)
 
 
 def audit_checkpoint(artefact: Artefact, as_json: AsJson = False) -> None:

@@ -37,7 +37,8 @@ class TrainingLoader(SegmentLoader):
 class PixelInputs:
     """Shards of one role (pretrain, with the plan of `mix`; finetune, `mix` is None).
 
-    A training loader keeps `decoded_bytes` of decoded frames, in every worker.
+    A training loader keeps `decoded_bytes` of decoded frames, in every worker; `noise_size`: numbers that a model draws
+    with in each step.
     """
 
     shards: Path
@@ -46,6 +47,7 @@ class PixelInputs:
     resolution: int
     seed: int
     decoded_bytes: int = 0
+    noise_size: int = 0
 
     def statistics(self) -> dict[str, dict]:
         """Action statistics per dataset, from the train split."""
@@ -101,6 +103,7 @@ class PixelInputs:
             self.seed,
             stream,
             decoded_bytes,
+            self.noise_size,
         )
 
 
@@ -114,6 +117,10 @@ class TokenInputs:
     statistics: Mapping[str, dict]
     segments: SegmentConfig
     seed: int
+
+    def z_shape(self) -> tuple[int, int]:
+        """(K, M) of the behavior model that made z: one made all of it."""
+        return next(iter(open_each(self.z, ZSet.open).values())).shape
 
     def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker, over the stored segment grid."""
