@@ -91,10 +91,8 @@ def names_and_weights() -> dict[str, float]:
 def make(data: Path, arguments: argparse.Namespace) -> dict:
     """27 datasets of the same pictures, as shards and as TFRecords."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from rlds_bytes import encode_example, frame
     from tiny_shards import write_encoded_shards
-
-    from whale.data.ingest.sources.tf_example import encode_example
-    from whale.data.ingest.sources.tfrecord import frame
 
     rng = np.random.default_rng(0)
     frames = [
@@ -113,10 +111,11 @@ def make(data: Path, arguments: argparse.Namespace) -> dict:
 
 
 def plan_and_sets(data: Path):
-    from whale.data.mixture import DatasetSegments, MixConfig, open_datasets, pretrain_plan
-    from whale.data.segments.grid import SegmentConfig
+    from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
+    from whale.data.segments.grid import SegmentConfig, open_each
+    from whale.data.storage.shards import ShardSet
 
-    sets, segments = open_datasets(data / "shards"), SegmentConfig(window=WINDOW, phases=PHASES)
+    sets, segments = open_each(data / "shards", ShardSet.open), SegmentConfig(window=WINDOW, phases=PHASES)
     weights = {name: {"weight": weight, "source": "Table 11"} for name, weight in names_and_weights().items()}
     mix = MixConfig.parse({"weights": weights, "dynamics": {"datasets": list(weights), "provenance": "x"}}, file="x")
     found = {name: DatasetSegments.count(shards, "train", segments) for name, shards in sets.items()}
@@ -131,7 +130,9 @@ def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> d
     started = time.perf_counter()
     plan, sets, config = plan_and_sets(data)
     normalizers = {name: ActionNormalizer.from_statistics(shards.statistics) for name, shards in sets.items()}
-    segments = PixelSegments(sets, "train", config, normalizers, SIZE, jitter=True, seed=0, decoded_bytes=decoded_bytes)
+    segments = PixelSegments(
+        sets, "train", config, normalizers, SIZE, jitter=True, seed=0, decoded_bytes=decoded_bytes, noise_size=16
+    )
     sampler = SegmentSampler(plan)
     loader = SegmentLoader(sampler, segments, BATCH, decode_threads=arguments.cores)
 
@@ -141,7 +142,7 @@ def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> d
 
     def episodes(indices: np.ndarray) -> list[str]:
         draws = sampler.draws(int(indices[0]), int(indices[-1]) + 1)
-        return [f"{draw.dataset}/{segments.episode_of(draw)}" for draw in draws]
+        return [segments.describe(draw).partition(", frame")[0] for draw in draws]
 
     took = measure(batches(), started, arguments, episodes)
     return took | memory_over_epochs(loader, sum(each.num_segments for each in plan.datasets), arguments.epochs)

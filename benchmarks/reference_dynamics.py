@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whale.models.dynamics.dynamics import Z_CATEGORIES, Dynamics
+from whale.models.dynamics.dynamics import Dynamics
 from whale.models.trunk.layers import space_time_positions
 
 
@@ -62,7 +62,7 @@ class ReferenceDynamics(nn.Module):
     def __init__(self, ours: Dynamics):
         super().__init__()
         trunk = ours.config.trunk
-        self.width = trunk.d_model
+        self.width, self.z_categories = trunk.d_model, ours.config.z_categories
         self.tokens = nn.Embedding.from_pretrained(ours.tokens.weight.detach().clone(), freeze=False)
         self.action = nn.Linear(ours.config.action_size, self.width, bias=False)
         self.z = nn.Linear(ours.config.z_size, self.width, bias=False)
@@ -73,7 +73,7 @@ class ReferenceDynamics(nn.Module):
     def logits(self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor) -> Tensor:
         """As `Dynamics.logits`."""
         x = self.tokens(tokens_BTN) * math.sqrt(self.width)
-        x = x + (self.action(actions_BTA) + self.z(z_BTZ) / Z_CATEGORIES)[:, :, None]
+        x = x + (self.action(actions_BTA) + self.z(z_BTZ) / self.z_categories)[:, :, None]
         x = x + space_time_positions(x.shape[1], x.shape[2], self.width)
         for block in self.blocks:
             x = block(x)

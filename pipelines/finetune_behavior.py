@@ -33,8 +33,8 @@ def build(communicator: Communicator, config: FinetuneBehaviorConfig, inputs: Pi
 def run(args: Args, run: Run) -> None:
     """All three networks learn."""
     config = args.finetune_behavior
-    resolution = BehaviorModel.restore(args.initial).config.resolution
-    inputs = PixelInputs(args.shards, None, args.segments, resolution, args.seed, load_execution().decoded_bytes)
+    model, decoded = BehaviorModel.restore(args.initial).config, load_execution().decoded_bytes
+    inputs = PixelInputs(args.shards, None, args.segments, model.resolution, args.seed, decoded, model.num_categories)
     run_training(
         run,
         partial(build, config=config, inputs=inputs, initial=args.initial),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
-from whale.data.segments.grid import SegmentConfig, dataset_folders
+from whale.data.segments.grid import SegmentConfig, open_each
 from whale.data.storage.shards import ShardSet
 from whale.runtime.embedding.behavior_embedder import load_embedder, prior_digest, trained_statistics
 from whale.runtime.maps.model_map import MapConfig, map_dataset
@@ -23,15 +23,15 @@ class Args(StageArgs):
 
 def run(args: Args, run: Run) -> None:
     """One z table for each dataset."""
-    for folder in dataset_folders(args.shards):
-        statistics = trained_statistics(args.behavior, ShardSet.open(folder))
+    for name, shards in open_each(args.shards, ShardSet.open).items():
+        statistics = trained_statistics(args.behavior, shards)
         map_dataset(
             run,
             "z",
             embed_shard,
             partial(load_embedder, args.behavior.absolute(), statistics, args.finetune_embed.batch_segments),
             made_by=prior_digest(args.behavior),
-            shards_dir=folder,
-            out_dir=run.out / folder.name,
+            shards_dir=args.shards / name,
+            out_dir=run.out / name,
             segments=args.segments,
         )

@@ -5,8 +5,9 @@ from pathlib import Path
 from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
-from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, open_datasets, pretrain_plan, receipt
-from whale.data.segments.grid import SegmentConfig
+from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, pretrain_plan, receipt
+from whale.data.segments.grid import SegmentConfig, open_each
+from whale.data.storage.shards import ShardSet
 
 
 class Args(StageArgs):
@@ -21,7 +22,7 @@ class Args(StageArgs):
 def run(args: Args, run: Run) -> None:
     """Only counts are read: plans name segments by number."""
     with run.compute():
-        datasets = open_datasets(args.shards)
+        datasets = open_each(args.shards, ShardSet.open)
         found = {name: DatasetSegments.count(shards, "train", args.segments) for name, shards in datasets.items()}
         plans = {
             "pretrain": pretrain_plan(args.mix, args.segments, found, seed=args.seed),

@@ -34,7 +34,9 @@ def run(args: Args, run: Run) -> None:
     """The posterior sees a whole segment, the prior only what lies before a step."""
     config = args.train_behavior
     decoded = load_execution().decoded_bytes
-    inputs = PixelInputs(args.shards, args.mix, args.segments, config.model.resolution, args.seed, decoded)
+    inputs = PixelInputs(
+        args.shards, args.mix, args.segments, config.model.resolution, args.seed, decoded, config.model.num_categories
+    )
     run_training(
         run,
         partial(build, config=config, inputs=inputs),

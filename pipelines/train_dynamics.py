@@ -31,7 +31,7 @@ class Args(TrainingArgs):
 def build(communicator: Communicator, config: TrainDynamicsConfig, inputs: TokenInputs, num_codes: int) -> Task:
     """The task of one worker."""
     loader = inputs.loader(communicator, config.optimization.batch_size, stream="dynamics")
-    model = new_dynamics(config, num_codes=num_codes, seed=inputs.seed)
+    model = new_dynamics(config, num_codes=num_codes, z_shape=inputs.z_shape(), seed=inputs.seed)
     return dynamics_task(model, config.optimization, loader)
 
 

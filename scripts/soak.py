@@ -126,7 +126,10 @@ class Soak:
     def _reset(self, name: str) -> None:
         for out in self.stages[name].get("outs", []):
             path = self.root / out["path"]
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         shutil.rmtree(self.root / "work/demo" / name, ignore_errors=True)
 
     def leftovers(self) -> list[str]:

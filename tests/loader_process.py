@@ -38,7 +38,7 @@ def plan_of(shards: dict[str, ShardSet], seed: int = 0, **weights: float):
 
 def make_loader(shards: dict[str, ShardSet], plan, rank: int = 0, world_size: int = 1, **options) -> SegmentLoader:
     normalizers = {name: ActionNormalizer.from_statistics(each.statistics) for name, each in shards.items()}
-    segments = PixelSegments(shards, "train", SEGMENTS, normalizers, SIZE, jitter=True, seed=0)
+    segments = PixelSegments(shards, "train", SEGMENTS, normalizers, SIZE, jitter=True, seed=0, noise_size=16)
     return SegmentLoader(SegmentSampler(plan), segments, GLOBAL_BATCH, rank, world_size, **options)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 import yaml
+from rlds_bytes import encode_example, frame
 
 from whale.data.ingest.sources.features import PACKAGE
-from whale.data.ingest.sources.tf_example import encode_example
-from whale.data.ingest.sources.tfrecord import FRAMING_BYTES, frame
+from whale.data.ingest.sources.tfrecord import FRAMING_BYTES
 from whale.data.spec.spec import DatasetSpec
 
 SIZE = 24

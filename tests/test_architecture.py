@@ -175,5 +175,13 @@ def test_code_is_ascii(path):
     path.read_bytes().decode("ascii")
 
 
+@parametrize_files()
+def test_no_expression_stands_for_a_decision(path):
+    """`a() if b else c()` and `a() or b()` as statements hide an `if`; ruff has no rule for it."""
+    hidden = [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Expr)
+              and isinstance(node.value, ast.IfExp | ast.BoolOp)]  # fmt: skip
+    assert not hidden, f"lines {hidden}"
+
+
 def test_init_files_are_empty():
     assert not [str(path) for path in python_files() if path.name == "__init__.py" and path.stat().st_size]

@@ -97,7 +97,7 @@ def test_every_stage_starts_its_own_module_with_its_declared_paths():
 
 
 def test_a_command_is_templated_with_names_and_paths_only():
-    """A value of params.yaml that reached the shell could be a command (security.md S11)."""
+    """A value of params.yaml that reached the shell could be a command."""
     allowed = {"profile", "key", "item.role", "item.raw", "item.initial"}
     for name, body in stage_bodies(ROOT / PIPELINE).items():
         assert set(TEMPLATED.findall(body["cmd"])) <= allowed, name

@@ -8,13 +8,17 @@ import pytest
 from whale.common.errors import BadDataError, MismatchError, MissingInputError
 from whale.common.files import sha256_of_file
 from whale.lineage.file_digests import FileDigests
-from whale.lineage.inputs import verify_input
+from whale.lineage.inputs import prove_input
 from whale.seal import MANIFEST_NAME, seal, verify_sealed
 
 
 @pytest.fixture
 def sealed(tmp_path):
     return make_sealed(tmp_path / "set")
+
+
+def named(path: Path, sha256) -> str:
+    return prove_input(path, sha256).digest
 
 
 def make_sealed(directory):
@@ -28,12 +32,12 @@ def make_sealed(directory):
 
 def test_a_sealed_folder_verifies_and_its_digest_is_that_of_the_manifest(sealed):
     assert len(verify_sealed(sealed, sha256_of_file)) == 3
-    assert verify_input(sealed, sha256_of_file) == sha256_of_file(sealed / MANIFEST_NAME)
+    assert named(sealed, sha256_of_file) == sha256_of_file(sealed / MANIFEST_NAME)
 
 
 def test_equal_files_give_equal_digests_wherever_they_lie(sealed, tmp_path):
     copy = make_sealed(tmp_path / "elsewhere" / "copy")
-    assert verify_input(copy, sha256_of_file) == verify_input(sealed, sha256_of_file)
+    assert named(copy, sha256_of_file) == named(sealed, sha256_of_file)
 
 
 @pytest.mark.parametrize("position", [0, 37, 99])
@@ -43,76 +47,76 @@ def test_one_flipped_byte_is_named(sealed, position):
     payload[position] ^= 1
     path.write_bytes(payload)
     with pytest.raises(MismatchError, match=r"a\.tar"):
-        verify_input(sealed, sha256_of_file)
+        named(sealed, sha256_of_file)
 
 
 def test_a_cut_an_added_and_a_missing_file_are_named(sealed):
     (sealed / "train" / "a.tar").write_bytes(b"a" * 99)
     with pytest.raises(MismatchError, match=r"a\.tar"):
-        verify_input(sealed, sha256_of_file)
+        named(sealed, sha256_of_file)
     (sealed / "train" / "a.tar").write_bytes(b"a" * 100)
     (sealed / "train" / "c.tar").write_bytes(b"c")
     with pytest.raises(MismatchError, match=r"c\.tar"):
-        verify_input(sealed, sha256_of_file)
+        named(sealed, sha256_of_file)
     (sealed / "train" / "c.tar").unlink()
     (sealed / "train" / "b.tar").unlink()
     with pytest.raises(MissingInputError, match=r"b\.tar"):
-        verify_input(sealed, sha256_of_file)
+        named(sealed, sha256_of_file)
 
 
 def test_an_edit_that_keeps_size_and_mtime_is_found_through_the_cache(sealed, tmp_path):
     digests, path = FileDigests(tmp_path / "cache.json"), sealed / "train" / "a.tar"
-    verify_input(sealed, digests)
+    named(sealed, digests)
     before = path.stat()
     path.write_bytes(b"x" * 100)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(MismatchError, match=r"a\.tar"):
-        verify_input(sealed, digests)
+        named(sealed, digests)
 
 
 def test_the_cache_survives_the_process_and_hashes_nothing_twice(sealed, tmp_path):
     first = FileDigests(tmp_path / "cache.json")
-    verify_input(sealed, first)
+    named(sealed, first)
     first.save()
     second = FileDigests(tmp_path / "cache.json")
-    verify_input(sealed, second)
+    named(sealed, second)
     assert (first.num_hashed, second.num_hashed) == (4, 0)
     paranoid = FileDigests(tmp_path / "cache.json", paranoid=True)
-    verify_input(sealed, paranoid)
+    named(sealed, paranoid)
     assert paranoid.num_hashed == 4
 
 
 def test_a_part_of_a_sealed_folder_is_proven_alone(sealed):
-    digest = verify_input(sealed / "train", sha256_of_file)
+    digest = named(sealed / "train", sha256_of_file)
     (sealed / "manifest.txt").write_bytes(b"edited.....")  # not below train
-    assert verify_input(sealed / "train", sha256_of_file) == digest
+    assert named(sealed / "train", sha256_of_file) == digest
     (sealed / "train" / "b.tar").write_bytes(b"x" * 50)
     with pytest.raises(MismatchError, match=r"b\.tar"):
-        verify_input(sealed / "train", sha256_of_file)
+        named(sealed / "train", sha256_of_file)
 
 
 def test_a_folder_of_sealed_folders_combines_them_and_refuses_what_no_manifest_lists(sealed, tmp_path):
-    one = verify_input(tmp_path, sha256_of_file)
+    one = named(tmp_path, sha256_of_file)
     make_sealed(tmp_path / "nested" / "other")
-    both = verify_input(tmp_path, sha256_of_file)
+    both = named(tmp_path, sha256_of_file)
     assert one != both
     (tmp_path / ".set.tmp-1-0").mkdir()
     (tmp_path / ".set.tmp-1-0" / "half").write_bytes(b"")
-    assert verify_input(tmp_path, sha256_of_file) == both
+    assert named(tmp_path, sha256_of_file) == both
     (tmp_path / "nested" / "stray").write_bytes(b"")
     with pytest.raises(MismatchError, match="stray"):
-        verify_input(tmp_path, sha256_of_file)
+        named(tmp_path, sha256_of_file)
 
 
 def test_plain_files_and_unsealed_raw_folders_are_named_by_their_bytes(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a").write_bytes(b"1")
-    before = verify_input(tmp_path / "raw", sha256_of_file)
-    assert verify_input(tmp_path / "raw" / "a", sha256_of_file) == sha256_of_file(tmp_path / "raw" / "a")
+    before = named(tmp_path / "raw", sha256_of_file)
+    assert named(tmp_path / "raw" / "a", sha256_of_file) == sha256_of_file(tmp_path / "raw" / "a")
     (tmp_path / "raw" / "a").write_bytes(b"2")
-    assert verify_input(tmp_path / "raw", sha256_of_file) != before
+    assert named(tmp_path / "raw", sha256_of_file) != before
     with pytest.raises(MissingInputError, match="absent"):
-        verify_input(tmp_path / "absent", sha256_of_file)
+        named(tmp_path / "absent", sha256_of_file)
 
 
 def test_a_link_cannot_be_sealed_and_a_manifest_cannot_leave_its_folder(tmp_path, sealed):

@@ -28,9 +28,9 @@ from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_sh
 from whale.data.loading.consumption import consumption_receipt
 from whale.data.loading.sampler import Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments
-from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, open_datasets, pretrain_plan
+from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, pretrain_plan
 from whale.data.segments.actions import ActionNormalizer
-from whale.data.segments.grid import SegmentConfig
+from whale.data.segments.grid import SegmentConfig, open_each
 from whale.data.spec.spec import load_spec
 from whale.data.storage.shards import ShardSet
 from whale.evaluation.protocol import protocol
@@ -149,9 +149,8 @@ def mix() -> None:
     config, segments, seed = MixConfig.load("mix"), SegmentConfig.load("segments"), params()["seed"]
     args = arguments(shards=ART / "pretrain/shards", out=ART / "mix")
     with guarded("mix", args, {"mix": config, "segments": segments, "seed": seed}) as run:
-        found = {
-            name: DatasetSegments.count(each, "train", segments) for name, each in open_datasets(args.shards).items()
-        }
+        sets = open_each(args.shards, ShardSet.open)
+        found = {name: DatasetSegments.count(each, "train", segments) for name, each in sets.items()}
         plans = {
             "pretrain": pretrain_plan(config, segments, found, seed=seed),
             "dynamics": dynamics_plan(config, segments, found, seed=seed),
@@ -234,7 +233,7 @@ def write_lock() -> None:
 
 
 def _segments(shards: Path, segments: SegmentConfig, seed: int) -> PixelSegments:
-    sets = {path.name: ShardSet.open(path) for path in sorted(shards.iterdir()) if not path.name.startswith(".")}
+    sets = open_each(shards, ShardSet.open)
     normalizers = {name: ActionNormalizer.from_statistics(each.statistics) for name, each in sets.items()}
     return PixelSegments(sets, "train", segments, normalizers, 16, True, seed)
 

@@ -1,6 +1,6 @@
-"""Tamper tests T1-T17 of the design: each is caught with its exit code and names the file; untouched, no alarm.
+"""Whatever is tampered with is caught with its exit code and named; what is untouched raises no alarm.
 
-T9 (dirty tree, amended commit) needs stage processes: tests/guard/test_run_record.py. T16: test_exports.py.
+A dirty tree and an amended commit need stage processes: tests/guard/test_run_record.py. Exports: test_exports.py.
 """
 
 import base64
@@ -89,7 +89,7 @@ def test_nothing_touched_is_no_alarm_after_a_copy_with_other_times_and_links(cha
     assert verdict(chain.parent / "elsewhere").code == 0
 
 
-T1 = {
+FLIPPED = {
     "tensor data": (FINAL / "model.safetensors", -1),
     "safetensors header": (ART / "models/tokenizer/model.safetensors", 12),
     "shard payload": (SHARD, 700),
@@ -103,10 +103,10 @@ T1 = {
 }
 
 
-@pytest.mark.parametrize("place", T1)
-@pytest.mark.parametrize("keep_times", [False, True], ids=["T1", "T2"])
+@pytest.mark.parametrize("place", FLIPPED)
+@pytest.mark.parametrize("keep_times", [False, True], ids=["new times", "old times"])
 def test_t1_t2_one_flipped_bit_is_named_also_with_size_and_times_kept(chain, place, keep_times):
-    path, position = T1[place]
+    path, position = FLIPPED[place]
     path = path or record_of_the_final_run("environment.json")
     if keep_times:
         assert verdict().code == 0  # the cache knows every file now

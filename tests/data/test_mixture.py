@@ -13,11 +13,11 @@ from whale.data.mixture import (
     dynamics_plan,
     largest_remainder,
     normalized,
-    open_datasets,
     pretrain_plan,
     receipt,
 )
-from whale.data.segments.grid import SegmentConfig
+from whale.data.segments.grid import SegmentConfig, open_each
+from whale.data.storage.shards import ShardSet
 
 small = settings(max_examples=60, deadline=None, derandomize=True)
 SEGMENTS = SegmentConfig(window=8, phases=2)
@@ -123,9 +123,9 @@ def test_zero_and_negative_weights_are_refused():
 def test_segments_are_counted_from_shards_and_unfinished_folders_are_not_read(tmp_path):
     write_tiny_shards(tmp_path / "fleet_delta", "fleet_delta", [18, 1, 2])
     write_tiny_shards(tmp_path / ".fleet_planar.tmp", "fleet_planar", [5])
-    datasets = open_datasets(tmp_path)
+    datasets = open_each(tmp_path, ShardSet.open)
     assert list(datasets) == ["fleet_delta"]
     counted = DatasetSegments.count(datasets["fleet_delta"], "train", SEGMENTS)
     assert (counted.num_segments, counted.num_frames, counted.num_episodes) == (6, 9 + 9 + 2 + 9 + 6 + 2, 3)
     with pytest.raises(MissingInputError):
-        open_datasets(tmp_path / "nothing")
+        open_each(tmp_path / "nothing", ShardSet.open)

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import simplejpeg
 from faults.outcomes import CLEAR, RIGHT, SILENT, Fault, count_events, killed_at, outcome, worst
+from rlds_bytes import frame
 from rlds_fixture import SIZE, episode, episodes, spec_values, tiny_spec, write_rlds
 
 from whale.common.errors import CannotWriteError
 from whale.common.files import write_atomically
 from whale.data.ingest.finish import finish
 from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
-from whale.data.ingest.sources.tfrecord import frame
 from whale.data.storage.shards import ShardSet
 
 NUM_KILLS = int(os.environ.get("WHALE_FAULT_KILLS", "8"))  # scripts/fault_table.py takes 50

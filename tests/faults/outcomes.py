@@ -13,7 +13,7 @@ EVENTS = ("write", "fsync", "replace", "link", "unlink")
 
 
 class Fault(NamedTuple):
-    """`number` as in the fault list F1-F30; `run(folder)` injects it there and returns what came of it."""
+    """`number` groups the rows of scripts/fault_table.py; `run(folder)` injects it and returns what came of it."""
 
     number: str
     name: str

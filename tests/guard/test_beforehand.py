@@ -68,7 +68,7 @@ def test_of_code_that_lies_elsewhere_no_commit_is_known(repository, tmp_path_fac
 
 def await_the_record_thread() -> None:
     for thread in threading.enumerate():
-        if thread.name == "record":
+        if thread.name.startswith("record"):
             thread.join()
 
 
@@ -77,7 +77,7 @@ def test_signing_is_loaded_meanwhile():
         "import sys, pathlib; from whale.guard.beforehand import Beforehand;"
         "from whale.lineage.file_digests import FileDigests;"
         "Beforehand(pathlib.Path('/'), {}, FileDigests()); import threading;"
-        "[t.join() for t in threading.enumerate() if t.name == 'record'];"
+        "[t.join() for t in threading.enumerate() if t.name.startswith('record')];"
         "sys.exit('cryptography.hazmat.primitives.asymmetric.ec' not in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -26,7 +26,7 @@ for number in range(10**6):
 
 
 def test_a_killed_writer_leaves_a_whole_output_or_none(tmp_path):
-    """F1 in small: SIGKILL at 8 different moments; what has the final name always verifies."""
+    """SIGKILL at 8 different moments; what has the final name always verifies."""
     for delay in (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", WRITER]

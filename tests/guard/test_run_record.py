@@ -1,4 +1,4 @@
-"""What a stage process leaves in its record: undeclared reads (T10), code on a dirty tree (T9), earlier tries."""
+"""What a stage process leaves in its record: undeclared reads, code on a dirty tree, earlier tries."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Costs of stages: closed forms of the design, counts of built networks."""
+"""Costs of stages: closed forms, counts of built networks."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The arithmetic of the design's table of limits, and parameters of the paper's tables."""
+"""Arithmetic of a training step at known sizes, and parameters of the paper's tables."""
 
 import pytest
 

@@ -1,12 +1,14 @@
 """The rasteriser against a slow reference, and what must be seen in a frame."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from whale.sim.fleet.dynamics import step
 from whale.sim.fleet.raster import Canvas, box_distance, capsule_distance, coverage, ellipse_distance
 from whale.sim.fleet.render import CHUNK, render
-from whale.sim.fleet.robots import ROBOTS, enlarge
+from whale.sim.fleet.robots import ROBOTS
 from whale.sim.fleet.state import SceneState
 from whale.sim.fleet.tasks import TASKS, sample_scene
 
@@ -75,7 +77,8 @@ def test_a_full_step_moves_the_gripper_by_three_to_eight_pixels():
 
 
 def test_a_larger_picture_shows_the_same_table():
-    robot = enlarge(ROBOTS["fleet_relabel"], 128, 128)
-    large_HWC = render(scene(), robot.camera, robot.palette)[0].astype(float)
+    robot = ROBOTS["fleet_relabel"]
+    camera = replace(robot.camera, height=128, width=128)
+    large_HWC = render(scene(), camera, robot.palette)[0].astype(float)
     small_HWC = large_HWC.reshape(64, 2, 64, 2, 3).mean((1, 3))
     assert np.abs(small_HWC - look(scene())[0]).mean() < 4.0

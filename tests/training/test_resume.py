@@ -1,4 +1,4 @@
-"""F10, F11: a run stopped anywhere and continued is the straight run, bit for bit; other workers, the same samples."""
+"""A run stopped anywhere and continued is the straight run, bit for bit; other workers, the same samples."""
 
 import itertools
 import json

@@ -1,7 +1,6 @@
 """How a stage's code differs from the one that made what lies there: not at all, by definition, or unknown."""
 
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,13 +97,3 @@ def _trees(run: StageRun, graph: RunGraph, root: Path) -> list[str]:
     accepted = [each.tree for each in reversed(graph.acceptances(run)) if each.tree]
     own = tree_of(run, root)
     return [*accepted[:1], *([own] if own and not accepted else [])]
-
-
-def as_dict(change: CodeChange) -> Mapping[str, Any]:
-    """For --json."""
-    return {
-        "stage": change.run.name,
-        "equal_syntax": change.is_same_syntax,
-        "files": sorted(change.files),
-        "changed": change.definitions,
-    }

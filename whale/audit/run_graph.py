@@ -23,7 +23,6 @@ from whale.seal import MANIFEST_NAME, Hasher
 class Input:
     """One argument of a run: its path then, its digest, and the sealed manifests or files that it stood on."""
 
-    argument: str
     path: str
     sha256: str
     holders: dict[str, str]
@@ -92,7 +91,7 @@ class StageRun:
     @cached_property
     def inputs(self) -> list[Input]:
         return [
-            Input(notes["argument"], each["name"], each["digest"]["sha256"], notes["holders"])
+            Input(each["name"], each["digest"]["sha256"], notes["holders"])
             for each, notes in self._dependencies("data")
         ]
 

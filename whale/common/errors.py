@@ -3,8 +3,12 @@
 The exit codes follow BSD sysexits where one fits; `docs/reference/cli.md` has the one table.
 """
 
+import traceback
 from pathlib import Path
 from typing import Any
+
+MAX_TEXT = 32 * 1024  # characters of a foreign error that are passed on: its beginning and its end
+PLAIN = str | int | float | bool | None
 
 
 class WhaleError(Exception):
@@ -26,8 +30,9 @@ class WhaleError(Exception):
         self.found, self.expected, self.remedy = found, expected, remedy
         super().__init__(str(self))
 
-    def __reduce__(self):  # keyword arguments survive the trip between worker processes
-        return _rebuild, (type(self), self.what, self.file, self.place, self.found, self.expected, self.remedy)
+    def __reduce__(self):  # keyword arguments survive the trip between worker processes; what may not is text by then
+        found, expected = (each if isinstance(each, PLAIN) else str(each) for each in (self.found, self.expected))
+        return _rebuild, (type(self), self.what, self.file, self.place, found, expected, self.remedy)
 
     def __str__(self) -> str:
         fields = ("file", "place", "found", "expected", "remedy")
@@ -37,6 +42,17 @@ class WhaleError(Exception):
 
 def _rebuild(cls, what, file, place, found, expected, remedy):
     return cls(what, file=file, place=place, found=found, expected=expected, remedy=remedy)
+
+
+def portable(error: BaseException) -> Exception:
+    """An error that survives the trip between processes: a WhaleError as it is, another one with its trace as text."""
+    if isinstance(error, WhaleError):
+        return error
+    text = "".join(traceback.format_exception(error))
+    if len(text) > MAX_TEXT:
+        half = MAX_TEXT // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return RuntimeError(text)
 
 
 class MismatchError(WhaleError):

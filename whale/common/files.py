@@ -32,6 +32,7 @@ REFUSED_BY_THE_SYSTEM = {
     errno.EEXIST: "a file lies where a folder should be",
     errno.ENAMETOOLONG: "choose a shorter name or folder",
 }
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # nothing but writing meets them
 FOREIGN_SECONDS = 24 * 3600  # another machine's temporary file that has not changed for so long has no writer
 
 
@@ -90,8 +91,13 @@ def refusals_named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSED_BY_THE_SYSTEM:
             raise
-        remedy = REFUSED_BY_THE_SYSTEM[error.errno]
-        raise CannotWriteError("cannot write", file=path, found=error.strerror, remedy=remedy) from None
+        raise cannot_write(error, path) from None
+
+
+def cannot_write(error: OSError, path: str | Path | None) -> CannotWriteError:
+    """What `error`, one of REFUSED_BY_THE_SYSTEM, says to a person."""
+    remedy = REFUSED_BY_THE_SYSTEM[error.errno or 0]
+    return CannotWriteError("cannot write", file=path, found=error.strerror, remedy=remedy)
 
 
 @contextmanager

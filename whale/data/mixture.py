@@ -8,16 +8,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from whale.common.config import Config
-from whale.common.errors import ConfigError, MissingInputError
+from whale.common.errors import ConfigError
 from whale.data.loading.sampler import Plan, PlannedDataset, single_dataset_plan
-from whale.data.segments.grid import SegmentConfig, SegmentIndex, dataset_folders
+from whale.data.segments.grid import SegmentConfig, SegmentIndex
 from whale.data.spec.needed_splits import section
 from whale.data.storage.shards import ShardSet
 
@@ -45,14 +44,6 @@ class MixConfig(Config):
     dynamics: DynamicsSubset
     block: int = Field(default=10_000, gt=0)
     draws: int = Field(default=10_000, gt=0)
-
-
-def open_datasets(directory: Path) -> dict[str, ShardSet]:
-    """Every dataset folder of `directory`, by name, sorted. Raises MissingInputError if there is none."""
-    folders = dataset_folders(directory)
-    if not folders:
-        raise MissingInputError("no dataset here", file=directory, expected="a folder with manifest.json per dataset")
-    return {shards.name: shards for shards in map(ShardSet.open, folders)}
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,13 @@
 
 That is the right moment: a file that somebody edits while a training runs is not the one that it began with. And it
 costs little time: git, the reading of files and the import of the signing library wait for others most of the time.
-What was edited meanwhile is said, too: a worker or an import that comes later has read the new file.
+What was edited meanwhile is named, too: a worker or an import that comes later has read the new file.
 """
 
-import os
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from whale.common.files import sha256_of_file
 from whale.guard import machine
@@ -19,9 +16,6 @@ from whale.guard.opened_files import SETTINGS, unheard
 from whale.lineage import signing
 from whale.lineage.code_state import UNKNOWN, CodeState, code_state
 from whale.lineage.file_digests import FileDigests
-
-T = TypeVar("T")
-Seen = tuple[int, int, int]
 
 
 class Beforehand:
@@ -32,19 +26,16 @@ class Beforehand:
     """
 
     def __init__(self, root: Path, code: Mapping[str, Mapping[str, object]], digests: FileDigests):
-        here = Path.cwd()
-        self._here, self._root = here, root
-        self._code = {name: (str(facts["sha256"]), _seen(root / name)) for name, facts in code.items()}
-        self._tasks: list[Callable[[], None]] = []
-        self._settings = self._later(lambda: _digests(here, SETTINGS))
-        files = [Path(name) for name in code]
-        self._state = self._later(lambda: code_state(here, files) if root == here else UNKNOWN)
-        self._later(digests.save)
-        self._later(signing.load_library)
-        self._later(machine.installed_packages)  # fills its cache
-        self._is_needed = True
-        # No daemon: a thread that dies inside of an import of the signing library takes the process down (SIGABRT).
-        threading.Thread(target=self._work, name="record").start()
+        self._here, self._root = Path.cwd(), root
+        self._code = {name: str(facts["sha256"]) for name, facts in code.items()}
+        # An executor's thread is waited for at the end of the process. One that dies inside of an import of the signing
+        # library takes the process down (SIGABRT).
+        self._thread = ThreadPoolExecutor(1, "record")
+        self._settings: Future[dict[str, str]] = self._thread.submit(unheard()(_digests), self._here, SETTINGS)
+        self._state: Future[CodeState] = self._thread.submit(unheard()(self._look_at_code))
+        for warm_up in (digests.save, signing.load_library, machine.installed_packages):
+            self._thread.submit(unheard()(warm_up))
+        self._thread.shutdown(wait=False)  # nothing else comes
 
     def code_state(self) -> CodeState:
         """The state of the repository."""
@@ -52,64 +43,34 @@ class Beforehand:
 
     def settings(self) -> dict[str, str]:
         """sha256 of every settings file (params.yaml, specs, ...), by its path in the working folder."""
-        return {name: digest for name, (digest, _) in self._settings.result().items()}
+        return self._settings.result()
 
     def changed_code(self) -> list[str]:
         """Code files that are other ones now."""
-        return _changed(self._root, self._code)
+        return sorted(name for name, digest in self._code.items() if _digest(self._root / name) != digest)
 
     def changed_settings(self, names: Iterable[str]) -> list[str]:
         """Those of `names` that are other files now."""
-        known = self._settings.result()
-        there = [name for name in names if name in known or (self._here / name).is_file()]
-        return _changed(self._here, {name: known.get(name, ("", None)) for name in there})
+        known = self.settings()
+        return sorted(name for name in names if _digest(self._here / name) != known.get(name))
 
     def stop(self) -> None:
         """The run failed: the process ends after the look that is under way."""
-        self._is_needed = False
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _later(self, task: Callable[[], T]) -> "Future[T]":
-        future: Future[T] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(task())
-            except BaseException as error:  # raised where the result is asked for
-                future.set_exception(error)
-
-        self._tasks.append(work)
-        return future
-
-    def _work(self) -> None:
-        with unheard():
-            for task in self._tasks:
-                if self._is_needed:
-                    task()
+    def _look_at_code(self) -> CodeState:
+        return code_state(self._here, [Path(name) for name in self._code]) if self._root == self._here else UNKNOWN
 
 
-def _digests(here: Path, names: Iterable[str]) -> dict[str, tuple[str, Seen | None]]:
+def _digests(here: Path, names: Iterable[str]) -> dict[str, str]:
     """Of every file of these names, and below them; one that cannot be read, or goes meanwhile, is left out."""
-    found = {}
-    for top in (here / name for name in names):
-        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            with suppress(OSError):
-                if path.is_file():
-                    seen = _seen(path)
-                    found[path.relative_to(here).as_posix()] = (sha256_of_file(path), seen)
-    return found
+    tops = [here / name for name in names]
+    paths = [path for top in tops for path in (sorted(top.rglob("*")) if top.is_dir() else [top])]
+    found = {path.relative_to(here).as_posix(): _digest(path) for path in paths}
+    return {name: digest for name, digest in found.items() if digest is not None}
 
 
-def _changed(root: Path, known: Mapping[str, tuple[str, Seen | None]]) -> list[str]:
-    """Names whose bytes differ from `known`; of a file that looks untouched nothing is read."""
-    others = [name for name, (_, seen) in known.items() if seen is None or seen != _seen(root / name)]
-    return sorted(
-        name for name in others if not (root / name).is_file() or sha256_of_file(root / name) != known[name][0]
-    )
-
-
-def _seen(path: Path) -> Seen | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def _digest(path: Path) -> str | None:
+    with suppress(OSError):
+        return sha256_of_file(path) if path.is_file() else None
+    return None

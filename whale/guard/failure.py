@@ -1,13 +1,11 @@
 """How a process ends when something went wrong: one clear message and the exit code of docs/reference/cli.md."""
 
-import errno
 import sys
 import traceback
 from types import TracebackType
 
-from whale.common.errors import CannotWriteError, WhaleError
-
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+from whale.common.errors import WhaleError
+from whale.common.files import DISK_ERRORS, cannot_write
 
 
 def as_whale_error(error: BaseException) -> WhaleError | None:
@@ -19,8 +17,7 @@ def as_whale_error(error: BaseException) -> WhaleError | None:
         if isinstance(each, WhaleError):
             return each
         if isinstance(each, OSError) and each.errno in DISK_ERRORS:
-            remedy = "free some space, then run the same command again"
-            return CannotWriteError("cannot write", file=each.filename, found=each.strerror, remedy=remedy)
+            return cannot_write(each, each.filename)
         wrapped = getattr(each, "cause", None)  # Ray's RayTaskError
         each = wrapped if isinstance(wrapped, BaseException) else each.__cause__ or each.__context__
     return None

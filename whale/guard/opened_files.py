@@ -1,4 +1,4 @@
-"""Which files of the project a stage opened and which modules it imported, against what it declares (T10).
+"""Which files of the project a stage opened and which modules it imported, against what it declares.
 
 whale/runtime/workers/worker.py hears them. Modules of a stage are read off `sys.modules` at the end, those of a worker
 when it starts to listen and, from then on, as files that are opened.

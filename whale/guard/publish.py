@@ -22,7 +22,10 @@ def remove_leftovers(output: Path) -> list[Path]:
     own = [path for path in output.parent.iterdir() if temporary_name_of(path) == output.name]
     stale = [path for path in own if is_abandoned(path)]
     for path in stale:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     return stale
 
 

@@ -28,11 +28,6 @@ class ProvenInput:
     holders: dict[str, str]
 
 
-def verify_input(path: Path, sha256: Hasher) -> str:
-    """`prove_input` for those who want the digest only."""
-    return prove_input(path, sha256).digest
-
-
 def prove_input(path: Path, sha256: Hasher) -> ProvenInput:
     """Check `path` and name it; the errors name the file (seal.verify_sealed)."""
     if not path.exists():

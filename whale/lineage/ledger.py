@@ -82,12 +82,6 @@ def read(ledger: Path = LEDGER) -> list[Entry]:
     return entries
 
 
-def heads_of(entries: list[Entry]) -> list[str]:
-    """Ids that no later line names, in order."""
-    named = {each for entry in entries for each in entry.prev}
-    return [entry.id for entry in entries if entry.id not in named]
-
-
 def check_head(entries: list[Entry], head: Path = HEAD, expected: str | None = None) -> None:
     """Every id of HEAD, and `expected` (kept elsewhere), must be in the ledger.
 

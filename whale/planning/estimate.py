@@ -3,6 +3,7 @@
 Letters: T window, N tokens per frame. A segment of T steps has T + 1 frames; the tokenizer sees them all.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,6 @@ from whale.planning.profile import Profile
 from whale.training.loop.optimizer import OptimizationConfig
 from whale.training.tasks.dynamics import new_dynamics
 
-Z_VALUES = 16 * 16  # of one behavior embedding, float16 on disk
 BYTES_PER_TOKEN = 2  # uint16
 TRAINING_BYTES = 16  # of one fp32 weight: itself, its gradient, two moments of AdamW
 # Values kept for the backward pass, per token, pair of layers and unit of width (32.5-33.3, counted on a built trunk).
@@ -145,7 +145,7 @@ class Estimator:
             return Cost()
         steps = frames * self.profile.segments.phases
         per_step = flops.prior(self.behavior, self.window) * flops.behavior_tokens(self.behavior)
-        return Cost(steps * per_step, steps * Z_VALUES * 2)
+        return Cost(steps * per_step, steps * math.prod(self.behavior.z_shape) * 2)
 
     def _evaluate_video(self, _: None) -> Cost:
         config = self.profile.evaluate_video
@@ -213,7 +213,7 @@ class Estimator:
         return num_parameters(entry, self._new_dynamics)
 
     def _new_dynamics(self, entry) -> Dynamics:
-        return new_dynamics(entry, num_codes=self.tokenizer.num_codes, seed=0)
+        return new_dynamics(entry, num_codes=self.tokenizer.num_codes, z_shape=self.behavior.z_shape, seed=0)
 
     def _total(self, names: list[str], per_frame: float) -> float | None:
         frames = self._frames(names)

@@ -53,12 +53,12 @@ class Count:
 
 def model_counts(profile: Profile) -> list[Count]:
     """Every component of a profile's three models, then the total that the paper prints for it, if it is one of its."""
-    num_codes = profile.train_tokenizer.model.num_codes
+    num_codes, z_shape = profile.train_tokenizer.model.num_codes, profile.train_behavior.model.z_shape
     with torch.device("meta"):
         tokenizer = VideoTokenizer(profile.train_tokenizer.model)
         behavior = BehaviorModel(profile.train_behavior.model)
         entries = profile.train_dynamics.items()
-        dynamics = {name: new_dynamics(entry, num_codes=num_codes, seed=0) for name, entry in entries}
+        dynamics = {name: new_dynamics(entry, num_codes=num_codes, z_shape=z_shape, seed=0) for name, entry in entries}
     counts = [*_tokenizer(tokenizer), *_behavior(behavior)]
     for name, network in dynamics.items():
         counts += _dynamics(network, name, profile.name)

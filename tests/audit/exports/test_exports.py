@@ -1,4 +1,4 @@
-"""Each export is accepted by a stock validator of somebody else, and a tampered one is rejected (T16)."""
+"""Each export is accepted by a stock validator of somebody else, and a tampered one is rejected."""
 
 import base64
 import hashlib

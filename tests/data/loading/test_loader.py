@@ -31,7 +31,9 @@ def sampler(shards) -> SegmentSampler:
 
 def pixels(shards, jitter=True, seed=0, resolution=SIZE, decoded_bytes=0) -> PixelSegments:
     normalizers = {name: ActionNormalizer.from_statistics(each.statistics) for name, each in shards.items()}
-    return PixelSegments(shards, "train", SEGMENTS, normalizers, resolution, jitter, seed, decoded_bytes=decoded_bytes)
+    return PixelSegments(
+        shards, "train", SEGMENTS, normalizers, resolution, jitter, seed, decoded_bytes=decoded_bytes, noise_size=16
+    )
 
 
 def take(loader: SegmentLoader, num_steps: int) -> list[dict]:

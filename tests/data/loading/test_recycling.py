@@ -14,11 +14,14 @@ def address(batch: dict[str, np.ndarray]) -> int:
     return batch["frames"].__array_interface__["data"][0]
 
 
-def test_memory_that_is_idle_is_used_again_in_turn():
+def test_memory_that_is_idle_is_used_again():
     recycled = buffers(limit=2)
-    first, second, third = (address(recycled.take()) for _ in range(3))
-    assert first != second
-    assert third == first
+    first = recycled.take()
+    where = address(first)
+    second = recycled.take()
+    assert address(second) != where
+    del first
+    assert address(recycled.take()) == where
 
 
 def test_a_view_a_sample_and_a_tensor_each_keep_their_memory():
@@ -31,7 +34,21 @@ def test_a_view_a_sample_and_a_tensor_each_keep_their_memory():
     assert [int(view.flatten()[0]) for view in views] == [1, 2, 3]
 
 
-def test_who_holds_more_than_the_limit_gets_memory_of_their_own():
-    recycled = buffers(limit=2)
+def test_a_set_is_lent_again_only_when_all_its_arrays_are_let_go():
+    recycled = RecycledBuffers(lambda: {"a": np.zeros(1), "b": np.zeros(1)}, limit=1)
+    lent = recycled.take()
+    part, where = lent["b"][:], lent["a"].ctypes.data
+    del lent
+    assert recycled.take()["a"].ctypes.data != where
+    del part
+    assert where in {recycled.take()["a"].ctypes.data, recycled.take()["a"].ctypes.data}
+
+
+def test_whoever_holds_many_gets_memory_of_their_own_and_only_so_much_of_it_is_kept():
+    made = []
+    recycled = RecycledBuffers(lambda: made.append(1) or {"frames": np.zeros((2, 3), np.uint8)}, limit=2)
     held = [recycled.take() for _ in range(5)]
     assert len({address(batch) for batch in held}) == 5
+    held.clear()
+    held = [recycled.take() for _ in range(5)]
+    assert len(made) == 5 + 3

@@ -1,4 +1,4 @@
-"""F22: a bucket that is slow, truncates, drops connections and refuses; on the loopback interface only."""
+"""A bucket that is slow, truncates, drops connections and refuses; on the loopback interface only."""
 
 import threading
 from contextlib import contextmanager

@@ -5,9 +5,9 @@ from whale.models.trunk.attention import (
     LONGEST_WRITTEN_OUT,
     attend,
     composite_attention,
-    fused_attention,
     plain_attention,
 )
+from whale.models.trunk.cpu_kernels import fused_attention
 
 AXES = pytest.mark.parametrize("axis", ["space", "time"])
 

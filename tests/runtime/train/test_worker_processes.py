@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from whale.common.errors import BadDataError, WorkerLostError
+from whale.common.errors import MAX_TEXT, BadDataError, WorkerLostError
 from whale.runtime.train import worker_processes
 from whale.runtime.train.training_job import TrainingJob
-from whale.runtime.train.worker_processes import MAX_TEXT, run_group
+from whale.runtime.train.worker_processes import run_group
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.task import Task
 
@@ -40,8 +40,8 @@ def test_a_named_error_longer_than_a_pipe_arrives_whole(tmp_path):
     assert len(caught.value.found) == LONG
 
 
-def test_a_named_error_with_something_that_cannot_travel_arrives_as_text(tmp_path):
-    with pytest.raises(RuntimeError, match="cannot travel"):
+def test_what_cannot_travel_with_a_named_error_arrives_as_text(tmp_path):
+    with pytest.raises(BadDataError, match=r"found: +<function"):
         run(tmp_path, lambda: BadDataError("cannot travel", found=lambda: None), num_workers=1)
 
 

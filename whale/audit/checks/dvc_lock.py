@@ -11,10 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from whale.audit.checks.findings import Finding
-from whale.audit.checks.lock_text import LOCK, is_canonical, parse
+from whale.audit.checks.lock_text import LOCK, canonical, parse
 from whale.audit.checks.params_check import agrees
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.config import load_yaml
@@ -39,8 +37,8 @@ def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5:
         document = parse(text)
         stages: dict[str, dict[str, Any]] = document["stages"]
         is_written_by_dvc = set(document) == {"schema", "stages"} and document["schema"] == "2.0"
-        is_written_by_dvc &= is_canonical(text, document)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        is_written_by_dvc &= canonical(document) == text
+    except (KeyError, TypeError, ValueError):
         is_written_by_dvc, stages = False, {}
     if not is_written_by_dvc:
         yield Finding("mismatch", "dvc.lock", "not in the form that DVC writes", str(LOCK))

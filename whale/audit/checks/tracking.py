@@ -1,4 +1,4 @@
-"""The local MLflow store against the ledger: what its page shows must be what was signed (T13).
+"""The local MLflow store against the ledger: what its page shows must be what was signed.
 
 MLflow lets anybody rewrite a tag or a row without a trace. Each of its runs carries the digest of its derivation, which
 leads to the signed run. Read with sqlite3 alone, read-only. Says nothing of runs that MLflow does not have: tracking

@@ -13,5 +13,8 @@ def fsck(as_json: AsJson = False) -> None:
     from whale.commands.lineage.text import verify as say
 
     report = check()
-    print_json(report.as_dict()) if as_json else say("this project", report)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        say("this project", report)
     raise typer.Exit(report.code)

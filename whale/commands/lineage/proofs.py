@@ -24,7 +24,10 @@ def verify(
     from whale.audit.audit import audit
 
     report = audit(artefact, deep=deep, strict=strict, expect_head=expect_head)
-    print_json({"artefact": artefact, **report.as_dict()}) if as_json else say.verify(artefact, report)
+    if as_json:
+        print_json({"artefact": artefact, **report.as_dict()})
+    else:
+        say.verify(artefact, report)
     raise typer.Exit(report.code)
 
 
@@ -35,7 +38,10 @@ def completeness(artefact: Artefact, as_json: AsJson = False) -> None:
 
     graph = load_graph()
     found = ask(graph.find(artefact).run, graph)
-    print_json(found) if as_json else say.completeness(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.completeness(found)
     raise typer.Exit(4 if found["missing"] else 0)
 
 
@@ -52,10 +58,16 @@ def rederive(
     target = graph.find(artefact)
     if run:
         found = run_again(target.run)
-        print_json(found) if as_json else say.rederived(found)
+        if as_json:
+            print_json(found)
+        else:
+            say.rederived(found)
         raise typer.Exit(0 if found["equal"] else 1)
     plans = [each.as_dict() for each in plan(target.run, graph)]
-    print_json({"runs": plans}) if as_json else say.plans(plans)
+    if as_json:
+        print_json({"runs": plans})
+    else:
+        say.plans(plans)
     raise typer.Exit(2 if any(each["missing"] for each in plans) else 0)
 
 
@@ -70,7 +82,10 @@ def prove(
 
     graph = load_graph()
     files = write(graph.find(artefact), graph, out)
-    print_json({"out": str(out), "files": files}) if as_json else print(f"{out}: {len(files)} files; see README.txt")
+    if as_json:
+        print_json({"out": str(out), "files": files})
+    else:
+        print(f"{out}: {len(files)} files; see README.txt")
 
 
 @app.command("export", epilog="Example: whale lineage export artifacts/demo/models/dynamics/full --format cyclonedx")

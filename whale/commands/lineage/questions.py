@@ -34,7 +34,10 @@ def show(
         html.write_text(lineage_page(target, graph), encoding="ascii", errors="xmlcharrefreplace")
         print(html)
     else:
-        print_json(found) if as_json else say.show(found)
+        if as_json:
+            print_json(found)
+        else:
+            say.show(found)
     raise typer.Exit(4 if found["missing"] else 0)
 
 
@@ -49,7 +52,10 @@ def episodes(
 
     graph = load_graph()
     found = ask(graph.find(artefact).run, graph, dropped)
-    print_json(found) if as_json else say.episodes(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.episodes(found)
 
 
 @app.command("env", epilog="Example: whale lineage env artifacts/demo/models/dynamics/full --json")
@@ -64,7 +70,12 @@ def env(
     run = load_graph().find(artefact).run
     found = {"stage": run.name, "params": run.params, "internal": run.internal, "settings": run.settings}
     found |= {"environment": read_json(run, "environment.json"), "attempts": read_json(run, "attempts.json") or []}
-    print_json(found) if as_json else say.params(found) if only_params else say.env(found)
+    if as_json:
+        print_json(found)
+    elif only_params:
+        say.params(found)
+    else:
+        say.env(found)
     raise typer.Exit(4 if found["environment"] is None else 0)
 
 
@@ -84,7 +95,10 @@ def code(
         print((run.byproduct("code.patch") or b"").decode("utf-8", "replace"), end="")
         return
     found = ask(run)
-    print_json(found) if as_json else say.code(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.code(found)
     raise typer.Exit(found["exit_code"])
 
 
@@ -102,7 +116,10 @@ def licenses(
         raise ConfigError("two policies", place="--policy, --allow-licenses", remedy="give one of them")
     graph = load_graph()
     found = licences(graph.find(artefact).run, graph, load_policy(policy) if allow is None else allowing(allow))
-    print_json(found) if as_json else say.licences(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.licences(found)
     raise typer.Exit(3 if found["refused"] else 0)
 
 
@@ -113,7 +130,10 @@ def diff(one: Artefact, other: Artefact, as_json: AsJson = False) -> None:
 
     graph = load_graph()
     found = ask(graph.find(one), graph.find(other), graph)
-    print_json(found) if as_json else say.diff(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.diff(found)
     raise typer.Exit(0 if found["equal"] else 1)
 
 
@@ -128,7 +148,10 @@ def seen(
 
     graph = load_graph()
     found = [each.as_dict() for each in ask(graph.find(artefact).run, episode, graph)]
-    print_json({"episode": episode, "trainings": found}) if as_json else say.seen(episode, found)
+    if as_json:
+        print_json({"episode": episode, "trainings": found})
+    else:
+        say.seen(episode, found)
 
 
 @app.command(
@@ -152,7 +175,10 @@ def leakage(
 
     graph = load_graph()
     found = ask(graph.find(artefact).run, evaluation, graph, near)
-    print_json(found) if as_json else say.leakage(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.leakage(found)
     raise typer.Exit(1 if found["leaked"] or found["near"] else 0)
 
 
@@ -164,7 +190,10 @@ def why(
     from whale.audit.questions.why import why as ask
 
     found = ask(number, load_graph())
-    print_json(found) if as_json else say.why(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.why(found)
 
 
 @app.command("affected", epilog="Example: whale lineage affected dataset:fleet_delta")
@@ -175,4 +204,7 @@ def affected(
     from whale.audit.questions.affected import affected as ask
 
     found = ask(dataset, load_graph())
-    print_json(found) if as_json else say.affected(found)
+    if as_json:
+        print_json(found)
+    else:
+        say.affected(found)

@@ -24,9 +24,10 @@ def add(
 
     taint = make_taint(what, reason, load_graph())
     entry = sign_taint(taint, datetime.now(UTC).isoformat(timespec="seconds"))
-    print_json({"entry": entry, **vars(taint)}) if as_json else print(
-        f"tainted: {taint.describe()}, ledger {entry[:16]}"
-    )
+    if as_json:
+        print_json({"entry": entry, **vars(taint)})
+    else:
+        print(f"tainted: {taint.describe()}, ledger {entry[:16]}")
 
 
 @app.command("list", epilog="Example: whale lineage taint list --json")
@@ -35,4 +36,7 @@ def list_taints(as_json: AsJson = False) -> None:
     from whale.lineage.taint import taint_of
 
     found = [vars(taint) for entry in load_graph().entries if (taint := taint_of(entry.statement)) is not None]
-    print_json({"taints": found}) if as_json else say.taints(found)
+    if as_json:
+        print_json({"taints": found})
+    else:
+        say.taints(found)

@@ -33,4 +33,7 @@ def export(
     graph = RunGraph.load()
     write = export_folder if layout == "whale" else export_lerobot
     files = write(graph.find(checkpoint), graph, to)
-    print_json({"out": str(to), "files": files}) if as_json else print(f"{to}: {len(files)} files; see README.md")
+    if as_json:
+        print_json({"out": str(to), "files": files})
+    else:
+        print(f"{to}: {len(files)} files; see README.md")

@@ -23,7 +23,7 @@ def keyed_uniform(seed: int, stream: str, indices: np.ndarray, shape: tuple[int,
         state["state"]["counter"][3] = index
         generator.state = state
         row[:] = generator.random_raw(len(row))
-    return ((raw >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)).reshape(-1, *shape)
+    return ((raw >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)).reshape(len(indices), *shape)
 
 
 def jitter_shifts(seed: int, indices: np.ndarray, limit: np.ndarray) -> np.ndarray:

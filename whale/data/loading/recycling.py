@@ -1,36 +1,33 @@
 """Batch memory that is used again once nobody looks at it: no new pages for every batch, and a flat RSS."""
 
-import sys
+import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 
 from whale.data.loading.consumption import Batch
 
-UNSEEN = 3  # references to an array that only its set holds, while `_is_idle` asks: set, loop, argument
-
 
 class RecycledBuffers:
-    """Sets of arrays from `make`, `limit` of them at most; whoever holds more at once gets memory of their own."""
+    """Sets of arrays from `make`; up to `limit` idle ones are kept. A set that a consumer still holds is never lent."""
 
     def __init__(self, make: Callable[[], Batch], limit: int):
-        self._make, self._limit = make, limit
-        self._sets: deque[Batch] = deque()
+        self._make = make
+        self._idle: deque[Batch] = deque(maxlen=limit)
 
     def take(self) -> Batch:
-        """Views of the set that has been idle longest; its old content is still there."""
-        if len(self._sets) < self._limit:
-            self._sets.append(self._make())
-            return self._views(len(self._sets) - 1)
-        idle = next((number for number, owned in enumerate(self._sets) if _is_idle(owned)), None)
-        return self._make() if idle is None else self._views(idle)
+        """A set for the caller alone; what was in it before is still there."""
+        owned = self._idle.popleft() if self._idle else self._make()
+        lent = {name: np.asarray(array.data) for name, array in owned.items()}
+        # Every view of a lent array, and every tensor on it, keeps that array alive: when it goes, nobody is left.
+        in_use = set(lent)
+        for name, array in lent.items():
+            weakref.finalize(array, partial(self._give_back, owned, in_use, name)).atexit = False
+        return lent
 
-    def _views(self, number: int) -> Batch:
-        """Every view, and every view of one, keeps a reference to the array that owns the memory."""
-        owned = self._sets[number]
-        del self._sets[number]
-        self._sets.append(owned)
-        return {name: array[:] for name, array in owned.items()}
-
-
-def _is_idle(owned: Batch) -> bool:
-    return all(sys.getrefcount(array) == UNSEEN for array in owned.values())
+    def _give_back(self, owned: Batch, in_use: set[str], name: str) -> None:
+        in_use.discard(name)
+        if not in_use:
+            self._idle.append(owned)

@@ -43,7 +43,7 @@ class PlannedDataset(Config):
 
 
 class Plan(Config):
-    """Everything the order depends on. `digest` covers every other field."""
+    """Everything the order depends on. `plan_digest` covers every other field."""
 
     order: Literal[2] = 2  # version of this module's arithmetic
     seed: int = Field(ge=0)

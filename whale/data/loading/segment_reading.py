@@ -2,7 +2,7 @@
 
 What can be done for a batch at once is: a sample of frames that are kept costs little more than its copy.
 
-Shapes: n samples, T window, R resolution, A = 7 action dimensions, N tokens per frame, Z = 16 variables of z.
+Shapes: n samples, T window, R resolution, A = 7 action dimensions, N tokens per frame, K x M categories x classes of z.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,6 @@ from whale.data.segments.token_shards import CACHE_BYTES, SampleRow, TokenSet, Z
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.shards import ShardSet
 
-NUM_Z, NUM_Z_CLASSES = 16, 16
 CACHED_EPISODES = 4096  # some kilobytes each
 STEP_BYTES = 7 * 4 + 1 + 3 * 8  # of a cached episode: action, whether it is valid, where the frame lies
 ROW_BYTES = 4096  # and once: key, instruction, metadata, where its arrays lie
@@ -31,6 +30,8 @@ NOT_KEPT = -1
 
 class PixelSegments:
     """Segments of frames, for tokenizer and behavior model; `decoded_bytes` of decoded frames are kept.
+
+    `noise_size`: K, how many numbers a model draws with in each step.
 
     With `jitter` a start moves by a seeded shift smaller than the grid's stride, so that every frame with a successor
     is the start of some segment.
@@ -47,9 +48,11 @@ class PixelSegments:
         seed: int,
         stream: str = "z",
         decoded_bytes: int = 0,
+        noise_size: int = 0,
     ):
         self.shards, self.config, self.normalizers = dict(shards), config, dict(normalizers)
         self.resolution, self.jitter, self.seed, self.stream = resolution, jitter, seed, stream
+        self.noise_size = noise_size
         self._rows = {name: shard_set.episodes(split) for name, shard_set in self.shards.items()}
         self._index = {name: SegmentIndex(rows.num_steps, config) for name, rows in self._rows.items()}
         self._episode = lru_cache(maxsize=CACHED_EPISODES)(self._read_episode)
@@ -83,7 +86,7 @@ class PixelSegments:
     def fetch(self, draws: Sequence[Draw], buffers: Batch | None = None) -> Batch:
         """frames uint8 [n,T+1,R,R,3], action float32 [n,T,A], action_valid bool [n,T], action_mask bool [n,A].
 
-        And of every sample: num_frames int32 [n], sample_index int64 [n], uniform float32 [n,T,Z] in [0, 1).
+        And of every sample: num_frames int32 [n], sample_index int64 [n], uniform float32 [n,T,K] in [0, 1).
         buffers: these samples' part of `self.buffers`; frames are decoded there.
         """
         frames = (buffers or self.buffers(len(draws)))["frames"]
@@ -98,7 +101,7 @@ class PixelSegments:
             "frames": frames,
             "num_frames": num_frames,
             **_actions(self.normalizers, draws, action, valid),
-            **_noise(self.seed, self.stream, draws, self.config.window),
+            **_noise(self.seed, self.stream, draws, (self.config.window, self.noise_size)),
         }
 
     def _read(
@@ -128,10 +131,6 @@ class PixelSegments:
             return
         for i in np.flatnonzero(is_kept):
             self._decoded.copy(kept_at_nT[i], frames_nTHWC[i])
-
-    def episode_of(self, draw: Draw) -> int:
-        """Which episode of its dataset a draw comes from."""
-        return self._index[draw.dataset].locate(draw.segment)[0]
 
     def memory_bound(self) -> int:
         """Bytes of the index, of the decoded frames that are kept, and of a full cache of the longest episodes."""
@@ -173,7 +172,7 @@ class PixelSegments:
                     place=f"dataset {name}",
                     found=f"{found} x {found}",
                     expected=f"{self.resolution} x {self.resolution}",
-                    remedy="set the same size in `ingest` and `tokenizer`",
+                    remedy="set the same number as `ingest.resolution` and as the model's `resolution`",
                 )
 
 
@@ -183,25 +182,24 @@ class TokenSegments:
     def __init__(
         self,
         tokens: Mapping[str, TokenSet],
-        z: Mapping[str, ZSet] | None,
+        z: Mapping[str, ZSet],
         normalizers: Mapping[str, ActionNormalizer],
         split: str,
         seed: int,
         stream: str = "z",
     ):
-        self.tokens, self.z, self.normalizers = dict(tokens), None if z is None else dict(z), dict(normalizers)
+        self.tokens, self.z, self.normalizers = dict(tokens), dict(z), dict(normalizers)
         self.seed, self.stream = seed, stream
-        sets = [*self.tokens.values(), *(self.z or {}).values()]
+        sets = [*self.tokens.values(), *self.z.values()]
         for each in sets:
             each.limit_cache(CACHE_BYTES // len(sets))
         self._rows: dict[str, list[SampleRow]] = {}
         self._index: dict[str, SegmentIndex] = {}
         for name, token_set in self.tokens.items():
-            if self.z is not None:
-                require_same_grid(token_set, self.z[name])
+            require_same_grid(token_set, self.z[name])
             self._rows[name] = token_set.episodes(split)
             self._index[name] = SegmentIndex([row.num_steps for row in self._rows[name]], token_set.segments)
-        self._z_rows = {name: {row.key: row for row in z_set.episodes(split)} for name, z_set in (self.z or {}).items()}
+        self._z_rows = {name: {row.key: row for row in z_set.episodes(split)} for name, z_set in self.z.items()}
         self._num_frames = {name: index.num_frames() for name, index in self._index.items()}
 
     def num_segments(self, dataset: str) -> int:
@@ -224,7 +222,7 @@ class TokenSegments:
         return {}
 
     def fetch(self, draws: Sequence[Draw], buffers: Batch | None = None) -> Batch:
-        """tokens int64 [n,T+1,N], z_log_probs float32 [n,T,Z,16], and action, action_valid, ... as of pixels."""
+        """tokens int64 [n,T+1,N], z_log_probs float32 [n,T,K,M], and action, action_valid, ... as of pixels."""
         read = []
         for draw in draws:
             with _reading(self, draw):
@@ -235,7 +233,7 @@ class TokenSegments:
             "z_log_probs": z_log_probs.astype(np.float32),
             "num_frames": num_frames,
             **_actions(self.normalizers, draws, action, valid),
-            **_noise(self.seed, self.stream, draws, valid.shape[1]),
+            **_noise(self.seed, self.stream, draws, z_log_probs.shape[1:3]),
         }
 
     def _read(self, draw: Draw) -> tuple[np.ndarray, ...]:
@@ -244,7 +242,7 @@ class TokenSegments:
         row = self._rows[draw.dataset][episode]
         arrays = self.tokens[draw.dataset].read(row)
         stored = [arrays[name][position] for name in ("tokens", "action", "action_valid", "num_frames")]
-        return *stored, self._z_log_probs(draw.dataset, row.key, position, len(stored[2]))
+        return *stored, self.z[draw.dataset].read(self._z_rows[draw.dataset][row.key])["z"][position]
 
     def memory_bound(self) -> int:
         """Bytes of the cached episodes of all sets of tokens and z at most; their index comes on top."""
@@ -253,11 +251,6 @@ class TokenSegments:
     def valid_frames(self, dataset: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Unpadded frames of segments of a dataset; `indices` play no part, stored segments are never re-cut."""
         return self._num_frames[dataset][segments]
-
-    def _z_log_probs(self, dataset: str, key: str, position: int, window: int) -> np.ndarray:
-        if self.z is None:
-            return np.zeros((window, NUM_Z, NUM_Z_CLASSES), np.float32)
-        return self.z[dataset].read(self._z_rows[dataset][key])["z"][position]
 
 
 @contextmanager
@@ -287,6 +280,6 @@ def _actions(
     }
 
 
-def _noise(seed: int, stream: str, draws: Sequence[Draw], window: int) -> Batch:
+def _noise(seed: int, stream: str, draws: Sequence[Draw], shape: tuple[int, ...]) -> Batch:
     indices = np.array([draw.index for draw in draws], np.int64)
-    return {"sample_index": indices, "uniform": keyed_uniform(seed, stream, indices, (window, NUM_Z))}
+    return {"sample_index": indices, "uniform": keyed_uniform(seed, stream, indices, shape)}

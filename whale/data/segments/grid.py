@@ -10,15 +10,18 @@ Shapes: F frames of an episode, T window, A = 7 action dimensions.
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from whale.common.config import Config
+from whale.common.errors import MissingInputError
 from whale.common.json_files import canonical_json
 
 MIN_FRAMES = 2  # fewer hold no transition
+
+T = TypeVar("T")
 
 
 class SegmentConfig(Config):
@@ -144,3 +147,11 @@ def grid_digest(grid: dict[str, int | str]) -> str:
 def dataset_folders(directory: Path) -> list[Path]:
     """Folders of finished datasets, sorted; hidden ones are unfinished output of a stage that runs now."""
     return sorted(path.parent for path in directory.glob("[!.]*/manifest.json"))
+
+
+def open_each(directory: Path, opener: Callable[[Path], T]) -> dict[str, T]:
+    """`opener(folder)` for every dataset folder of `directory`, by name, sorted. MissingInputError if there is none."""
+    found = {path.name: opener(path) for path in dataset_folders(directory)}
+    if not found:
+        raise MissingInputError("no dataset here", file=directory, expected="a folder with manifest.json per dataset")
+    return found

@@ -2,11 +2,11 @@
 
 A token sample holds every segment of its episode: `tokens.npy` uint16 [S,T+1,N], `starts.npy` int32 [S],
 `num_frames.npy` int32 [S], `action.npy` float32 [S,T,A] in raw units, `action_valid.npy` bool [S,T]. A z sample holds
-`z.npy` float16 [S,T,Z,Z] (log-probabilities) and `starts.npy`. runtime/maps/segment_maps.py makes them. A manifest
+`z.npy` float16 [S,T,K,M] (log-probabilities) and `starts.npy`. runtime/maps/segment_maps.py makes them. A manifest
 carries the grid and the digest of the tensors that made the values; what was cut differently, or from other episodes,
 is refused.
 
-Shapes: S segments of an episode, T window, N tokens per frame, A = 7, Z = 16.
+Shapes: S segments of an episode, T window, N tokens per frame, A = 7, K x M categories x classes of z.
 """
 
 import json
@@ -165,6 +165,14 @@ class ZSet(SampleSet):
     """The prior's log-probabilities of one dataset."""
 
     kind = "z"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, M) of the behavior model that made it. Raises BadDataError for a set without a sample."""
+        if not self._rows:
+            raise BadDataError("no sample in here", file=self.directory, remedy="embed a dataset with longer episodes")
+        *_, categories, classes = self.read(self._rows[0])["z"].shape
+        return categories, classes
 
 
 def require_same_grid(tokens: TokenSet, z: ZSet) -> None:

@@ -27,7 +27,6 @@ BAD_REASONS = (
 )
 # Reasons of the quality gate: the episode can be read, but it is not what its spec says (quality/ judges).
 QUALITY_REASONS = ("black_camera", "zero_frames", "frozen_video", "truncated_episode")
-DECIDED_REASONS = ("filtered", "too_short", "excluded_by_hand")
 
 
 class EpisodeError(ValueError):
@@ -78,7 +77,7 @@ class Rejected:
 class Episode:
     """The canonical record. Actions are RAW units after the spec's operations, never normalised.
 
-    frames: role -> T encoded images (before `images.canonical_frames` as the source stored them, after it JPEG).
+    frames: role -> T encoded images (as the source stored them until ingest makes them JPEG of one size).
     action (T, 7) float32: dx dy dz (m), droll dpitch dyaw (rad), gripper in [0, 1] with 1 = open.
     action_valid (T,): false for padding, an undefined last step, a value beyond the contract's limit, NaN.
     state (T, 7) float32 or None: x y z, roll pitch yaw, gripper.

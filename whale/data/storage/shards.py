@@ -24,9 +24,9 @@ from whale.data.storage.episode_index import EpisodeIndex, EpisodeRow
 from whale.data.storage.files import inside
 from whale.data.storage.images import decode_all, decode_into
 from whale.data.storage.manifest import FORMAT_VERSION, FileEntry, Manifest, episode_schema, read_table
-from whale.data.storage.tar import ShardInfo, TarWriter, read_members, write_sample
+from whale.data.storage.tar import ShardInfo, TarWriter, read_members
 
-__all__ = ["EpisodeRow", "ShardInfo", "ShardSet", "TarWriter", "array_bytes", "parse_array", "write_sample"]
+__all__ = ["EpisodeRow", "ShardInfo", "ShardSet", "TarWriter", "array_bytes", "parse_array"]
 
 MAX_JSON_BYTES = 64 * 2**20
 STEP_ARRAYS = ("action", "action_valid", "discount", "is_first", "is_last", "is_terminal", "reward", "state")

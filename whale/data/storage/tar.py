@@ -24,7 +24,6 @@ BLOCK, RECORD, MAX_NAME = 512, 10_240, 100
 # Regular file, no link, USTAR 00, nameless owners, no device, no prefix.
 _BACK = (b"0" + bytes(100) + b"ustar\00000" + bytes(64)).ljust(512 - 156, b"\0")
 _BACK_SUM = sum(_BACK)
-MAX_MEMBER_BYTES = 64 * 2**20
 MEMBER_NAME = re.compile(r"[a-z0-9_]+-[a-z][a-z0-9_]*-[0-9]{7}(\.[a-z0-9_]+)*\.(jpg|png|npy|json)")
 
 
@@ -91,11 +90,6 @@ class TarWriter:
         self._sha256.update(data)
         self._stream.write(data)
         self.position += len(data)
-
-
-def write_sample(tar: TarWriter, key: str, members: Mapping[str, bytes]) -> list[Member]:
-    """The same as `tar.write_sample`: frames, arrays, tokens and z all pass here."""
-    return tar.write_sample(key, members)
 
 
 def header(name: str, size: int) -> bytes:

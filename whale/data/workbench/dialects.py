@@ -1,7 +1,7 @@
-"""statistics.json in the dialects of others, and back: OpenVLA, Octo, openpi, LeRobot.
+"""statistics.json in the dialects of others: OpenVLA, Octo, openpi, LeRobot.
 
-Every dialect keeps count, mean, std, the 1 % and 99 % quantiles; what one lacks is lost on the way back and named by
-`lost`. Shapes: A = 7 action dimensions. Gripper: 1 = open with us, OpenVLA, Octo and LeRobot; 1 = CLOSED with openpi.
+Every dialect keeps mean, std, the 1 % and 99 % quantiles; `lost` names what one has no place for.
+Shapes: A = 7 action dimensions. Gripper: 1 = open with us, OpenVLA, Octo and LeRobot; 1 = CLOSED with openpi.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from whale.common.errors import BadDataError, ConfigError
+from whale.common.errors import ConfigError
 
 GRIPPER = 6
 Statistics = Mapping[str, Any]  # one dataset's statistics.json
+Export = Callable[[str, Statistics], dict[str, Any]]  # (dataset, its statistics) -> content of a file
+LEROBOT = ("min", "max", "mean", "std", "q01", "q10", "q50", "q90", "q99")
 MIRRORED = {"q01": "q99", "q10": "q90", "q50": "q50", "q90": "q10", "q99": "q01", "min": "max", "max": "min"}
 
 
@@ -22,8 +24,7 @@ class Dialect:
     """`file`: its customary name; `lost`: what the dialect has no place for."""
 
     file: str
-    export: Callable[[str, Statistics], dict[str, Any]]
-    read: Callable[[str, Mapping[str, Any]], dict[str, Any]]
+    export: Export
     lost: tuple[str, ...]
 
 
@@ -36,15 +37,6 @@ def export_statistics(dialect: str, statistics: Mapping[str, Statistics]) -> dic
             merged |= chosen.export(name, statistics[name])
         return {chosen.file: merged}
     return {f"{name}/{chosen.file}": chosen.export(name, statistics[name]) for name in sorted(statistics)}
-
-
-def read_dialect(dialect: str, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """One dataset's statistics as ours, without what the dialect lost."""
-    chosen = _dialect(dialect)
-    try:
-        return chosen.read(name, content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadDataError(f"not {dialect} statistics", place=name, found=str(error), expected=chosen.file) from None
 
 
 def mirrored_gripper(action: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,57 +61,36 @@ def _take(action: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]
     return {theirs: action[ours] for ours, theirs in names.items()}
 
 
-def _openvla(names: Mapping[str, str]) -> tuple[Callable, Callable]:
+def _openvla(names: Mapping[str, str]) -> Export:
     def export(name: str, statistics: Statistics) -> dict[str, Any]:
         counts = {key: statistics[key] for key in ("num_transitions", "num_trajectories")}
         return {name: {"action": _take(statistics["action"], names), **counts}}
 
-    def read(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
-        entry = content[name]
-        action = {ours: entry["action"][theirs] for ours, theirs in names.items()}
-        counts = {key: int(entry[key]) for key in ("num_transitions", "num_trajectories")}
-        return {"action": {"count": counts["num_transitions"], **action}, **counts}
-
-    return export, read
+    return export
 
 
-def _export_openpi(name: str, statistics: Statistics) -> dict[str, Any]:
+def _openpi(name: str, statistics: Statistics) -> dict[str, Any]:
     action = mirrored_gripper(statistics["action"])
     return {"norm_stats": {"actions": _take(action, {key: key for key in ("mean", "std", "q01", "q99")})}}
 
 
-def _read_openpi(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    return {"action": mirrored_gripper(dict(content["norm_stats"]["actions"]))}
-
-
-LEROBOT = ("min", "max", "mean", "std", "q01", "q10", "q50", "q90", "q99")
-
-
-def _export_lerobot(name: str, statistics: Statistics) -> dict[str, Any]:
+def _lerobot(name: str, statistics: Statistics) -> dict[str, Any]:
     action = statistics["action"]
     return {"action": {**_take(action, {key: key for key in LEROBOT}), "count": [action["count"]]}}
 
 
-def _read_lerobot(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    action = content["action"]
-    return {"action": {**{key: action[key] for key in LEROBOT}, "count": int(action["count"][0])}}
-
-
+_OPENVLA_LOST = ("q10", "q50", "q90", "zero_share")
 _COMMON = {"mean": "mean", "std": "std", "min": "min", "max": "max", "mask": "mask"}
 DIALECTS: dict[str, Dialect] = {
     "openvla": Dialect(
-        "dataset_statistics.json", *_openvla({**_COMMON, "q01": "q01", "q99": "q99"}),
-        ("q10", "q50", "q90", "zero_share"),
+        "dataset_statistics.json", _openvla({**_COMMON, "q01": "q01", "q99": "q99"}), _OPENVLA_LOST
     ),
     "octo": Dialect(
-        "dataset_statistics.json", *_openvla({**_COMMON, "q01": "p01", "q99": "p99"}),
-        ("q10", "q50", "q90", "zero_share"),
+        "dataset_statistics.json", _openvla({**_COMMON, "q01": "p01", "q99": "p99"}), _OPENVLA_LOST
     ),
     "openpi": Dialect(
-        "norm_stats.json", _export_openpi, _read_openpi,
+        "norm_stats.json", _openpi,
         ("count", "min", "max", "q10", "q50", "q90", "zero_share", "mask", "num_transitions", "num_trajectories"),
     ),
-    "lerobot": Dialect(
-        "meta/stats.json", _export_lerobot, _read_lerobot, ("zero_share", "mask", "num_transitions", "num_trajectories")
-    ),
+    "lerobot": Dialect("meta/stats.json", _lerobot, ("zero_share", "mask", "num_transitions", "num_trajectories")),
 }  # fmt: skip

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from whale.common.errors import BadDataError, MissingInputError
+from whale.common.errors import BadDataError
 from whale.data.segments.actions import ActionNormalizer
-from whale.data.segments.grid import normalize_actions, pad_frames
+from whale.data.segments.grid import normalize_actions, open_each, pad_frames
 from whale.data.segments.token_shards import TokenSet, ZSet, require_same_grid
 from whale.data.storage.shards import ShardSet
 
@@ -73,12 +73,7 @@ class Windows:
 
 def open_datasets(role_dir: Path) -> list[Dataset]:
     """Every dataset of `<role_dir>/shards`, by name, with its tokens and z; MissingInputError without any."""
-    names = sorted(path.name for path in (role_dir / "shards").glob("*") if path.is_dir())
-    if not names:
-        raise MissingInputError(
-            "no dataset to evaluate on", file=role_dir / "shards", expected="<dataset>/manifest.json"
-        )
-    return [open_dataset(role_dir, name) for name in names]
+    return [*open_each(role_dir / "shards", lambda folder: open_dataset(role_dir, folder.name)).values()]
 
 
 def open_dataset(role_dir: Path, name: str) -> Dataset:

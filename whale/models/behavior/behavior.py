@@ -1,7 +1,7 @@
 """Behavior-conditioning model: posterior q(z | tau_H), prior p(z | tau_h), policy pi(a_h | o_h, tau_{h-1}, z).
 
 Eq. 3 and 4, Table 6. Each sub-model has its own patch stem: Table 6 gives them different widths.
-Shapes: B batch, T frames (window), R resolution, A action size, K x M = 16 x 16 categories x classes of z, Z = K * M.
+Shapes: B batch, T frames (window), R resolution, A action size, K categories x M classes of z (16 x 16), Z = K * M.
 """
 
 import math
@@ -36,6 +36,11 @@ class BehaviorConfig(Config):
     posterior: STTransformerConfig
     prior: STTransformerConfig
     policy: STTransformerConfig
+
+    @property
+    def z_shape(self) -> tuple[int, int]:
+        """(K, M): z is K one-hot vectors of M classes."""
+        return self.num_categories, self.num_classes
 
 
 class HistoryEncoder(nn.Module):
@@ -74,7 +79,7 @@ class BehaviorModel(PublishedModel):
     def __init__(self, config: BehaviorConfig):
         super().__init__()
         self.config = config
-        z_size = config.num_categories * config.num_classes
+        z_size = math.prod(config.z_shape)
         self.posterior_encoder = HistoryEncoder(config, config.posterior)
         self.posterior_head = linear(config.posterior.d_model, z_size, bias=True)
         self.prior_encoder = HistoryEncoder(config, config.prior)
@@ -133,8 +138,7 @@ class BehaviorModel(PublishedModel):
         return nll + self.config.kl_beta * kl, logs
 
     def _log_probs(self, logits_Z: Tensor) -> Tensor:
-        shape = (self.config.num_categories, self.config.num_classes)
-        return mix_uniform(logits_Z.unflatten(-1, shape), self.config.unimix)
+        return mix_uniform(logits_Z.unflatten(-1, self.config.z_shape), self.config.unimix)
 
     def _kl(self, log_q: Tensor, log_p: Tensor) -> Tensor:
         if self.config.kl_balance == "plain":  # Eq. 4 to the letter: gradient to both

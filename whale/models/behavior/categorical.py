@@ -61,6 +61,6 @@ def straight_through(one_hot: Tensor, log_probs: Tensor) -> Tensor:
 
 
 def usage_entropy(log_probs: Tensor) -> Tensor:
-    """Entropy (nats) of the batch-mean distribution, mean over categoricals: near ln(16) if all classes are used."""
+    """Entropy (nats) of the batch-mean distribution, mean over categoricals: near ln(M) if all classes are used."""
     mean = log_probs.exp().flatten(0, -3).mean(0)
     return -(torch.xlogy(mean, mean)).sum(-1).mean()

@@ -1,6 +1,6 @@
 """Dynamics: the next frame's tokens, all in parallel, from tokens, actions and behavior embeddings (Eq. 6, Table 7).
 
-Shapes: B batch, T frames (window), N tokens per frame, V codes, D width, A action size, Z = 256 behavior embedding.
+Shapes: B batch, T frames (window), N tokens per frame, V codes, D width, A action size, Z = K * M behavior embedding.
 """
 
 import math
@@ -21,7 +21,6 @@ from whale.models.trunk.masking import mean_weights
 from whale.models.trunk.st_transformer import STTransformer, STTransformerConfig
 
 TOKEN_STD = 0.02
-Z_CATEGORIES = 16  # z is one-hot in each
 
 
 class DynamicsConfig(Config):
@@ -29,11 +28,13 @@ class DynamicsConfig(Config):
 
     `action_mode`: action and z are added to every token of their frame, or prepended to them as one more token.
     `sampler`: all tokens of the next frame in one pass (Eq. 6), or an ablation, MaskGIT in `maskgit_passes` passes.
+    `z_size`: Z = K M of the behavior model; `z_categories`: K, z is one-hot in each.
     """
 
     num_codes: int = Field(gt=1)
     action_size: int = Field(gt=0)
     z_size: int = Field(gt=0)
+    z_categories: int = Field(default=16, gt=0)
     behavior_conditioning: bool
     copy_bias: float | None = None
     action_mode: Literal["add", "prepend"] = "add"
@@ -55,9 +56,9 @@ class Dynamics(PublishedModel):
         self.tokens = nn.Embedding(config.num_codes, width)
         nn.init.normal_(self.tokens.weight, std=TOKEN_STD)
         self.action = linear(config.action_size, width)
-        # z enters as the MEAN of its 16 rows. AdamW moves every row alike, so their sum moved 16 times as fast, after
-        # the noise that z is drawn with: z then cost likelihood on every robot of the demo.
-        scale = TOKEN_STD * math.sqrt(width) * math.sqrt(config.z_size / Z_CATEGORIES)
+        # z enters as the MEAN of its K rows. AdamW moves every row alike, so their sum moved K times as fast, after the
+        # noise that z is drawn with: z then cost likelihood on every robot of the demo.
+        scale = TOKEN_STD * math.sqrt(width) * math.sqrt(config.z_size / config.z_categories)
         self.z = linear(config.z_size, width, scale=scale)
         self.trunk = STTransformer(config.trunk, num_prefix=self.num_prefix)
         if config.sampler == "maskgit":
@@ -107,8 +108,8 @@ class Dynamics(PublishedModel):
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean cross-entropy of the next frame's tokens (Eq. 6), z_h drawn afresh from the stored prior.
 
-        `tokens` [B, T+1, N], `action` [B, T, A], `action_valid` [B, T], `z_log_probs` [B, T, 16, 16],
-        `uniform` [B, T, 16], `num_frames` [B].
+        `tokens` [B, T+1, N], `action` [B, T, A], `action_valid` [B, T], `z_log_probs` [B, T, K, M],
+        `uniform` [B, T, K], `num_frames` [B].
         """
         tokens, actions = batch["tokens"], batch["action"]
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
@@ -139,7 +140,7 @@ class Dynamics(PublishedModel):
         x_BTND = self.tokens(tokens_BTN) * scale
         if self.config.sampler == "maskgit":
             x_BTND = x_BTND + self._next_frame(revealed_BTN, scale)
-        condition_BT1D = (self.action(actions_BTA) + self.z(z_BTZ) / Z_CATEGORIES)[:, :, None]
+        condition_BT1D = (self.action(actions_BTA) + self.z(z_BTZ) / self.config.z_categories)[:, :, None]
         return torch.cat([condition_BT1D, x_BTND], dim=2) if self.num_prefix else x_BTND + condition_BT1D
 
     def _next_frame(self, revealed_BTN: Tensor | None, scale: float) -> Tensor:

@@ -55,6 +55,7 @@ class VideoTokenizer(PublishedModel):
 
     kind = "video_tokenizer"
     config_class = TokenizerConfig
+    needs_whole_weights = "the codebook is looked up and mended as a whole"
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -149,7 +150,6 @@ class VideoTokenizer(PublishedModel):
         loss = reconstruction + quantization * float(self.is_quantizing)
         squared = (decoded.detach() - frames).square().mean((-3, -2, -1)).clamp_min(1e-10)
         psnr = mean_over_valid(-10 * squared.log10(), valid_BT)
-        self.last_tokens, self.last_latents = quantized.tokens.detach(), latents.detach()  # for the codebook's upkeep
         return loss, {"l1": mean_over_valid(error.mean((-3, -2, -1)), valid_BT), "commitment": commitment, "psnr": psnr}
 
 

@@ -24,6 +24,7 @@ class PublishedModel(nn.Module):
 
     kind: ClassVar[str]
     config_class: ClassVar[type[Config]]
+    needs_whole_weights: ClassVar[str | None] = None  # why its weights may not lie in pieces on several workers
     config: Any
 
     @classmethod

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whale.models.trunk.attention import QK_EPS, Axis, attend, attend_to_past, normalised
+from whale.models.trunk.attention import attend, attend_to_past, normalised
+from whale.models.trunk.heads import QK_EPS, Axis
 from whale.models.trunk.linear import linear
 
 

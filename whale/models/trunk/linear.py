@@ -8,11 +8,12 @@ Shapes: ... any leading axes, I features in, O features out.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from whale.models.trunk.cpu_kernels import onednn_product
 
 SMALLEST_ONEDNN = 2**23  # multiply-adds; below, the call costs more than the kernel saves
 
@@ -38,7 +39,7 @@ def product(x_I: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Ten
     """[..., I] by [O, I] -> [..., O], as F.linear gives it up to rounding; differentiable once where oneDNN runs."""
     if not _is_for_onednn(x_I, weight_OI):
         return F.linear(x_I, weight_OI, bias_O)
-    return _OneDnnProduct.apply(x_I, weight_OI, bias_O) if torch.is_grad_enabled() else _onednn(x_I, weight_OI, bias_O)
+    return onednn_product(x_I, weight_OI, bias_O)
 
 
 def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -46,23 +47,3 @@ def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
         return False
     is_float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return is_float32 and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-
-class _OneDnnProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        rows = grads[0].flatten(0, -2)
-        by_x = _onednn(grads[0], weight.T) if needs_x else None
-        by_weight = rows.T @ x.flatten(0, -2) if needs_weight else None  # a sum over rows: here MKL is as fast
-        return by_x, by_weight, rows.sum(0) if needs_bias else None

@@ -1,6 +1,6 @@
 """The prior of a trained behavior model as the numpy callable that `embed_shard` takes.
 
-Shapes: S segments, T window, R resolution, A = 7 action dimensions, Z = 16.
+Shapes: S segments, T window, R resolution, A = 7 action dimensions, K x M categories x classes of z.
 """
 
 import json
@@ -24,7 +24,7 @@ from whale.runtime.workers.torch_process import set_up_torch
 def load_embedder(
     behavior_dir: Path, statistics: Mapping[str, Any], batch_segments: int, device: str = "cpu"
 ) -> Embedder:
-    """The prior on `device`, for a dataset of these statistics; embed(...) gives float16 log-probs [S,T,Z,Z]."""
+    """The prior on `device`, for a dataset of these statistics; embed(...) gives float16 log-probs [S,T,K,M]."""
     set_up_torch(threads=1)
     behavior = BehaviorModel.restore(behavior_dir, device)
 

@@ -7,11 +7,10 @@ worker makes its state (a model) once.
 import logging
 import pickle
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
-from whale.common.errors import ConfigError, WhaleError
+from whale.common.errors import ConfigError, portable
 from whale.runtime.workers import worker
 
 State = TypeVar("State")
@@ -96,16 +95,9 @@ class _Worker:
         try:
             outcome = (True, self.function(self.state, pickle.loads(row["item"])))
         except Exception as error:  # raised again in the stage, with its own type
-            outcome = (False, _portable(error))
+            outcome = (False, portable(error))
         seconds = time.monotonic() - started
         return {"number": row["number"], "outcome": pickle.dumps(outcome), "seconds": seconds}
-
-
-def _portable(error: Exception) -> Exception:
-    """An error that survives the trip: a WhaleError as it is, another one with its trace in the text."""
-    if isinstance(error, WhaleError):
-        return error
-    return RuntimeError("".join(traceback.format_exception(error)))
 
 
 def _ray_results(

@@ -3,7 +3,8 @@
 The model comes as a callable, so this module needs numpy only; the bytes depend on the input tar and the model, not on
 who else works. One episode is one call of the model.
 
-Shapes: S segments of an episode, T window, N tokens per frame, F frames, H W C image, A = 7, Z = 16.
+Shapes: S segments of an episode, T window, N tokens per frame, F frames, H W C image, A = 7,
+K x M categories x classes of z.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class Embedder:
-    """What `embed_shard` needs of a prior: embed(frames uint8 [S,T,H,W,3], actions in [-1,1] [S,T,A]) -> [S,T,Z,Z]."""
+    """What `embed_shard` needs of a prior: embed(frames uint8 [S,T,H,W,3], actions in [-1,1] [S,T,A]) -> [S,T,K,M]."""
 
     embed: Embed
     normalizer: ActionNormalizer
@@ -89,10 +90,10 @@ def embed_shard(embedder: Embedder, task: ShardTask) -> dict[str, Any]:
         frames_FHWC = shard_set.read_frames(row, 0, row.num_steps)
         action_STA, valid_ST = _actions(shard_set, row, starts, window)
         normalized_STA = normalize_actions(embedder.normalizer.normalize, action_STA, valid_ST)
-        z_STZZ = embedder.embed(_windows(frames_FHWC, starts, window), normalized_STA)
-        if z_STZZ.dtype != np.float16 or not np.isfinite(z_STZZ).all():
-            raise TypeError(f"z must be finite float16, found {z_STZZ.dtype}")
-        return {"z": z_STZZ}
+        z_STKM = embedder.embed(_windows(frames_FHWC, starts, window), normalized_STA)
+        if z_STKM.dtype != np.float16 or not np.isfinite(z_STKM).all():
+            raise TypeError(f"z must be finite float16, found {z_STKM.dtype}")
+        return {"z": z_STKM}
 
     return _map_shard(task, members)
 

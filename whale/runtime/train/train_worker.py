@@ -92,7 +92,7 @@ def _same_sums(engine: Engine) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # debugging aid, costs 5 %
 
 
-def _wrapped(model: nn.Module, engine: Engine, communicator: Communicator) -> nn.Module:
+def _wrapped(model: PublishedModel, engine: Engine, communicator: Communicator) -> nn.Module:
     """Recompute activations, compile, move to the device, put into the process group, in this order.
 
     Raises ConfigError for what would otherwise be left out in silence.

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from multiprocessing.connection import wait
 from typing import Any, Literal
 
-from whale.common.errors import WhaleError, WorkerLostError
+from whale.common.errors import WhaleError, WorkerLostError, portable
 from whale.runtime.train.training_job import TrainingJob
 from whale.runtime.workers.worker import die_with_parent, listen_in_worker
 
 REPORT_SECONDS = 5.0  # how long the others may take to say what they know when one has ended badly
-MAX_TEXT = 32 * 1024  # characters of a foreign error that are passed on: its beginning and its end
 
 
 def run_group(job: TrainingJob, start_method: Literal["spawn", "fork"] = "spawn") -> None:
@@ -132,25 +131,7 @@ def _start(job: TrainingJob, rank: int, port: int, errors: Any, parent: int) -> 
     try:
         work_in_group(job, rank, TCPStore("127.0.0.1", port, None, False, wait_for_workers=False))
     except BaseException as error:
-        _report(error, errors)
+        errors.send(portable(error))
         os._exit(70)
     sys.stdout.flush()
     os._exit(0)  # threads of torch have nothing left to do
-
-
-def _report(error: BaseException, errors: Any) -> None:
-    """A named error as it is, unless it holds what cannot travel; any other as text."""
-    if isinstance(error, WhaleError):
-        with contextlib.suppress(Exception):
-            return errors.send(error)
-    errors.send(_portable(error))
-
-
-def _portable(error: BaseException) -> RuntimeError:
-    import traceback
-
-    text = "".join(traceback.format_exception(error))
-    if len(text) > MAX_TEXT:
-        half = MAX_TEXT // 2
-        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-    return RuntimeError(text)

@@ -19,5 +19,7 @@ def set_up_torch(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST) or libc.mallopt(M_MMAP_THRESHOLD, LARGEST_OF_OLD)
+        is_taken = libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
+        if not is_taken:
+            libc.mallopt(M_MMAP_THRESHOLD, LARGEST_OF_OLD)
         libc.mallopt(M_TRIM_THRESHOLD, LARGEST)

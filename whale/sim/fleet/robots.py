@@ -7,7 +7,7 @@ A schema's leaves are strings: `float32[7]`, `bool[]`, `text`, `jpeg[64,64,3]`, 
 Shapes: T steps of one episode, A = 7 canonical action.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -215,8 +215,3 @@ _RECORDERS = {
     "fleet_planar": _record_planar,
     "fleet_unseen": _record_unseen,
 }
-
-
-def enlarge(robot: Robot, height: int, width: int) -> Robot:
-    """The same robot with a larger picture, for figures; the table keeps its place in the frame."""
-    return replace(robot, camera=replace(robot.camera, height=height, width=width))

@@ -5,7 +5,6 @@ could go stale: the newest folder that verifies wins, and every rejected one is 
 """
 
 import contextlib
-import errno
 import json
 import re
 import shutil
@@ -19,14 +18,13 @@ import safetensors.torch
 from torch import Tensor
 
 from whale.common.errors import BadDataError, CannotWriteError, MismatchError, WhaleError
-from whale.common.files import sha256_of_file, sync_directory, sync_file, temporary_path
+from whale.common.files import DISK_ERRORS, sha256_of_file, sync_directory, sync_file, temporary_path
 from whale.seal import MANIFEST_NAME, seal, verify_sealed
 from whale.training.loop.state_mirror import StateMirror
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 TENSORS, RECORD = "tensors.safetensors", "state.json"
 KEEP = 2
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 @dataclass

@@ -5,7 +5,7 @@ DDP or FSDP) and, within a worker, into micro-batches (weighted by their rows). 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,7 +18,7 @@ Batch = dict[str, Tensor]
 
 
 class GradientStep:
-    """`step(number, batch)` of one model and optimizer; `model` is the wrapped one, `parameters` those of the inner."""
+    """`gradients`, then `update`, of one model and optimizer; `model` is the wrapped one, `inner` holds the weights."""
 
     def __init__(
         self,
@@ -27,10 +27,9 @@ class GradientStep:
         optimizer: torch.optim.Optimizer,
         config: OptimizationConfig,
         micro_batch: int | None,
-        after_forward: Callable[[], None] = lambda: None,
     ):
         self.model, self.inner, self.optimizer, self.config = model, inner, optimizer, config
-        self.micro_batch, self.after_forward = micro_batch, after_forward
+        self.micro_batch = micro_batch
         self.device = next(inner.parameters()).device
 
     def gradients(self, batch: Batch) -> tuple[dict[str, Tensor], bool]:
@@ -43,7 +42,6 @@ class GradientStep:
             with self._synchronised(number == len(parts) - 1):
                 with self.autocast():
                     loss, found = self.model(part)
-                self.after_forward()
                 # A loss that is not finite makes every gradient NaN, so all workers see it in what they exchange.
                 (loss * torch.where(loss.detach().isfinite(), share, math.nan)).backward()
             for name, value in {"loss": loss, **found}.items():

@@ -12,25 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whale.common.errors import MissingInputError
 from whale.data.loading.loader import SegmentLoader
 from whale.data.loading.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments, TokenSegments
 from whale.data.segments.actions import ActionNormalizer
-from whale.data.segments.grid import SegmentConfig, dataset_folders
+from whale.data.segments.grid import SegmentConfig, open_each
 from whale.data.segments.token_shards import TokenSet, ZSet
 from whale.data.storage.shards import ShardSet
 from whale.training.loop.communicator import Communicator
 
 MEAN_IMAGE_SEGMENTS = 64
-
-
-def open_each(directory: Path, opener) -> dict:
-    """`opener(folder)` for every dataset folder of `directory`, by name, sorted."""
-    found = {path.name: opener(path) for path in dataset_folders(directory)}
-    if not found:
-        raise MissingInputError("no dataset here", file=directory, expected="a folder with manifest.json per dataset")
-    return found
 
 
 class TrainingLoader(SegmentLoader):
@@ -46,7 +37,8 @@ class TrainingLoader(SegmentLoader):
 class PixelInputs:
     """Shards of one role (pretrain, with the plan of `mix`; finetune, `mix` is None).
 
-    A training loader keeps `decoded_bytes` of decoded frames, in every worker.
+    A training loader keeps `decoded_bytes` of decoded frames, in every worker; `noise_size`: numbers that a model draws
+    with in each step.
     """
 
     shards: Path
@@ -55,6 +47,7 @@ class PixelInputs:
     resolution: int
     seed: int
     decoded_bytes: int = 0
+    noise_size: int = 0
 
     def statistics(self) -> dict[str, dict]:
         """Action statistics per dataset, from the train split."""
@@ -110,6 +103,7 @@ class PixelInputs:
             self.seed,
             stream,
             decoded_bytes,
+            self.noise_size,
         )
 
 
@@ -123,6 +117,10 @@ class TokenInputs:
     statistics: Mapping[str, dict]
     segments: SegmentConfig
     seed: int
+
+    def z_shape(self) -> tuple[int, int]:
+        """(K, M) of the behavior model that made z: one made all of it."""
+        return next(iter(open_each(self.z, ZSet.open).values())).shape
 
     def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker, over the stored segment grid."""

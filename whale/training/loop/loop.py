@@ -64,10 +64,7 @@ class _Fit:
         self.optimizer = make_optimizer(task.model, self.config)
         self.stopping = EarlyStopping(task.validation[0].patience) if task.validation else None
         self.average = WeightAverage(task.model, self.config.ema_decay) if self.config.ema_decay else None
-        after_forward = task.upkeep.after_forward if task.upkeep else lambda: None
-        self.gradient_step = GradientStep(
-            model, task.model, self.optimizer, self.config, hooks.micro_batch, after_forward
-        )
+        self.gradient_step = GradientStep(model, task.model, self.optimizer, self.config, hooks.micro_batch)
         self.device = self.gradient_step.device
         self.parts = TrainedParts(task.model, self.optimizer, task.upkeep, self.stopping, self.average, communicator)
         self.speed = Throughput(self.device, self.config.batch_size, communicator.world_size)

@@ -1,7 +1,7 @@
 """What to do about a loss or gradient that is not finite: name the samples, keep what a replay needs, stop.
 
-The model is left as it was before the step; state and batch go to `replay/` beside the saved states. `replay` is the
-command that shows the step again, with `<step>` for its number.
+The model is left as it was before the step; its state goes to `replay/` beside the saved states, and the batch is
+read again by its number. `replay` is the command that shows the step again, with `<step>` for its number.
 """
 
 from collections.abc import Callable

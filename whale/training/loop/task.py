@@ -35,8 +35,6 @@ class Upkeep(Protocol):
 
     def before_step(self, step: int) -> None: ...
 
-    def after_forward(self) -> None: ...
-
     def after_step(
         self,
         step: int,
@@ -71,7 +69,7 @@ class Hooks:
     command that looks at step `<step>` again.
     """
 
-    wrap: Callable[[nn.Module], nn.Module] = lambda model: model
+    wrap: Callable[[PublishedModel], nn.Module] = lambda model: model
     micro_batch: int | None = None  # rows per forward pass; None: a worker's whole slice
     stop_requested: Callable[[], bool] = lambda: False
     on_record: Callable[[dict], None] = lambda record: None

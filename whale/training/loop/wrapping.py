@@ -5,6 +5,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from whale.common.errors import ConfigError
+from whale.models.trunk.folder import PublishedModel
 from whale.models.trunk.st_transformer import STBlock
 
 
@@ -29,16 +30,19 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
         block.compile(fullgraph=True, backend=backend)
 
 
-def shard(model: nn.Module) -> nn.Module:
-    """FSDP2: weights, gradients and optimizer state of each block lie in pieces on the workers."""
+def shard(model: PublishedModel) -> nn.Module:
+    """FSDP2: weights, gradients and optimizer state of each block lie in pieces on the workers.
+
+    Raises ConfigError for a model that says why it cannot be.
+    """
     from torch.distributed.fsdp import fully_shard
 
-    if not _blocks(model) or hasattr(model, "quantizer"):
+    if model.needs_whole_weights:
         raise ConfigError(
             "this model cannot be sharded",
             place="execution.sharding",
             found="fsdp",
-            expected="ddp: the codebook's upkeep needs whole weights",
+            expected=f"ddp: {model.needs_whole_weights}",
         )
     for block in _blocks(model):
         fully_shard(block)

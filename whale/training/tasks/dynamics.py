@@ -1,12 +1,12 @@
 """The task of training, or fine-tuning, a dynamics model on stored tokens, actions and z (Eq. 6)."""
 
+import math
 from typing import Literal
 
 import torch
 from pydantic import Field
 
 from whale.common.config import Config
-from whale.data.loading.segment_reading import NUM_Z, NUM_Z_CLASSES
 from whale.data.segments.actions import ACTION_SIZE
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
 from whale.models.trunk.st_transformer import STTransformerConfig
@@ -23,7 +23,6 @@ class TrainDynamicsConfig(Config):
     """
 
     size: STTransformerConfig
-    initial: Literal["scratch"]
     behavior_conditioning: bool
     copy_bias: float | None
     action_mode: Literal["add", "prepend"] = "add"
@@ -39,14 +38,18 @@ class FinetuneDynamicsConfig(Config):
     optimization: OptimizationConfig
 
 
-def new_dynamics(config: TrainDynamicsConfig, *, num_codes: int, seed: int) -> Dynamics:
-    """A dynamics model with seeded initial weights, the same for every entry of one size, with and without z."""
+def new_dynamics(config: TrainDynamicsConfig, *, num_codes: int, z_shape: tuple[int, int], seed: int) -> Dynamics:
+    """A dynamics model with seeded initial weights, the same for every entry of one size, with and without z.
+
+    z_shape: (K, M) of the behavior model.
+    """
     torch.manual_seed(seed)
     return Dynamics(
         DynamicsConfig(
             num_codes=num_codes,
             action_size=ACTION_SIZE,
-            z_size=NUM_Z * NUM_Z_CLASSES,
+            z_size=math.prod(z_shape),
+            z_categories=z_shape[0],
             behavior_conditioning=config.behavior_conditioning,
             copy_bias=config.copy_bias,
             action_mode=config.action_mode,

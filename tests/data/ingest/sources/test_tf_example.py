@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rlds_bytes import encode_example
 
-from whale.data.ingest.sources.tf_example import ExampleError, encode_example, parse_example
+from whale.data.ingest.sources.tf_example import ExampleError, parse_example
 
 FEATURES = {
     "steps/action": np.array([1.5, -2.0, 3.25], np.float32),

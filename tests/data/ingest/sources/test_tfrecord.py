@@ -2,8 +2,9 @@ import gzip
 import struct
 
 import pytest
+from rlds_bytes import frame
 
-from whale.data.ingest.sources.tfrecord import TFRecordError, TFRecordFile, frame, masked_crc32c
+from whale.data.ingest.sources.tfrecord import TFRecordError, TFRecordFile, masked_crc32c
 
 PAYLOADS = [b"first", b"", b"third" * 1000]
 

@@ -4,7 +4,6 @@ Example { Features features = 1 }, Features { map<string, Feature> feature = 1 }
 FloatList = 2, Int64List = 3 }, each list { repeated value = 1 }, packed or not. Unknown fields are skipped.
 """
 
-import struct
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -129,32 +128,3 @@ def _varint(data: memoryview, position: int, stop: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise ExampleError(f"varint at byte {position} does not end")
-
-
-def encode_example(features: dict[str, Feature]) -> bytes:
-    """The inverse, keys sorted: equal features give equal bytes (fixtures and writers)."""
-    entries = b"".join(
-        _field(1, _field(1, name.encode()) + _field(2, _encode_feature(features[name]))) for name in sorted(features)
-    )
-    return _field(1, entries)
-
-
-def _encode_feature(feature: Feature) -> bytes:
-    if isinstance(feature, list):
-        return _field(1, b"".join(_field(1, value) for value in feature))
-    if feature.dtype.kind == "f":
-        return _field(2, _field(1, feature.astype("<f4").tobytes()))
-    return _field(3, _field(1, b"".join(_encode_varint(int(value)) for value in feature)))
-
-
-def _field(number: int, data: bytes) -> bytes:
-    return _encode_varint(number << 3 | LENGTH) + _encode_varint(len(data)) + data
-
-
-def _encode_varint(value: int) -> bytes:
-    value &= struct.unpack("<Q", b"\xff" * 8)[0]
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])

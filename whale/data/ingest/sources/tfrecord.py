@@ -122,9 +122,3 @@ def masked_crc32c(data: bytes) -> int:
     """The CRC as TFRecord stores it: rotated right by 15 bits, plus a constant."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF
-
-
-def frame(payload: bytes) -> bytes:
-    """One record as it stands in a file."""
-    length = struct.pack("<Q", len(payload))
-    return length + FOOTER.pack(masked_crc32c(length)) + payload + FOOTER.pack(masked_crc32c(payload))

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from whale.common.config import Config
+from whale.models.tokenizer.quantizer import Quantized
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.training.loop.communicator import Communicator
 
@@ -35,16 +36,12 @@ class CodebookUpkeep:
         self.idle_steps = torch.zeros(model.config.num_codes, dtype=torch.int64)
         self._tokens: list[Tensor] = []
         self._latents: list[Tensor] = []
+        model.quantizer.register_forward_hook(self._keep)
 
     def before_step(self, step: int) -> None:
         """Quantise from `codebook_warmup_steps` on."""
         self.model.is_quantizing = step >= self.config.codebook_warmup_steps
         self._tokens, self._latents = [], []
-
-    def after_forward(self) -> None:
-        """Keep tokens and latents of a micro-batch until the step is done."""
-        self._tokens.append(self.model.last_tokens)
-        self._latents.append(self.model.last_latents)
 
     def after_step(
         self,
@@ -76,6 +73,12 @@ class CodebookUpkeep:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`."""
         self.idle_steps = tensors["idle_steps"]
+
+    def _keep(self, quantizer: nn.Module, inputs: tuple[Tensor], quantized: Quantized) -> None:
+        """Tokens and latents of each micro-batch until the step is done; a validation is none of it."""
+        if quantizer.training:
+            self._tokens.append(quantized.tokens)
+            self._latents.append(inputs[0].detach())
 
     @torch.no_grad()
     def _replace(
