@@ -1,83 +1,15 @@
-"""How good it is: every number beside its baseline, the bad ones first, then beside the paper's."""
+"""How good it is: the comparisons of `whale metrics` as means over robots, then beside the paper's numbers."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
 
-from whale.reporting.measured import Numbers, group_mean, groups_of, horizons_of
-from whale.reporting.page import Section, number, render
+from whale.reporting.comparisons import BETTER, UNCLEAR, WORSE, Comparison, short, splits_of, verdict
+from whale.reporting.measured import Numbers, group_mean, groups_of, horizons_of, mean
+from whale.reporting.page import NOT_MEASURED, Section, number, render
 
 ROLES = {"pretrain": "pre-training robots", "finetune": "the unseen robot"}
 STATUS = "demo scale, other data: not comparable"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """`baseline`: the metric of what costs nothing, or a constant. `{h}` in names stands for every horizon."""
-
-    label: str
-    metric: str
-    baseline_label: str
-    baseline: str | float
-    digits: int = 2
-    is_lower_better: bool = False
-
-    def at(self, horizon: str) -> "Comparison":
-        """For one of `h1`, `h4`, ..."""
-        names = {name: getattr(self, name).replace("{h}", horizon) for name in ("metric", "baseline")}
-        return replace(self, label=self.label.replace("{h}", horizon[1:]), **names)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Means over the robots of a role; `better`: on how many `of` them ours is better than the baseline."""
-
-    comparison: Comparison
-    role: str
-    ours: float
-    baseline: float
-    better: int
-    of: int
-
-    @property
-    def mark(self) -> str:
-        """Class of the page's style: "worse" where most robots are worse than the baseline."""
-        return "worse" if 2 * self.better < self.of else "better" if self.better == self.of else ""
-
-
-_ROLLOUT = "dynamics.full.rollout.{h}"
-VIDEO = [
-    Comparison("rollout SSIM, {h} steps ahead", f"{_ROLLOUT}.ssim", "still image", f"{_ROLLOUT}.ssim_copy_last", 3),
-    Comparison("rollout PSNR (dB), {h} steps ahead", f"{_ROLLOUT}.psnr", "still image", f"{_ROLLOUT}.psnr_copy_last"),
-    Comparison(
-        "rollout PSNR (dB), {h} steps ahead", f"{_ROLLOUT}.psnr", "without z", "dynamics.without_z.rollout.{h}.psnr"
-    ),
-    Comparison(
-        "rollout PSNR (dB), {h} steps ahead",
-        f"{_ROLLOUT}.psnr",
-        "trained from scratch",
-        "dynamics.from_scratch.rollout.{h}.psnr",
-    ),
-    Comparison(
-        "token NLL (nats)", "dynamics.full.nll", "copy/unigram baseline", "dynamics.full.nll_copy_unigram", 3, True
-    ),
-    Comparison(
-        "accuracy on changed tokens", "dynamics.full.changed_accuracy", "always most frequent",
-        "dynamics.full.changed_accuracy_most_frequent", 3,
-    ),
-    Comparison("token NLL gained by z (nats)", "z.nll_gain", "no gain", 0.0, 4),
-    Comparison("action-following score", "dynamics.full.actions.score", "ignores actions", 0.5, 3),
-    Comparison("policy NLL, z of the lagged prior", "policy.nll_lagged_prior", "no z", "policy.nll_zeros", 2, True),
-    Comparison("tokenizer PSNR (dB)", "tokenizer.psnr", "mean image", "tokenizer.psnr_mean_image"),
-]  # fmt: skip
-UNCERTAINTY = [
-    Comparison(
-        "retracing vs true error, pooled (r)", "retracing.latent.pearson", "number of the step", "step.latent.pearson"
-    ),
-    Comparison(
-        "retracing vs true error, within a step (r)", "retracing.latent.within_step.pearson", "entropy",
-        "entropy.latent.within_step.pearson",
-    ),
-]  # fmt: skip
 PAPER_TOKENS = [
     # (what, the paper's model, its value, our keys' group and metric, scale, digits); arXiv 2411.05619, Tables 2-4
     ("PSNR (dB)", "Whale-ST, 64 x 64, horizon 64", 28.8, "pretrain", "dynamics.full.rollout.{h}.psnr", 1, 1),
@@ -118,50 +50,37 @@ PAPER_ONLY = [
 ]
 
 
-def comparisons_section(video: Numbers, uncertainty: Numbers) -> Section:
-    """`video`, `uncertainty`: the flat metrics of the two evaluation stages."""
-    found = [*outcomes(video, VIDEO), *outcomes(uncertainty, UNCERTAINTY)]
-    found.sort(key=lambda each: each.better / each.of)
-    rows = [
-        {
-            "what": each.comparison.label,
-            "robots": ROLES[each.role],
-            "ours": number(each.ours, each.comparison.digits),
-            "baseline": number(each.baseline, each.comparison.digits),
-            "baseline_label": each.comparison.baseline_label,
-            "better": f"{each.better} of {each.of}",
-            "mark": each.mark,
-        }
-        for each in found
-    ]
-    num_worse = sum(each.mark == "worse" for each in found)
-    body = render("comparisons.html", rows=rows, num_worse=num_worse, paper=_paper(video, uncertainty))
-    return Section("Comparisons", body)
+@dataclass(frozen=True)
+class Means:
+    """A comparison over the robots of a role. `css`: class of the page's style."""
+
+    ours: str = NOT_MEASURED
+    baseline: str = NOT_MEASURED
+    better: str = NOT_MEASURED  # "2 of 4"
+    marks: str = ""  # "1 ! 1 ~": how many are worse, and how many unclear
+    css: str = ""
 
 
-def outcomes(numbers: Numbers, comparisons: Iterable[Comparison]) -> Iterator[Outcome]:
-    """One for each role in which both sides were measured, at each horizon."""
-    horizons = horizons_of(numbers)
-    for each in comparisons:
-        for one in [each.at(horizon) for horizon in horizons] if "{h}" in each.metric else [each]:
-            for role in ROLES:
-                if outcome := _outcome(numbers, one, role):
-                    yield outcome
+def comparisons_section(rows: Sequence[Comparison], found: Numbers, video: Numbers, uncertainty: Numbers) -> Section:
+    """`rows` were found in `found`, names as in `whale metrics`; the others are flat metrics of one stage each."""
+    present = {split.partition(".")[0] for split in splits_of(rows)}
+    roles = {role: title for role, title in ROLES.items() if role in present}
+    table = [(row, [means(row, role, found) for role in roles]) for row in rows]
+    paper = _paper(video, uncertainty)
+    return Section("Comparisons", render("comparisons.html", roles=roles, rows=table, said=verdict(rows), paper=paper))
 
 
-def _outcome(numbers: Numbers, comparison: Comparison, role: str) -> Outcome | None:
-    pairs = []
-    for group in groups_of(numbers, role):
-        ours = numbers.get(f"{group}.{comparison.metric}")
-        constant = not isinstance(comparison.baseline, str)
-        other = comparison.baseline if constant else numbers.get(f"{group}.{comparison.baseline}")
-        if isinstance(ours, (int, float)) and isinstance(other, (int, float)):
-            pairs.append((ours, other))
-    mean = group_mean(numbers, role, comparison.metric)
-    if not pairs or mean is None:
-        return None
-    better = sum(ours < other if comparison.is_lower_better else ours > other for ours, other in pairs)
-    return Outcome(comparison, role, mean, sum(other for _, other in pairs) / len(pairs), better, len(pairs))
+def means(row: Comparison, role: str, found: Numbers) -> Means:
+    """Raises ConfigError where robots were measured by unlike protocols."""
+    row = row.of(role)
+    cells = list(row.cells.values())
+    if not cells:
+        return Means()
+    better, counts = row.count(BETTER), [(row.count(mark), mark) for mark in (WORSE, UNCLEAR)]
+    ours, baseline = mean(found, [cell.name for cell in cells]), fmean(cell.baseline for cell in cells)
+    marks = " ".join(f"{count} {mark}" for count, mark in counts if count)
+    css = "worse" if row.count(WORSE) else "better" if better == len(cells) else ""
+    return Means(short(ours), short(baseline), f"{better} of {len(cells)}", marks, css)
 
 
 def _paper(video: Numbers, uncertainty: Numbers) -> list[list[str]]:

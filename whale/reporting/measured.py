@@ -1,6 +1,7 @@
 """The flat metrics of the evaluation stages: `role.dataset.split.metric` -> value, and what may be averaged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from whale.evaluation.protocol import require_comparable
 
@@ -8,16 +9,18 @@ Numbers = Mapping[str, object]
 
 
 def group_mean(numbers: Numbers, role: str, metric: str) -> float | None:
-    """Mean of a metric over the datasets and splits of a role; None if none has it.
+    """Mean of a metric over the datasets and splits of a role; None if none has it."""
+    names = [f"{group}.{metric}" for group in groups_of(numbers, role)]
+    names = [name for name in names if isinstance(numbers.get(name), (int, float))]
+    return mean(numbers, names) if names else None
 
-    Only numbers whose protocols differ in data and model alone may be averaged (ConfigError otherwise).
-    """
-    groups = [name for name in groups_of(numbers, role) if isinstance(numbers.get(f"{name}.{metric}"), (int, float))]
-    protocols = [_protocol_of(numbers, name, metric) for name in groups]
-    for other in protocols[1:]:
-        require_comparable(_without_data(protocols[0]), _without_data(other))
-    values = [float(numbers[f"{name}.{metric}"]) for name in groups]  # type: ignore[arg-type]
-    return sum(values) / len(values) if values else None
+
+def mean(numbers: Numbers, names: Sequence[str]) -> float:
+    """Only numbers whose protocols differ in data and model alone may be averaged (ConfigError otherwise)."""
+    first, *others = [_without_data(_protocol_of(numbers, name)) for name in names]
+    for other in others:
+        require_comparable(first, other)
+    return fmean(float(numbers[name]) for name in names)  # type: ignore[arg-type]
 
 
 def groups_of(numbers: Numbers, role: str) -> list[str]:
@@ -32,13 +35,12 @@ def horizons_of(numbers: Numbers) -> list[str]:
     return sorted(found, key=lambda name: int(name[1:]))
 
 
-def _protocol_of(numbers: Numbers, group: str, metric: str) -> str:
+def _protocol_of(numbers: Numbers, name: str) -> str:
     """The protocol of the innermost group that has one."""
-    parts = metric.split(".")
-    for length in range(len(parts) - 1, -1, -1):
-        key = ".".join([group, *parts[:length], "protocol"])
-        if isinstance(numbers.get(key), str):
-            return str(numbers[key])
+    while group := name.rpartition(".")[0]:
+        if isinstance(found := numbers.get(f"{group}.protocol"), str):
+            return found
+        name = group
     return ""
 
 

@@ -11,8 +11,9 @@ import typer
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.project.profile import flatten
 from whale.commands.project.timings import active_profile
-from whale.commands.results import comparisons
 from whale.common.errors import ConfigError, MissingInputError
+from whale.reporting import comparisons
+from whale.reporting.comparisons import short
 
 EXAMPLE = "Example: whale metrics; whale metrics --only psnr"
 
@@ -36,7 +37,7 @@ def metrics(only: Only = None, every: Every = False, as_json: AsJson = False) ->
     if as_json:
         print_json(kept)
     elif only is not None:
-        print_table(["metric", "value"], [[name, _text(value)] for name, value in kept.items()])
+        print_table(["metric", "value"], [[name, short(value)] for name, value in kept.items()])
     else:
         _print(found, Path("artifacts") / profile, every)
 
@@ -50,7 +51,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 
 
 def _print(found: Mapping[str, Any], artifacts: Path, every: bool) -> None:
-    rows = [row for row in comparisons.compare(found) if every or row.model in (None, "full")]
+    rows = comparisons.compare(found, every)
     splits = comparisons.splits_of(rows)
     header = ["", "baseline", *("  " + name.partition(".")[2] for name in splits)]
     table = [["", "", *("  ours | baseline" for _ in splits)]]
@@ -88,10 +89,4 @@ def _codebook_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(cell: comparisons.Cell | None) -> str:
-    return "  -" if cell is None else f"{cell.outcome:1} {_text(cell.ours)} | {_text(cell.baseline)}"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.3g}" if abs(value) < 10 else f"{value:.4g}"
+    return "  -" if cell is None else f"{cell.outcome:1} {short(cell.ours)} | {short(cell.baseline)}"

@@ -1,12 +1,13 @@
 """Measured numbers beside their baselines: where ours is worse is marked, counted, and said in one sentence.
 
+`whale metrics` and the page show these rows. The standard library alone is imported: `whale` must start fast.
 A name is stage.role.dataset.split.metric, as in artifacts/<profile>/metrics/*.json flattened. Nothing here knows which
 horizons, models and datasets a profile has: rules are patterns, and what matches none but has a baseline is shown too.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 Numbers = Mapping[str, Any]
@@ -17,7 +18,6 @@ BASELINES = {
     "most_frequent": "most frequent token",
     "copy_unigram": "copy/unigram",
 }
-ANY_BASELINE = re.compile(rf"(?P<metric>.+)_(?P<baseline>{'|'.join(BASELINES)})")
 BETTER, UNCLEAR, WORSE = "", "~", "!"
 
 
@@ -25,7 +25,8 @@ BETTER, UNCLEAR, WORSE = "", "~", "!"
 class Rule:
     """`metric`: a pattern; its groups fill `baseline` (another metric, or a constant), `label` and `difference`.
 
-    `difference`: the metric whose 95 % interval says whether ours and the baseline differ at all.
+    `difference`: the metric whose 95 % interval says whether ours and the baseline differ at all; `metric` itself where
+    the difference was not measured, as for a constant: then the interval of ours must not hold the baseline.
     """
 
     topic: str
@@ -53,26 +54,31 @@ RULES = (
     Rule("following actions", rf"{MODEL}\.actions\.score", 0.5, "action-following score", "0.5 = ignores actions"),
     Rule("following actions", rf"{MODEL}\.actions\.(?P<which>permuted|negated|zeroed)\.changed_nll_gap", 0.0,
          "NLL rise, actions {which} (nats)", "no effect"),
-    Rule("following actions", rf"{MODEL}\.actions\.(?P<which>\w+)\.changed_nll_gap", 0.0,
+    Rule("following actions", rf"{MODEL}\.actions\.(?P<which>(?!permuted|negated|zeroed)\w+)\.changed_nll_gap", 0.0,
          "NLL rise, {which} zeroed (nats)", "no effect"),
+    Rule("transfer", r"dynamics\.full\.rollout\.h(?P<h>\d+)\.psnr", "dynamics.from_scratch.rollout.h{h}.psnr",
+         "rollout PSNR, {h} steps (dB)", "trained from scratch", "dynamics.full.rollout.h{h}.psnr"),
     Rule("behavior embedding z", r"z\.nll_gain", 0.0, "token NLL without z minus with (nats)", "no gain"),
-    Rule("behavior embedding z", r"z\.h(?P<h>\d+)\.psnr_gain", 0.0, "PSNR with z minus without, {h} steps (dB)",
-         "no gain"),
+    Rule("behavior embedding z", r"dynamics\.full\.rollout\.h(?P<h>\d+)\.psnr", "dynamics.without_z.rollout.h{h}.psnr",
+         "rollout PSNR, {h} steps (dB)", "without z", "z.h{h}.psnr_gain"),
     Rule("behavior embedding z", r"policy\.nll_lagged_prior", "policy.nll_other_episode", "policy NLL (nats)",
          "z of another episode", "policy.gain_lagged_prior_over_other_episode"),
-    Rule("behavior embedding z", r"policy\.gain_lagged_prior_over_zeros", 0.0, "policy NLL without z minus with (nats)",
-         "no gain"),
+    Rule("behavior embedding z", r"policy\.nll_lagged_prior", "policy.nll_zeros", "policy NLL (nats)", "without z",
+         "policy.gain_lagged_prior_over_zeros"),
     Rule("uncertainty", r"(?P<score>(?!step)\w+)\.latent\.pearson", "step.latent.pearson",
          "{score} against error, Pearson", "number of the step"),
     Rule("uncertainty", r"(?P<score>(?!step)\w+)\.latent\.within_step\.pearson", 0.0, "{score}, within a step",
          "no relation"),
     Rule("uncertainty", r"(?P<score>(?!step)\w+)\.latent\.per_rollout\.pearson", 0.0, "{score}, per rollout",
          "no relation"),
+    Rule("uncertainty", r"retracing\.latent\.within_step\.pearson", "entropy.latent.within_step.pearson",
+         "retracing, within a step", "entropy", "retracing.latent.within_step.pearson"),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cell:
+    name: str  # of ours
     ours: float
     baseline: float
     outcome: str  # BETTER, UNCLEAR or WORSE
@@ -83,26 +89,37 @@ class Comparison:
     """One metric and its baseline, measured on some splits (role.dataset.split)."""
 
     topic: str
+    metric: str
     label: str
     against: str
-    model: str | None
     cells: Mapping[str, Cell]
 
     def count(self, outcome: str) -> int:
         return sum(cell.outcome == outcome for cell in self.cells.values())
 
+    def of(self, role: str) -> "Comparison":
+        """On the splits of a role alone."""
+        return replace(self, cells={split: cell for split, cell in self.cells.items() if split.startswith(f"{role}.")})
 
-def compare(found: Numbers) -> list[Comparison]:
-    """Every comparison that `found` allows; those with the most worse cells come first, else in the order of RULES."""
-    rows: dict[tuple[int, str, str], Comparison] = {}
+
+def compare(found: Numbers, every: bool = False) -> list[Comparison]:
+    """What `found` allows; those with the most worse cells come first, else in the order of RULES.
+
+    `every`: of all models, not only of `full`.
+    """
+    rows: dict[tuple[int, int, Rule], dict[str, Cell]] = {}
     for name in found:
-        if (split := _split_of(name)) is None:
+        words = name.split(".")
+        split, metric = ".".join(words[1:4]), ".".join(words[4:])
+        if words[4:5] == ["dynamics"] and words[5:6] != ["full"] and not every:
             continue
-        for place, row in _rows_of(name, split, found):
-            known = rows.get(place)
-            rows[place] = row if known is None else Comparison(
-                row.topic, row.label, row.against, row.model, {**known.cells, **row.cells})  # fmt: skip
-    in_order = [rows[place] for place in sorted(rows, key=lambda place: place[0])]
+        for place in _rules_of(metric) if metric else ():  # else it is of a whole role
+            if cell := _cell(found, name, place[-1]):
+                rows.setdefault(place, {})[split] = cell
+    in_order = [
+        Comparison(rule.topic, rule.metric, rule.label, rule.against, rows[number, step, rule])
+        for number, step, rule in sorted(rows, key=lambda place: (*place[:2], place[-1].label))
+    ]
     return sorted(in_order, key=lambda row: (-row.count(WORSE), -row.count(UNCLEAR)))
 
 
@@ -132,54 +149,42 @@ def verdict(rows: Iterable[Comparison]) -> list[str]:
     ]
 
 
-def _split_of(name: str) -> str | None:
-    """role.dataset.split; None for what is of a whole role, and for texts such as a protocol."""
-    words = name.split(".")
-    return ".".join(words[1:4]) if len(words) > 4 else None
+def short(value: object) -> str:
+    """A number as the command and the page print it."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.4g}"
 
 
-def _rows_of(name: str, split: str, found: Numbers) -> Iterable[tuple[tuple[int, str, str], Comparison]]:
-    prefix, _, metric = name.partition(f"{split}.")
-    prefix += f"{split}."
+def _rules_of(metric: str) -> Iterator[tuple[int, int, Rule]]:
+    """The rules of a metric with their groups filled in, after their number and horizon: the order of rows."""
+    is_known = False
     for number, rule in enumerate(RULES):
         if match := re.fullmatch(rule.metric, metric):
-            groups = match.groupdict()
-            baseline = rule.baseline.format(**groups) if isinstance(rule.baseline, str) else rule.baseline
-            difference = rule.difference.format(**groups) if rule.difference else None
-            cell = _cell(found, prefix, metric, baseline, difference)
+            is_known, groups = True, match.groupdict()
             label = rule.label.format(**groups)
-            order = number * 1000 + int(groups.get("h") or 0)
-            row = _row(rule.topic, label, rule.against, groups.get("model"), split, cell)
-            return [((order, row.label, row.against), row)] if cell else []
-    if match := ANY_BASELINE.fullmatch(metric):
-        metric, kind = match["metric"], match["baseline"]
-        if not any(re.fullmatch(rule.metric, metric) for rule in RULES):
-            cell = _cell(found, prefix, metric, f"{metric}_{kind}", f"{metric}_above_{kind}")
-            model = re.match(MODEL, metric)
-            row = _row("others", metric, BASELINES[kind], model["model"] if model else None, split, cell)
-            return [((len(RULES) * 1000, row.label, row.against), row)] if cell else []
-    return []
+            if groups.get("model", "full") != "full":
+                label += f", {groups['model'].replace('_', ' ')}"
+            baseline = rule.baseline.format(**groups) if isinstance(rule.baseline, str) else rule.baseline
+            difference = rule.difference and rule.difference.format(**groups)
+            filled = Rule(rule.topic, metric, baseline, label, rule.against, difference)
+            yield number, int(groups.get("h", 0)), filled
+    for kind, against in BASELINES.items() if not is_known else ():
+        yield len(RULES), 0, Rule("others", metric, f"{metric}_{kind}", metric, against, f"{metric}_above_{kind}")
 
 
-def _row(topic: str, label: str, against: str, model: str | None, split: str, cell: Cell | None) -> Comparison:
-    if model not in (None, "full") and topic != "others":  # whose label is the whole name
-        label = f"{label}, {str(model).replace('_', ' ')}"
-    return Comparison(topic, label, against, model, {split: cell} if cell else {})
-
-
-def _cell(found: Numbers, prefix: str, metric: str, baseline: str | float, difference: str | None) -> Cell | None:
+def _cell(found: Numbers, name: str, rule: Rule) -> Cell | None:
     """None where one of both was not measured."""
-    ours = found.get(prefix + metric)
-    other = found.get(prefix + baseline) if isinstance(baseline, str) else baseline
+    prefix, is_constant = name.removesuffix(rule.metric), not isinstance(rule.baseline, str)
+    ours, other = found.get(name), rule.baseline if is_constant else found.get(f"{prefix}{rule.baseline}")
     if not _is_number(ours) or not _is_number(other):
         return None
-    zero = baseline if isinstance(baseline, float) else 0.0
-    low, high = (found.get(f"{prefix}{difference or metric}.{end}") for end in ("low", "high"))
-    has_interval = isinstance(baseline, float) or difference is not None
-    if has_interval and _is_number(low) and _is_number(high) and low <= zero <= high:
-        return Cell(ours, other, UNCLEAR)
-    lower = LOWER_IS_BETTER.match(metric.rpartition(".")[2]) is not None and isinstance(baseline, str)
-    return Cell(ours, other, WORSE if (ours > other if lower else ours < other) else BETTER)
+    if difference := rule.metric if is_constant else rule.difference:
+        low, high = (found.get(f"{prefix}{difference}.{end}") for end in ("low", "high"))
+        if _is_number(low) and _is_number(high) and low <= (other if difference == rule.metric else 0) <= high:
+            return Cell(name, ours, other, UNCLEAR)
+    lower = LOWER_IS_BETTER.match(rule.metric.rpartition(".")[2]) is not None and not is_constant
+    return Cell(name, ours, other, WORSE if (ours > other if lower else ours < other) else BETTER)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -1,13 +1,10 @@
 """Ours beside the baseline: found by name, marked when worse, counted, and said in a sentence."""
 
-import json
 import re
-from pathlib import Path
 
 import pytest
 
-from whale.cli import run
-from whale.commands.results.comparisons import BETTER, RULES, UNCLEAR, WORSE, compare, splits_of, verdict
+from whale.reporting.comparisons import BETTER, RULES, UNCLEAR, WORSE, compare, splits_of, verdict
 
 SPLIT = "evaluate_video.pretrain.fleet_delta.test"
 ROLLOUT = f"{SPLIT}.dynamics.full.rollout.h16"
@@ -56,6 +53,20 @@ def test_the_interval_of_a_pair_is_that_of_the_difference():
     assert row.count(UNCLEAR) == 1
 
 
+def test_where_no_difference_was_measured_the_interval_of_ours_decides():
+    numbers = {f"{ROLLOUT}.psnr": 23.0, f"{ROLLOUT.replace('full', 'from_scratch')}.psnr": 22.5}
+    for low, outcome in ((22.4, UNCLEAR), (22.6, BETTER)):
+        (row,) = compare(numbers | {f"{ROLLOUT}.psnr.low": low, f"{ROLLOUT}.psnr.high": 24.0})
+        assert (row.against, row.count(outcome)) == ("trained from scratch", 1)
+
+
+def test_one_metric_has_several_baselines_and_each_is_counted():
+    numbers = {f"{ROLLOUT}.psnr": 23.0, f"{ROLLOUT}.psnr_copy_last": 22.0}
+    numbers |= {f"{ROLLOUT.replace('full', 'without_z')}.psnr": 23.1}
+    rows = compare(numbers)
+    assert [(row.against, row.count(WORSE)) for row in rows] == [("without z", 1), ("last frame copied", 0)]
+
+
 def test_a_baseline_that_no_rule_knows_is_shown_by_its_name():
     assert outcomes(new__thing=1.0, new__thing_copy_last=2.0) == {"new.thing": WORSE}
     assert outcomes(new__lpips=1.0, new__lpips_copy_last=2.0) == {"new.lpips": BETTER}
@@ -67,9 +78,9 @@ def test_what_was_not_measured_is_no_comparison():
 
 
 def test_every_rule_can_be_met():
-    """A pattern and its templates have the same groups, and a rule is not hidden behind an earlier one."""
+    """A pattern and its templates have the same groups; what a rule compares is shown once."""
     words = {r"(?P<model>\w+)": "small", r"(?P<h>\d+)": "4", r"(?P<score>(?!step)\w+)": "entropy", r"\.": "."}
-    words |= {"(?P<which>permuted|negated|zeroed)": "negated", r"(?P<which>\w+)": "dx"}
+    words |= {"(?P<which>permuted|negated|zeroed)": "negated", r"(?P<which>(?!permuted|negated|zeroed)\w+)": "dx"}
     for rule in RULES:
         metric = rule.metric
         for pattern, word in words.items():
@@ -78,8 +89,9 @@ def test_every_rule_can_be_met():
         found = {f"{SPLIT}.{metric}": 1.0}
         if isinstance(rule.baseline, str):
             found[f"{SPLIT}.{rule.baseline.format(**groups)}"] = 2.0
-        (row,) = compare(found)
-        assert row.against == rule.against and row.label.startswith(rule.label.format(**groups))
+        label = rule.label.format(**groups)
+        (row,) = [row for row in compare(found, every=True) if row.against == rule.against and label in row.label]
+        assert row.topic == rule.topic and row.label.startswith(label)
         assert ("small" in row.label) == ("model" in groups)
 
 
@@ -87,19 +99,3 @@ def test_columns_are_splits_and_pre_training_comes_first():
     names = ["finetune.a.test", "pretrain.b.test"]
     found = {f"evaluate_video.{name}.z.nll_gain": 1.0 for name in names}
     assert splits_of(compare(found)) == ["pretrain.b.test", "finetune.a.test"]
-
-
-def test_the_command_marks_counts_and_says_what_to_try_next(tmp_path, monkeypatch, capsys, project_root):
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("profile: mine\n")
-    Path("artifacts/mine/metrics").mkdir(parents=True)
-    values = {"ssim": 0.7, "ssim_copy_last": 0.75}
-    models = {f"pretrain.arm.test.dynamics.{name}.rollout.h3": values for name in ("full", "small")}
-    Path("artifacts/mine/metrics/evaluate_video.json").write_text(json.dumps(models))
-    assert run(["metrics"]) == 0
-    said = capsys.readouterr().out
-    assert "ours | baseline" in said and "! 0.7 | 0.75" in said and "small" not in said
-    assert "1 of 1 comparisons are worse" in said and "rollout SSIM (0 of 1)" in said
-    assert "whale rollout artifacts/mine/models/dynamics/full --episode arm/test/0" in said
-    assert run(["metrics", "--all"]) == 0
-    assert "rollout SSIM, 3 steps, small" in capsys.readouterr().out
