@@ -29,8 +29,9 @@ def run(args: Args, run: Run) -> None:
     """A task per source file, in processes; then one manifest."""
     started = time.monotonic()
     run.add_described(described_files(args.raw))
-    tasks = run.sampled(plan_tasks(args.raw, args.spec, args.ingest, run.work))
-    require_splits(args.spec, load_yaml("params.yaml"), empty_splits(tasks))
+    planned = plan_tasks(args.raw, args.spec, args.ingest, run.work)
+    require_splits(args.spec, load_yaml("params.yaml"), empty_splits(planned))
+    tasks = run.sampled(planned)
     with run.compute(), run.progress(len(tasks), "source files") as bar:
         run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
         report = finish(tasks, run.work, run.out)

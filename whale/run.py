@@ -43,7 +43,8 @@ def run_stage(argv: Sequence[str]) -> None:
     name, module = _module(argv)
     given = parse(module.Args, argv[1:], f"python -m whale.run {name}", module.__doc__)
     args = module.Args.load(given.item, **{each: getattr(given, each) for each in module.Args.inputs()})
-    with stage(name, given, args.deciding_values(), grace_seconds=args.grace_seconds) as run:
+    code = Path(str(module.__file__))
+    with stage(name, given, args.deciding_values(), grace_seconds=args.grace_seconds, code=code) as run:
         module.run(args, run)
     if args.is_last:
         print(f"{name}: {given.out}", flush=True)
@@ -64,9 +65,12 @@ def _say_position() -> None:
 def _module(argv: Sequence[str]) -> tuple[str, ModuleType]:
     name = argv[0] if argv else ""
     known = sorted(each.name for each in pkgutil.iter_modules(importlib.import_module(STAGES).__path__))
+    if name in ("-h", "--help"):
+        print(f"{USAGE}\nstages: {', '.join(known)}")
+        raise SystemExit(0)
     if name not in known:
         print(f"error: no such stage\n  found:    {name}\n  expected: {', '.join(known)}\n{USAGE}", file=sys.stderr)
-        raise SystemExit(0 if name in ("-h", "--help") else 64)
+        raise SystemExit(64)
     return name, importlib.import_module(f"{STAGES}.{name}")
 
 

@@ -65,5 +65,11 @@ def test_any_other_edit_is_another_code_and_is_named(name):
     assert changed_definitions(CODE, edited) == names
 
 
+def test_of_two_definitions_with_one_name_the_one_that_differs_is_named():
+    code = b"class A:\n    @property\n    def x(self): return 1\n    @x.setter\n    def x(self, value): pass\n"
+    assert changed_definitions(code, code.replace(b"return 1", b"return 2")) == ["A.x"]
+    assert changed_definitions(code, code.replace(b"pass", b"return")) == ["A.x (2)"]
+
+
 def test_what_is_no_python_is_told_by_its_bytes():
     assert digest_of_source(b"def (") != digest_of_source(b"def  (")

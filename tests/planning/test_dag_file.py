@@ -49,7 +49,9 @@ def test_templates_of_a_reached_module_are_code_and_keep_its_folder_whole(projec
     assert code_deps(project, "x") == ["pipelines/x.py", "whale/one", "whale/two/c.py"]
 
 
-def test_a_data_file_in_a_folder_unfolds_it_too(project):
-    """DVC would hash it with the folder."""
-    (project / "whale/one/table.json").write_text("{}")
-    assert fold(project, {Path("whale/one/a.py"), Path("whale/one/b.py")}) == ["whale/one/a.py", "whale/one/b.py"]
+def test_what_is_no_code_unfolds_nothing_as_dvc_is_told_to_pass_it_over(project):
+    for name in ("table.json", "a.py.orig", ".a.py.swp", ".#a.py"):
+        (project / "whale/one" / name).write_text("{}")
+    assert fold(project, {Path("whale/one/a.py"), Path("whale/one/b.py")}) == ["whale/one"]
+    ignored = (Path(__file__).parents[2] / ".dvcignore").read_text().splitlines()
+    assert {"/whale/**", "!/whale/**/*.py", "!/whale/**/templates/*", "/whale/**/.*"} <= set(ignored)

@@ -1,17 +1,19 @@
 """What a stage sees of whoever runs it: where to write, and whom to tell.
 
-`Run(Path("out"))` is a plain folder, for a debugger and a notebook: no proof, no lock, no record. In `dvc repro` a
+`Run(Path("out"), args)` is a plain folder, for a debugger and a notebook: no proof, no lock, no record. In `dvc repro` a
 stage gets the guard's (whale/guard/guarded_run.py), which has the same methods.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whale.common.json_files import write_json
+from whale.common.json_files import canonical_json, write_json
 from whale.common.progress import Progress
+from whale.common.stage_args import StageArgs
 
 T = TypeVar("T")
 
@@ -20,11 +22,18 @@ class Run:
     """`name`: as DVC names the stage; `identity`: names all that decides the result, resume state is kept under it;
     `decided_by`: the same in plain data; `command`: what a person types to start it again."""
 
-    def __init__(self, out: Path, *, metrics: Path | None = None, work: Path | None = None, stage: str = "stage"):
-        self.stage, self.name = stage, stage
-        self.item: str | None = None
-        self.identity, self.command = "by hand", stage
-        self.decided_by: Mapping[str, Any] = {"stage": stage, "item": None}
+    def __init__(
+        self, out: Path, args: StageArgs | None = None, *,
+        metrics: Path | None = None, work: Path | None = None, stage: str = "stage",
+    ):  # fmt: skip
+        """`args`: what the stage is called with, so that state in `work` is that of these values alone."""
+        self.item = args.item if args else None
+        self.stage, self.name = stage, stage if self.item is None else f"{stage}@{self.item}"
+        config = args.deciding_values() if args else {}
+        inputs = {name: str(getattr(args, name)) for name in args.inputs()} if args else {}
+        self.decided_by: Mapping[str, Any] = {"stage": stage, "item": self.item, "config": config, "inputs": inputs}
+        self.identity = hashlib.sha256(canonical_json(self.decided_by).encode()).hexdigest()
+        self.command = stage
         self._out, self._metrics_path, self._work = out, metrics, work
         self.notes: dict[str, Any] = {}
 

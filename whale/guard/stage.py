@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.config import Config
-from whale.common.errors import TaintedError
+from whale.common.errors import ConfigError, TaintedError
 from whale.common.files import write_atomically
 from whale.common.json_files import write_json
 from whale.guard import lock, opened_files, parent_watch
-from whale.guard.guarded_run import Derived, GuardedRun
+from whale.guard.guarded_run import SAMPLE, Derived, GuardedRun
 from whale.guard.leftovers import clear_after_the_dead
 from whale.guard.process_clock import ProcessClock
 from whale.guard.publish import open_temporary, publish, remove_leftovers
@@ -50,13 +50,22 @@ def stage(
     config: Config | Mapping[str, Any],
     *,
     grace_seconds: float = 0.0,
+    code: Path | None = None,
 ) -> Iterator[GuardedRun]:
     """Guard the stage `name`; `config` is its section, or a mapping of every section and value that it uses.
 
     `grace_seconds`: time between SIGTERM and SIGKILL when DVC ends; training needs it to save a step.
-    Raises MissingInputError, MismatchError (inputs), BusyError (somebody else makes this output).
+    `code`: the file that runs; pipelines/<name>.py by default.
+    Raises ConfigError (a sample that DVC asked for), MissingInputError, MismatchError (inputs), BusyError (somebody else makes this output).
     """
     environment.apply()
+    if os.environ.get(SAMPLE) and "DVC_STAGE" in os.environ:
+        raise ConfigError(
+            "a sample is no output",
+            place=SAMPLE,
+            found=os.environ[SAMPLE],
+            remedy="unset it: `whale accept` alone uses it",
+        )
     parent_watch.die_with_dvc(grace_seconds)
     with _sigterm_as_exit(), _locked(args):
         clear_after_the_dead(Path.cwd())
@@ -65,7 +74,7 @@ def stage(
         digests = FileDigests(environment.STATE_DIR / "verify-cache.json", bool(os.environ.get("WHALE_PARANOID")))
         clock = ProcessClock()
         with clock.capture():
-            run = GuardedRun(name, args, _derive(name, args, config, digests), digests, clock)
+            run = GuardedRun(name, args, _derive(name, args, config, digests, code), digests, clock)
         _start_tracking(run)
         summaries = _input_summaries(run)
         _refuse_tainted(run, summaries)
@@ -90,19 +99,26 @@ def stage(
         run.tracking.end("FINISHED", {"whale.compute_s": f"{run.clock.compute_s:.1f}"})
 
 
-def _derive(name: str, args: argparse.Namespace, config: Config | Mapping[str, Any], digests: FileDigests) -> Derived:
-    root, entry = _entry_point(name)
+def _derive(
+    name: str, args: argparse.Namespace, config: Config | Mapping[str, Any], digests: FileDigests, file: Path | None
+) -> Derived:
+    root, entry = (file.parents[1], file.relative_to(file.parents[1])) if file else _entry_point(name)
     code = code_files(root, import_closure(root, entry))  # first: what is edited from now on is not what runs
     builder = code_files(HERE, import_closure(HERE, RUNNER))
     proven = {key: prove_input(path, digests) for key, path in input_paths(args).items()}
     derivation = Derivation(
         stage=name,
         item=getattr(args, "item", None),
-        config=_as_plain({name: config} if isinstance(config, Config) else dict(config)),
+        config=_as_plain({name: config} if isinstance(config, Config) else dict(config)) | _sample(),
         inputs={key: each.digest for key, each in proven.items()},
         code_sha256=closure_digest(code, "syntax"),
     )
     return Derived(derivation, proven, root, code, builder)
+
+
+def _sample() -> dict[str, bool]:
+    """A part of the work is another work."""
+    return {"sample": True} if os.environ.get(SAMPLE) else {}
 
 
 def input_paths(args: argparse.Namespace) -> dict[str, Path]:

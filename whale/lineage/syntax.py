@@ -31,9 +31,20 @@ def changed_definitions(before: bytes, after: bytes) -> list[str]:
 
     An order that differs counts for what holds the statements.
     """
-    one, other = (dict(_definitions(_without_docstrings(ast.parse(each)))) for each in (before, after))
+    one, other = (_named(_without_docstrings(ast.parse(each))) for each in (before, after))
     names = [*one, *(name for name in other if name not in one)]
     return [name for name in names if one.get(name) != other.get(name)]
+
+
+def _named(tree: ast.Module) -> dict[str, str]:
+    """Name -> digest; of several with one name (a property and its setter) the later ones are numbered."""
+    found: dict[str, str] = {}
+    for name, digest in _definitions(tree):
+        number = 1
+        while (unique := name if number == 1 else f"{name} ({number})") in found:
+            number += 1
+        found[unique] = digest
+    return found
 
 
 def _definitions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whale.common.files import write_atomically
-from whale.lineage.closure import import_closure
+from whale.lineage.closure import TEMPLATES, import_closure
 from whale.pipeline_file import OUTLINE, PIPELINE, is_code, outline, stage_bodies
 
 CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+)")
@@ -61,9 +61,14 @@ def fold(root: Path, files: set[Path]) -> list[str]:
 
 
 def _sources(root: Path, folder: Path) -> set[Path]:
-    """What `folder` holds, empty __init__.py files left out: they cannot change a result."""
-    paths = (path for path in (root / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    """The code in `folder`, as .dvcignore leaves it to DVC; an empty __init__.py can change no result."""
+    paths = (path for path in (root / folder).rglob("*") if path.is_file() and _is_code(path))
     return {path.relative_to(root) for path in paths if path.name != "__init__.py" or path.stat().st_size}
+
+
+def _is_code(path: Path) -> bool:
+    is_hidden = path.name.startswith(".") or "__pycache__" in path.parts
+    return not is_hidden and (path.suffix == ".py" or path.parent.name == TEMPLATES)
 
 
 def rewrite(text: str, root: Path) -> str:

@@ -3,6 +3,7 @@
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -22,12 +23,13 @@ class RecycledBuffers:
         owned = self._idle.popleft() if self._idle else self._make()
         lent = {name: np.asarray(array.data) for name, array in owned.items()}
         # Every view of a lent array, and every tensor on it, keeps that array alive: when it goes, nobody is left.
-        in_use = set(lent)
+        in_use, once = set(lent), [owned]
         for name, array in lent.items():
-            weakref.finalize(array, partial(self._give_back, owned, in_use, name)).atexit = False
+            weakref.finalize(array, partial(self._give_back, once, in_use, name)).atexit = False
         return lent
 
-    def _give_back(self, owned: Batch, in_use: set[str], name: str) -> None:
+    def _give_back(self, once: list[Batch], in_use: set[str], name: str) -> None:
         in_use.discard(name)
-        if not in_use:
-            self._idle.append(owned)
+        if not in_use:  # two threads may both see this, or a collection inside of it: one of them gets the set
+            with suppress(IndexError):
+                self._idle.append(once.pop())
