@@ -1,16 +1,23 @@
 """What every command prints: a table for people, or one JSON object for programs."""
 
 import json
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of a table.")]
 
 AllowLicences = Annotated[
     str | None, typer.Option("--allow-licenses", help="SPDX ids with commas between; exit 3 if another is found.")
 ]
+
+
+def tell(found: T, as_json: bool, say: Callable[[T], None]) -> None:
+    """`found` to programs as JSON, to people as `say` prints it."""
+    (print_json if as_json else say)(found)
 
 
 def print_json(value: object) -> None:

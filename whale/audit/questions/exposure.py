@@ -8,7 +8,6 @@ be the one in the training's receipt.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -27,24 +26,13 @@ DYNAMICS_PLAN = ("train_dynamics",)
 class Exposure:
     """What one training saw of one episode. Steps count from 1; 0 and 0 when it was never drawn."""
 
-    training: StageRun
+    stage: str
     dataset: str
     episode: str
     times: int
     first_step: int
     last_step: int
     by_segment: dict[int, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "stage": self.training.name,
-            "dataset": self.dataset,
-            "episode": self.episode,
-            "times": self.times,
-            "first_step": self.first_step,
-            "last_step": self.last_step,
-            "by_segment": {str(segment): times for segment, times in self.by_segment.items()},
-        }
 
 
 @dataclass(frozen=True)
@@ -120,7 +108,7 @@ class Training:
         which, times = np.unique(np.concatenate(segments), return_counts=True)
         counted = dict(zip(which.tolist(), times.tolist(), strict=True))
         first, last = (int(steps.min()), int(steps.max())) if len(steps) else (0, 0)
-        return Exposure(self.run, dataset, episode, len(steps), first, last, counted)
+        return Exposure(self.run.name, dataset, episode, len(steps), first, last, counted)
 
 
 def seen(run: StageRun, episode: str, graph: RunGraph) -> list[Exposure]:

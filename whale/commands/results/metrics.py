@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.commands.project.profile import flatten
 from whale.commands.project.timings import active_profile
 from whale.commands.results import comparisons
 from whale.common.errors import ConfigError, MissingInputError
+from whale.tracking.spool import flatten
 
 EXAMPLE = "Example: whale metrics; whale metrics --only psnr"
 
@@ -46,7 +46,9 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     files = sorted(directory.glob("*.json"))
     if not files:
         raise MissingInputError("no metrics yet", file=directory, remedy="run `make demo`, or `dvc repro`")
-    return {name: value for file in files for name, value in flatten(json.loads(file.read_bytes()), file.stem).items()}
+    return {
+        name: value for file in files for name, value in flatten({file.stem: json.loads(file.read_bytes())}).items()
+    }
 
 
 def _print(found: Mapping[str, Any], artifacts: Path, every: bool) -> None:

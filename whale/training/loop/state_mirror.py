@@ -14,7 +14,7 @@ from whale.common.files import (
     CHUNK_BYTES,
     refusals_named,
     sha256_of_file,
-    sync_directory,
+    sync_file,
     temporary_path,
     write_atomically,
 )
@@ -84,7 +84,7 @@ class StateMirror:
             if final.exists():  # it did not verify
                 shutil.rmtree(final)
             temporary.rename(final)
-            sync_directory(directory)
+            sync_file(directory)
         except WhaleError:
             raise
         except Exception as error:

@@ -15,16 +15,10 @@ from pydantic import Field
 
 from whale.common.config import Config
 from whale.common.errors import BadDataError
+from whale.data.ingest.quality import verdicts as detectors
 from whale.data.ingest.quality.episode import Inspection
 from whale.data.ingest.quality.motion import LAGS, PAIRS, MotionSums, correlations
-from whale.data.ingest.quality.verdicts import (
-    Verdict,
-    count_verdicts,
-    faults,
-    gripper_verdict,
-    motion_verdicts,
-    statistics_verdicts,
-)
+from whale.data.ingest.quality.verdicts import Verdict, faults
 from whale.data.spec.episode import QUALITY_REASONS
 from whale.data.spec.spec import DatasetSpec
 
@@ -79,10 +73,10 @@ def judge(
     """
     inspected = [row for row in rows if row.get("content_sha256")]
     verdicts = [
-        *motion_verdicts(evidence.motion, spec),
-        gripper_verdict(evidence.motion, spec),
-        *(statistics_verdicts(statistics["action"], spec) if statistics is not None else []),
-        *count_verdicts(evidence.counts, spec),
+        *detectors.motion_verdicts(evidence.motion, spec),
+        detectors.gripper_verdict(evidence.motion, spec),
+        *(detectors.statistics_verdicts(statistics["action"], spec) if statistics is not None else []),
+        *detectors.count_verdicts(evidence.counts, spec),
     ]
     found = _between_episodes(inspected, verdicts)
     verdicts += [
