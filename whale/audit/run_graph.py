@@ -97,6 +97,14 @@ class StageRun:
         ]
 
     @cached_property
+    def read(self) -> dict[str, str]:
+        """What the inputs stood on, or they themselves where that is nothing: path -> sha256."""
+        found: dict[str, str] = {}
+        for each in self.inputs:
+            found |= each.holders or {each.path: each.sha256}
+        return found
+
+    @cached_property
     def settings(self) -> dict[str, str]:
         """params.yaml, constraints.txt, specs: path -> sha256 of the bytes."""
         rows = [*self._dependencies("params"), *self._dependencies("lock"), *self._dependencies("settings")]

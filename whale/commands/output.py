@@ -15,6 +15,13 @@ AllowLicences = Annotated[
 ]
 
 
+def group(about: str) -> typer.Typer:
+    """The app of `whale NAME COMMAND`; without its callback typer would leave out the name of a single command."""
+    app = typer.Typer(no_args_is_help=True, help=about)
+    app.callback()(lambda: None)
+    return app
+
+
 def tell(found: T, as_json: bool, say: Callable[[T], None]) -> None:
     """`found` to programs as JSON, to people as `say` prints it."""
     (print_json if as_json else say)(found)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from whale.lineage.code_state import CodeState
-from whale.lineage.statement import STATEMENT_TYPE
+from whale.lineage.statement import in_toto
 
 ACCEPTANCE_TYPE = "urn:whale:acceptance:1"
 
@@ -44,12 +44,8 @@ class Acceptance:
 
 def acceptance_statement(acceptance: Acceptance, subjects: Mapping[str, str]) -> dict[str, Any]:
     """The statement to sign; `subjects`: path -> sha256 of the run's outputs."""
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in sorted(subjects.items())],
-        "predicateType": ACCEPTANCE_TYPE,
-        "predicate": asdict(acceptance),
-    }
+    rows = [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in sorted(subjects.items())]
+    return in_toto(ACCEPTANCE_TYPE, rows, asdict(acceptance))
 
 
 def acceptance_of(statement: Mapping[str, Any]) -> Acceptance | None:

@@ -124,14 +124,8 @@ def seen(run: StageRun, episode: str, graph: RunGraph) -> list[Exposure]:
 def find_episode(text: str, datasets: list[Dataset]) -> tuple[Dataset, str]:
     """(dataset, key) of an episode named by key, payload or content digest."""
     for dataset in datasets:
-        table = dataset.episodes()
-        match = pc.equal(table["key"], text)
-        if len(text) >= 8:
-            for column in ("payload_sha256", "content_sha256"):
-                match = pc.or_kleene(match, pc.starts_with(table[column], text))
-        found = table.filter(pc.fill_null(match, False))
-        if len(found):
-            return dataset, found["key"][0].as_py()
+        if (key := dataset.key_of(text, ("payload_sha256", "content_sha256"))) is not None:
+            return dataset, key
     remedy = "`whale lineage episodes CHECKPOINT` lists them"
     expected = "a key such as NAME-train-0000003, or a sha256"
     raise MissingInputError("no such episode in its datasets", found=text, expected=expected, remedy=remedy)

@@ -46,9 +46,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     files = sorted(directory.glob("*.json"))
     if not files:
         raise MissingInputError("no metrics yet", file=directory, remedy="run `make demo`, or `dvc repro`")
-    return {
-        name: value for file in files for name, value in flatten({file.stem: json.loads(file.read_bytes())}).items()
-    }
+    return flatten({file.stem: json.loads(file.read_bytes()) for file in files})
 
 
 def _print(found: Mapping[str, Any], artifacts: Path, every: bool) -> None:
