@@ -204,7 +204,7 @@ def test_a_dry_run_and_the_plan_say_what_could_be_accepted_and_sign_nothing(proj
     edit(project, *SAME["comment"])
     before = (project / "lineage/ledger.jsonl").read_bytes()
     assert accept(capsys, "--dry-run")[1][0]["outcome"] == "could be accepted"
-    from whale.commands.plan import stale_stages
+    from whale.commands.project.plan import stale_stages
 
     assert "whale accept toy" in stale_stages()["toy"][0]
     edit(project, *OTHER["constant"][:2])

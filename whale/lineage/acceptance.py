@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from whale.lineage.code_state import CodeState
 from whale.lineage.statement import in_toto
 
 ACCEPTANCE_TYPE = "urn:whale:acceptance:1"
@@ -64,8 +63,3 @@ def overlaid(closure: Mapping[str, FileRow], accepted: Acceptance) -> dict[str, 
         else:
             rows[name] = row
     return dict(sorted(rows.items()))
-
-
-def code_of(state: CodeState) -> dict[str, str | None]:
-    """The fields of an acceptance that name the code's state."""
-    return {"commit": state.commit, "tree": state.tree}

@@ -55,27 +55,23 @@ def prove_input(path: Path, sha256: Hasher) -> ProvenInput:
 
 
 def _prove_file(path: Path, sha256: Hasher) -> ProvenInput:
-    digest = _verify_file(path, sha256)
     owner = _sealed_ancestor(path)
-    holder = path if owner is None else owner / MANIFEST_NAME
-    return ProvenInput(digest, {name_in_statements(holder): sha256(holder)})
+    if owner is None:
+        return ProvenInput(sha256(path), {name_in_statements(path): sha256(path)})
+    holder = {name_in_statements(owner / MANIFEST_NAME): sha256(owner / MANIFEST_NAME)}
+    if path.name == MANIFEST_NAME:
+        return ProvenInput(sha256(path), holder)
+    row = read_manifest(owner).get(path.absolute().relative_to(owner).as_posix())
+    if row is None:
+        raise MismatchError("a file that the manifest does not list", file=path)
+    verify_file(path, row, sha256)
+    return ProvenInput(row["sha256"], holder)
 
 
 def name_in_statements(path: Path) -> str:
     """Relative to the current folder where it lies below it: statements hold no path of a machine."""
     full = path.absolute()
     return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.as_posix()
-
-
-def _verify_file(path: Path, sha256: Hasher) -> str:
-    owner = _sealed_ancestor(path)
-    if owner is None or path.name == MANIFEST_NAME:
-        return sha256(path)
-    row = read_manifest(owner).get(path.absolute().relative_to(owner).as_posix())
-    if row is None:
-        raise MismatchError("a file that the manifest does not list", file=path)
-    verify_file(path, row, sha256)
-    return row["sha256"]
 
 
 def _sealed_ancestor(path: Path) -> Path | None:

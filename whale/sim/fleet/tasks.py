@@ -28,11 +28,7 @@ class Task:
     distractors: bool = False
 
 
-def _tasks(*tasks: Task) -> dict[str, Task]:
-    return {task.name: task for task in tasks}
-
-
-TASKS = _tasks(
+_TASKS = (
     Task("move_bottle", "put the bottle on the plate", "pick", table.BOTTLE),
     Task("place_block", "put the block on the plate", "pick", table.BLOCK),
     Task("open_bin", "open the bin", "open"),
@@ -44,6 +40,7 @@ TASKS = _tasks(
     Task("push_bottle", "slide the bottle to the right", "push", table.BOTTLE, 1.0),
     Task("open_bin_throw_ball", "open the bin, then put the ball in", "open_throw", table.BALL),
 )
+TASKS = {task.name: task for task in _TASKS}
 
 
 def with_distractors(task: Task) -> Task:

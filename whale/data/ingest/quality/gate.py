@@ -6,7 +6,7 @@ the policy. Nothing is skipped in silence: what is dropped stands in quarantine.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -85,7 +85,7 @@ def judge(
     verdicts = [_accepted(verdict, spec) for verdict in verdicts]
     return {
         "name": spec.name,
-        "verdicts": [verdict.to_json() for verdict in verdicts],
+        "verdicts": [asdict(verdict) for verdict in verdicts],
         "episodes": {name: {"count": len(keys), "keys": keys} for name, keys in sorted(found.items())},
         "quarantined": _listed((row["reason"], row["key"]) for row in rows if row.get("reason") in QUALITY_REASONS),
         "accepted": _listed((name, row["key"]) for row in inspected for name, _ in row["accepted"]),

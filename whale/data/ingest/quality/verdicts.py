@@ -7,7 +7,7 @@ of the fleet; benchmarks/quality_gate.py reports the others.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -41,9 +41,6 @@ class Verdict:
     outcome: Outcome
     found: str = ""
     expected: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def motion_verdicts(sums: MotionSums, spec: DatasetSpec) -> list[Verdict]:
