@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whale.common.errors import BadDataError, MismatchError, MissingInputError
-from whale.common.files import sync_directory, sync_file, write_atomically
+from whale.common.files import sync_file, write_atomically
 
 MANIFEST_NAME = "MANIFEST.json"
 WRITERS = 4
@@ -31,7 +31,7 @@ def seal(directory: Path, sha256: Hasher) -> str:
             raise BadDataError("only plain files can be published", file=path, found="a link or a special file")
     with ThreadPoolExecutor(WRITERS) as pool:  # the disk writes while the processor hashes
         written = [pool.submit(sync_file, path) for path in paths]
-        written += [pool.submit(sync_directory, folder) for folder, _, _ in os.walk(directory)]
+        written += [pool.submit(sync_file, folder) for folder, _, _ in os.walk(directory)]
         files = {
             path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
             for path in paths

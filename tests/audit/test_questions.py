@@ -62,7 +62,7 @@ def test_seen_equals_a_log_of_every_draw(chain):
         name = row["key"].split("-")[0]
         if name == "gamma":
             continue
-        found = next(each for each in seen(run, row["key"], graph) if each.training.name == "train_dynamics@full")
+        found = next(each for each in seen(run, row["key"], graph) if each.stage == "train_dynamics@full")
         assert found.times == times[row["key"]] == sum(found.by_segment.values())
         expected = (min(steps[row["key"]]), max(steps[row["key"]])) if row["key"] in steps else (0, 0)
         assert (found.first_step, found.last_step) == expected
@@ -73,9 +73,9 @@ def test_seen_follows_every_training_behind_a_checkpoint_and_works_by_digest(cha
     run = final(graph)
     payload = episodes(run, graph, False)["episodes"][0]["payload_sha256"]
     by_digest = seen(run, payload[:12], graph)
-    assert [each.training.name for each in by_digest] == ["train_tokenizer", "train_dynamics@full"]
+    assert [each.stage for each in by_digest] == ["train_tokenizer", "train_dynamics@full"]
     (gamma,) = seen(run, "gamma-train-0000000", graph)
-    assert gamma.training.name == "finetune_dynamics@full" and gamma.times > 0
+    assert gamma.stage == "finetune_dynamics@full" and gamma.times > 0
     with pytest.raises(MissingInputError, match="no such episode"):
         seen(run, "delta-train-0000000", graph)
 

@@ -16,7 +16,7 @@ from whale.audit.code_change import CodeChange, code_change
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.audit.sign import sign_statement
 from whale.common.errors import MismatchError, MissingInputError, RefusedError, WhaleError
-from whale.lineage.acceptance import Acceptance, acceptance_statement, code_of
+from whale.lineage.acceptance import Acceptance, acceptance_statement
 from whale.lineage.closure import closure_digest
 from whale.lineage.code_state import code_state
 from whale.pipeline_file import is_code
@@ -69,9 +69,10 @@ def accept(candidate: Candidate, graph: RunGraph, because: str | None, checked: 
         because=because,
         files=change.files,
         before=change.before,
+        commit=code.commit,
+        tree=code.tree,
         closure_sha256=closure_digest(_after(change, graph)),
         checked=None if checked is None else dict(checked),
-        **code_of(code),
     )
     sign_statement(acceptance_statement(acceptance, {name: change.run.subjects[name] for name in change.run.outputs}))
     return acceptance

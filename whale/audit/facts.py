@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from whale.audit.run_graph import RunGraph, StageRun
@@ -46,6 +47,15 @@ class Dataset:
             raise MissingInputError("the episode table is gone", file=path, remedy="take lineage/runs from git")
         return pq.read_table(io.BytesIO(payload))
 
+    def key_of(self, text: str, digests: Iterable[str]) -> str | None:
+        """The key of an episode that `text` names: the key itself, or 8 digits or more of one of its `digests`."""
+        table = self.episodes()
+        match = pc.equal(table["key"], text)
+        for column in digests if len(text) >= 8 else ():
+            match = pc.or_kleene(match, pc.starts_with(table[column], text))
+        found = table.filter(pc.fill_null(match, False))
+        return found["key"][0].as_py() if len(found) else None
+
 
 def datasets_of(run: StageRun, graph: RunGraph) -> list[Dataset]:
     """Every dataset above `run`, by name."""
@@ -56,6 +66,11 @@ def datasets_of(run: StageRun, graph: RunGraph) -> list[Dataset]:
 def trainings_of(run: StageRun, graph: RunGraph) -> list[StageRun]:
     """Runs at or above `run` that trained a model, oldest first."""
     return [each for each in graph.ancestors(run) if is_training(each)]
+
+
+def as_row(run: StageRun) -> dict[str, Any]:
+    """A run and the first thing that it made."""
+    return {"stage": run.name, "output": run.outputs[0], "sha256": run.subjects[run.outputs[0]], "run": run.run_id}
 
 
 def is_training(run: StageRun) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError
 from whale.lineage import ledger
 from whale.lineage.acceptance import Acceptance, acceptance_of, overlaid
+from whale.lineage.inputs import name_in_statements
 from whale.lineage.statement import PREDICATE_TYPE
 from whale.seal import MANIFEST_NAME, Hasher
 
@@ -94,6 +95,14 @@ class StageRun:
             Input(each["name"], each["digest"]["sha256"], notes["holders"])
             for each, notes in self._dependencies("data")
         ]
+
+    @cached_property
+    def read(self) -> dict[str, str]:
+        """What the inputs stood on, or they themselves where that is nothing: path -> sha256."""
+        found: dict[str, str] = {}
+        for each in self.inputs:
+            found |= each.holders or {each.path: each.sha256}
+        return found
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -262,18 +271,12 @@ class RunGraph:
 
         if path.is_dir():
             raise IncompleteError("a folder without MANIFEST.json was not published by a stage", file=path)
-        sha256 = sha256_of_file(path)
+        sha256, here = sha256_of_file(path), name_in_statements(path)
         if runs := self.makers(sha256):
             names = [name for name, digest in runs[-1].subjects.items() if digest == sha256]
-            here = _relative(path)
             return Target(runs[-1], here if here in names else names[0], sha256, path)
-        if known := self._by_name.get(_relative(path)):
-            expected = known[-1].subjects[_relative(path)]
+        if known := self._by_name.get(here):
+            expected = known[-1].subjects[here]
             raise MismatchError("these bytes are not those of the ledger", file=path, found=sha256, expected=expected)
         raise IncompleteError("no statement of the ledger names these bytes", file=path, found=f"sha256 {sha256}",
                               remedy="make it with `dvc repro -f -s STAGE`")  # fmt: skip
-
-
-def _relative(path: Path) -> str:
-    full = path.absolute()
-    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.as_posix()

@@ -21,7 +21,7 @@ from whale.audit.run_graph import StageRun
 from whale.common.config import load_yaml
 from whale.common.errors import IncompleteError, MissingInputError
 from whale.common.files import sha256_of_file
-from whale.lineage.code_state import git
+from whale.lineage.code_state import git, unpack
 from whale.seal import MANIFEST_NAME, list_files
 
 CUTS: Mapping[str, int] = {"training_steps": 3, "save_every": 3, "max_episodes": 1, "max_train_episodes": 2}
@@ -39,8 +39,7 @@ def check_sample(run: StageRun, root: Path) -> dict[str, Any]:
         then, now = Path(scratch) / "then", Path(scratch) / "now"
         then.mkdir()
         there = git(root, "ls-tree", "--name-only", tree).decode().splitlines()
-        archive = git(root, "archive", "--format=tar", tree, *(name for name in CODE if name in there))
-        subprocess.run(["tar", "-x", "-C", str(then)], input=archive, check=True)
+        unpack(root, tree, [name for name in CODE if name in there], then)
         for name in (name for name in CODE if (root / name).is_dir()):
             shutil.copytree(root / name, now / name, ignore=shutil.ignore_patterns("__pycache__"))
         made = [_made(run, each) for each in (then, now)]

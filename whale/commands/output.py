@@ -1,16 +1,30 @@
 """What every command prints: a table for people, or one JSON object for programs."""
 
 import json
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of a table.")]
 
 AllowLicences = Annotated[
     str | None, typer.Option("--allow-licenses", help="SPDX ids with commas between; exit 3 if another is found.")
 ]
+
+
+def group(about: str) -> typer.Typer:
+    """The app of `whale NAME COMMAND`; without its callback typer would leave out the name of a single command."""
+    app = typer.Typer(no_args_is_help=True, help=about)
+    app.callback()(lambda: None)
+    return app
+
+
+def tell(found: T, as_json: bool, say: Callable[[T], None]) -> None:
+    """`found` to programs as JSON, to people as `say` prints it."""
+    (print_json if as_json else say)(found)
 
 
 def print_json(value: object) -> None:

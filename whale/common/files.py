@@ -119,7 +119,7 @@ def atomic_file(path: str | Path, lasts: bool = True) -> Iterator[BinaryIO]:
                     os.fsync(stream.fileno())
             os.replace(temporary, path)
             if lasts:
-                sync_directory(path.parent)
+                sync_file(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -145,21 +145,16 @@ def write_secret_once(path: Path, payload: bytes) -> None:
             os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    sync_file(path.parent)
 
 
 def sync_file(path: str | Path) -> None:
-    """fsync of a file or a folder that is already there."""
+    """fsync of a file that is already there, or of a folder, so that renames inside it last."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sync_directory(path: str | Path) -> None:
-    """Make renames inside `path` last."""
-    sync_file(path)
 
 
 def _create(path: Path, mode: int) -> int:

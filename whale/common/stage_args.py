@@ -13,7 +13,7 @@ the section's entry for the item, and a function takes whatever it returns for t
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, dataclass_transform, get_args, get_origin, get_type_hints
@@ -79,11 +79,7 @@ def _load(name: str, kind: Any, item: str | None) -> Any:
     if get_origin(kind) is not Annotated:
         return kind.load(name)
     inner, how = get_args(kind)
-    return inner.load(name, item) if how == OF_ITEM else _called(how, item)
-
-
-def _called(how: Callable[[str | None], Any], item: str | None) -> Any:
-    return how(item)
+    return inner.load(name, item) if how == OF_ITEM else how(item)
 
 
 def _plain(value: Any) -> Any:

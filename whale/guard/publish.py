@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from whale.common.files import is_abandoned, sync_directory, temporary_name_of, temporary_path
+from whale.common.files import is_abandoned, sync_file, temporary_name_of, temporary_path
 from whale.seal import Hasher, seal
 
 
@@ -36,7 +36,7 @@ def publish(temporary: Path, output: Path, sha256: Hasher) -> str:
     if output.exists():
         os.rename(output, old)
     os.rename(temporary, output)
-    sync_directory(output.parent)
+    sync_file(output.parent)
     if old.is_dir():
         shutil.rmtree(old)
     else:

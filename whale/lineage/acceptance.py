@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from whale.lineage.code_state import CodeState
-from whale.lineage.statement import STATEMENT_TYPE
+from whale.lineage.statement import in_toto
 
 ACCEPTANCE_TYPE = "urn:whale:acceptance:1"
 
@@ -44,12 +43,8 @@ class Acceptance:
 
 def acceptance_statement(acceptance: Acceptance, subjects: Mapping[str, str]) -> dict[str, Any]:
     """The statement to sign; `subjects`: path -> sha256 of the run's outputs."""
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in sorted(subjects.items())],
-        "predicateType": ACCEPTANCE_TYPE,
-        "predicate": asdict(acceptance),
-    }
+    rows = [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in sorted(subjects.items())]
+    return in_toto(ACCEPTANCE_TYPE, rows, asdict(acceptance))
 
 
 def acceptance_of(statement: Mapping[str, Any]) -> Acceptance | None:
@@ -68,8 +63,3 @@ def overlaid(closure: Mapping[str, FileRow], accepted: Acceptance) -> dict[str, 
         else:
             rows[name] = row
     return dict(sorted(rows.items()))
-
-
-def code_of(state: CodeState) -> dict[str, str | None]:
-    """The fields of an acceptance that name the code's state."""
-    return {"commit": state.commit, "tree": state.tree}

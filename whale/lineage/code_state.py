@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,12 @@ def tree_after_patch(root: Path, commit: str, patch: bytes) -> str:
             file.write_bytes(patch)
             git(root, "apply", "--cached", "--whitespace=nowarn", str(file), environment=environment)
         return git(root, "write-tree", environment=environment).decode().strip()
+
+
+def unpack(root: Path, tree: str, names: Iterable[str], target: Path) -> None:
+    """Write the files and folders `names` of a git tree into the folder `target`."""
+    archive = git(root, "archive", "--format=tar", tree, *names)
+    subprocess.run(["tar", "-x", "-C", str(target)], input=archive, check=True)
 
 
 def git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> bytes:

@@ -38,11 +38,11 @@ def prove_input(path: Path, sha256: Hasher) -> ProvenInput:
     if (path / MANIFEST_NAME).is_file():
         verify_sealed(path, sha256)
         digest = sha256(path / MANIFEST_NAME)
-        return ProvenInput(digest, {_name(path / MANIFEST_NAME): digest})
+        return ProvenInput(digest, {name_in_statements(path / MANIFEST_NAME): digest})
     if (owner := _sealed_ancestor(path)) is not None:
         below = path.absolute().relative_to(owner).as_posix()
         digest = _digest_of_rows(verify_sealed(owner, sha256, below), below)
-        return ProvenInput(digest, {_name(owner / MANIFEST_NAME): sha256(owner / MANIFEST_NAME)})
+        return ProvenInput(digest, {name_in_statements(owner / MANIFEST_NAME): sha256(owner / MANIFEST_NAME)})
     if sealed := _sealed_folders(path):
         return _prove_parent(path, sealed, sha256)
     files = {file: sha256(file) for file in list_files(path)}
@@ -51,31 +51,27 @@ def prove_input(path: Path, sha256: Hasher) -> ProvenInput:
         for file, digest in files.items()
     }
     few = files if len(files) <= MAX_HOLDERS else {}
-    return ProvenInput(_digest_of_rows(rows, ""), {_name(file): digest for file, digest in few.items()})
+    return ProvenInput(_digest_of_rows(rows, ""), {name_in_statements(file): digest for file, digest in few.items()})
 
 
 def _prove_file(path: Path, sha256: Hasher) -> ProvenInput:
-    digest = _verify_file(path, sha256)
     owner = _sealed_ancestor(path)
-    holder = path if owner is None else owner / MANIFEST_NAME
-    return ProvenInput(digest, {_name(holder): sha256(holder)})
-
-
-def _name(path: Path) -> str:
-    """Relative to the current folder where it lies below it: statements hold no path of a machine."""
-    full = path.absolute()
-    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.as_posix()
-
-
-def _verify_file(path: Path, sha256: Hasher) -> str:
-    owner = _sealed_ancestor(path)
-    if owner is None or path.name == MANIFEST_NAME:
-        return sha256(path)
+    if owner is None:
+        return ProvenInput(sha256(path), {name_in_statements(path): sha256(path)})
+    holder = {name_in_statements(owner / MANIFEST_NAME): sha256(owner / MANIFEST_NAME)}
+    if path.name == MANIFEST_NAME:
+        return ProvenInput(sha256(path), holder)
     row = read_manifest(owner).get(path.absolute().relative_to(owner).as_posix())
     if row is None:
         raise MismatchError("a file that the manifest does not list", file=path)
     verify_file(path, row, sha256)
-    return row["sha256"]
+    return ProvenInput(row["sha256"], holder)
+
+
+def name_in_statements(path: Path) -> str:
+    """Relative to the current folder where it lies below it: statements hold no path of a machine."""
+    full = path.absolute()
+    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.as_posix()
 
 
 def _sealed_ancestor(path: Path) -> Path | None:
@@ -101,7 +97,7 @@ def _prove_parent(path: Path, sealed: list[Path], sha256: Hasher) -> ProvenInput
     lines, holders = [], {}
     for folder in sealed:
         verify_sealed(folder, sha256)
-        digest = holders[_name(folder / MANIFEST_NAME)] = sha256(folder / MANIFEST_NAME)
+        digest = holders[name_in_statements(folder / MANIFEST_NAME)] = sha256(folder / MANIFEST_NAME)
         lines.append(f"{digest}  {folder.relative_to(path).as_posix()}\n")
     return ProvenInput(hashlib.sha256("".join(lines).encode()).hexdigest(), holders)
 

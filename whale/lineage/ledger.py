@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import MismatchError, MissingInputError
-from whale.common.files import sync_directory, write_atomically
+from whale.common.files import sync_file, write_atomically
 from whale.common.json_files import canonical_json
 from whale.lineage.signing import Envelope, payload_of
 
@@ -53,7 +53,7 @@ def append(envelope: Mapping[str, Any], ledger: Path = LEDGER, head: Path = HEAD
         os.lseek(descriptor, 0, os.SEEK_END)
         os.write(descriptor, line + b"\n")
         os.fsync(descriptor)
-        sync_directory(ledger.parent)
+        sync_file(ledger.parent)
         entry_id = hashlib.sha256(line).hexdigest()
         lost = sorted(set(_noted(head)) - set(ids))
         write_atomically(head, "".join(f"{each}\n" for each in [entry_id, *lost]).encode())

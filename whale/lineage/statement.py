@@ -5,7 +5,7 @@ host and commit stand here and nowhere else: outputs are functions of inputs, co
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,11 @@ class RunFacts:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+def in_toto(kind: str, subjects: Sequence[Mapping[str, Any]], predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """A statement of the predicate type `kind`."""
+    return {"_type": STATEMENT_TYPE, "subject": list(subjects), "predicateType": kind, "predicate": dict(predicate)}
+
+
 def build_statement(
     derivation: Derivation, run: RunFacts, subjects: Mapping[str, str], sizes: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
@@ -73,12 +78,8 @@ def build_statement(
             for path, (role, digest) in sorted(run.byproducts.items())
         ],
     }
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [_subject(path, digest, sizes or {}) for path, digest in sorted(subjects.items())],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {"buildDefinition": build, "runDetails": details},
-    }
+    rows = [_subject(path, digest, sizes or {}) for path, digest in sorted(subjects.items())]
+    return in_toto(PREDICATE_TYPE, rows, {"buildDefinition": build, "runDetails": details})
 
 
 def _subject(path: str, digest: str, sizes: Mapping[str, int]) -> dict[str, Any]:

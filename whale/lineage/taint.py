@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.lineage.signing import payload_of
-from whale.lineage.statement import STATEMENT_TYPE
+from whale.lineage.statement import in_toto
 
 TAINT_TYPE = "urn:whale:taint:1"
 TAINTS_DIR = Path("lineage/taints")
@@ -40,12 +40,7 @@ def taint_statement(taint: Taint, declared: str) -> dict[str, Any]:
         predicate["datasetSha256"] = taint.dataset_sha256
     if taint.reached:
         predicate["reachedSha256"] = list(taint.reached)
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": taint.name, "digest": {"sha256": taint.sha256}}],
-        "predicateType": TAINT_TYPE,
-        "predicate": predicate,
-    }
+    return in_toto(TAINT_TYPE, [{"name": taint.name, "digest": {"sha256": taint.sha256}}], predicate)
 
 
 def taint_of(statement: Mapping[str, Any]) -> Taint | None:

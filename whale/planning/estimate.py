@@ -22,6 +22,7 @@ from whale.planning.datasets import DatasetStatus
 from whale.planning.profile import Profile
 from whale.training.loop.optimizer import OptimizationConfig
 from whale.training.tasks.dynamics import new_dynamics
+from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
 
 BYTES_PER_TOKEN = 2  # uint16
 TRAINING_BYTES = 16  # of one fp32 weight: itself, its gradient, two moments of AdamW
@@ -72,6 +73,10 @@ class Estimator:
 
     def cost(self, stage: str, item: str | None) -> Cost:
         """Cost of a node of the graph; empty for a stage that this module does not know."""
+        if stage in ("train_behavior", "finetune_behavior"):
+            return self._behavior(getattr(self.profile, stage).optimization)
+        if stage in ("train_tokenizer", "finetune_tokenizer"):
+            return self._tokenizer(getattr(self.profile, stage))
         method = getattr(self, f"_{stage}", None)
         return method(item) if method else Cost()
 
@@ -83,28 +88,16 @@ class Estimator:
         per_frame = jpeg_bytes(self.profile.ingest.resolution) + TAR_OVERHEAD
         return Cost(disk=self._total([item], per_frame * len(self.profile.ingest.cameras)))
 
-    def _train_tokenizer(self, _: None) -> Cost:
-        config, frames = self.profile.train_tokenizer.optimization, self.window + 1
-        per_token = flops.encoder(self.tokenizer, frames) + flops.decoder(self.tokenizer, frames)
+    def _tokenizer(self, stage: TrainTokenizerConfig | FinetuneTokenizerConfig) -> Cost:
+        """An encoder that is frozen goes forward only."""
+        config, frames = stage.optimization, self.window + 1
         tokens = config.batch_size * frames * self.tokenizer.num_tokens
-        trunks = (self.tokenizer.encoder, self.tokenizer.decoder)
-        return self._training(config, flops.TRAINING * per_token * tokens, tokens, trunks, self.count("tokenizer"))
-
-    def _finetune_tokenizer(self, _: None) -> Cost:
-        """The encoder is frozen: forward only."""
-        config, frames = self.profile.finetune_tokenizer.optimization, self.window + 1
-        tokens = config.batch_size * frames * self.tokenizer.num_tokens
-        encode = 1 if "encoder" in self.profile.finetune_tokenizer.freeze else flops.TRAINING
+        is_frozen = isinstance(stage, FinetuneTokenizerConfig) and "encoder" in stage.freeze
+        encode = 1 if is_frozen else flops.TRAINING
         per_token = encode * flops.encoder(self.tokenizer, frames)
         per_token += flops.TRAINING * flops.decoder(self.tokenizer, frames)
-        trunks = (self.tokenizer.decoder,) if encode == 1 else (self.tokenizer.encoder, self.tokenizer.decoder)
+        trunks = (self.tokenizer.decoder,) if is_frozen else (self.tokenizer.encoder, self.tokenizer.decoder)
         return self._training(config, per_token * tokens, tokens, trunks, self.count("tokenizer"))
-
-    def _train_behavior(self, _: None) -> Cost:
-        return self._behavior(self.profile.train_behavior.optimization)
-
-    def _finetune_behavior(self, _: None) -> Cost:
-        return self._behavior(self.profile.finetune_behavior.optimization)
 
     def _behavior(self, config: OptimizationConfig) -> Cost:
         tokens = config.batch_size * self.window * flops.behavior_tokens(self.behavior)
@@ -127,8 +120,7 @@ class Estimator:
         return self._training(config, step, tokens, (trunk,), self.count(f"dynamics {size}"), head)
 
     def _pretokenize(self, item: str) -> Cost:
-        frames = self._frames([item])
-        if frames is None:
+        if (frames := self._frames([item])) is None:
             return Cost()
         stored = frames * self.profile.segments.phases * (self.window + 1) / self.window * self.tokenizer.num_tokens
         return Cost(stored * flops.encoder(self.tokenizer, self.window + 1), stored * BYTES_PER_TOKEN)
@@ -140,8 +132,7 @@ class Estimator:
         return self._embed([name for name, status in self.datasets.items() if status.role == "finetune"])
 
     def _embed(self, names: list[str]) -> Cost:
-        frames = self._frames(names)
-        if frames is None:
+        if (frames := self._frames(names)) is None:
             return Cost()
         steps = frames * self.profile.segments.phases
         per_step = flops.prior(self.behavior, self.window) * flops.behavior_tokens(self.behavior)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import Field
 
@@ -31,7 +31,7 @@ class DatasetEntry(Config):
 
 @dataclass(frozen=True)
 class Profile:
-    """What params.yaml says, checked. `params` is the file as it is: templating reads it."""
+    """What params.yaml says, checked, a field for each section. `params` is the file as it is: templating reads it."""
 
     name: str
     params: Mapping[str, Any]
@@ -56,21 +56,8 @@ def load_profile(path: Path) -> Profile:
     if not isinstance(params, dict):
         raise ConfigError("not a mapping of sections", file=path, found=type(params).__name__)
     sections = _Sections(params, path)
-    profile = {
-        "datasets": sections.each("datasets", DatasetEntry),
-        "segments": sections.one("segments", SegmentConfig),
-        "collect": sections.each("collect", FleetConfig),
-        "ingest": sections.one("ingest", IngestConfig),
-        "mix": sections.one("mix", MixConfig),
-        "train_tokenizer": sections.one("train_tokenizer", TrainTokenizerConfig),
-        "train_behavior": sections.one("train_behavior", TrainBehaviorConfig),
-        "train_dynamics": sections.each("train_dynamics", TrainDynamicsConfig),
-        "finetune_tokenizer": sections.one("finetune_tokenizer", FinetuneTokenizerConfig),
-        "finetune_behavior": sections.one("finetune_behavior", FinetuneBehaviorConfig),
-        "finetune_dynamics": sections.each("finetune_dynamics", FinetuneDynamicsConfig),
-        "evaluate_video": sections.one("evaluate_video", EvaluateVideoConfig),
-        "evaluate_uncertainty": sections.one("evaluate_uncertainty", EvaluateUncertaintyConfig),
-    }
+    kinds = {name: kind for name, kind in get_type_hints(Profile).items() if name not in ("name", "params")}
+    profile = {name: sections.read(name, kind) for name, kind in kinds.items()}
     sections.raise_problems()
     checked = Profile(name=str(params.get("profile")), params=params, **profile)
     _require_known_initials(checked, path)
@@ -83,11 +70,11 @@ class _Sections:
     def __init__(self, params: dict[str, Any], file: Path):
         self.params, self.file, self.problems = params, file, list[str]()
 
-    def one(self, name: str, config: type[AnyConfig]) -> Any:
-        return self._parse(config, self.params.get(name, {}), name)
-
-    def each(self, name: str, config: type[AnyConfig]) -> dict[str, Any]:
-        entries = self.params.get(name)
+    def read(self, name: str, kind: Any) -> Any:
+        """`kind`: a config, or Mapping[str, config] for a section of many."""
+        if not get_args(kind):
+            return self._parse(kind, self.params.get(name, {}), name)
+        entries, config = self.params.get(name), get_args(kind)[1]
         if not isinstance(entries, dict):
             self.problems.append(f"{name}: Input should be a mapping (found: {entries!r:.60})")
             return {}

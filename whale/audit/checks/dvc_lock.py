@@ -8,6 +8,8 @@ be what DVC writes, so that no byte of it is without a meaning.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ def _check_entry(
                 yield wrong(f"another version of {path} than the one that ran", row, expected)
         elif path not in folders:
             yield wrong("an input that the run did not have", path)
-        elif disk.is_as_then(path, folders[path]) and row != (expected := disk.row(path)):
+        elif disk.is_as_then(path, folders[path]) and row != (expected := disk.row(Path(path))):
             yield wrong(f"another digest of {path} than that of the bytes there", row, expected)
     yield from _check_outs(entry, run, disk, wrong)
 
@@ -97,7 +99,7 @@ def _check_outs(entry: Mapping[str, Any], run: StageRun, disk: "_Disk", wrong) -
     for row in rows:
         signed = made[row["path"]]
         is_as_made = disk.is_as_then(row["path"], run.subjects[signed])
-        if is_as_made and row != (expected := disk.row(row["path"])):
+        if is_as_made and row != (expected := disk.row(Path(row["path"]))):
             yield wrong(f"another digest of {row['path']} than that of the bytes there", row, expected)
 
 
@@ -133,22 +135,17 @@ class _Disk:
     """What lies at a path: looked at once, however many stages read it."""
 
     def __init__(self, sha256: Hasher, md5: Hasher) -> None:
-        self._sha256, self._md5 = sha256, md5
-        self._digests: dict[str, str | None] = {}
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._digest = cache(partial(_proven_digest, sha256=sha256))
+        self.row = cache(partial(_data_row, md5=md5))
 
     def is_as_then(self, path: str, expected: str) -> bool:
-        if path not in self._digests:
-            try:
-                self._digests[path] = prove_input(Path(path), self._sha256).digest if Path(path).exists() else None
-            except WhaleError:
-                self._digests[path] = None
-        return self._digests[path] == expected
+        return self._digest(Path(path)) == expected
 
-    def row(self, path: str) -> dict[str, Any]:
-        if path not in self._rows:
-            self._rows[path] = _data_row(Path(path), self._md5)
-        return self._rows[path]
+
+def _proven_digest(path: Path, sha256: Hasher) -> str | None:
+    with suppress(WhaleError):
+        return prove_input(path, sha256).digest if path.exists() else None
+    return None
 
 
 def _code_row(path: str, closure: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:

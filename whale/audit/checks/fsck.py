@@ -5,7 +5,6 @@ against its own name, which is the md5 of its bytes; each sealed folder against 
 """
 
 import configparser
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.verify import check_ledger
 from whale.common.errors import WhaleError
-from whale.common.files import CHUNK_BYTES, sha256_of_file
+from whale.common.files import md5_of_file, sha256_of_file
 from whale.lineage import ledger
 from whale.seal import MANIFEST_NAME, verify_sealed
 
@@ -55,7 +54,7 @@ def _check_object(path: Path) -> Iterator[Finding]:
     """One object, and for the list of a folder whether all that it names is there."""
     name = path.parent.name + path.name.removesuffix(".dir")
     remedy = f"remove {path}; then `dvc pull`, or `dvc repro` of the stage that made it"
-    found = _md5(path)
+    found = md5_of_file(path)
     if found != name:
         yield Finding("mismatch", "DVC's cache", f"not the bytes that its name says: {remedy}", str(path), found, name)
     elif path.suffix == ".dir":
@@ -64,11 +63,3 @@ def _check_object(path: Path) -> Iterator[Finding]:
             if not part.is_file():
                 what = f"an object that the list of a folder names is gone ({row['relpath']})"
                 yield Finding("missing", "DVC's cache", what, str(part))
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -18,7 +18,7 @@ from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import IncompleteError, MissingInputError, WhaleError
 from whale.common.files import sha256_of_file
 from whale.lineage.closure import closure_digest, code_files, import_closure
-from whale.lineage.code_state import git, tree_after_patch
+from whale.lineage.code_state import tree_after_patch, unpack
 from whale.lineage.inputs import prove_input
 from whale.seal import MANIFEST_NAME, list_files
 
@@ -102,8 +102,7 @@ def _place_code(run: StageRun, where: str, root: Path) -> None:
         for name in CODE:
             shutil.copytree(name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         return
-    archive = git(Path.cwd(), "archive", "--format=tar", run.code["tree"], *CODE)
-    subprocess.run(["tar", "-x", "-C", str(root)], input=archive, check=True)
+    unpack(Path.cwd(), run.code["tree"], CODE, root)
 
 
 def rerun_environment(run: StageRun, root: Path) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Nothing leaves the project under its name that is not, byte by byte, what was signed."""
 
+from pathlib import Path
+
 from whale.audit.run_graph import Target
-from whale.common.errors import ConfigError, MismatchError
+from whale.common.errors import CannotWriteError, ConfigError, MismatchError
 from whale.common.files import sha256_of_file
 from whale.seal import MANIFEST_NAME, verify_sealed
 
@@ -19,3 +21,9 @@ def require_folder_as_signed(target: Target) -> None:
     if target.path.name != MANIFEST_NAME:
         raise ConfigError("not a published folder", file=target.path, expected=f"a folder with {MANIFEST_NAME}")
     require_as_signed(target)
+
+
+def require_new(out: Path) -> None:
+    """CannotWriteError if something lies there: an export never mixes with what was there before."""
+    if out.exists():
+        raise CannotWriteError("the folder exists", file=out, remedy="name another, or remove it")

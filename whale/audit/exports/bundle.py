@@ -8,10 +8,9 @@ any in-toto verifier on statements.intoto.jsonl, with public/<keyid>.pub
 import shutil
 from pathlib import Path
 
-from whale.audit.exports.as_signed import require_as_signed
+from whale.audit.exports.as_signed import require_as_signed, require_new
 from whale.audit.exports.model_signature import model_signature
 from whale.audit.run_graph import RunGraph, Target
-from whale.common.errors import CannotWriteError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.lineage import signing
@@ -33,10 +32,15 @@ def intoto(target: Target, graph: RunGraph) -> str:
     return "".join(canonical_json(run.entry.envelope) + "\n" for run in graph.ancestors(target.run))
 
 
+def write_statements(target: Target, graph: RunGraph, out: Path) -> None:
+    """What proves the origin of `target`: `intoto` as a file of the folder `out`, and the keys to check it with."""
+    (out / "statements.intoto.jsonl").write_text(intoto(target, graph), encoding="ascii")
+    shutil.copytree(signing.PUBLIC_KEYS, out / "public")
+
+
 def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".whale")) -> list[str]:
     """Write the bundle to a new folder `out`; returns the names of its files. MismatchError for bytes never signed."""
-    if out.exists():
-        raise CannotWriteError("the folder exists", file=out, remedy="name another, or remove it")
+    require_new(out)
     require_as_signed(target)
     out.mkdir(parents=True)
     artefact = out / "artefact"
@@ -45,8 +49,7 @@ def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".w
     else:
         artefact.mkdir()
         shutil.copy(target.path, artefact)
-    (out / "statements.intoto.jsonl").write_text(intoto(target, graph), encoding="ascii")
-    shutil.copytree(signing.PUBLIC_KEYS, out / "public")
+    write_statements(target, graph, out)
     key = signing.key_file(state_dir)
     pem = signing.sign({}, key)[2]
     (out / "public.pem").write_bytes(pem)

@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from whale.audit.facts import datasets_of, trainings_of, weights_of
-from whale.audit.run_graph import RunGraph, Target
+from whale.audit.run_graph import RunGraph, StageRun, Target
 
 NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
@@ -16,13 +16,10 @@ def cyclonedx(target: Target, graph: RunGraph) -> dict[str, Any]:
     """The BOM as a plain object."""
     run = target.run
     data = [_data(dataset.summary) for dataset in datasets_of(run, graph)]
-    parents = [_parent(each) for each in trainings_of(run, graph) if each.id != run.id]
+    others = [each for each in trainings_of(run, graph) if each.id != run.id]
+    parents = [_model(each, each.outputs[0], each.subjects[each.outputs[0]]) for each in others]
     model = {
-        "type": "machine-learning-model",
-        "bom-ref": f"artefact:{target.sha256}",
-        "name": target.name,
-        "version": target.sha256[:16],
-        "hashes": [{"alg": "SHA-256", "content": weights_of(run) or target.sha256}],
+        **_model(run, target.name, target.sha256),
         "modelCard": {
             "modelParameters": {
                 "approach": {"type": "self-supervised"},
@@ -64,12 +61,11 @@ def _data(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parent(run: Any) -> dict[str, Any]:
-    digest = run.subjects[run.outputs[0]]
+def _model(run: StageRun, name: str, digest: str) -> dict[str, Any]:
     return {
         "type": "machine-learning-model",
         "bom-ref": f"artefact:{digest}",
-        "name": run.outputs[0],
+        "name": name,
         "version": digest[:16],
         "hashes": [{"alg": "SHA-256", "content": weights_of(run) or digest}],
     }

@@ -2,7 +2,9 @@
 export can be held against the ledger again byte by byte. Only a signature differs each time it is made: it is verified.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from whale.audit.exports.as_signed import require_folder_as_signed
 from whale.audit.exports.bundle import intoto
@@ -17,29 +19,27 @@ from whale.common.errors import ConfigError, MismatchError
 from whale.common.json_files import pretty_json
 from whale.lineage import signing
 
+OF_THE_LEDGER: dict[str, Callable[[Target, RunGraph], Any]] = {
+    "intoto": intoto,
+    "cyclonedx": cyclonedx,
+    "openlineage": openlineage,
+    "prov": prov,
+    "card": model_card,
+}
 FORMATS = ("intoto", "cyclonedx", "openlineage", "prov", "croissant", "model-signing", "card")
 OF_FOLDERS = ("model-signing", "card")
 
 
 def export(target: Target, graph: RunGraph, form: str, state_dir: Path = Path(".whale")) -> bytes:
     """The document in `form`, ASCII. ConfigError for an unknown form, MismatchError for bytes that nobody signed."""
+    if form not in FORMATS:
+        raise ConfigError("no such export format", found=form, expected=", ".join(FORMATS))
     if form in OF_FOLDERS:
         require_folder_as_signed(target)
-    if form == "intoto":
-        return intoto(target, graph).encode()
-    if form == "cyclonedx":
-        return pretty_json(cyclonedx(target, graph))
-    if form == "openlineage":
-        return pretty_json(openlineage(target, graph))
-    if form == "prov":
-        return pretty_json(prov(target, graph))
-    if form == "croissant":
-        return pretty_json(croissant(target.folder))
-    if form == "card":
-        return model_card(target, graph).encode()
     if form == "model-signing":
         return model_signature(target.folder, signing.key_file(state_dir))
-    raise ConfigError("no such export format", found=form, expected=", ".join(FORMATS))
+    document = croissant(target.folder) if form == "croissant" else OF_THE_LEDGER[form](target, graph)
+    return document.encode() if isinstance(document, str) else pretty_json(document)
 
 
 def check(target: Target, graph: RunGraph, form: str, file: Path) -> None:

@@ -22,18 +22,17 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from whale.audit.exports.as_signed import require_folder_as_signed
-from whale.audit.exports.bundle import intoto
+from whale.audit.exports.as_signed import require_folder_as_signed, require_new
+from whale.audit.exports.bundle import write_statements
 from whale.audit.exports.card import CARD, model_card
 from whale.audit.facts import WEIGHTS, datasets_of, trainings_of, weights_of
 from whale.audit.run_graph import RunGraph, Target
-from whale.common.errors import CannotWriteError, ConfigError
+from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import write_json
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.workbench.dialects import export_statistics
-from whale.lineage import signing
-from whale.seal import MANIFEST_NAME, seal
+from whale.seal import MANIFEST_NAME, names_below, seal
 
 CONFIG, STATISTICS = "config.json", "dataset_statistics.json"
 PREPROCESSOR = "policy_preprocessor"
@@ -67,23 +66,21 @@ def export_lerobot(target: Target, graph: RunGraph, out: Path) -> list[str]:
     require_folder_as_signed(target)
     if not all((target.folder / name).is_file() for name in (CONFIG, WEIGHTS, STATISTICS)):
         raise ConfigError("not a checkpoint", file=target.folder, expected=f"{CONFIG}, {WEIGHTS}, {STATISTICS}")
-    if out.exists():
-        raise CannotWriteError("the folder exists", file=out, remedy="name another, or remove it")
+    require_new(out)
     config = lerobot_config(json.loads((target.folder / CONFIG).read_bytes()), _resolution(target, graph))
     out.mkdir(parents=True)
     folders = write_normalisation(out, json.loads((target.folder / STATISTICS).read_bytes()))
     write_json(out / CONFIG, config)
     shutil.copy(target.folder / WEIGHTS, out / WEIGHTS)
     shutil.copy(target.folder / MANIFEST_NAME, out / "published.json")
-    (out / "statements.intoto.jsonl").write_text(intoto(target, graph), encoding="ascii")
-    shutil.copytree(signing.PUBLIC_KEYS, out / "public")
+    write_statements(target, graph, out)
     note = NOTE.format(
         type=config["type"], call=RESTORE.get(config["kind"], "as its stage does"), folders=", ".join(folders)
     )
     card = "\n".join([model_card(target, graph), note, *_parts(target, graph)])
     (out / CARD).write_text(card, encoding="ascii")
     seal(out, sha256_of_file)
-    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return sorted(names_below(out))
 
 
 def lerobot_config(config: Mapping[str, Any], resolution: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from whale.common.errors import BadDataError, MismatchError, RefusedError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import pretty_json
 from whale.lineage import signing
+from whale.lineage.statement import in_toto
 
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
@@ -70,9 +71,5 @@ def _statement(folder: Path) -> dict[str, Any]:
             name = path.relative_to(folder).as_posix()
             resources.append({"name": name, "algorithm": "sha256", "digest": digest})
     serialization = {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": IGNORED}
-    return {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": folder.name, "digest": {"sha256": together.hexdigest()}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {"serialization": serialization, "resources": resources},
-    }
+    whole = {"name": folder.name, "digest": {"sha256": together.hexdigest()}}
+    return in_toto(PREDICATE_TYPE, [whole], {"serialization": serialization, "resources": resources})

@@ -16,9 +16,6 @@ def openlineage(target: Target, graph: RunGraph) -> list[dict[str, Any]]:
 
 
 def _event(run: StageRun, kind: str) -> dict[str, Any]:
-    inputs = {
-        path: digest for each in run.inputs for path, digest in (each.holders or {each.path: each.sha256}).items()
-    }
     outputs = {name: run.subjects[name] for name in run.outputs}
     return {
         "eventType": kind,
@@ -27,7 +24,7 @@ def _event(run: StageRun, kind: str) -> dict[str, Any]:
         "schemaURL": SCHEMA,
         "run": {"runId": str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:whale:run:{run.run_id}")), "facets": {}},
         "job": {"namespace": "whale", "name": run.name, "facets": {}},
-        "inputs": [_dataset(name, digest) for name, digest in sorted(inputs.items())],
+        "inputs": [_dataset(name, digest) for name, digest in sorted(run.read.items())],
         "outputs": [_dataset(name, digest) for name, digest in sorted(outputs.items())] if kind == "COMPLETE" else [],
     }
 

@@ -16,18 +16,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from whale.audit.exports.as_signed import require_folder_as_signed
-from whale.audit.exports.bundle import intoto
+from whale.audit.exports.as_signed import require_folder_as_signed, require_new
+from whale.audit.exports.bundle import write_statements
 from whale.audit.exports.card import CARD, model_card
 from whale.audit.exports.evaluations import evaluations_of, is_as_signed, metrics_of
 from whale.audit.facts import flatten
 from whale.audit.questions.licences import LicencePolicy, licences
 from whale.audit.run_graph import RunGraph, StageRun, Target
-from whale.common.errors import CannotWriteError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import write_json
-from whale.lineage import signing
-from whale.seal import MANIFEST_NAME, seal
+from whale.seal import MANIFEST_NAME, names_below, seal
 
 CALIBRATION = "calibration.json"
 
@@ -38,8 +36,7 @@ def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
     Raises ConfigError if `target` is no sealed folder, MismatchError if its bytes are not those that were signed.
     """
     require_folder_as_signed(target)
-    if out.exists():
-        raise CannotWriteError("the folder exists", file=out, remedy="name another, or remove it")
+    require_new(out)
     shutil.copytree(target.folder, out)
     (out / MANIFEST_NAME).rename(out / "published.json")
     evaluations = evaluations_of(target, graph)
@@ -49,11 +46,10 @@ def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
     if entries := _calibration(evaluations, target):
         write_json(out / CALIBRATION, {"version": 1, "checkpoints": entries})
     write_json(out / "licences.json", {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
-    (out / "statements.intoto.jsonl").write_text(intoto(target, graph), encoding="ascii")
-    shutil.copytree(signing.PUBLIC_KEYS, out / "public")
+    write_statements(target, graph, out)
     (out / CARD).write_text(model_card(target, graph), encoding="ascii")
     seal(out, sha256_of_file)
-    return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return sorted(names_below(out))
 
 
 def _calibration(evaluations: list[StageRun], target: Target) -> list[dict[str, Any]]:

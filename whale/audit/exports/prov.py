@@ -17,7 +17,7 @@ def prov(target: Target, graph: RunGraph) -> dict[str, Any]:
             entity = _entity(document, name, run.subjects[name])
             relation = {"prov:entity": entity, "prov:activity": activity}
             document["wasGeneratedBy"][f"_:g{len(document['wasGeneratedBy'])}"] = relation
-        for path, digest in _used(run).items():
+        for path, digest in run.read.items():
             relation = {"prov:activity": activity, "prov:entity": _entity(document, path, digest)}
             document["used"][f"_:u{len(document['used'])}"] = relation
     return document
@@ -30,14 +30,6 @@ def _activity(run: StageRun) -> dict[str, Any]:
         "whale:stage": run.name,
         "whale:statement": run.id,
     }
-
-
-def _used(run: StageRun) -> dict[str, str]:
-    """Holders, or the input itself where it has none."""
-    found: dict[str, str] = {}
-    for each in run.inputs:
-        found |= each.holders or {each.path: each.sha256}
-    return found
 
 
 def _entity(document: dict[str, Any], name: str, digest: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from whale.audit.facts import Dataset, is_evaluation, is_training, receipt_of
+from whale.audit.facts import Dataset, as_row, is_evaluation, is_training, receipt_of
 from whale.audit.questions.exposure import Training
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import ConfigError, MissingInputError, WhaleError
@@ -29,7 +29,8 @@ def find_datasets(text: str, graph: RunGraph) -> tuple[list[Dataset], str | None
         raise MissingInputError("the ledger knows no such dataset", found=text, expected=sorted({e.id for e in found}))
     if match["episode"] is None:
         return chosen, None
-    holding = [(each, key) for each in chosen if (key := _key(each, match["episode"])) is not None]
+    keys = [each.key_of(match["episode"], ("payload_sha256",)) for each in chosen]
+    holding = [(each, key) for each, key in zip(chosen, keys, strict=True) if key is not None]
     if not holding:
         raise MissingInputError("the dataset has no such episode", found=match["episode"], place=chosen[0].id)
     return [each for each, _ in holding], holding[0][1]
@@ -48,10 +49,10 @@ def affected(text: str, graph: RunGraph) -> dict[str, Any]:
         "episode": episode,
         "kept": any(kept),
         "checkpoints": [
-            _row(run) | _exposure(run, datasets[0].name, episode, graph) for run in ordered if is_training(run)
+            as_row(run) | _exposure(run, datasets[0].name, episode, graph) for run in ordered if is_training(run)
         ],
-        "evaluations": [_row(run) for run in ordered if is_evaluation(run)],
-        "others": [_row(run) for run in ordered if not is_training(run) and not is_evaluation(run)],
+        "evaluations": [as_row(run) for run in ordered if is_evaluation(run)],
+        "others": [as_row(run) for run in ordered if not is_training(run) and not is_evaluation(run)],
     }
 
 
@@ -78,10 +79,6 @@ def _outputs_below(runs: Iterable[StageRun], graph: RunGraph) -> tuple[str, ...]
     return tuple(sorted({run.subjects[name] for run in below.values() for name in run.outputs}))
 
 
-def _row(run: StageRun) -> dict[str, Any]:
-    return {"stage": run.name, "output": run.outputs[0], "sha256": run.subjects[run.outputs[0]], "run": run.run_id}
-
-
 def _exposure(run: StageRun, dataset: str, episode: str | None, graph: RunGraph) -> dict[str, Any]:
     """Direct exposure; a checkpoint that only inherits it has null."""
     drawn = (receipt_of(run) or {"datasets": {}})["datasets"].get(dataset)
@@ -93,15 +90,6 @@ def _exposure(run: StageRun, dataset: str, episode: str | None, graph: RunGraph)
         return {"frame_share": None, "times": Training.of(run, graph).exposure(dataset, episode).times}
     except WhaleError:
         return {"frame_share": drawn["valid_frame_share"], "times": None}
-
-
-def _key(dataset: Dataset, text: str) -> str | None:
-    table = dataset.episodes()
-    match = pc.equal(table["key"], text)
-    if len(text) >= 8:
-        match = pc.or_kleene(match, pc.starts_with(table["payload_sha256"], text))
-    found = table.filter(pc.fill_null(match, False))
-    return found["key"][0].as_py() if len(found) else None
 
 
 def _is_kept(dataset: Dataset, episode: str) -> bool:

@@ -8,7 +8,6 @@ be the one in the training's receipt.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -27,24 +26,13 @@ DYNAMICS_PLAN = ("train_dynamics",)
 class Exposure:
     """What one training saw of one episode. Steps count from 1; 0 and 0 when it was never drawn."""
 
-    training: StageRun
+    stage: str
     dataset: str
     episode: str
     times: int
     first_step: int
     last_step: int
     by_segment: dict[int, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "stage": self.training.name,
-            "dataset": self.dataset,
-            "episode": self.episode,
-            "times": self.times,
-            "first_step": self.first_step,
-            "last_step": self.last_step,
-            "by_segment": {str(segment): times for segment, times in self.by_segment.items()},
-        }
 
 
 @dataclass(frozen=True)
@@ -120,7 +108,7 @@ class Training:
         which, times = np.unique(np.concatenate(segments), return_counts=True)
         counted = dict(zip(which.tolist(), times.tolist(), strict=True))
         first, last = (int(steps.min()), int(steps.max())) if len(steps) else (0, 0)
-        return Exposure(self.run, dataset, episode, len(steps), first, last, counted)
+        return Exposure(self.run.name, dataset, episode, len(steps), first, last, counted)
 
 
 def seen(run: StageRun, episode: str, graph: RunGraph) -> list[Exposure]:
@@ -136,14 +124,8 @@ def seen(run: StageRun, episode: str, graph: RunGraph) -> list[Exposure]:
 def find_episode(text: str, datasets: list[Dataset]) -> tuple[Dataset, str]:
     """(dataset, key) of an episode named by key, payload or content digest."""
     for dataset in datasets:
-        table = dataset.episodes()
-        match = pc.equal(table["key"], text)
-        if len(text) >= 8:
-            for column in ("payload_sha256", "content_sha256"):
-                match = pc.or_kleene(match, pc.starts_with(table[column], text))
-        found = table.filter(pc.fill_null(match, False))
-        if len(found):
-            return dataset, found["key"][0].as_py()
+        if (key := dataset.key_of(text, ("payload_sha256", "content_sha256"))) is not None:
+            return dataset, key
     remedy = "`whale lineage episodes CHECKPOINT` lists them"
     expected = "a key such as NAME-train-0000003, or a sha256"
     raise MissingInputError("no such episode in its datasets", found=text, expected=expected, remedy=remedy)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from whale.audit.facts import datasets_of, is_training, receipt_of, trainings_of, weights_of
+from whale.audit.facts import as_row, datasets_of, is_training, receipt_of, trainings_of, weights_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
 
 
@@ -26,7 +26,7 @@ def show(target: Target, graph: RunGraph) -> dict[str, Any]:
         },
         "datasets": datasets,
         "sampled": shares,
-        "checkpoints": [_parent(each) for each in trainings_of(run, graph) if each.id != run.id],
+        "checkpoints": [as_row(each) for each in trainings_of(run, graph) if each.id != run.id],
         "runs": [each.name for each in graph.ancestors(run)],
         "accepted": [row for each in graph.ancestors(run) for row in _accepted(each, graph)],
     }
@@ -96,7 +96,3 @@ def _shares(run: Any) -> list[dict[str, Any]]:
         }
         for name, row in receipt["datasets"].items()
     ]
-
-
-def _parent(run: Any) -> dict[str, Any]:
-    return {"stage": run.name, "output": run.outputs[0], "sha256": run.subjects[run.outputs[0]], "run": run.run_id}

@@ -21,6 +21,17 @@ Shards = Annotated[Path, typer.Option("--shards", help="The folder above the dat
 PlanName = Annotated[str, typer.Option("--plan", help="pretrain or dynamics.")]
 Webdataset = Annotated[bool, typer.Option("--webdataset", help="A WebDataset pipeline (the only format so far).")]
 
+RECEIPT = {  # column -> field of a receipt's row, and its form
+    "asked": ("raw_weight", "g"),
+    "normalised": ("normalized_share", ".4%"),
+    "expected": ("planned_share", ".4%"),
+    "realised": ("segment_share", ".4%"),
+    "expected fr.": ("expected_frame_share", ".4%"),
+    "realised fr.": ("valid_frame_share", ".4%"),
+    "unique": ("unique_segments", ""),
+    "epochs": ("epochs", ".3f"),
+}
+
 app = typer.Typer(no_args_is_help=True, help="The mixture: asked, normalised, expected, realised.")
 
 
@@ -118,24 +129,11 @@ def _show_receipt(path: Path, as_json: bool) -> None:
     if as_json:
         print_json(receipt)
         return
-    header = [
-        "dataset",
-        "asked",
-        "normalised",
-        "expected",
-        "realised",
-        "expected fr.",
-        "realised fr.",
-        "unique",
-        "epochs",
-    ]
     rows = [
-        [name, f"{row['raw_weight']:g}", f"{row['normalized_share']:.4%}", f"{row['planned_share']:.4%}",
-         f"{row['segment_share']:.4%}", f"{row['expected_frame_share']:.4%}", f"{row['valid_frame_share']:.4%}",
-         str(row["unique_segments"]), f"{row['epochs']:.3f}"]
+        [name, *(f"{row[field]:{form}}" for field, form in RECEIPT.values())]
         for name, row in sorted(receipt["datasets"].items())
-    ]  # fmt: skip
-    print_table(header, rows)
+    ]
+    print_table(["dataset", *RECEIPT], rows)
     test, ledger = receipt["chi_square"], receipt["ledger"]
     print(f"{receipt['num_draws']} draws; chi2 {test['statistic']:.3f} of {test['degrees']}, p {test['p']:.3f}"
           + ("  ALARM: the draws do not fit the plan" if test["alarm"] else ""))  # fmt: skip

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AsJson, group, print_json, print_table
 from whale.common.errors import MissingInputError
 
 if TYPE_CHECKING:
@@ -15,12 +15,7 @@ SHOWN = 20
 Directory = Annotated[Path, typer.Argument(help="A dataset's folder, or the folder above several.")]
 Decode = Annotated[bool, typer.Option("--decode", help="Decode every frame as well.")]
 
-app = typer.Typer(no_args_is_help=True, help="Ingested data: shards, index, manifest.")
-
-
-@app.callback()
-def _several() -> None:
-    """Ingested data: shards, index, manifest."""
+app = group("Ingested data: shards, index, manifest.")
 
 
 @app.command("verify", epilog="Example: whale shards verify artifacts/demo/pretrain/shards")

@@ -7,7 +7,7 @@ import typer
 
 from whale.commands.lineage import text as say
 from whale.commands.lineage.artefact import Artefact, load_graph
-from whale.commands.output import AsJson, print_json
+from whale.commands.output import AsJson, print_json, tell
 
 app = typer.Typer()  # its commands are those of `whale lineage`
 
@@ -38,10 +38,7 @@ def completeness(artefact: Artefact, as_json: AsJson = False) -> None:
 
     graph = load_graph()
     found = ask(graph.find(artefact).run, graph)
-    if as_json:
-        print_json(found)
-    else:
-        say.completeness(found)
+    tell(found, as_json, say.completeness)
     raise typer.Exit(4 if found["missing"] else 0)
 
 
@@ -58,16 +55,10 @@ def rederive(
     target = graph.find(artefact)
     if run:
         found = run_again(target.run)
-        if as_json:
-            print_json(found)
-        else:
-            say.rederived(found)
+        tell(found, as_json, say.rederived)
         raise typer.Exit(0 if found["equal"] else 1)
     plans = [each.as_dict() for each in plan(target.run, graph)]
-    if as_json:
-        print_json({"runs": plans})
-    else:
-        say.plans(plans)
+    tell({"runs": plans}, as_json, say.plans)
     raise typer.Exit(2 if any(each["missing"] for each in plans) else 0)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from whale.commands.lineage import text as say
 from whale.commands.lineage.artefact import Artefact, load_graph
-from whale.commands.output import AllowLicences, AsJson, print_json
+from whale.commands.output import AllowLicences, AsJson, tell
 from whale.common.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Where a checkpoint or a number comes from, provable offline.")
@@ -34,10 +34,7 @@ def show(
         html.write_text(lineage_page(target, graph), encoding="ascii", errors="xmlcharrefreplace")
         print(html)
     else:
-        if as_json:
-            print_json(found)
-        else:
-            say.show(found)
+        tell(found, as_json, say.show)
     raise typer.Exit(4 if found["missing"] else 0)
 
 
@@ -52,10 +49,7 @@ def episodes(
 
     graph = load_graph()
     found = ask(graph.find(artefact).run, graph, dropped)
-    if as_json:
-        print_json(found)
-    else:
-        say.episodes(found)
+    tell(found, as_json, say.episodes)
 
 
 @app.command("env", epilog="Example: whale lineage env artifacts/demo/models/dynamics/full --json")
@@ -70,12 +64,7 @@ def env(
     run = load_graph().find(artefact).run
     found = {"stage": run.name, "params": run.params, "internal": run.internal, "settings": run.settings}
     found |= {"environment": read_json(run, "environment.json"), "attempts": read_json(run, "attempts.json") or []}
-    if as_json:
-        print_json(found)
-    elif only_params:
-        say.params(found)
-    else:
-        say.env(found)
+    tell(found, as_json, say.params if only_params else say.env)
     raise typer.Exit(4 if found["environment"] is None else 0)
 
 
@@ -95,10 +84,7 @@ def code(
         print((run.byproduct("code.patch") or b"").decode("utf-8", "replace"), end="")
         return
     found = ask(run)
-    if as_json:
-        print_json(found)
-    else:
-        say.code(found)
+    tell(found, as_json, say.code)
     raise typer.Exit(found["exit_code"])
 
 
@@ -116,10 +102,7 @@ def licenses(
         raise ConfigError("two policies", place="--policy, --allow-licenses", remedy="give one of them")
     graph = load_graph()
     found = licences(graph.find(artefact).run, graph, load_policy(policy) if allow is None else allowing(allow))
-    if as_json:
-        print_json(found)
-    else:
-        say.licences(found)
+    tell(found, as_json, say.licences)
     raise typer.Exit(3 if found["refused"] else 0)
 
 
@@ -130,10 +113,7 @@ def diff(one: Artefact, other: Artefact, as_json: AsJson = False) -> None:
 
     graph = load_graph()
     found = ask(graph.find(one), graph.find(other), graph)
-    if as_json:
-        print_json(found)
-    else:
-        say.diff(found)
+    tell(found, as_json, say.diff)
     raise typer.Exit(0 if found["equal"] else 1)
 
 
@@ -147,11 +127,8 @@ def seen(
     from whale.audit.questions.exposure import seen as ask
 
     graph = load_graph()
-    found = [each.as_dict() for each in ask(graph.find(artefact).run, episode, graph)]
-    if as_json:
-        print_json({"episode": episode, "trainings": found})
-    else:
-        say.seen(episode, found)
+    trainings = [vars(each) for each in ask(graph.find(artefact).run, episode, graph)]
+    tell({"episode": episode, "trainings": trainings}, as_json, say.seen)
 
 
 @app.command(
@@ -175,10 +152,7 @@ def leakage(
 
     graph = load_graph()
     found = ask(graph.find(artefact).run, evaluation, graph, near)
-    if as_json:
-        print_json(found)
-    else:
-        say.leakage(found)
+    tell(found, as_json, say.leakage)
     raise typer.Exit(1 if found["leaked"] or found["near"] else 0)
 
 
@@ -190,10 +164,7 @@ def why(
     from whale.audit.questions.why import why as ask
 
     found = ask(number, load_graph())
-    if as_json:
-        print_json(found)
-    else:
-        say.why(found)
+    tell(found, as_json, say.why)
 
 
 @app.command("affected", epilog="Example: whale lineage affected dataset:fleet_delta")
@@ -204,7 +175,4 @@ def affected(
     from whale.audit.questions.affected import affected as ask
 
     found = ask(dataset, load_graph())
-    if as_json:
-        print_json(found)
-    else:
-        say.affected(found)
+    tell(found, as_json, say.affected)

@@ -7,7 +7,7 @@ import typer
 
 from whale.commands.lineage import text as say
 from whale.commands.lineage.artefact import load_graph
-from whale.commands.output import AsJson, print_json
+from whale.commands.output import AsJson, print_json, tell
 
 app = typer.Typer(no_args_is_help=True, help="Declare that something must not be built upon.")
 
@@ -36,7 +36,4 @@ def list_taints(as_json: AsJson = False) -> None:
     from whale.lineage.taint import taint_of
 
     found = [vars(taint) for entry in load_graph().entries if (taint := taint_of(entry.statement)) is not None]
-    if as_json:
-        print_json({"taints": found})
-    else:
-        say.taints(found)
+    tell({"taints": found}, as_json, say.taints)

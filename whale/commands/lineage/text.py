@@ -81,8 +81,10 @@ def env(found: dict[str, Any]) -> None:
 
 
 def params(found: dict[str, Any]) -> None:
+    from whale.audit.facts import flatten
+
     print(f"params of {found['stage']}, every default resolved:")
-    for name, value in _flat(found["params"]):
+    for name, value in flatten(found["params"]):
         print(f"  {name + ':':<48}{value}")
 
 
@@ -108,12 +110,12 @@ def diff(found: dict[str, Any]) -> None:
         _more(list(rows))
 
 
-def seen(episode: str, found: Sequence[dict[str, Any]]) -> None:
-    for row in found:
+def seen(found: dict[str, Any]) -> None:
+    for row in found["trainings"]:
         steps = f", steps {row['first_step']} to {row['last_step']}" if row["times"] else ""
         print(f"{row['stage']}: {row['times']} times{steps}")
-    if not found:
-        print(f"no training draws from the dataset of {episode}")
+    if not found["trainings"]:
+        print(f"no training draws from the dataset of {found['episode']}")
 
 
 def leakage(found: dict[str, Any]) -> None:
@@ -175,16 +177,16 @@ def rederived(found: dict[str, Any]) -> None:
     )
 
 
-def plans(found: Sequence[dict[str, Any]]) -> None:
-    for row in found:
+def plans(found: dict[str, Any]) -> None:
+    for row in found["runs"]:
         lacks = "; ".join(row["missing"])
         print(f"{row['stage']}: code {row['code']}, {'MISSING ' + lacks if lacks else 'all inputs are there'}")
 
 
-def taints(found: Sequence[dict[str, Any]]) -> None:
-    for row in found:
+def taints(found: dict[str, Any]) -> None:
+    for row in found["taints"]:
         print(f"{row['kind']} {row['name']}: {row['reason']}")
-    print(f"{len(found)} taints")
+    print(f"{len(found['taints'])} taints")
 
 
 def _verdict(report: Report) -> str:
@@ -210,12 +212,6 @@ def short(digest: str | None) -> str:
 def _code(made: dict[str, Any]) -> str:
     state = {True: " with changes", False: "", None: ""}[made["dirty"]]
     return f"commit {made['commit'][:12]}{state}" if made["commit"] else "outside git"
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    from whale.audit.facts import flatten
-
-    return list(flatten(values, prefix))
 
 
 def _brief(value: Any) -> str:

@@ -1,6 +1,7 @@
 """`whale doctor`: is this machine ready, and are its switches safe?"""
 
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -34,12 +35,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _python() -> tuple[str, str, str]:
-    version = sys.version_info
-    return (
-        "python 3.11",
-        "ok" if version[:2] == (3, 11) else "wrong",
-        f"{version.major}.{version.minor}.{version.micro}",
-    )
+    return "python 3.11", "ok" if sys.version_info[:2] == (3, 11) else "wrong", platform.python_version()
 
 
 def _disk() -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from whale.commands.project import plan
 from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError
 from whale.common.files import write_atomically
+from whale.tracking.spool import flatten
 
 PROFILES, PARAMS = Path("profiles"), Path("params.yaml")
 
@@ -82,13 +83,3 @@ def _changes(name: str) -> dict[str, tuple[Any, Any]]:
     old = flatten(load_yaml(PARAMS)) if PARAMS.is_file() else {}
     new = flatten(load_yaml(PROFILES / f"{name}.yaml"))
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
-
-
-def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted names."""
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat

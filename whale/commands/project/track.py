@@ -2,16 +2,9 @@
 
 from pathlib import Path
 
-import typer
+from whale.commands.output import AsJson, group, print_json
 
-from whale.commands.output import AsJson, print_json
-
-app = typer.Typer(no_args_is_help=True, help="MLflow: a local sqlite store, no server.")
-
-
-@app.callback()
-def _several() -> None:
-    """MLflow: a local sqlite store, no server."""
+app = group("MLflow: a local sqlite store, no server.")
 
 
 @app.command("sync", epilog="Example: whale track sync")

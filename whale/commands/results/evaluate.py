@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AsJson, group, print_json, print_table
 from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError
 
@@ -14,12 +14,7 @@ EXAMPLE = "Example: whale evaluate video --tasks work/tasks; whale evaluate vide
 Frames = Annotated[Path | None, typer.Option("--frames", help="Answers: DIR/<set>/<window>/frames.npy, uint8.")]
 Tasks = Annotated[Path | None, typer.Option("--tasks", help="Write here what a system has to answer.")]
 
-app = typer.Typer(no_args_is_help=True, help="Evaluate what other systems generated.")
-
-
-@app.callback()
-def evaluate() -> None:
-    """Evaluate what other systems generated."""
+app = group("Evaluate what other systems generated.")
 
 
 @app.command("video", epilog=EXAMPLE)

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.commands.project.profile import flatten
 from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError, MissingInputError
 from whale.reporting import comparisons
 from whale.reporting.comparisons import short
+from whale.tracking.spool import flatten
 
 EXAMPLE = "Example: whale metrics; whale metrics --only psnr"
 
@@ -47,7 +47,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     files = sorted(directory.glob("*.json"))
     if not files:
         raise MissingInputError("no metrics yet", file=directory, remedy="run `make demo`, or `dvc repro`")
-    return {name: value for file in files for name, value in flatten(json.loads(file.read_bytes()), file.stem).items()}
+    return flatten({file.stem: json.loads(file.read_bytes()) for file in files})
 
 
 def _print(found: Mapping[str, Any], artifacts: Path, every: bool) -> None:

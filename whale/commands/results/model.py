@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AsJson, group, print_json, print_table
 from whale.commands.project.profile import profile_path
 
 if TYPE_CHECKING:
@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 PAPER_PROFILES = ["whale-st-64", "whale-st-256", "whale-x"]
 Names = Annotated[list[str] | None, typer.Argument(help="Profiles; without any, the three of the paper.")]
 
-app = typer.Typer(no_args_is_help=True, help="The networks of a profile.")
-
-
-@app.callback()
-def model() -> None:
-    """The networks of a profile."""
+app = group("The networks of a profile.")
 
 
 @app.command("counts", epilog="Example: whale model counts whale-x")

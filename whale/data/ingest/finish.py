@@ -15,26 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from whale.common.errors import BadDataError
-from whale.common.files import sync_directory
+from whale.common.files import sync_file
 from whale.common.json_files import write_json
 from whale.data.ingest.ingest import IngestTask, read_fragment
 from whale.data.ingest.quality.gate import Evidence, enforce, judge
 from whale.data.ingest.statistics import action_statistics
 from whale.data.spec.episode import ACTION_NAMES, BAD_REASONS
 from whale.data.spec.spec import DatasetSpec
+from whale.data.storage import manifest
 from whale.data.storage.files import copy_file, write_listing
 from whale.data.storage.images import ENCODER
-from whale.data.storage.manifest import (
-    FORMAT_VERSION,
-    Manifest,
-    episode_schema,
-    file_entry,
-    fragment_schema,
-    quarantine_schema,
-    read_table,
-    table_writer,
-    write_table,
-)
 
 SIDE_FILES = ("contract.json", "episodes.parquet", "quality.json", "quarantine.parquet", "statistics.json")
 
@@ -56,7 +46,7 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
         missing = table.filter(pc.invert(table["kept"])).select(["key", "source_file", "record_index", "byte_offset",
                                "payload_sha256", "reason", "detail", "steps_in"])  # fmt: skip
         dropped += [row | {"steps": row["steps_in"]} for row in missing.to_pylist()]
-    write_table(work / "quarantine.parquet", dropped, quarantine_schema())
+    manifest.write_table(work / "quarantine.parquet", dropped, manifest.quarantine_schema())
     _require_few_bad(dropped, config.max_bad, work / "quarantine.parquet", counts.read["episodes"])
     statistics = _statistics(tasks, spec, counts.kept["train"]["episodes"])
     compared = [row for fragment in fragments for row in fragment["compared"]]
@@ -71,27 +61,28 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     for shard in shards:
         _place(work / shard["file"], out / shard["file"])
     for folder in sorted({(out / shard["file"]).parent for shard in shards}):
-        sync_directory(folder)
-    schema = episode_schema(config.cameras)
-    with table_writer(out / "episodes.parquet", schema) as writer:
+        sync_file(folder)
+    schema = manifest.episode_schema(config.cameras)
+    with manifest.table_writer(out / "episodes.parquet", schema) as writer:
         for table in _tables(tasks, fragments):
             writer.write_table(table.select(schema.names))
     for name in ("quarantine.parquet", "quality.json"):
         copy_file(work / name, out / name)
     write_json(out / "statistics.json", statistics)
     write_json(out / "contract.json", contract(spec, config.resolution))
-    manifest = {
-        "format_version": FORMAT_VERSION,
+    listed = {
+        "format_version": manifest.FORMAT_VERSION,
         "name": spec.name,
         "spec_digest": spec.digest(),
         "control_hz": spec.robot.control_hz,
         "images": _image_format(tasks[0]),
         "sources": [fragment["source"] for fragment in fragments],
         "shards": sorted(shards, key=lambda shard: shard["file"]),
-        "files": {name: file_entry(out / name).model_dump() for name in SIDE_FILES},
+        "files": {name: manifest.file_entry(out / name).model_dump() for name in SIDE_FILES},
         **counts.as_dict(),
     }
-    write_listing(out / "manifest.json", Manifest.parse(manifest, file=out / "manifest.json").model_dump(mode="json"))
+    checked = manifest.Manifest.parse(listed, file=out / "manifest.json")
+    write_listing(out / "manifest.json", checked.model_dump(mode="json"))
     outcomes = Counter(verdict["outcome"] for verdict in report["verdicts"])
     return {"name": spec.name, **counts.as_dict(), "shards": len(shards), "quality": dict(sorted(outcomes.items()))}
 
@@ -142,7 +133,7 @@ def _tables(tasks: Sequence[IngestTask], fragments: Sequence[Mapping[str, Any]])
     for split in sorted({split for fragment in fragments for split in fragment["splits"]}):
         for task, fragment in zip(tasks, fragments, strict=True):
             if split in fragment["splits"]:
-                table = read_table(task.rows, fragment_schema(task.config.cameras))
+                table = manifest.read_table(task.rows, manifest.fragment_schema(task.config.cameras))
                 yield table.filter(pc.equal(table["split"], split)).sort_by("key")
 
 

@@ -7,6 +7,7 @@ Shapes: H W image, 3 RGB channels.
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,10 +51,7 @@ def decode(data: bytes) -> np.ndarray:
     """uint8 (H, W, 3) in the channel order the image was stored in."""
     image_size(data)
     if data.startswith(JPEG_MAGIC):
-        try:
-            return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
-        except ValueError as error:
-            raise ImageError("JPEG does not decode", found=str(error)) from None
+        return _decode_jpeg(data, strict=True)
     if data.startswith(RGB_MAGIC):
         return np.frombuffer(data, np.uint8, offset=len(RGB_MAGIC) + 8).reshape(*image_size(data), 3)
     image_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -62,15 +60,19 @@ def decode(data: bytes) -> np.ndarray:
     return cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
 
 
+def _decode_jpeg(data: bytes, colorspace: str = "RGB", **options: Any) -> np.ndarray:
+    try:
+        return simplejpeg.decode_jpeg(data, colorspace=colorspace, **options)
+    except ValueError as error:
+        raise ImageError("JPEG does not decode", found=str(error)) from None
+
+
 def check_jpeg(data: bytes) -> None:
     """Raise what `decode` would raise for a damaged JPEG, at half its cost.
 
     Every coefficient is read, but only an eighth of the size in grey is computed from them.
     """
-    try:
-        simplejpeg.decode_jpeg(data, colorspace="GRAY", min_height=1, min_width=1, strict=True)
-    except ValueError as error:
-        raise ImageError("JPEG does not decode", found=str(error)) from None
+    _decode_jpeg(data, colorspace="GRAY", min_height=1, min_width=1, strict=True)
 
 
 def decode_into(frames: Sequence[bytes], out_THWC: np.ndarray) -> None:
@@ -79,13 +81,10 @@ def decode_into(frames: Sequence[bytes], out_THWC: np.ndarray) -> None:
         size = image_size(data)
         if size != image_HWC.shape[:2]:
             raise ImageError("a frame of another size", reason="shape_mismatch", found=size, expected=image_HWC.shape)
-        if not data.startswith(JPEG_MAGIC):
+        if data.startswith(JPEG_MAGIC):
+            _decode_jpeg(data, strict=True, buffer=image_HWC)
+        else:
             image_HWC[...] = decode(data)
-            continue
-        try:
-            simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, buffer=image_HWC)
-        except ValueError as error:
-            raise ImageError("JPEG does not decode", found=str(error)) from None
 
 
 def pack_rgb(image_HWC: np.ndarray) -> bytes:
@@ -110,10 +109,7 @@ def glance(data: bytes, side: int) -> np.ndarray:
         image_HWC = decode(data)
         stride = max(min(height, width) // side, 1)
         return image_HWC[::stride, ::stride]
-    try:
-        return simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=side, min_width=side)
-    except ValueError as error:
-        raise ImageError("JPEG does not decode", found=str(error)) from None
+    return _decode_jpeg(data, min_height=side, min_width=side)
 
 
 def encode(image_HWC: np.ndarray, quality: int) -> bytes:

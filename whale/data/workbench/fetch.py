@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from whale.common.errors import MismatchError, MissingInputError
-from whale.common.files import CHUNK_BYTES, refusals_named, sha256_of_file, sync_directory
+from whale.common.files import CHUNK_BYTES, refusals_named, sha256_of_file, sync_file
 from whale.data.ingest.sources.location import DescribedFile
 from whale.data.storage.files import inside
 
@@ -100,7 +100,7 @@ def _append(filesystem: Any, remote: str, partial: Path, start: int, size: int) 
 def _publish(partial: Path, path: Path, file: DescribedFile, remote: str) -> None:
     with open(partial, "rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-        _sync(stream)
+        os.fsync(stream.fileno())
     if found != file.sha256:
         partial.unlink()
         raise MismatchError(
@@ -108,8 +108,4 @@ def _publish(partial: Path, path: Path, file: DescribedFile, remote: str) -> Non
             remedy="check version and place; describe the new data if it is meant to be another",
         )  # fmt: skip
     os.replace(partial, path)
-    sync_directory(path.parent)
-
-
-def _sync(stream: BinaryIO) -> None:
-    os.fsync(stream.fileno())
+    sync_file(path.parent)

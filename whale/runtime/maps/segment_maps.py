@@ -16,16 +16,9 @@ from typing import Any
 import numpy as np
 
 from whale.common.errors import MismatchError
+from whale.data.segments import grid
 from whale.data.segments.actions import ActionNormalizer
-from whale.data.segments.grid import (
-    SegmentConfig,
-    cut_actions,
-    grid_of,
-    normalize_actions,
-    pad_frames,
-    segment_num_frames,
-    segment_starts,
-)
+from whale.data.segments.grid import SegmentConfig
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.shards import ShardSet, array_bytes
 from whale.data.storage.tar import Member, TarWriter
@@ -74,7 +67,7 @@ def tokenize_shard(encode: Encode, task: ShardTask) -> dict[str, Any]:
             raise TypeError(f"tokens are stored as uint16, not {tokens_STN.dtype}")
         return {
             "tokens": tokens_STN,
-            "num_frames": segment_num_frames(row.num_steps, starts, window),
+            "num_frames": grid.segment_num_frames(row.num_steps, starts, window),
             "action": action_STA,
             "action_valid": valid_ST,
         }
@@ -89,7 +82,7 @@ def embed_shard(embedder: Embedder, task: ShardTask) -> dict[str, Any]:
     def members(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray) -> dict[str, np.ndarray]:
         frames_FHWC = shard_set.read_frames(row, 0, row.num_steps)
         action_STA, valid_ST = _actions(shard_set, row, starts, window)
-        normalized_STA = normalize_actions(embedder.normalizer.normalize, action_STA, valid_ST)
+        normalized_STA = grid.normalize_actions(embedder.normalizer.normalize, action_STA, valid_ST)
         z_STKM = embedder.embed(_windows(frames_FHWC, starts, window), normalized_STA)
         if z_STKM.dtype != np.float16 or not np.isfinite(z_STKM).all():
             raise TypeError(f"z must be finite float16, found {z_STKM.dtype}")
@@ -100,7 +93,7 @@ def embed_shard(embedder: Embedder, task: ShardTask) -> dict[str, Any]:
 
 def grid_of_shards(shards_dir: Path, segments: SegmentConfig) -> dict[str, int | str]:
     """The grid that samples made from these shards lie on."""
-    return grid_of(segments, ShardSet.open(shards_dir).digest)
+    return grid.grid_of(segments, ShardSet.open(shards_dir).digest)
 
 
 def _map_shard(
@@ -112,7 +105,7 @@ def _map_shard(
     too_short = 0
     with TarWriter(Path(task.out_dir), task.file) as tar:
         for row in shard_set.episodes(task.split).in_shard(task.file):
-            starts = segment_starts(row.num_steps, window, phases)
+            starts = grid.segment_starts(row.num_steps, window, phases)
             if not len(starts):
                 too_short += 1
                 continue
@@ -150,10 +143,10 @@ def _index_row(row: EpisodeRow, num_segments: int, shard: str, written: Sequence
 
 
 def _windows(frames_FHWC: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    return np.stack([pad_frames(frames_FHWC[start : start + length], length) for start in starts])
+    return np.stack([grid.pad_frames(frames_FHWC[start : start + length], length) for start in starts])
 
 
 def _actions(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     arrays = shard_set.read_arrays(row)
-    cuts = [cut_actions(arrays["action"], arrays["action_valid"], int(start), window) for start in starts]
+    cuts = [grid.cut_actions(arrays["action"], arrays["action_valid"], int(start), window) for start in starts]
     return np.stack([action for action, _ in cuts]), np.stack([valid for _, valid in cuts])

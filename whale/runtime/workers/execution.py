@@ -163,18 +163,14 @@ def _merged(default: Any, value: Any) -> Any:
 
 def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if address := environ.get("WHALE_RAY_ADDRESS"):
-        found["ray_address"] = address
-    if storage := environ.get("WHALE_STATE_STORAGE"):
-        found["state_storage"] = storage
-    if device := environ.get("WHALE_DEVICE"):
-        found["device"] = device
-    if engine := environ.get("WHALE_MAP_ENGINE"):
-        found["map_engine"] = dict.fromkeys(values["map_engine"], engine)
+    for name in ("ray_address", "state_storage", "device"):
+        if text := environ.get(f"WHALE_{name.upper()}"):
+            found[name] = text
+    for name in ("map_engine", "train_launcher"):
+        if text := environ.get(f"WHALE_{name.upper()}"):
+            found[name] = dict.fromkeys(values[name], text)
     if workers := environ.get("WHALE_TRAIN_WORKERS"):
         found["train_workers"] = dict.fromkeys(values["train_workers"], _number("WHALE_TRAIN_WORKERS", workers))
-    if launcher := environ.get("WHALE_TRAIN_LAUNCHER"):
-        found["train_launcher"] = dict.fromkeys(values["train_launcher"], launcher)
     for name in NUMBERS:
         variable = f"WHALE_{name.upper()}"
         if text := environ.get(variable):

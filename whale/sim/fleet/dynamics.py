@@ -16,28 +16,8 @@ Shapes: B batch, K objects, A = 7 action: dx dy dz (m), droll dpitch dyaw (rad),
 
 import numpy as np
 
-from whale.sim.fleet.state import (
-    ABSENT_LIMIT,
-    BALL,
-    BIN_HALF,
-    BIN_HEIGHT,
-    GRASPABLE,
-    LID,
-    LID_ANGLE,
-    NOTHING,
-    NUM_OBJECTS,
-    OBJECT_HEIGHT,
-    OBJECT_RADIUS,
-    PLATE,
-    TILT_LIMIT,
-    WALL_HALF_THICKNESS,
-    WALL_HEIGHT,
-    WALL_Y,
-    WORKSPACE_HIGH,
-    WORKSPACE_LOW,
-    SceneState,
-    lid_handle,
-)
+from whale.sim.fleet import state as table
+from whale.sim.fleet.state import SceneState
 
 SUBSTEPS = 4
 GRIPPER_RATE, HOLD_OPENING = 0.6, 0.35
@@ -68,7 +48,7 @@ def step(state: SceneState, action_BA: np.ndarray) -> SceneState:
 
 
 def _move_gripper(state: SceneState, command_B: np.ndarray) -> None:
-    floor_B = np.where(state.held != NOTHING, HOLD_OPENING, 0.0)
+    floor_B = np.where(state.held != table.NOTHING, HOLD_OPENING, 0.0)
     target_B = np.clip(command_B, floor_B, 1.0)
     state.gripper += np.clip(target_B - state.gripper, -GRIPPER_RATE, GRIPPER_RATE)
 
@@ -76,8 +56,8 @@ def _move_gripper(state: SceneState, command_B: np.ndarray) -> None:
 def inside_wall(position_B3: np.ndarray, wall_x_B: np.ndarray, margin: float) -> np.ndarray:
     """(B,) bool: is a body of this half-width inside the wall?"""
     x_B, y_B, z_B = position_B3[:, 0], position_B3[:, 1], position_B3[:, 2]
-    across_B = np.abs(x_B - wall_x_B) < WALL_HALF_THICKNESS + margin
-    return across_B & (y_B > WALL_Y[0] - margin) & (y_B < WALL_Y[1] + margin) & (z_B < WALL_HEIGHT)
+    across_B = np.abs(x_B - wall_x_B) < table.WALL_HALF_THICKNESS + margin
+    return across_B & (y_B > table.WALL_Y[0] - margin) & (y_B < table.WALL_Y[1] + margin) & (z_B < table.WALL_HEIGHT)
 
 
 def _advance(position_B3: np.ndarray, delta_B3: np.ndarray, wall_x_B: np.ndarray) -> np.ndarray:
@@ -86,32 +66,34 @@ def _advance(position_B3: np.ndarray, delta_B3: np.ndarray, wall_x_B: np.ndarray
     for axis in range(3):
         tried_B3 = moved_B3.copy()
         wanted_B = tried_B3[:, axis] + delta_B3[:, axis]
-        tried_B3[:, axis] = np.clip(wanted_B, WORKSPACE_LOW[axis], WORKSPACE_HIGH[axis])
+        tried_B3[:, axis] = np.clip(wanted_B, table.WORKSPACE_LOW[axis], table.WORKSPACE_HIGH[axis])
         blocked_B = inside_wall(tried_B3, wall_x_B, EFFECTOR_RADIUS)
         moved_B3 = np.where(blocked_B[:, None], moved_B3, tried_B3)
     return moved_B3
 
 
 def _carry(state: SceneState) -> None:
-    rows_B = np.nonzero((state.held >= 0) & (state.held < NUM_OBJECTS))[0]
+    rows_B = np.nonzero((state.held >= 0) & (state.held < table.NUM_OBJECTS))[0]
     state.objects[rows_B, state.held[rows_B]] = state.pose[rows_B, :3] - [0.0, 0.0, CARRY_OFFSET]
-    rows_B = np.nonzero(state.held == LID)[0]
-    hinge_y_B = state.bin_position[rows_B, 1] + BIN_HALF
-    rise_B = np.maximum(state.pose[rows_B, 2] - BIN_HEIGHT, 0.0)
+    rows_B = np.nonzero(state.held == table.LID)[0]
+    hinge_y_B = state.bin_position[rows_B, 1] + table.BIN_HALF
+    rise_B = np.maximum(state.pose[rows_B, 2] - table.BIN_HEIGHT, 0.0)
     angle_B = np.arctan2(rise_B, hinge_y_B - state.pose[rows_B, 1])
-    state.lid[rows_B] = np.clip(angle_B / LID_ANGLE, 0.0, 1.0)
+    state.lid[rows_B] = np.clip(angle_B / table.LID_ANGLE, 0.0, 1.0)
 
 
 def _push(state: SceneState, motion_B2: np.ndarray) -> None:
     """Free objects that the fingers run into give way, half along the motion and half along the contact normal."""
     offset_BK2 = state.objects[:, :, :2] - state.pose[:, None, :2]
     distance_BK = np.sqrt((offset_BK2**2).sum(-1)) + 1e-9
-    depth_BK = OBJECT_RADIUS + EFFECTOR_RADIUS - distance_BK
-    between_BK = (state.gripper > 0.5)[:, None] & (distance_BK < np.where(GRASPABLE, BETWEEN_FINGERS, OBJECT_RADIUS))
-    low_BK = state.pose[:, 2:3] < state.objects[:, :, 2] + OBJECT_HEIGHT
-    contact_BK = (depth_BK > 0) & low_BK & ~between_BK & (state.held[:, None] != np.arange(NUM_OBJECTS))
-    contact_BK[:, BALL] &= ~state.ball_in_bin
-    contact_BK[:, PLATE] &= state.held == NOTHING  # what is put down on the plate does not push it
+    depth_BK = table.OBJECT_RADIUS + EFFECTOR_RADIUS - distance_BK
+    between_BK = (state.gripper > 0.5)[:, None] & (
+        distance_BK < np.where(table.GRASPABLE, BETWEEN_FINGERS, table.OBJECT_RADIUS)
+    )
+    low_BK = state.pose[:, 2:3] < state.objects[:, :, 2] + table.OBJECT_HEIGHT
+    contact_BK = (depth_BK > 0) & low_BK & ~between_BK & (state.held[:, None] != np.arange(table.NUM_OBJECTS))
+    contact_BK[:, table.BALL] &= ~state.ball_in_bin
+    contact_BK[:, table.PLATE] &= state.held == table.NOTHING  # what is put down on the plate does not push it
     speed_B1 = np.sqrt((motion_B2**2).sum(-1, keepdims=True))
     heading_B12 = (motion_B2 / np.maximum(speed_B1, 1e-9))[:, None]
     normal_BK2 = offset_BK2 / distance_BK[..., None]
@@ -128,55 +110,57 @@ def _place(state: SceneState, wanted_BK2: np.ndarray, which_BK: np.ndarray) -> N
         wanted_B3 = np.concatenate([wanted_BK2[:, k], state.objects[:, k, 2:]], axis=1)
         away_B2 = wanted_B3[:, :2] - state.bin_position
         distance_B = np.sqrt((away_B2**2).sum(-1)) + 1e-9
-        overlap_B = np.maximum(BIN_HALF + OBJECT_RADIUS[k] - distance_B, 0.0) * (wanted_B3[:, 2] < BIN_HEIGHT)
+        overlap_B = np.maximum(table.BIN_HALF + table.OBJECT_RADIUS[k] - distance_B, 0.0) * (
+            wanted_B3[:, 2] < table.BIN_HEIGHT
+        )
         wanted_B3[:, :2] += away_B2 / distance_B[:, None] * overlap_B[:, None]
-        wanted_B3[:, :2] = np.clip(wanted_B3[:, :2], WORKSPACE_LOW[:2], WORKSPACE_HIGH[:2])
-        free_B = which_BK[:, k] & ~inside_wall(wanted_B3, state.wall_x, OBJECT_RADIUS[k])
+        wanted_B3[:, :2] = np.clip(wanted_B3[:, :2], table.WORKSPACE_LOW[:2], table.WORKSPACE_HIGH[:2])
+        free_B = which_BK[:, k] & ~inside_wall(wanted_B3, state.wall_x, table.OBJECT_RADIUS[k])
         state.objects[:, k] = np.where(free_B[:, None], wanted_B3, state.objects[:, k])
 
 
 def _rotate(state: SceneState, turn_B3: np.ndarray) -> None:
-    state.pose[:, 3:5] = np.clip(state.pose[:, 3:5] + turn_B3[:, :2], -TILT_LIMIT, TILT_LIMIT)
+    state.pose[:, 3:5] = np.clip(state.pose[:, 3:5] + turn_B3[:, :2], -table.TILT_LIMIT, table.TILT_LIMIT)
     yaw_B = state.pose[:, 5] + turn_B3[:, 2]
     inside_B = (yaw_B > -np.pi) & (yaw_B <= np.pi)
     state.pose[:, 5] = np.where(inside_B, yaw_B, np.pi - (np.pi - yaw_B) % (2 * np.pi))
 
 
 def _release(state: SceneState, before: SceneState) -> None:
-    slip_B3 = state.pose[:, :3] - lid_handle(state.bin_position, state.lid)
-    slipped_B = (state.held == LID) & ((slip_B3**2).sum(-1) > HANDLE_SLIP**2)
-    let_go_B = (state.held != NOTHING) & ((state.gripper > 0.5) | slipped_B)
-    thrown_B1 = (let_go_B & (state.held == BALL))[:, None]
+    slip_B3 = state.pose[:, :3] - table.lid_handle(state.bin_position, state.lid)
+    slipped_B = (state.held == table.LID) & ((slip_B3**2).sum(-1) > HANDLE_SLIP**2)
+    let_go_B = (state.held != table.NOTHING) & ((state.gripper > 0.5) | slipped_B)
+    thrown_B1 = (let_go_B & (state.held == table.BALL))[:, None]
     state.ball_velocity = np.where(thrown_B1, state.pose[:, :2] - before.pose[:, :2], state.ball_velocity)
-    state.held = np.where(let_go_B, NOTHING, state.held)
+    state.held = np.where(let_go_B, table.NOTHING, state.held)
 
 
 def _grasp(state: SceneState) -> None:
-    closing_B = (state.held == NOTHING) & (state.gripper < 0.5)
+    closing_B = (state.held == table.NOTHING) & (state.gripper < 0.5)
     offset_BK3 = state.objects - state.pose[:, None, :3]
     distance_BK = np.sqrt((offset_BK3[..., :2] ** 2).sum(-1))
     height_BK = -offset_BK3[..., 2]  # of the fingertips above the object's bottom
-    reach_BK = GRASPABLE & (distance_BK < GRASP_REACH) & (height_BK > -0.01) & (height_BK < OBJECT_HEIGHT)
-    reach_BK[:, BALL] &= ~state.ball_in_bin
+    reach_BK = table.GRASPABLE & (distance_BK < GRASP_REACH) & (height_BK > -0.01) & (height_BK < table.OBJECT_HEIGHT)
+    reach_BK[:, table.BALL] &= ~state.ball_in_bin
     nearest_B = np.where(reach_BK, distance_BK, np.inf).argmin(axis=1)
     state.held = np.where(closing_B & reach_BK.any(axis=1), nearest_B, state.held)
-    gap_B3 = state.pose[:, :3] - lid_handle(state.bin_position, state.lid)
-    takes_lid_B = closing_B & (state.held == NOTHING) & ((gap_B3**2).sum(-1) < HANDLE_REACH**2)
-    state.held = np.where(takes_lid_B, LID, state.held)
-    state.gripper = np.where(state.held != NOTHING, np.maximum(state.gripper, HOLD_OPENING), state.gripper)
+    gap_B3 = state.pose[:, :3] - table.lid_handle(state.bin_position, state.lid)
+    takes_lid_B = closing_B & (state.held == table.NOTHING) & ((gap_B3**2).sum(-1) < HANDLE_REACH**2)
+    state.held = np.where(takes_lid_B, table.LID, state.held)
+    state.gripper = np.where(state.held != table.NOTHING, np.maximum(state.gripper, HOLD_OPENING), state.gripper)
     _carry(state)
 
 
 def _kick_ball(state: SceneState, before: SceneState) -> None:
     """A pushed ball keeps part of its speed."""
-    moved_B2 = state.objects[:, BALL, :2] - before.objects[:, BALL, :2]
-    was_free_B = (before.held != BALL) & (state.held != BALL) & (moved_B2 != 0.0).any(axis=1)
+    moved_B2 = state.objects[:, table.BALL, :2] - before.objects[:, table.BALL, :2]
+    was_free_B = (before.held != table.BALL) & (state.held != table.BALL) & (moved_B2 != 0.0).any(axis=1)
     state.ball_velocity = np.where(was_free_B[:, None], KICK * moved_B2, state.ball_velocity)
 
 
 def _fall(state: SceneState) -> None:
-    free_BK = state.held[:, None] != np.arange(NUM_OBJECTS)
-    free_BK[:, BALL] = False  # the ball has its own rule
+    free_BK = state.held[:, None] != np.arange(table.NUM_OBJECTS)
+    free_BK[:, table.BALL] = False  # the ball has its own rule
     drop_BK = np.where(free_BK, np.minimum(state.objects[..., 2], FALL), 0.0)
     state.objects[..., 2] -= drop_BK
     _place(state, state.objects[:, :, :2].copy(), drop_BK > 0)  # nothing comes to rest inside the bin's sides
@@ -184,29 +168,32 @@ def _fall(state: SceneState) -> None:
 
 def _move_ball(state: SceneState, held_before_B: np.ndarray) -> None:
     free_B = (
-        (state.held != BALL) & (held_before_B != BALL) & ~state.ball_in_bin & (state.objects[:, BALL, 0] < ABSENT_LIMIT)
+        (state.held != table.BALL)
+        & (held_before_B != table.BALL)
+        & ~state.ball_in_bin
+        & (state.objects[:, table.BALL, 0] < table.ABSENT_LIMIT)
     )
-    height_B = state.objects[:, BALL, 2].copy()
-    wanted_B2 = state.objects[:, BALL, :2] + state.ball_velocity
-    over_B = np.sqrt(((wanted_B2 - state.bin_position) ** 2).sum(-1)) < BIN_HALF + 0.012
-    drops_B = free_B & over_B & (state.lid > 0.5) & (height_B > 0.0) & (height_B - FALL < BIN_HEIGHT + 0.02)
+    height_B = state.objects[:, table.BALL, 2].copy()
+    wanted_B2 = state.objects[:, table.BALL, :2] + state.ball_velocity
+    over_B = np.sqrt(((wanted_B2 - state.bin_position) ** 2).sum(-1)) < table.BIN_HALF + 0.012
+    drops_B = free_B & over_B & (state.lid > 0.5) & (height_B > 0.0) & (height_B - FALL < table.BIN_HEIGHT + 0.02)
     rolls_B = free_B & ~drops_B
-    state.objects[:, BALL, 2] = np.where(rolls_B, np.maximum(height_B - FALL, 0.0), height_B)
+    state.objects[:, table.BALL, 2] = np.where(rolls_B, np.maximum(height_B - FALL, 0.0), height_B)
     which_BK = np.zeros(state.objects.shape[:2], bool)
-    which_BK[:, BALL] = rolls_B
+    which_BK[:, table.BALL] = rolls_B
     wanted_BK2 = state.objects[:, :, :2].copy()
-    wanted_BK2[:, BALL] = wanted_B2
-    before_B2 = state.objects[:, BALL, :2].copy()
+    wanted_BK2[:, table.BALL] = wanted_B2
+    before_B2 = state.objects[:, table.BALL, :2].copy()
     _place(state, wanted_BK2, which_BK)
-    moved_B2 = state.objects[:, BALL, :2] - before_B2
+    moved_B2 = state.objects[:, table.BALL, :2] - before_B2
     keep_B1 = np.where(height_B > FALL, 1.0, ROLL_FRICTION)[:, None]  # no friction in the air
     state.ball_velocity = np.where(rolls_B[:, None], keep_B1 * moved_B2, 0.0)
     state.ball_velocity[np.abs(state.ball_velocity).max(axis=1) < 0.004] = 0.0
     state.ball_in_bin |= drops_B
     bottom_B3 = np.concatenate([state.bin_position, np.full((len(free_B), 1), 0.01)], axis=1)
-    state.objects[:, BALL] = np.where(state.ball_in_bin[:, None], bottom_B3, state.objects[:, BALL])
+    state.objects[:, table.BALL] = np.where(state.ball_in_bin[:, None], bottom_B3, state.objects[:, table.BALL])
 
 
 def _settle_lid(state: SceneState) -> None:
     fallen_B = np.clip(state.lid + np.where(state.lid > 0.5, LID_FALL, -LID_FALL), 0.0, 1.0)
-    state.lid = np.where(state.held == LID, state.lid, fallen_B)
+    state.lid = np.where(state.held == table.LID, state.lid, fallen_B)

@@ -9,18 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whale.sim.fleet.state import (
-    ABSENT_LIMIT,
-    BIN_HALF,
-    BIN_HEIGHT,
-    LID,
-    LID_ANGLE,
-    LID_LENGTH,
-    MAX_STEP,
-    NOTHING,
-    OBJECT_RADIUS,
-    PLATE,
-)
+from whale.sim.fleet import state as table
 from whale.sim.fleet.tasks import OPEN, PUSH_LENGTH, TASKS, Task
 
 TRAVEL = 0.15  # fingertip height (m) above the wall's top
@@ -69,14 +58,14 @@ def _fetch(scene: Scene, k: int) -> Goal:
 
 
 def _pick(task: Task, scene: Scene, start: Scene) -> Goal:
-    plate_x, plate_y, _ = scene.objects[PLATE]
+    plate_x, plate_y, _ = scene.objects[table.PLATE]
     from_plate = _distance(scene.objects[task.target], plate_x, plate_y)
     if scene.held == task.target:
         away = _distance(scene.tip, plate_x, plate_y)
         if away > 0.03:
             return (plate_x, plate_y, TRAVEL, CLOSED_COMMAND)
         return (plate_x, plate_y, GRIP_HEIGHT, OPEN_COMMAND if scene.tip[2] < 0.05 else CLOSED_COMMAND)
-    if scene.held != NOTHING:
+    if scene.held != table.NOTHING:
         return _let_go(scene)
     if from_plate < 0.04:
         return _leave(scene, start)
@@ -98,7 +87,7 @@ def _push(task: Task, scene: Scene, start: Scene) -> Goal:
     x, y, _ = scene.objects[task.target]
     if abs(x - start.objects[task.target][0]) > PUSHED:
         return _leave(scene, start)
-    reach = OBJECT_RADIUS[task.target] + 0.03
+    reach = table.OBJECT_RADIUS[task.target] + 0.03
     behind, beside = (x - scene.tip[0]) * task.heading, scene.tip[1] - y
     if behind > 0.6 * reach and abs(beside) < 0.03 and scene.tip[2] < 0.045:
         return (scene.tip[0] + 0.08 * task.heading, y, 0.02, CLOSED_COMMAND)
@@ -111,7 +100,7 @@ def _push_flat(task: Task, scene: Scene, start: Scene) -> Goal:
     x, y, _ = scene.objects[task.target]
     if abs(x - start.objects[task.target][0]) > PUSHED:
         return (x - 0.16 * task.heading, y - 0.10, 0.02, OPEN_COMMAND)
-    reach = OBJECT_RADIUS[task.target] + 0.03
+    reach = table.OBJECT_RADIUS[task.target] + 0.03
     behind, beside = (x - scene.tip[0]) * task.heading, scene.tip[1] - y
     if behind > 0.7 * reach and abs(beside) < 0.025:
         return (scene.tip[0] + 0.08 * task.heading, y, 0.02, OPEN_COMMAND)
@@ -125,11 +114,11 @@ def _push_flat(task: Task, scene: Scene, start: Scene) -> Goal:
 def _open(task: Task, scene: Scene, start: Scene) -> Goal:
     """Take the handle, follow its arc, let go where the lid stays open by itself."""
     bin_x, bin_y = scene.bin
-    if scene.held == LID:
+    if scene.held == table.LID:
         ahead = min(scene.lid + 0.42, 1.0)
         y, z = _handle(bin_y, ahead)
         return (bin_x, y, z, OPEN_COMMAND if scene.lid > 0.85 else CLOSED_COMMAND)
-    if scene.held != NOTHING:
+    if scene.held != table.NOTHING:
         return _let_go(scene)
     if scene.lid > 0.5:
         return _home(start)
@@ -139,8 +128,9 @@ def _open(task: Task, scene: Scene, start: Scene) -> Goal:
 
 
 def _handle(bin_y: float, lid: float) -> tuple[float, float]:
-    angle = lid * LID_ANGLE
-    return bin_y + BIN_HALF - LID_LENGTH * float(np.cos(angle)), BIN_HEIGHT + LID_LENGTH * float(np.sin(angle))
+    angle = lid * table.LID_ANGLE
+    away, rise = table.LID_LENGTH * float(np.cos(angle)), table.LID_LENGTH * float(np.sin(angle))
+    return bin_y + table.BIN_HALF - away, table.BIN_HEIGHT + rise
 
 
 def _throw(task: Task, scene: Scene, start: Scene) -> Goal:
@@ -148,22 +138,22 @@ def _throw(task: Task, scene: Scene, start: Scene) -> Goal:
     bin_x, bin_y = scene.bin
     if scene.ball_in_bin:
         return _leave(scene, start)
-    if scene.held == NOTHING and scene.objects[task.target][2] > 0.03:  # in flight
+    if scene.held == table.NOTHING and scene.objects[task.target][2] > 0.03:  # in flight
         return (scene.tip[0], scene.tip[1], 0.20, OPEN_COMMAND)
     if scene.held == task.target:
         away = max(abs(scene.tip[0] - bin_x), abs(scene.tip[1] - bin_y))
-        release = away < 2.0 * MAX_STEP and scene.tip[2] > TRAVEL - 0.03
+        release = away < 2.0 * table.MAX_STEP and scene.tip[2] > TRAVEL - 0.03
         # Half of what is left now, half in flight: the ball keeps the speed of the step in which it is let go.
         x = scene.tip[0] + (bin_x - scene.tip[0]) / 2 if release else bin_x
         y = scene.tip[1] + (bin_y - scene.tip[1]) / 2 if release else bin_y
         return (x, y, TRAVEL, OPEN_COMMAND if release else CLOSED_COMMAND)
-    if scene.held != NOTHING:
+    if scene.held != table.NOTHING:
         return _let_go(scene)
     return _fetch(scene, task.target)
 
 
 def _open_throw(task: Task, scene: Scene, start: Scene) -> Goal:
-    is_open = scene.lid > OPEN or (scene.lid > 0.5 and scene.held != LID)
+    is_open = scene.lid > OPEN or (scene.lid > 0.5 and scene.held != table.LID)
     return (_throw if is_open or scene.ball_in_bin else _open)(task, scene, start)
 
 
@@ -180,7 +170,7 @@ def expert_action(task: Task, scene: Scene, start: Scene, planar: bool = False) 
     """(7,) the expert's canonical action: a straight line to its goal, at most MAX_STEP per axis."""
     goal = _push_flat(task, scene, start) if planar else expert_goal(task, scene, start)
     delta = np.subtract(goal[:3], scene.tip)
-    delta *= min(1.0, MAX_STEP / max(float(np.abs(delta).max()), 1e-9))
+    delta *= min(1.0, table.MAX_STEP / max(float(np.abs(delta).max()), 1e-9))
     turn = np.array([0.0, 0.0, 1.8 * goal[0]]) - scene.tilt
     return np.concatenate([delta, np.clip(turn, -MAX_TURN, MAX_TURN), [goal[3]]])
 
@@ -219,7 +209,7 @@ class Policy:
         return np.concatenate([self.drift * _UNIT, [self.command]])
 
 
-_UNIT = np.array([MAX_STEP] * 3 + [MAX_TURN] * 3)
+_UNIT = np.array([table.MAX_STEP] * 3 + [MAX_TURN] * 3)
 TRAIN_POLICIES = ("expert", "noisy_low", "noisy_high", "random", "other_task")
 UNSEEN_POLICIES = ("ou_expert", "epsilon_greedy_expert")
 
@@ -231,7 +221,7 @@ def _other_task(task: Task, start: Scene, rng: np.random.Generator, planar: bool
         for other in TASKS.values()
         if other.name != task.name
         and (other.kind == "push" if planar else other.kind != "open_throw")
-        and (other.target == NOTHING or start.objects[other.target][0] < ABSENT_LIMIT)
-        and (other.kind != "pick" or start.objects[PLATE][0] < ABSENT_LIMIT)
+        and (other.target == table.NOTHING or start.objects[other.target][0] < table.ABSENT_LIMIT)
+        and (other.kind != "pick" or start.objects[table.PLATE][0] < table.ABSENT_LIMIT)
     ]
     return others[int(rng.integers(len(others)))]

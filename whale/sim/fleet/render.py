@@ -12,23 +12,9 @@ from functools import partial
 
 import numpy as np
 
+from whale.sim.fleet import state as table
 from whale.sim.fleet.raster import Canvas, box_distance, capsule_distance, ellipse_distance
-from whale.sim.fleet.state import (
-    ABSENT_LIMIT,
-    BALL,
-    BIN_HALF,
-    BIN_HEIGHT,
-    BLOCK,
-    BOTTLE,
-    CONE,
-    CUP,
-    PLATE,
-    WALL_HALF_THICKNESS,
-    WALL_HEIGHT,
-    WALL_Y,
-    SceneState,
-    lid_handle,
-)
+from whale.sim.fleet.state import SceneState
 
 CHUNK = 32  # frames painted together: their planes stay in the processor's cache
 
@@ -77,12 +63,12 @@ class Palette:
 
 
 COLORS: dict[int, Color] = {
-    BOTTLE: (0.20, 0.62, 0.36),
-    BALL: (0.90, 0.30, 0.24),
-    BLOCK: (0.20, 0.42, 0.82),
-    PLATE: (0.97, 0.97, 0.95),
-    CUP: (0.62, 0.36, 0.72),
-    CONE: (0.96, 0.62, 0.16),
+    table.BOTTLE: (0.20, 0.62, 0.36),
+    table.BALL: (0.90, 0.30, 0.24),
+    table.BLOCK: (0.20, 0.42, 0.82),
+    table.PLATE: (0.97, 0.97, 0.95),
+    table.CUP: (0.62, 0.36, 0.72),
+    table.CONE: (0.96, 0.62, 0.16),
 }
 FINGER: Color = (0.28, 0.29, 0.33)
 BIN_SIDE, BIN_INSIDE, BIN_LID, HANDLE = (0.50, 0.37, 0.26), (0.24, 0.18, 0.14), (0.66, 0.50, 0.34), (0.16, 0.17, 0.20)
@@ -158,12 +144,14 @@ class _Painter:
         self.canvas.paint(shape, (start_F2 + end_F2) / 2, reach, color, alpha)
 
     def _present(self, k: int) -> np.ndarray:
-        return (self.state.objects[:, k, 0] < ABSENT_LIMIT).astype(np.float32)
+        return (self.state.objects[:, k, 0] < table.ABSENT_LIMIT).astype(np.float32)
 
     def _plate(self) -> None:
-        center_F2, alpha = self._point(self.state.objects[:, PLATE]), self._present(PLATE)
-        self._ellipse(self._point(self.state.objects[:, PLATE], (0, -0.012, 0)), (0.072, 0.056), SHADOW, 0.25 * alpha)
-        self._ellipse(center_F2, (0.070, 0.054), COLORS[PLATE], alpha)
+        center_F2, alpha = self._point(self.state.objects[:, table.PLATE]), self._present(table.PLATE)
+        self._ellipse(
+            self._point(self.state.objects[:, table.PLATE], (0, -0.012, 0)), (0.072, 0.056), SHADOW, 0.25 * alpha
+        )
+        self._ellipse(center_F2, (0.070, 0.054), COLORS[table.PLATE], alpha)
         self._ellipse(center_F2, (0.044, 0.033), (0.84, 0.87, 0.90), alpha)
 
     def _bin_center(self) -> np.ndarray:
@@ -171,18 +159,20 @@ class _Painter:
         return np.concatenate([self.state.bin_position, flat], axis=1)
 
     def _bin_inside(self) -> None:
-        low_F2 = self._point(self._bin_center(), (0, 0.012, BIN_HEIGHT))
+        low_F2 = self._point(self._bin_center(), (0, 0.012, table.BIN_HEIGHT))
         self._box(self._point(self._bin_center(), (0, -0.03, 0)), (0.078, 0.045), 0.04, SHADOW, 0.25)
         self._box(low_F2, (0.068, 0.046), 0.014, BIN_SIDE)
         self._box(low_F2, (0.056, 0.036), 0.010, BIN_INSIDE)
 
     def _bin_front(self) -> None:
-        self._box(self._point(self._bin_center(), (0, -BIN_HALF, BIN_HEIGHT / 2)), (0.068, 0.036), 0.012, BIN_SIDE)
+        self._box(
+            self._point(self._bin_center(), (0, -table.BIN_HALF, table.BIN_HEIGHT / 2)), (0.068, 0.036), 0.012, BIN_SIDE
+        )
 
     def _lid(self) -> None:
         """A thick bar from the hinge to the handle, as wide as the bin: its screen height follows the angle."""
-        hinge_F3 = self._bin_center() + np.array([0.0, BIN_HALF, BIN_HEIGHT])
-        handle_F3 = lid_handle(self.state.bin_position, self.state.lid)
+        hinge_F3 = self._bin_center() + np.array([0.0, table.BIN_HALF, table.BIN_HEIGHT])
+        handle_F3 = table.lid_handle(self.state.bin_position, self.state.lid)
         hinge_F2, handle_F2 = self.camera.project(hinge_F3), self.camera.project(handle_F3)
         middle_F2 = (hinge_F2 + handle_F2) / 2
         half_F = np.maximum(np.abs(hinge_F2 - handle_F2)[:, 1] / 2, 0.014 * self.sy).astype(np.float32)[:, None, None]
@@ -196,50 +186,54 @@ class _Painter:
         self._box(handle_F2, (0.026, 0.013), 0.012, HANDLE)
 
     def _wall(self) -> None:
-        alpha = (self.state.wall_x < ABSENT_LIMIT).astype(np.float32)
-        along = (WALL_Y[0] + WALL_Y[1]) / 2
-        foot_F3 = np.stack([self.state.wall_x, np.full_like(self.state.wall_x, WALL_Y[0]), 0 * self.state.wall_x], 1)
-        half_y = self.camera.depth * (WALL_Y[1] - WALL_Y[0]) / 2
-        top_F2 = self._point(foot_F3, (0, along - WALL_Y[0], WALL_HEIGHT))
-        self._box(top_F2, (WALL_HALF_THICKNESS + 0.006, half_y), 0.008, WALL_TOP, alpha)
-        front_F2 = self._point(foot_F3, (0, 0, WALL_HEIGHT / 2))
-        half_z = self.camera.lift * WALL_HEIGHT / 2
-        self._box(front_F2, (WALL_HALF_THICKNESS + 0.006, half_z), 0.006, WALL_SIDE, alpha)
+        alpha = (self.state.wall_x < table.ABSENT_LIMIT).astype(np.float32)
+        along = (table.WALL_Y[0] + table.WALL_Y[1]) / 2
+        foot_F3 = np.stack(
+            [self.state.wall_x, np.full_like(self.state.wall_x, table.WALL_Y[0]), 0 * self.state.wall_x], 1
+        )
+        half_y = self.camera.depth * (table.WALL_Y[1] - table.WALL_Y[0]) / 2
+        top_F2 = self._point(foot_F3, (0, along - table.WALL_Y[0], table.WALL_HEIGHT))
+        self._box(top_F2, (table.WALL_HALF_THICKNESS + 0.006, half_y), 0.008, WALL_TOP, alpha)
+        front_F2 = self._point(foot_F3, (0, 0, table.WALL_HEIGHT / 2))
+        half_z = self.camera.lift * table.WALL_HEIGHT / 2
+        self._box(front_F2, (table.WALL_HALF_THICKNESS + 0.006, half_z), 0.006, WALL_SIDE, alpha)
 
     def _shadows(self) -> None:
-        for k in (BOTTLE, BALL, BLOCK, CUP, CONE):
+        for k in (table.BOTTLE, table.BALL, table.BLOCK, table.CUP, table.CONE):
             floor_F3 = self.state.objects[:, k] * [1.0, 1.0, 0.0]
-            hidden = self.state.ball_in_bin if k == BALL else False
+            hidden = self.state.ball_in_bin if k == table.BALL else False
             alpha = SHADOW_ALPHA * self._present(k) * ~np.asarray(hidden)
             self._ellipse(self._point(floor_F3, (0.006, 0, 0)), (0.046, 0.028), SHADOW, alpha)
         floor_F3 = self.state.pose[:, :3] * [1.0, 1.0, 0.0]
         self._ellipse(self._point(floor_F3), (0.060, 0.036), SHADOW, 0.9 * SHADOW_ALPHA)
 
     def _bottle(self) -> None:
-        at, alpha = self.state.objects[:, BOTTLE], self._present(BOTTLE)
+        at, alpha = self.state.objects[:, table.BOTTLE], self._present(table.BOTTLE)
         self._capsule(self._point(at, (0, 0, 0.10)), self._point(at, (0, 0, 0.15)), 0.015, (0.14, 0.44, 0.26), alpha)
-        self._capsule(self._point(at, (0, 0, 0.022)), self._point(at, (0, 0, 0.09)), 0.034, COLORS[BOTTLE], alpha)
+        self._capsule(self._point(at, (0, 0, 0.022)), self._point(at, (0, 0, 0.09)), 0.034, COLORS[table.BOTTLE], alpha)
 
     def _block(self) -> None:
-        at, alpha = self.state.objects[:, BLOCK], self._present(BLOCK)
-        self._box(self._point(at, (0, 0, 0.052)), (0.038, 0.040), 0.010, COLORS[BLOCK], alpha)
+        at, alpha = self.state.objects[:, table.BLOCK], self._present(table.BLOCK)
+        self._box(self._point(at, (0, 0, 0.052)), (0.038, 0.040), 0.010, COLORS[table.BLOCK], alpha)
         self._box(self._point(at, (0, 0.0, 0.094)), (0.038, 0.016), 0.010, (0.42, 0.60, 0.92), alpha)
 
     def _ball(self, shown_F: np.ndarray) -> None:
-        alpha = self._present(BALL) * shown_F
-        self._ellipse(self._point(self.state.objects[:, BALL], (0, 0, 0.05)), (0.040, 0.040), COLORS[BALL], alpha)
-        shine_F2 = self._point(self.state.objects[:, BALL], (-0.010, 0, 0.072))
+        alpha = self._present(table.BALL) * shown_F
+        self._ellipse(
+            self._point(self.state.objects[:, table.BALL], (0, 0, 0.05)), (0.040, 0.040), COLORS[table.BALL], alpha
+        )
+        shine_F2 = self._point(self.state.objects[:, table.BALL], (-0.010, 0, 0.072))
         self._ellipse(shine_F2, (0.016, 0.014), (0.98, 0.60, 0.52), alpha)
 
     def _cup(self) -> None:
-        at, alpha = self.state.objects[:, CUP], self._present(CUP)
-        self._box(self._point(at, (0, 0, 0.05)), (0.034, 0.036), 0.016, COLORS[CUP], alpha)
+        at, alpha = self.state.objects[:, table.CUP], self._present(table.CUP)
+        self._box(self._point(at, (0, 0, 0.05)), (0.034, 0.036), 0.016, COLORS[table.CUP], alpha)
         self._ellipse(self._point(at, (0, 0, 0.10)), (0.034, 0.016), (0.80, 0.62, 0.88), alpha)
 
     def _cone(self) -> None:
-        at, alpha = self.state.objects[:, CONE], self._present(CONE)
-        self._ellipse(self._point(at), (0.040, 0.026), COLORS[CONE], alpha)
-        self._capsule(self._point(at, (0, 0, 0.02)), self._point(at, (0, 0, 0.13)), 0.018, COLORS[CONE], alpha)
+        at, alpha = self.state.objects[:, table.CONE], self._present(table.CONE)
+        self._ellipse(self._point(at), (0.040, 0.026), COLORS[table.CONE], alpha)
+        self._capsule(self._point(at, (0, 0, 0.02)), self._point(at, (0, 0, 0.13)), 0.018, COLORS[table.CONE], alpha)
 
     def _arm(self) -> None:
         """Two links in the image plane; the elbow bends outwards as far as the links' length asks."""

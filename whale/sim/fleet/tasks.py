@@ -8,19 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from whale.sim.fleet.state import (
-    ABSENT,
-    BALL,
-    BLOCK,
-    BOTTLE,
-    CONE,
-    CUP,
-    NOTHING,
-    NUM_OBJECTS,
-    OBJECT_RADIUS,
-    PLATE,
-    SceneState,
-)
+from whale.sim.fleet import state as table
+from whale.sim.fleet.state import SceneState
 
 PUSH_LENGTH = 0.20  # metres that push tasks ask for
 ON_PLATE = 0.045
@@ -34,27 +23,24 @@ class Task:
     name: str
     instruction: str
     kind: str  # pick (onto the plate), push, open, throw, open_throw
-    target: int = NOTHING
+    target: int = table.NOTHING
     heading: float = 0.0
     distractors: bool = False
 
 
-def _tasks(*tasks: Task) -> dict[str, Task]:
-    return {task.name: task for task in tasks}
-
-
-TASKS = _tasks(
-    Task("move_bottle", "put the bottle on the plate", "pick", BOTTLE),
-    Task("place_block", "put the block on the plate", "pick", BLOCK),
+_TASKS = (
+    Task("move_bottle", "put the bottle on the plate", "pick", table.BOTTLE),
+    Task("place_block", "put the block on the plate", "pick", table.BLOCK),
     Task("open_bin", "open the bin", "open"),
-    Task("throw_ball", "throw the ball into the bin", "throw", BALL),
-    Task("push_plate", "push the plate to the right", "push", PLATE, 1.0),
-    Task("push_plate_left", "push the plate to the left", "push", PLATE, -1.0),
-    Task("push_block", "push the block to the right", "push", BLOCK, 1.0),
-    Task("push_block_left", "push the block to the left", "push", BLOCK, -1.0),
-    Task("push_bottle", "slide the bottle to the right", "push", BOTTLE, 1.0),
-    Task("open_bin_throw_ball", "open the bin, then put the ball in", "open_throw", BALL),
+    Task("throw_ball", "throw the ball into the bin", "throw", table.BALL),
+    Task("push_plate", "push the plate to the right", "push", table.PLATE, 1.0),
+    Task("push_plate_left", "push the plate to the left", "push", table.PLATE, -1.0),
+    Task("push_block", "push the block to the right", "push", table.BLOCK, 1.0),
+    Task("push_block_left", "push the block to the left", "push", table.BLOCK, -1.0),
+    Task("push_bottle", "slide the bottle to the right", "push", table.BOTTLE, 1.0),
+    Task("open_bin_throw_ball", "open the bin, then put the ball in", "open_throw", table.BALL),
 )
+TASKS = {task.name: task for task in _TASKS}
 
 
 def with_distractors(task: Task) -> Task:
@@ -66,19 +52,19 @@ def sample_scene(task: Task, rng: np.random.Generator) -> SceneState:
     """A start for this task, batch 1: the bin stands at the far right, the wall in the far middle."""
     wall_x = rng.uniform(-0.03, 0.03)
     bin_position = np.array([rng.uniform(0.17, 0.23), rng.uniform(0.05, 0.11)])
-    objects = np.full((NUM_OBJECTS, 3), 0.0)
-    objects[:, :2] = ABSENT
+    objects = np.full((table.NUM_OBJECTS, 3), 0.0)
+    objects[:, :2] = table.ABSENT
     placed = [(bin_position, 0.075)]
     for k in _cast(task, rng):
-        position = _free_spot(_region(task, k), OBJECT_RADIUS[k], placed, wall_x, rng)
+        position = _free_spot(_region(task, k), table.OBJECT_RADIUS[k], placed, wall_x, rng)
         objects[k, :2] = position
-        placed.append((position, OBJECT_RADIUS[k]))
+        placed.append((position, table.OBJECT_RADIUS[k]))
     pose = np.array([rng.uniform(-0.16, 0.16), rng.uniform(-0.12, 0.04), rng.uniform(0.13, 0.20), 0.0, 0.0, 0.0])
     pose[5] = rng.uniform(-0.5, 0.5)
     return SceneState(
         pose=pose[None],
         gripper=np.ones(1),
-        held=np.full(1, NOTHING),
+        held=np.full(1, table.NOTHING),
         objects=objects[None],
         ball_velocity=np.zeros((1, 2)),
         ball_in_bin=np.zeros(1, bool),
@@ -95,10 +81,14 @@ def progress(task: Task, state_T: SceneState) -> np.ndarray:
 
 def _cast(task: Task, rng: np.random.Generator) -> list[int]:
     """Which objects stand on the table, the target first so that it gets the best place."""
-    others = {"pick": [PLATE, BALL], "push": [BALL, BOTTLE if task.target == BLOCK else BLOCK], "open": [BLOCK, BOTTLE]}
-    others |= {"throw": [BOTTLE, PLATE], "open_throw": [BOTTLE]}
-    cast = [k for k in [task.target] if k != NOTHING] + others[task.kind]
-    return cast + [CUP, CONE] * task.distractors
+    others = {
+        "pick": [table.PLATE, table.BALL],
+        "push": [table.BALL, table.BOTTLE if task.target == table.BLOCK else table.BLOCK],
+        "open": [table.BLOCK, table.BOTTLE],
+    }
+    others |= {"throw": [table.BOTTLE, table.PLATE], "open_throw": [table.BOTTLE]}
+    cast = [k for k in [task.target] if k != table.NOTHING] + others[task.kind]
+    return cast + [table.CUP, table.CONE] * task.distractors
 
 
 def _region(task: Task, k: int) -> tuple[float, float, float, float]:
@@ -107,7 +97,7 @@ def _region(task: Task, k: int) -> tuple[float, float, float, float]:
         return (-0.20, -0.10, -0.14, -0.07) if task.heading > 0 else (0.10, 0.20, -0.14, -0.07)
     if k == task.target:
         return (-0.20, 0.02, -0.14, 0.10)
-    if k == PLATE:
+    if k == table.PLATE:
         return (0.02, 0.20, -0.15, -0.07)
     if task.kind == "push":
         return (-0.25, 0.10, 0.05, 0.17)
@@ -136,7 +126,7 @@ def _near(distance_T: np.ndarray, done_T: np.ndarray) -> np.ndarray:
 
 def _pick_progress(task: Task, state_T: SceneState) -> np.ndarray:
     position_T3 = state_T.objects[:, task.target]
-    distance_T = np.hypot(*(position_T3 - state_T.objects[:, PLATE])[:, :2].T)
+    distance_T = np.hypot(*(position_T3 - state_T.objects[:, table.PLATE])[:, :2].T)
     rests_T = (state_T.held != task.target) & (position_T3[:, 2] < 0.02)
     return _near(distance_T, (distance_T < ON_PLATE) & rests_T)
 
@@ -151,7 +141,7 @@ def _open_progress(task: Task, state_T: SceneState) -> np.ndarray:
 
 
 def _throw_progress(task: Task, state_T: SceneState) -> np.ndarray:
-    distance_T = np.hypot(*(state_T.objects[:, BALL, :2] - state_T.bin_position).T)
+    distance_T = np.hypot(*(state_T.objects[:, table.BALL, :2] - state_T.bin_position).T)
     return _near(distance_T, state_T.ball_in_bin)
 
 

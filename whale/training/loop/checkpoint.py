@@ -18,7 +18,7 @@ import safetensors.torch
 from torch import Tensor
 
 from whale.common.errors import BadDataError, CannotWriteError, MismatchError, WhaleError
-from whale.common.files import DISK_ERRORS, sha256_of_file, sync_directory, sync_file, temporary_path
+from whale.common.files import DISK_ERRORS, sha256_of_file, sync_file, temporary_path
 from whale.seal import MANIFEST_NAME, seal, verify_sealed
 from whale.training.loop.state_mirror import StateMirror
 
@@ -72,7 +72,7 @@ class StateFolder:
             if final.exists():  # it did not verify, or this run would have started from it
                 shutil.rmtree(final)
             temporary.rename(final)
-            sync_directory(self.directory)
+            sync_file(self.directory)
         except BaseException as error:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)

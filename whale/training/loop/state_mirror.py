@@ -9,15 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from whale.common import files
 from whale.common.errors import BadDataError, MissingInputError, WhaleError
-from whale.common.files import (
-    CHUNK_BYTES,
-    refusals_named,
-    sha256_of_file,
-    sync_directory,
-    temporary_path,
-    write_atomically,
-)
 from whale.seal import MANIFEST_NAME, read_manifest, verify_sealed
 
 MANIFEST_LIMIT = 2**20  # bytes; a state has two files
@@ -63,7 +56,7 @@ class StateMirror:
         """
         final = directory / name
         directory.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_path(final)
+        temporary = files.temporary_path(final)
         temporary.mkdir()
         try:
             filesystem, root = self._open()
@@ -73,18 +66,18 @@ class StateMirror:
                 if not note.is_file() and filesystem.exists(f"{root}/{note.name}"):
                     fetched = temporary / f"note-{note.name}"
                     _get(filesystem, f"{root}/{note.name}", fetched, MANIFEST_LIMIT)
-                    write_atomically(note, fetched.read_bytes())
+                    files.write_atomically(note, fetched.read_bytes())
                     fetched.unlink()  # no part of the state
             _get(filesystem, f"{root}/{name}/{MANIFEST_NAME}", temporary / MANIFEST_NAME, MANIFEST_LIMIT)
             for file, row in read_manifest(temporary).items():
                 _get(filesystem, f"{root}/{name}/{file}", temporary / file, row["bytes"])
-            verify_sealed(temporary, sha256_of_file)
+            verify_sealed(temporary, files.sha256_of_file)
             if _is_same(final, temporary):  # another worker of this machine was faster
                 return final
             if final.exists():  # it did not verify
                 shutil.rmtree(final)
             temporary.rename(final)
-            sync_directory(directory)
+            files.sync_file(directory)
         except WhaleError:
             raise
         except Exception as error:
@@ -123,7 +116,7 @@ def _is_same(folder: Path, other: Path) -> bool:
     if not manifest.is_file() or manifest.read_bytes() != (other / MANIFEST_NAME).read_bytes():
         return False
     try:
-        verify_sealed(folder, sha256_of_file)
+        verify_sealed(folder, files.sha256_of_file)
     except WhaleError:
         return False
     return True
@@ -133,8 +126,8 @@ def _get(filesystem: Any, remote: str, path: Path, limit: int) -> None:
     """One file of at most `limit` bytes, whatever the other side sends; CannotWriteError when this disk refuses."""
     left = limit + 1
     with filesystem.open(remote, "rb") as source, open(path, "wb", buffering=0) as target:
-        while left and (chunk := source.read(min(CHUNK_BYTES, left))):
-            with refusals_named(path):
+        while left and (chunk := source.read(min(files.CHUNK_BYTES, left))):
+            with files.refusals_named(path):
                 target.write(chunk)
             left -= len(chunk)
     if not left:

@@ -6,7 +6,7 @@ the policy. Nothing is skipped in silence: what is dropped stands in quarantine.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -15,16 +15,10 @@ from pydantic import Field
 
 from whale.common.config import Config
 from whale.common.errors import BadDataError
+from whale.data.ingest.quality import verdicts as detectors
 from whale.data.ingest.quality.episode import Inspection
 from whale.data.ingest.quality.motion import LAGS, PAIRS, MotionSums, correlations
-from whale.data.ingest.quality.verdicts import (
-    Verdict,
-    count_verdicts,
-    faults,
-    gripper_verdict,
-    motion_verdicts,
-    statistics_verdicts,
-)
+from whale.data.ingest.quality.verdicts import Verdict, faults
 from whale.data.spec.episode import QUALITY_REASONS
 from whale.data.spec.spec import DatasetSpec
 
@@ -79,10 +73,10 @@ def judge(
     """
     inspected = [row for row in rows if row.get("content_sha256")]
     verdicts = [
-        *motion_verdicts(evidence.motion, spec),
-        gripper_verdict(evidence.motion, spec),
-        *(statistics_verdicts(statistics["action"], spec) if statistics is not None else []),
-        *count_verdicts(evidence.counts, spec),
+        *detectors.motion_verdicts(evidence.motion, spec),
+        detectors.gripper_verdict(evidence.motion, spec),
+        *(detectors.statistics_verdicts(statistics["action"], spec) if statistics is not None else []),
+        *detectors.count_verdicts(evidence.counts, spec),
     ]
     found = _between_episodes(inspected, verdicts)
     verdicts += [
@@ -91,7 +85,7 @@ def judge(
     verdicts = [_accepted(verdict, spec) for verdict in verdicts]
     return {
         "name": spec.name,
-        "verdicts": [verdict.to_json() for verdict in verdicts],
+        "verdicts": [asdict(verdict) for verdict in verdicts],
         "episodes": {name: {"count": len(keys), "keys": keys} for name, keys in sorted(found.items())},
         "quarantined": _listed((row["reason"], row["key"]) for row in rows if row.get("reason") in QUALITY_REASONS),
         "accepted": _listed((name, row["key"]) for row in inspected for name, _ in row["accepted"]),

@@ -7,22 +7,14 @@ of the fleet; benchmarks/quality_gate.py reports the others.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from whale.data.ingest.quality import motion
 from whale.data.ingest.quality.episode import is_relabelled
-from whale.data.ingest.quality.motion import (
-    ANGLES,
-    LAGS,
-    PAIRS,
-    ROTATION,
-    MotionSums,
-    correlations,
-    cosines,
-    slopes,
-)
+from whale.data.ingest.quality.motion import LAGS, PAIRS, MotionSums
 from whale.data.spec.episode import ACTION_NAMES
 from whale.data.spec.spec import DatasetSpec
 
@@ -49,9 +41,6 @@ class Verdict:
     outcome: Outcome
     found: str = ""
     expected: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def motion_verdicts(sums: MotionSums, spec: DatasetSpec) -> list[Verdict]:
@@ -133,8 +122,8 @@ def faults(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 def _judged(sums: MotionSums, spec: DatasetSpec) -> list[int]:
     """Pairs that move enough, of live dimensions; of the two conventions for angles the one that explains more."""
-    lag_zero = np.abs(correlations(sums.lagged)).max(axis=0)
-    turned = ROTATION if lag_zero[ROTATION].sum() > lag_zero[ANGLES].sum() else ANGLES
+    lag_zero = np.abs(motion.correlations(sums.lagged)).max(axis=0)
+    turned = motion.ROTATION if lag_zero[motion.ROTATION].sum() > lag_zero[motion.ANGLES].sum() else motion.ANGLES
     pairs = [0, 1, 2, *range(turned.start, turned.stop)]
     # A relabelled dataset's mask speaks of the relabelled action; what was commanded may move any dimension.
     live = [True] * 7 if is_relabelled(spec) else spec.action.contract.action_mask()
@@ -144,7 +133,7 @@ def _judged(sums: MotionSums, spec: DatasetSpec) -> list[int]:
 
 def _lag(sums: MotionSums, judged: Sequence[int]) -> tuple[int, Verdict]:
     """Index of the lag that fits best, and the verdict on it; 0 is the contract."""
-    score_L = np.abs(correlations(sums.lagged[:, judged])).mean(axis=1)
+    score_L = np.abs(motion.correlations(sums.lagged[:, judged])).mean(axis=1)
     best = int(score_L.argmax())
     runner_up = float(np.delete(score_L, best).max())
     found = ", ".join(f"{lag:+d}: {score:.2f}" for lag, score in zip(LAGS, score_L, strict=True))
@@ -155,7 +144,7 @@ def _lag(sums: MotionSums, judged: Sequence[int]) -> tuple[int, Verdict]:
 
 
 def _sign(sums: MotionSums, pair: int, lag: int) -> Verdict:
-    value = float(correlations(sums.lagged[lag, pair]))
+    value = float(motion.correlations(sums.lagged[lag, pair]))
     outcome: Outcome = "ok" if value > CLEAR else "fault" if value < -CLEAR else "undecided"
     return Verdict("action_sign", PAIRS[pair][0], outcome, f"correlation {value:.2f}", f"above {CLEAR}")
 
@@ -168,9 +157,9 @@ def _scale(sums: MotionSums, pair: int, lag: int, spec: DatasetSpec) -> Verdict:
     if part.unit not in ("m", "mm", "rad", "deg", "one") or form not in ("delta", "velocity"):
         return Verdict("action_scale", name, "absent", f"unit {part.unit}, form {form}")
     step = 1.0 if form == "delta" else 1.0 / spec.robot.control_hz
-    slope = abs(float(slopes(sums.lagged[lag, pair]))) / step
+    slope = abs(float(motion.slopes(sums.lagged[lag, pair]))) / step
     expected = f"{SCALE[0]:.2g} to {SCALE[1]:.2g}"
-    if abs(float(correlations(sums.lagged[lag, pair]))) < CLEAR:
+    if abs(float(motion.correlations(sums.lagged[lag, pair]))) < CLEAR:
         return Verdict("action_scale", name, "undecided", f"motion per command {slope:.3g}", expected)
     outcome: Outcome = "ok" if SCALE[0] <= slope <= SCALE[1] else "fault"
     return Verdict("action_scale", name, outcome, f"motion per command {slope:.3g}", expected)
@@ -178,7 +167,7 @@ def _scale(sums: MotionSums, pair: int, lag: int, spec: DatasetSpec) -> Verdict:
 
 def _swapped(sums: MotionSums, judged: Sequence[int]) -> Verdict:
     """Does the motion of another dimension fit an action better than its own?"""
-    fit_PP = np.abs(cosines(sums))[np.ix_([PAIRS[pair][1] for pair in judged], judged)]
+    fit_PP = np.abs(motion.cosines(sums))[np.ix_([PAIRS[pair][1] for pair in judged], judged)]
     own_P = np.diag(fit_PP)
     other_PP = fit_PP - np.diag(own_P)
     worst = int((other_PP.max(axis=1) - own_P).argmax())
@@ -196,8 +185,8 @@ def _swapped(sums: MotionSums, judged: Sequence[int]) -> Verdict:
 def _absolute(sums: MotionSums, judged: Sequence[int]) -> Verdict:
     """An action that is a pose fits the pose better than its change."""
     dimensions = [PAIRS[pair][1] for pair in judged]
-    level = np.abs(correlations(sums.level[dimensions]))
-    change = np.abs(correlations(sums.lagged[:, judged])).max(axis=0)
+    level = np.abs(motion.correlations(sums.level[dimensions]))
+    change = np.abs(motion.correlations(sums.lagged[:, judged])).max(axis=0)
     worst = int((level - change).argmax())
     found = f"{PAIRS[judged[worst]][0]}: pose {level[worst]:.2f}, motion {change[worst]:.2f}"
     outcome: Outcome = "fault" if level[worst] - change[worst] > ABSOLUTE_MARGIN else "ok"

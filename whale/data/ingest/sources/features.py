@@ -25,25 +25,8 @@ CLASSES = {
     "text_feature.Text": "text",
     "class_label_feature.ClassLabel": "class_label",
 }
-DTYPES = frozenset(
-    [
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
-        "bfloat16",
-        "string",
-        "object",
-    ]
-)
+DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
+DTYPES |= {"bool", "float16", "float32", "float64", "bfloat16", "string", "object"}
 MAX_FEATURES = 4096
 Kind = Literal["tensor", "bytes", "unsupported"]
 

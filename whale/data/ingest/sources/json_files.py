@@ -11,9 +11,7 @@ MAX_LINES_BYTES = 512 * 2**20
 
 
 def read_json(path: Path, remedy: str | None = None) -> Any:
-    if not path.is_file():
-        raise MissingInputError(f"no {path.name}", file=path.parent, remedy=remedy)
-    _require_small(path, MAX_JSON_BYTES)
+    _require_small(path, MAX_JSON_BYTES, remedy)
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -22,8 +20,6 @@ def read_json(path: Path, remedy: str | None = None) -> Any:
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """One object per line."""
-    if not path.is_file():
-        raise MissingInputError(f"no {path.name}", file=path.parent)
     _require_small(path, MAX_LINES_BYTES)
     rows = []
     with open(path, encoding="utf-8", errors="strict") as stream:
@@ -40,6 +36,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _require_small(path: Path, limit: int) -> None:
+def _require_small(path: Path, limit: int, remedy: str | None = None) -> None:
+    if not path.is_file():
+        raise MissingInputError(f"no {path.name}", file=path.parent, remedy=remedy)
     if path.stat().st_size > limit:
         raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {limit}")

@@ -93,7 +93,9 @@ class LeRobotMeta:
         if self.version != "3.0.0":
             rows = read_json_lines(self.directory / "meta" / "tasks.jsonl")
             return {int(row["task_index"]): str(row["task"]) for row in rows}
-        path = self._required("meta/tasks.parquet")
+        path = self.directory / "meta" / "tasks.parquet"
+        if not path.is_file():
+            raise MissingInputError(f"no {path.name}", file=path.parent)
         columns = read_columns(path)
         texts = next(values for values in columns.values() if isinstance(values, list))
         return dict(zip(map(int, columns["task_index"]), (text.decode() for text in texts), strict=True))
@@ -157,12 +159,6 @@ class LeRobotMeta:
         name = PLACEHOLDER.sub(value, str(self.info[template]))
         inside(self.directory, name)
         return name
-
-    def _required(self, name: str) -> Path:
-        path = self.directory / name
-        if not path.is_file():
-            raise MissingInputError(f"no {path.name}", file=path.parent)
-        return path
 
     def _checked(self, entries: list[EpisodeEntry]) -> list[EpisodeEntry]:
         indices = [entry.index for entry in entries]

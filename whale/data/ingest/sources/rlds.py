@@ -4,7 +4,6 @@ Folder, name and version are given; nothing is looked up by name, nothing in the
 """
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Collection, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
 from whale.data.ingest.sources.features import Feature, parse_features
+from whale.data.ingest.sources.json_files import read_json
 from whale.data.ingest.sources.source import ShardFile
 from whale.data.ingest.sources.tf_example import ExampleError, parse_example
 from whale.data.ingest.sources.tf_example import Feature as Stored
@@ -23,7 +23,7 @@ from whale.data.ingest.sources.tfrecord import FRAMING_BYTES, Record, TFRecordEr
 from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
 from whale.data.storage.files import inside
 
-MAX_JSON_BYTES = 16 * 2**20
+REMEDY = "name the folder <dataset>/<version>"
 DEFAULT_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class RldsSource:
 
     def __init__(self, directory: Path):
         self.directory = Path(directory)
-        self.info: dict[str, Any] = _read_json(self.directory / "dataset_info.json")
+        self.info: dict[str, Any] = read_json(self.directory / "dataset_info.json", REMEDY)
         self.name, self.version = str(self.info.get("name")), str(self.info.get("version"))
         if self.info.get("fileFormat", "tfrecord") != "tfrecord":
             raise BadDataError(
@@ -48,7 +48,7 @@ class RldsSource:
     def features(self) -> dict[str, Feature]:
         """Flattened name (without `steps/`) -> feature; `in_steps` tells step features from metadata."""
         path = self.directory / "features.json"
-        return parse_features(_read_json(path), str(path))
+        return parse_features(read_json(path, REMEDY), str(path))
 
     def read_shard(
         self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
@@ -181,14 +181,3 @@ def _num_steps(stored: dict[str, Stored]) -> int:
     if "steps/is_first" not in stored:
         raise EpisodeError("missing_key", "steps/is_first is not in the record; the number of steps is its length")
     return len(stored["steps/is_first"])
-
-
-def _read_json(path: Path) -> Any:
-    if not path.is_file():
-        raise MissingInputError(f"no {path.name}", file=path.parent, remedy="name the folder <dataset>/<version>")
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_JSON_BYTES}")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadDataError("not valid JSON", file=path, found=str(error)[:200]) from None

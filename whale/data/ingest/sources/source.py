@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from whale.common.files import CHUNK_BYTES
+from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.data.spec.episode import RawEpisode, Rejected
 
@@ -73,12 +73,4 @@ def digest_of(files: Mapping[str, tuple[int, str]]) -> tuple[int, str]:
 
 def measured(path: Path, hashed: bool = True) -> tuple[int, str]:
     """(bytes, sha256) of one file; no sha256 unless `hashed`."""
-    if not hashed:
-        return path.stat().st_size, ""
-    with open(path, "rb") as stream:
-        digest = hashlib.sha256()
-        size = 0
-        while block := stream.read(CHUNK_BYTES):
-            digest.update(block)
-            size += len(block)
-    return size, digest.hexdigest()
+    return path.stat().st_size, sha256_of_file(path) if hashed else ""

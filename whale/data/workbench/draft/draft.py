@@ -13,18 +13,8 @@ import yaml
 from whale.common.errors import BadDataError
 from whale.data.ingest.canonical.canonical import STEP_FIELDS
 from whale.data.spec.spec import NAME_LENGTH
-from whale.data.workbench.draft.guesses import (
-    Guess,
-    PoseColumns,
-    gripper_rule,
-    guess_action,
-    guess_cameras,
-    guess_language,
-    guess_opening,
-    guess_pose,
-    guess_splits,
-    is_absolute,
-)
+from whale.data.workbench.draft import guesses as guessing
+from whale.data.workbench.draft.guesses import Guess, PoseColumns
 from whale.data.workbench.draft.sample import Sample
 
 METRIC_STEP = 0.3  # a typical step larger than this is not in metres
@@ -55,15 +45,15 @@ def name_of(folder: str) -> str:
 def draft_spec(sample: Sample, name: str) -> Draft:
     """BadDataError if there is no camera or nothing like an action."""
     guesses: dict[str, Guess] = {}
-    cameras = guess_cameras(sample)
-    action, why_action = guess_action(sample)
+    cameras = guessing.guess_cameras(sample)
+    action, why_action = guessing.guess_action(sample)
     if not cameras or action is None:
         what = why_action if cameras else f"no images among {', '.join(sorted(sample.episodes[0].steps))}"
         raise BadDataError("nothing to draft a spec from", file=sample.source.directory, found=what)
     guesses["action"] = Guess(f"{action.key} as {action.form}", why_action)
     rate = _rate(sample)
     guesses["robot.control_hz"] = rate
-    splits = guesses["source.splits"] = guess_splits(sample)
+    splits = guesses["source.splits"] = guessing.guess_splits(sample)
     lines = [
         f"name: {name}   # drafted by `whale spec init`; a line marked ? is a guess: check it",
         f"source: {{format: {sample.kind}, dataset: {_dataset(sample, name)}, "
@@ -78,7 +68,7 @@ def draft_spec(sample: Sample, name: str) -> Draft:
             f"  {role}: {{key: {_quoted(key)}, channels: {channels.value}, hw: [{height}, {width}], view: {view}, "
             f"rotate: 0, optional: {str(role != 'primary').lower()}}}   # ? {channels.why}"
         )
-    language, encoding, scope, kind = guess_language(sample)
+    language, encoding, scope, kind = guessing.guess_language(sample)
     why = "equal in all episodes looked at" if kind == "constant" else "by the texts found"
     guesses["language"] = Guess(f"{language}, {kind}", why)
     where = f"key: {_quoted(language)}, encoding: {encoding}, scope: {scope}"
@@ -117,8 +107,8 @@ def _rate(sample: Sample) -> Guess:
 
 
 def _state(sample: Sample, guesses: dict[str, Guess]) -> list[str]:
-    pose, why = guess_pose(sample)
-    opening = guess_opening(sample, pose)
+    pose, why = guessing.guess_pose(sample)
+    opening = guessing.guess_opening(sample, pose)
     guesses["state.pose"] = Guess("null" if pose is None else f"{pose.key} {pose.form}", why)
     if pose is None:
         return [f"state: null   # ? {why}"]
@@ -136,8 +126,8 @@ def _state(sample: Sample, guesses: dict[str, Guess]) -> list[str]:
 
 
 def _action(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> list[str]:
-    pose, _ = guess_pose(sample)
-    form = is_absolute(sample, action, pose)
+    pose, _ = guessing.guess_pose(sample)
+    form = guessing.is_absolute(sample, action, pose)
     guesses["action.form"] = form
     absolute = form.value == "absolute"
     is_quaternion = "quat" in action.form
@@ -175,10 +165,10 @@ def _gripper(sample: Sample, action: PoseColumns, guesses: dict[str, Guess]) -> 
     if arrays[0].shape[1] <= column:
         guesses["action.gripper"] = Guess("fill 1", "the action has no column left")
         return "  gripper: {fill: 1.0, raw: none}   # ? the action has no column left for it", False
-    pose, _ = guess_pose(sample)
-    opening = guess_opening(sample, pose)
+    pose, _ = guessing.guess_pose(sample)
+    opening = guessing.guess_opening(sample, pose)
     openings = [array[:, opening[1]] for array in sample.numbers()[opening[0]]] if opening else None
-    raw, ops, sense = gripper_rule([array[:, column] for array in arrays], openings)
+    raw, ops, sense = guessing.gripper_rule([array[:, column] for array in arrays], openings)
     guesses["action.gripper"] = Guess(f"{raw}, 1 is {sense.value}", sense.why)
     where = f"key: {_quoted(action.key)}, slice: [{column}, {column + 1}]"
     return f"  gripper: {{{where}, raw: {raw}, ops: {ops}}}   # ? {sense.why}", True
