@@ -5,15 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from whale.audit import accept as accepting
 from whale.audit.audit import audit
 from whale.audit.checks.completeness import completeness
+from whale.audit.exports.bundle import write_statements
 from whale.audit.questions.show import show
 from whale.audit.run_graph import RunGraph
+from whale.audit.sign import sign_statement
 from whale.cli import run as whale
+from whale.lineage.acceptance import Acceptance, acceptance_statement
+from whale.lineage.closure import closure_digest, code_files
 
 ROOT = Path(__file__).parents[1]
 DVC = str(Path(sys.executable).parent / "dvc")
@@ -176,6 +182,8 @@ def test_a_persons_word_is_taken_and_shown_ever_after(project, capsys):
     shown = show(graph.find("artifacts/demo/user"), graph)["accepted"]
     assert [(each["basis"], each["because"]) for each in shown] == [("claim", "a name only"), ("syntax", None)]
     assert audit("artifacts/demo/user", deep=True, strict=False, expect_head=None).findings == []
+    write_statements(graph.find("artifacts/demo/user"), graph, project)
+    assert len((project / "acceptances.intoto.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_sample_is_run_with_both_codes_and_other_bytes_count_more_than_a_word(project, capsys):
@@ -211,6 +219,78 @@ def test_a_dry_run_and_the_plan_say_what_could_be_accepted_and_sign_nothing(proj
     assert accept(capsys, "--dry-run")[1][0]["outcome"] == "would be refused"
     assert "accept" not in stale_stages()["toy"][0]
     assert (project / "lineage/ledger.jsonl").read_bytes() == before
+
+
+def test_an_edit_that_is_taken_back_leaves_nothing_wrong(project, capsys):
+    """DVC restores the entry of then without a run: it is that of the run before its edit was accepted."""
+    before = (project / "pipelines/scaling.py").read_text()
+    edit(project, *SAME["comment"])
+    assert accept(capsys)[1][0]["outcome"] == "accepted"
+    (project / "pipelines/scaling.py").write_text(before)
+    assert ran(project) == []
+    assert audit(OUT, deep=True, strict=False, expect_head=None).findings == []
+
+
+def test_a_forged_acceptance_is_a_finding(project, capsys):
+    edit(project, *OTHER["constant"][:2])
+    graph = RunGraph.load()
+    run = graph.find(OUT).run
+    rows = code_files(project, [Path("pipelines/scaling.py")])
+    then = graph.code_now(run)["pipelines/scaling.py"]
+    honest = Acceptance(
+        stage="toy", statement=run.id, accepted="2026-11-30T00:00:00+00:00", basis="syntax", because=None,
+        files=rows, before={"pipelines/scaling.py": then["sha256"]}, commit=None, tree=None,
+        closure_sha256=closure_digest(dict(sorted((graph.code_now(run) | rows).items()))),
+        outputs={name: run.subjects[name] for name in run.outputs},
+    )  # fmt: skip
+    lie = {"pipelines/scaling.py": rows["pipelines/scaling.py"] | {"syntax": then["syntax"]}}
+    changes = [{}, {"files": lie}, {"files": lie, "before": {"pipelines/scaling.py": "0" * 64}}, {"stage": "other"}]
+    for change in changes:
+        ledger = (project / "lineage/ledger.jsonl").read_bytes(), (project / "lineage/HEAD").read_bytes()
+        sign_statement(acceptance_statement(replace(honest, **change)))
+        found = [each for each in audit(OUT, deep=True, strict=False, expect_head=None).findings]
+        assert any("acceptance of edited code does not hold" in each.what for each in found), change
+        (project / "lineage/ledger.jsonl").write_bytes(ledger[0])
+        (project / "lineage/HEAD").write_bytes(ledger[1])
+    statement = acceptance_statement(honest)
+    statement["predicate"]["more"] = 1
+    sign_statement(statement)
+    assert any(
+        "not an acceptance" in each.what for each in audit(OUT, deep=True, strict=False, expect_head=None).findings
+    )
+
+
+def test_a_blank_word_and_a_stage_that_is_none_are_refused(project, capsys):
+    edit(project, *OTHER["constant"][:2])
+    assert accept(capsys, "--because", " ")[0] == 3
+    assert whale(["accept", "toyy"]) == 64
+
+
+def test_what_is_edited_while_dvc_is_told_is_not_accepted(project, capsys, monkeypatch):
+    edit(project, *SAME["comment"])
+    before = (project / "dvc.lock").read_bytes()
+    sign = accepting.sign_statement
+
+    def edited_meanwhile(statement):
+        edit(project, *OTHER["constant"][:2])
+        return sign(statement)
+
+    monkeypatch.setattr(accepting, "sign_statement", edited_meanwhile)
+    assert whale(["accept"]) == 3
+    assert (project / "dvc.lock").read_bytes() == before and stale(project) == ["toy"]
+
+
+def test_a_sample_is_no_output(project, monkeypatch):
+    monkeypatch.setenv("WHALE_SAMPLE", "1")
+    (project / "pipelines/scaling.py").write_text(SCALING + "MORE = 1\n")
+    with pytest.raises(AssertionError):
+        ran(project)
+
+
+def test_editors_files_beside_the_code_make_nothing_stale(project):
+    for name in ("scaling.py.orig", ".scaling.py.swp", ".#scaling.py", "notes"):
+        (project / "pipelines" / name).write_text("x")
+    assert stale(project) == []
 
 
 def test_other_code_with_equal_results_stops_the_cascade(project):

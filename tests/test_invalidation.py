@@ -25,6 +25,7 @@ def repository(tmp_path_factory):
     for name in ("whale", "pipelines", "data_specs", "profiles", "docs"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", root)
+    shutil.copy(ROOT / ".dvcignore", root)
     write_dvc_yaml(root)
     (root / ".dvc").mkdir()
     settings = f"[core]\n    no_scm = true\n    analytics = false\n    site_cache_dir = {root}/.dvc/tmp/site\n"
@@ -129,6 +130,14 @@ def test_what_can_change_no_byte_makes_nothing_stale_and_reporting_the_report_al
         edit(path.relative_to(ROOT).as_posix(), "", "# edited\n")
     assert stale(repository) == set()
     edit("whale/reporting/report.py", "\n", "\n# edited\n")
+    assert stale(repository) == {"report"}
+
+
+def test_an_editors_file_in_a_folder_of_code_makes_nothing_stale_and_a_template_the_report(repository, edit):
+    for name in ("report.py.orig", ".report.py.swp", ".#report.py", "notes", "templates/.page.html.swp"):
+        (repository / "whale/reporting" / name).write_text("x")
+        assert stale(repository) == set(), name
+    edit("whale/reporting/templates/page.html", "", "<!-- edited -->")
     assert stale(repository) == {"report"}
 
 

@@ -12,10 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from whale.audit.checks.dvc_lock import code_row
+from whale.audit.checks.lock_text import LOCK, parse
 from whale.audit.code_change import CodeChange, code_change
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.audit.sign import sign_statement
 from whale.common.errors import MismatchError, MissingInputError, RefusedError, WhaleError
+from whale.common.files import write_atomically
 from whale.lineage.acceptance import Acceptance, acceptance_statement
 from whale.lineage.closure import closure_digest
 from whale.lineage.code_state import code_state
@@ -44,15 +47,17 @@ def candidates(status: Changes, graph: RunGraph, root: Path, sha256: Hasher) -> 
     return [_candidate(name, changes, graph, root, sha256) for name, changes in status.items()]
 
 
-def accept(candidate: Candidate, graph: RunGraph, because: str | None, checked: Mapping[str, Any] | None) -> Acceptance:
-    """Sign that the candidate's edit changes nothing. DVC is told by `tell_dvc`.
+def accept(
+    candidate: Candidate, graph: RunGraph, because: str | None, checked: Mapping[str, Any] | None
+) -> Acceptance | None:
+    """Sign that the candidate's edit changes nothing; None if the ledger says so already. Then `tell_dvc`.
 
     Raises RefusedError with the definitions that differ, unless `because` says why they do not matter.
     """
     change = candidate.change
     if change is None:
         raise RefusedError("cannot be accepted", place=candidate.stage, found=candidate.refusal)
-    if not change.is_same_syntax and because is None:
+    if not change.is_same_syntax and not (because or "").strip():
         raise RefusedError(
             "the code is not the same",
             place=candidate.stage,
@@ -60,6 +65,9 @@ def accept(candidate: Candidate, graph: RunGraph, because: str | None, checked: 
             expected="comments, docstrings and layout alone",
             remedy=f"`dvc repro {candidate.stage}`; or --because TEXT, if you know that no byte changes",
         )
+    _require_unedited(change, graph)
+    if not change.files:
+        return None
     code = code_state(Path.cwd(), [Path(name) for name in change.files])
     acceptance = Acceptance(
         stage=change.run.name,
@@ -72,20 +80,55 @@ def accept(candidate: Candidate, graph: RunGraph, because: str | None, checked: 
         commit=code.commit,
         tree=code.tree,
         closure_sha256=closure_digest(_after(change, graph)),
+        outputs={name: change.run.subjects[name] for name in change.run.outputs},
         checked=None if checked is None else dict(checked),
     )
-    sign_statement(acceptance_statement(acceptance, {name: change.run.subjects[name] for name in change.run.outputs}))
+    sign_statement(acceptance_statement(acceptance))
     return acceptance
 
 
-def tell_dvc(stages: Sequence[str]) -> None:
-    """`dvc commit`: dvc.lock names the code that stands there now. Outputs and data are as they were."""
-    command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", *stages]
+def tell_dvc(accepted: Sequence[Candidate], graph: RunGraph) -> None:
+    """`dvc commit`: dvc.lock names the code that stands there now, and nothing else of it changes.
+
+    Raises RefusedError, with dvc.lock as it was, when anything was edited since the stages were looked at.
+    """
+    before = LOCK.read_bytes()
+    names = [each.stage for each in accepted]
+    command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise WhaleError(
-            "dvc commit failed", found=done.stderr.strip()[-300:], remedy=f"run it again: dvc commit {' '.join(stages)}"
-        )
+        again = f"run it again: dvc commit {' '.join(names)}"
+        raise WhaleError("dvc commit failed", found=done.stderr.strip()[-300:], remedy=again)
+    old, new = (parse(text.decode())["stages"] for text in (before, LOCK.read_bytes()))
+    for each in accepted:
+        if each.change is not None and (
+            wrong := _other_than(old[each.stage], new[each.stage], _after(each.change, graph))
+        ):
+            write_atomically(LOCK, before)
+            raise RefusedError(
+                "it was edited meanwhile, or a folder holds what is no code of the stage",
+                place=each.stage, found=wrong, remedy="dvc.lock is as it was; look at `dvc status`, and accept again",
+            )  # fmt: skip
+
+
+def _require_unedited(change: CodeChange, graph: RunGraph) -> None:
+    """A sample may have taken hours."""
+    now = code_change(change.run, graph, Path.cwd())
+    if now.files != change.files:
+        edited = sorted(name for name in {*now.files, *change.files} if now.files.get(name) != change.files.get(name))
+        raise RefusedError("edited meanwhile", place=change.run.name, found=", ".join(edited))
+
+
+def _other_than(old: Mapping[str, Any], new: Mapping[str, Any], code: Mapping[str, Any]) -> str | None:
+    """What `dvc commit` has noted beside the accepted code."""
+    for key in {*old, *new} - {"deps"}:
+        if old.get(key) != new.get(key):
+            return key
+    then = {row["path"]: row for row in old.get("deps", [])}
+    for row in new.get("deps", []):
+        if row != (code_row(row["path"], code) if is_code(row["path"]) else then.get(row["path"])):
+            return row["path"]
+    return None
 
 
 def _after(change: CodeChange, graph: RunGraph) -> dict[str, dict[str, Any]]:
@@ -97,15 +140,12 @@ def _candidate(name: str, changes: Sequence[Any], graph: RunGraph, root: Path, s
     others = _beside_code(changes)
     if others:
         return Candidate(name, None, f"more than its code differs: {', '.join(others)}")
-    run = graph.standing(name, sha256)
-    if run is None:
+    runs = graph.standing(name, sha256)
+    if not runs:
         return Candidate(name, None, "no run of the ledger made what lies there")
-    if (damage := _damage(run, sha256)) is not None:
+    if (damage := _damage(runs[0], sha256)) is not None:
         return Candidate(name, None, damage)
-    change = code_change(run, graph, root)
-    if not change.files:
-        return Candidate(name, None, "its code is as it ran, but its list of code files is not: `dvc commit` it")
-    return Candidate(name, change, None)
+    return Candidate(name, code_change(runs[0], graph, root), None)
 
 
 def _beside_code(changes: Sequence[Any]) -> list[str]:

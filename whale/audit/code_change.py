@@ -31,7 +31,7 @@ class CodeChange:
     def describe(self) -> list[str]:
         """`path: names` of each file that differs as syntax."""
         return [
-            f"{file}: {', '.join(names) or 'its text of then is gone, so nobody knows what'}"
+            f"{file}: {', '.join(names) or 'nobody knows what, for its text of then is gone'}"
             for file, names in self.definitions.items()
         ]
 
@@ -96,4 +96,4 @@ def tree_of(run: StageRun, root: Path) -> str | None:
 def _trees(run: StageRun, graph: RunGraph, root: Path) -> list[str]:
     accepted = [each.tree for each in reversed(graph.acceptances(run)) if each.tree]
     own = tree_of(run, root)
-    return [*accepted[:1], *([own] if own and not accepted else [])]
+    return [*accepted[:1], *([own] if own else [])]

@@ -169,9 +169,13 @@ class RunGraph:
         self.entries = list(entries)
         self.runs = [StageRun(each) for each in self.entries if each.statement.get("predicateType") == PREDICATE_TYPE]
         self._acceptances: dict[str, list[Acceptance]] = defaultdict(list)
+        self.malformed: list[tuple[ledger.Entry, MismatchError]] = []  # what claims to be an acceptance
         for each in self.entries:
-            if (accepted := acceptance_of(each.statement)) is not None:
-                self._acceptances[accepted.statement].append(accepted)
+            try:
+                if (accepted := acceptance_of(each.statement)) is not None:
+                    self._acceptances[accepted.statement].append(accepted)
+            except MismatchError as error:
+                self.malformed.append((each, error))
         self._makers: dict[str, list[StageRun]] = defaultdict(list)
         self._users: dict[str, list[StageRun]] = defaultdict(list)
         self._by_name: dict[str, list[StageRun]] = defaultdict(list)
@@ -195,20 +199,25 @@ class RunGraph:
         """Edits of the run's code that were accepted since, oldest first."""
         return self._acceptances.get(run.id, [])
 
-    def code_now(self, run: StageRun) -> dict[str, dict[str, Any]]:
-        """Rows of the code files that stand for the run today: those that ran, with every acceptance laid over them."""
-        rows = json.loads(run.byproduct("closure.json") or b"{}")
+    def codes(self, run: StageRun) -> list[dict[str, dict[str, Any]]]:
+        """Rows of the code files that ever stood for the run: those that ran, then after each acceptance."""
+        found = [json.loads(run.byproduct("closure.json") or b"{}")]
         for accepted in self.acceptances(run):
-            rows = overlaid(rows, accepted)
-        return rows
+            found.append(overlaid(found[-1], accepted))
+        return found
 
-    def standing(self, name: str, sha256: Hasher) -> StageRun | None:
-        """The newest run of stage `name` whose outputs lie there; DVC may have restored an older one from its cache."""
-        runs = [run for run in self.runs if run.name == name]
-        for run in reversed(runs):
-            if all(Path(out).is_file() and sha256(Path(out)) == run.subjects[out] for out in run.outputs):
-                return run
-        return None
+    def code_now(self, run: StageRun) -> dict[str, dict[str, Any]]:
+        """Rows of the code files that stand for the run today."""
+        return self.codes(run)[-1]
+
+    def standing(self, name: str, sha256: Hasher) -> list[StageRun]:
+        """Runs of stage `name` whose outputs lie there, newest first: several may have made the same bytes."""
+        return [
+            run
+            for run in reversed(self.runs)
+            if run.name == name
+            and all(Path(out).is_file() and sha256(Path(out)) == run.subjects[out] for out in run.outputs)
+        ]
 
     def parents(self, run: StageRun) -> list[StageRun]:
         """The runs that made what `run` read, each once, in the order of the ledger."""

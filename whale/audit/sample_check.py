@@ -1,7 +1,7 @@
 """Run a small part of a stage with the code that ran and with today's, and compare the bytes (`whale accept --check`).
 
 The part: one source file or shard for the stages that go over many, a few steps of a training, few episodes of an
-evaluation. Both runs start in scratch folders with the inputs and settings of the recorded run, and the same cuts.
+evaluation. Both runs start in scratch folders with the same inputs, settings and cuts.
 """
 
 import os

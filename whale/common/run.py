@@ -1,7 +1,7 @@
 """What a stage sees of whoever runs it: where to write, and whom to tell.
 
-`Run(Path("out"), args)` is a plain folder, for a debugger and a notebook: no proof, no lock, no record. In `dvc repro` a
-stage gets the guard's (whale/guard/guarded_run.py), which has the same methods.
+`Run(Path("out"), args)` is a plain folder, for a debugger and a notebook: no proof, no lock, no record. In `dvc repro`
+a stage gets the guard's (whale/guard/guarded_run.py), which has the same methods.
 """
 
 import hashlib

@@ -56,7 +56,8 @@ def stage(
 
     `grace_seconds`: time between SIGTERM and SIGKILL when DVC ends; training needs it to save a step.
     `code`: the file that runs; pipelines/<name>.py by default.
-    Raises ConfigError (a sample that DVC asked for), MissingInputError, MismatchError (inputs), BusyError (somebody else makes this output).
+    Raises ConfigError (a sample that DVC asked for), MissingInputError, MismatchError (inputs), BusyError (another
+    process makes this output).
     """
     environment.apply()
     if os.environ.get(SAMPLE) and "DVC_STAGE" in os.environ:

@@ -51,10 +51,26 @@ def check_lock(graph: RunGraph, needed: Iterable[StageRun], sha256: Hasher, md5:
         if name not in newest or not isinstance(entry, dict) or not set(entry) <= KEYS:
             yield Finding("incomplete", "dvc.lock", f"no run of the ledger made the entry '{name}'", str(LOCK))
             continue
-        run = graph.standing(name, sha256) or newest[name]
-        yield from _check_entry(name, entry, run, graph.code_now(run), settings, disk)
+        yield from _check_against_runs(
+            name, entry, graph, graph.standing(name, sha256) or [newest[name]], settings, disk
+        )
     for name in sorted(made_by_dvc - set(stages)):
         yield Finding("missing", "dvc.lock", f"the entry of {name} is gone", str(LOCK))
+
+
+def _check_against_runs(
+    name: str, entry: Mapping[str, Any], graph: RunGraph, runs: list[StageRun], settings: "_Settings", disk: "_Disk"
+) -> list[Finding]:
+    """Nothing, if the entry is that of any of `runs` with any code that stood for it: DVC may have restored an older
+    entry from its cache, with outputs that a newer run, or code that was accepted since, has made as well."""
+    first: list[Finding] | None = None
+    for run in runs:
+        for closure in reversed(graph.codes(run)):
+            found = list(_check_entry(name, entry, run, closure, settings, disk))
+            if not found:
+                return []
+            first = first or found
+    return first or []
 
 
 def _check_entry(
@@ -65,7 +81,7 @@ def _check_entry(
     settings: "_Settings",
     disk: "_Disk",
 ) -> Iterator[Finding]:
-    """`closure`: the code that stands for the run, edits that were accepted among it."""
+    """`closure`: the code that stood for the run."""
 
     def wrong(what: str, found: object = None, expected: object = None) -> Finding:
         texts = [None if each is None else str(each)[:160] for each in (found, expected)]
@@ -80,7 +96,7 @@ def _check_entry(
     folders = {each.path: each.sha256 for each in run.inputs}
     for row in entry.get("deps") or []:
         path = str(row.get("path"))
-        if (expected := _code_row(path, closure)) is not None:
+        if (expected := code_row(path, closure)) is not None:
             if row != expected:
                 yield wrong(f"another version of {path} than the one that ran", row, expected)
         elif path not in folders:
@@ -148,7 +164,7 @@ def _proven_digest(path: Path, sha256: Hasher) -> str | None:
     return None
 
 
-def _code_row(path: str, closure: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+def code_row(path: str, closure: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """The entry of a code file, or of a folder whose every file the stage reached; None for what is no code of it."""
     if path in closure:
         return {"path": path, "hash": "md5", "md5": closure[path]["md5"], "size": closure[path]["bytes"]}

@@ -4,6 +4,7 @@ From the sources down to the artefact, each run's outputs, inputs, record, param
 statement. Nothing here needs a server, a clock or a network.
 """
 
+import hashlib
 import subprocess
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -14,9 +15,11 @@ from whale.audit.checks.params_check import check_settings
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError, WhaleError
 from whale.lineage import ledger, signing
+from whale.lineage.acceptance import fault_of
 from whale.lineage.code_state import git
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
+from whale.lineage.syntax import digest_of_source
 from whale.lineage.taint import taint_of
 from whale.seal import MANIFEST_NAME, Hasher, verify_sealed
 
@@ -58,10 +61,29 @@ def verify(target: Target, graph: RunGraph, report: Report, sha256: Hasher, stri
         if len(report.findings) > before and not report.broken_below:
             report.broken_below = _below(run, graph, ancestors)
         report.count("runs")
-        for accepted in graph.acceptances(run):
-            report.count(f"edits of code accepted by {'equal syntax' if accepted.basis == 'syntax' else 'a claim'}")
+        report.extend(_check_acceptances(run, graph, report))
+    for entry, error in graph.malformed:
+        report.add(Finding.of(f"ledger line {entry.line}", error))
     report.extend(check_settings(ancestors, graph.runs, target.run))
     return report
+
+
+def _check_acceptances(run: StageRun, graph: RunGraph, report: Report) -> Iterable[Finding]:
+    """Each is proven once more, from the code that ran to the code that stands there now."""
+    outputs = {name: run.subjects[name] for name in run.outputs}
+    for accepted, closure in zip(graph.acceptances(run), graph.codes(run), strict=False):
+        fault = fault_of(accepted, closure, run.name, outputs)
+        for name, row in accepted.files.items():
+            if fault is None and row is not None and Path(name).is_file():
+                payload = Path(name).read_bytes()
+                is_it = hashlib.sha256(payload).hexdigest() == row["sha256"]
+                fault = f"{name} has another syntax" if is_it and digest_of_source(payload) != row["syntax"] else None
+        if fault is not None:
+            yield Finding(
+                "mismatch", run.name, f"an acceptance of edited code does not hold: {fault}", str(ledger.LEDGER)
+            )
+        else:
+            report.count(f"edits of code accepted by {'equal syntax' if accepted.basis == 'syntax' else 'a claim'}")
 
 
 def make_hasher(deep: bool, state_dir: Path = Path(".whale")) -> FileDigests:
@@ -169,6 +191,8 @@ def _check_record(run: StageRun, sha256: Hasher) -> Iterable[Finding]:
     if run.internal.get("edited_meanwhile"):
         what = "code or a spec was edited while it ran; the record names the bytes of its beginning"
         yield Finding("incomplete", run.name, what, opened)
+    if run.params.get("sample"):
+        yield Finding("incomplete", run.name, "it did a part of its work only, to be compared with another such part")
     if run.internal.get("undeclared"):
         yield Finding("incomplete", run.name, "it read files or imported modules that it does not declare", opened)
     elif not run.internal.get("listened"):

@@ -14,6 +14,7 @@ from whale.audit.run_graph import RunGraph, Target
 from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.lineage import signing
+from whale.lineage.acceptance import accepted_run
 from whale.seal import list_files
 
 README = """What is here, and how to check it without the project that made it:
@@ -21,6 +22,7 @@ README = """What is here, and how to check it without the project that made it:
   sha256sum -c SHA256SUMS
   model_signing verify key artefact --signature model.sig --public_key public.pem
   statements.intoto.jsonl: one DSSE envelope (in-toto Statement v1, SLSA provenance v1) per run, sources first;
+    acceptances.intoto.jsonl, if there: edits of their code that were accepted later, by equal syntax or by a claim;
     keyid = sha256 of the DER SubjectPublicKeyInfo of public/<keyid>.pub
 
 The last statement's subjects are the files of artefact/. Take public.pem from a source that you trust.
@@ -33,8 +35,16 @@ def intoto(target: Target, graph: RunGraph) -> str:
 
 
 def write_statements(target: Target, graph: RunGraph, out: Path) -> None:
-    """What proves the origin of `target`: `intoto` as a file of the folder `out`, and the keys to check it with."""
+    """What proves the origin of `target`: `intoto` as a file of the folder `out`, and the keys to check it with.
+
+    Edits of code that were accepted since stand in a file of their own: somebody's claim travels with the proof.
+    """
     (out / "statements.intoto.jsonl").write_text(intoto(target, graph), encoding="ascii")
+    runs = {run.id for run in graph.ancestors(target.run)}
+    accepted = [entry.envelope for entry in graph.entries if accepted_run(entry.statement) in runs]
+    if accepted:
+        text = "".join(canonical_json(envelope) + "\n" for envelope in accepted)
+        (out / "acceptances.intoto.jsonl").write_text(text, encoding="ascii")
     shutil.copytree(signing.PUBLIC_KEYS, out / "public")
 
 

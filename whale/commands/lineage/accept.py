@@ -31,39 +31,64 @@ def accept(
     from whale.audit.checks.verify import make_hasher
     from whale.audit.run_graph import RunGraph
     from whale.commands.project.plan import dvc_status
-    from whale.common.errors import RefusedError
+    from whale.common.errors import WhaleError
 
     graph, hasher = RunGraph.load(), make_hasher(deep=False)
-    status = dvc_status()
-    chosen = {name: status[name] for name in stages if name in status} if stages else status
+    chosen = _named(stages)
+    status = {name: changes for name, changes in dvc_status().items() if chosen is None or name in chosen}
     rows: list[dict[str, Any]] = [
-        {"stage": name, "outcome": "up to date", "files": []} for name in stages or () if name not in status
+        {"stage": name, "outcome": "up to date", "files": []} for name in chosen or () if name not in status
     ]
-    accepted: list[str] = []
-    for each in accepting.candidates(chosen, graph, Path.cwd(), hasher):
-        files = sorted(each.change.files) if each.change else []
-        row: dict[str, Any] = {"stage": each.stage, "files": files}
+    waiting: list[Any] = []
+    for each in accepting.candidates(status, graph, Path.cwd(), hasher):
+        row: dict[str, Any] = {"stage": each.stage, "files": sorted(each.change.files) if each.change else []}
         rows.append(row)
         try:
+            if dry_run:
+                row |= _foreseen(each, because)
+                continue
             checked = _checked(each, row) if check and each.change else None
-            if dry_run and each.change and not each.is_acceptable and because is None:
-                row |= {"outcome": "would be refused", "why": each.change.describe()}
-            elif dry_run and each.change:
-                row["outcome"] = "could be accepted"
-            else:
-                made = accepting.accept(each, graph, because, checked)
-                row |= {"outcome": "accepted", "basis": made.basis}
-                accepted.append(each.stage)
-        except RefusedError as error:
-            row |= {"outcome": "refused", "why": str(error.found).split("\n            "), "remedy": error.remedy}
+            made = accepting.accept(each, graph, because, checked)
+            row |= {"outcome": "accepted", "basis": made.basis if made else None}
+            waiting.append(each)
+            if check:  # the next sample may take hours
+                accepting.tell_dvc(waiting, graph)
+                waiting = []
+        except WhaleError as error:
+            row |= {"outcome": "refused", "why": str(error.found or error.what).split("\n            ")}
+            row["remedy"] = error.remedy
     hasher.save()
-    if accepted:
-        accepting.tell_dvc(accepted)
+    if waiting:
+        accepting.tell_dvc(waiting, graph)
     if as_json:
         print_json({"stages": rows})
     else:
         _print(rows)
     raise typer.Exit(3 if any("refused" in row["outcome"] for row in rows) else 0)
+
+
+def _named(stages: list[str] | None) -> list[str] | None:
+    """Stages of the pipeline; `ingest` stands for ingest@x of every x. ConfigError for another name."""
+    from whale.common.config import load_yaml
+    from whale.common.errors import ConfigError
+    from whale.pipeline_file import expand
+
+    if not stages:
+        return None
+    nodes = expand(load_yaml("dvc.yaml"), load_yaml("params.yaml"))
+    found = {name: [node.name for node in nodes if name in (node.name, node.stage)] for name in stages}
+    if unknown := [name for name, own in found.items() if not own]:
+        known = sorted({node.stage for node in nodes})
+        raise ConfigError("no such stage", found=", ".join(unknown), expected=", ".join(known))
+    return [name for own in found.values() for name in own]
+
+
+def _foreseen(candidate: Any, because: str | None) -> dict[str, Any]:
+    if candidate.change is None:
+        return {"outcome": "would be refused", "why": [candidate.refusal]}
+    if not candidate.is_acceptable and not because:
+        return {"outcome": "would be refused", "why": candidate.change.describe()}
+    return {"outcome": "could be accepted"}
 
 
 def _checked(candidate: Any, row: dict[str, Any]) -> dict[str, Any]:
