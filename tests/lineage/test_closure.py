@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whale.lineage.closure import closure_digest, code_files, import_closure, imported_modules
+from whale.lineage.closure import closure_digest, code_files, import_closure
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -24,7 +24,6 @@ CLOSURE = ["lib/a.py", "lib/b.py", "lib/c.py", "pipelines/x.py"]
 
 @pytest.fixture
 def project(tmp_path):
-    imported_modules.cache_clear()
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -32,7 +31,6 @@ def project(tmp_path):
 
 
 def closure(project):
-    imported_modules.cache_clear()
     return [path.as_posix() for path in import_closure(project, Path("pipelines/x.py"))]
 
 

@@ -29,6 +29,7 @@ from whale.guard.process_clock import ProcessClock
 from whale.guard.publish import open_temporary, publish, remove_leftovers
 from whale.guard.run_record import write_run_record, write_timings
 from whale.lineage.closure import closure_digest, code_files, import_closure
+from whale.lineage.code_memory import CodeMemory
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
 from whale.lineage.statement import Derivation
@@ -104,8 +105,10 @@ def _derive(
     name: str, args: argparse.Namespace, config: Config | Mapping[str, Any], digests: FileDigests, file: Path | None
 ) -> Derived:
     root, entry = (file.parents[1], file.relative_to(file.parents[1])) if file else _entry_point(name)
-    code = code_files(root, import_closure(root, entry))  # first: what is edited from now on is not what runs
-    builder = code_files(HERE, import_closure(HERE, RUNNER))
+    memory = CodeMemory(environment.STATE_DIR / "code-cache.json")
+    code = code_files(root, import_closure(root, entry, memory), memory)  # first: what is edited later is not what runs
+    builder = code_files(HERE, import_closure(HERE, RUNNER, memory), memory)
+    memory.save()
     proven = {key: prove_input(path, digests) for key, path in input_paths(args).items()}
     derivation = Derivation(
         stage=name,

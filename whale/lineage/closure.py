@@ -9,17 +9,19 @@ import ast
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+from whale.lineage.code_memory import CodeMemory
 from whale.lineage.syntax import digest_of_source
 
 TEMPLATES = "templates"
 
 
-def import_closure(root: Path, entry: Path) -> list[Path]:
+def import_closure(root: Path, entry: Path, memory: CodeMemory | None = None) -> list[Path]:
     """Files below `root` (relative, sorted, `entry` included) that importing `entry` can reach."""
+    memory = memory or CodeMemory()
     seen: set[Path] = set()
     modules: set[str] = set()
     names = cache(_names)  # one look into each folder: most imported names are no modules
@@ -33,19 +35,20 @@ def import_closure(root: Path, entry: Path) -> list[Path]:
         if path.suffix == ".py":
             if TEMPLATES in names(str(path.parent)):
                 waiting += [each for each in (path.parent / TEMPLATES).rglob("*") if each.is_file()]
-            imported = {name for name in imported_modules(path, root) if name.partition(".")[0] in own} - modules
+            imported = {name for name in _imports(path, root, memory) if name.partition(".")[0] in own} - modules
             found = {name for module in imported for name in _with_packages(module)}
             waiting += [file for name in sorted(found - modules) for file in _files_of(root, name, names)]
             modules |= found
     return sorted(path.relative_to(root) for path in seen if path.stat().st_size > 0 or path.name != "__init__.py")
 
 
-def code_files(root: Path, files: Iterable[Path]) -> dict[str, dict[str, object]]:
+def code_files(root: Path, files: Iterable[Path], memory: CodeMemory | None = None) -> dict[str, dict[str, object]]:
     """Of each of `files` (relative to `root`): "bytes", "sha256", "md5" as DVC writes it, and "syntax" (syntax.py).
 
     Of what is no Python every byte is syntax.
     """
     found: dict[str, dict[str, object]] = {}
+    memory = memory or CodeMemory()
     for path in files:
         payload = (root / path).read_bytes()
         md5, sha256 = hashlib.md5(payload, usedforsecurity=False).hexdigest(), hashlib.sha256(payload).hexdigest()
@@ -53,7 +56,9 @@ def code_files(root: Path, files: Iterable[Path]) -> dict[str, dict[str, object]
             "bytes": len(payload),
             "md5": md5,
             "sha256": sha256,
-            "syntax": digest_of_source(payload) if path.suffix == ".py" else sha256,
+            "syntax": memory.recall("syntax", path.as_posix(), payload, partial(digest_of_source, payload))
+            if path.suffix == ".py"
+            else sha256,
         }
     return found
 
@@ -67,14 +72,18 @@ def closure_digest(code: Mapping[str, Mapping[str, object]], of: Literal["sha256
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-@cache
-def imported_modules(path: Path, root: Path) -> frozenset[str]:
-    """Dotted names that the file `path` may import.
+def _imports(path: Path, root: Path, memory: CodeMemory) -> list[str]:
+    payload, name = path.read_bytes(), path.relative_to(root).as_posix()
+    return memory.recall("imports", name, payload, lambda: sorted(imported_modules(payload, path, root)))
+
+
+def imported_modules(source: bytes, path: Path, root: Path) -> set[str]:
+    """Dotted names that `source`, the text of the file `path`, may import.
 
     `from a import b` gives both a and a.b, since b may be a module.
     """
     names: set[str] = set()
-    for node in _executed_imports(ast.parse(path.read_bytes(), filename=str(path))):
+    for node in _executed_imports(ast.parse(source, filename=str(path))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         else:
@@ -84,7 +93,7 @@ def imported_modules(path: Path, root: Path) -> frozenset[str]:
                 base = ".".join([*package, base]) if base else ".".join(package)
             names.add(base)
             names.update(f"{base}.{alias.name}" for alias in node.names)
-    return frozenset(names)
+    return names
 
 
 def _executed_imports(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:

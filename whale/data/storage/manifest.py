@@ -130,10 +130,11 @@ def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """A table of exactly these columns and plain types; anything else (extension types too) is refused."""
     try:
-        found = pq.read_schema(path)
-        if not found.equals(schema):
-            raise BadDataError("unexpected columns", file=path, found=found.names, expected=schema.names)
-        return pq.read_table(path, schema=schema)
+        with pq.ParquetFile(path) as file:  # pq.read_table would import pandas, 0.3 s
+            found = file.schema_arrow
+            if not found.equals(schema):
+                raise BadDataError("unexpected columns", file=path, found=found.names, expected=schema.names)
+            return file.read()
     except (pa.ArrowException, OSError) as error:
         raise BadDataError("not a readable parquet file", file=path, found=str(error)[:200]) from None
 
