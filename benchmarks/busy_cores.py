@@ -24,7 +24,8 @@ from benchmarks.measure import machine
 from whale.runtime.workers.environment import DEFAULTS
 
 VARIANTS = {  # beside the switches of every stage
-    "shipped": {},
+    "shipped": {},  # asks at its start whether cores are busy
+    "asleep": {"GOMP_SPINCOUNT": "1000"},
     "spinning": {"GOMP_SPINCOUNT": "300000"},
     "one thread": {"WHALE_THREADS": "1"},
 }
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--busy", default="0,1,2,4")
-    parser.add_argument("--variants", default="shipped,spinning,one thread")
+    parser.add_argument("--variants", default="shipped,asleep,spinning,one thread")
     parser.add_argument("--measured", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measured:
@@ -80,6 +81,9 @@ def beside(number: int, variables: dict[str, str], seconds: float) -> float:
 
 def steps_per_second(seconds: float) -> float:
     """Forward, backward and update of the demo's behavior model, for that long after a warm-up."""
+    from whale.runtime.workers import environment
+
+    environment.apply(ROOT)
     import torch
 
     from whale.common.config import load_yaml

@@ -18,7 +18,15 @@ from whale.common.json_files import canonical_json
 from whale.runtime.workers.environment import DEFAULTS, FORCED, STATE_DIR
 
 PACKAGES_CACHE = "packages-cache.json"
-RECORDED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES", *FORCED, *DEFAULTS)
+RECORDED = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "CUDA_VISIBLE_DEVICES",
+    "GOMP_SPINCOUNT",
+    *FORCED,
+    *DEFAULTS,
+)
 PACKAGES = (
     *("apache-beam", "dvc", "mlflow", "numpy", "opencv-python-headless", "pyarrow", "pydantic", "ray", "safetensors"),
     *("simplejpeg", "tensorflow-cpu", "tensorflow-datasets", "torch", "webdataset"),

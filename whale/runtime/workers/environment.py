@@ -5,6 +5,7 @@
 
 import os
 import secrets
+import time
 from pathlib import Path
 
 from whale.common.files import write_secret_once
@@ -21,12 +22,14 @@ FORCED = {  # security or silence that nobody may switch off by accident
 DEFAULTS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # other kernels, other sums
-    # Threads that wait for one another go to sleep soon. By itself OpenMP spins for a millisecond: beside two busy
-    # processes a training then fell to a hundredth of its speed (benchmarks/busy_cores.py).
-    "GOMP_SPINCOUNT": "1000",
     "MUJOCO_GL": "osmesa",
     "LP_NUM_THREADS": "0",
 }
+
+
+# Threads that wait for one another spin for a while, which is fast on idle cores (by a third of a small step). Beside
+# two busy processes it is slower by a factor of 20: there they go to sleep soon (benchmarks/busy_cores.py).
+SPIN, SOON_ASLEEP = "GOMP_SPINCOUNT", "1000"
 
 
 def apply(root: Path | None = None) -> None:
@@ -34,10 +37,30 @@ def apply(root: Path | None = None) -> None:
     os.environ.update(FORCED)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if SPIN not in os.environ and cores_are_busy(int(os.environ.get("WHALE_THREADS") or 2)):
+        os.environ[SPIN] = SOON_ASLEEP
     token = (root or Path.cwd()).absolute() / STATE_DIR / "ray-token"
     if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
         _make_token(token)
+
+
+def cores_are_busy(threads: int, looks: int = 5) -> bool:
+    """Whether, beside what runs now, `threads` more would have to share cores; False where Linux does not tell."""
+    running = []
+    try:
+        for _ in range(looks):
+            running.append(_running())
+            time.sleep(0.005)
+    except (OSError, ValueError, IndexError):
+        return False
+    others = sorted(running)[looks // 2] - 1  # this thread looks, so it runs
+    return others + threads > len(os.sched_getaffinity(0)) and others > 0
+
+
+def _running() -> int:
+    """Tasks of the whole machine that run or wait for a core."""
+    return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
 
 
 def _make_token(path: Path) -> None:
