@@ -263,6 +263,7 @@ def test_a_forged_acceptance_is_a_finding(project, capsys):
 def test_a_blank_word_and_a_stage_that_is_none_are_refused(project, capsys):
     edit(project, *OTHER["constant"][:2])
     assert accept(capsys, "--because", " ")[0] == 3
+    assert accept(capsys, "--because", " ", "--dry-run")[1][0]["outcome"] == "would be refused"
     assert whale(["accept", "toyy"]) == 64
 
 

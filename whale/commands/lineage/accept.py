@@ -49,11 +49,11 @@ def accept(
                 continue
             checked = _checked(each, row) if check and each.change else None
             made = accepting.accept(each, graph, because, checked)
-            row |= {"outcome": "accepted", "basis": made.basis if made else None}
-            waiting.append(each)
             if check:  # the next sample may take hours
-                accepting.tell_dvc(waiting, graph)
-                waiting = []
+                accepting.tell_dvc([each], graph)
+            else:
+                waiting.append(each)
+            row |= {"outcome": "accepted", "basis": made.basis if made else None}
         except WhaleError as error:
             row |= {"outcome": "refused", "why": str(error.found or error.what).split("\n            ")}
             row["remedy"] = error.remedy
@@ -86,7 +86,7 @@ def _named(stages: list[str] | None) -> list[str] | None:
 def _foreseen(candidate: Any, because: str | None) -> dict[str, Any]:
     if candidate.change is None:
         return {"outcome": "would be refused", "why": [candidate.refusal]}
-    if not candidate.is_acceptable and not because:
+    if not candidate.is_acceptable and not (because or "").strip():
         return {"outcome": "would be refused", "why": candidate.change.describe()}
     return {"outcome": "could be accepted"}
 
