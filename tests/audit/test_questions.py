@@ -22,9 +22,9 @@ from whale.audit.checks.completeness import completeness
 from whale.audit.questions.affected import affected
 from whale.audit.questions.diff import diff
 from whale.audit.questions.episodes import episodes
-from whale.audit.questions.exposure import seen
 from whale.audit.questions.leakage import leakage
 from whale.audit.questions.licences import LicencePolicy, licences
+from whale.audit.questions.seen import seen
 from whale.audit.questions.show import show
 from whale.audit.questions.why import why
 from whale.audit.run_graph import RunGraph

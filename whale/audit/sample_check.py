@@ -1,7 +1,8 @@
 """Run a small part of a stage with the code that ran and with today's, and compare the bytes (`whale accept --check`).
 
-The part: one source file or shard for the stages that go over many, a few steps of a training, few episodes of an
-evaluation. Both runs start in scratch folders with the same inputs, settings and cuts.
+The part: for stages that go over many one shard, or one source file with train episodes (statistics are made of them);
+a few steps of a training, few episodes of an evaluation. Both runs start in scratch folders with the same inputs,
+settings and cuts.
 """
 
 import os

@@ -6,7 +6,7 @@ a stage gets the guard's (whale/guard/guarded_run.py), which has the same method
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,8 +51,9 @@ class Run:
         self._work.mkdir(parents=True, exist_ok=True)
         return self._work
 
-    def sampled(self, parts: Sequence[T]) -> list[T]:
-        """The parts of the work to do: all of them, but for a check on a sample (`whale accept --check`)."""
+    def sampled(self, parts: Sequence[T], prefer: Callable[[T], bool] = lambda part: True) -> list[T]:
+        """The parts of the work to do: all of them, but for a check on a sample (`whale accept --check`), which takes
+        the first that the stage can do alone, as `prefer` tells."""
         return list(parts)
 
     def progress(self, total: int, what: str) -> Progress:

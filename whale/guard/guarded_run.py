@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -122,9 +122,9 @@ class GuardedRun(Run):
         """Files that an input describes with their sha256, so that reading them is declared by that input."""
         self.described += paths
 
-    def sampled(self, parts: Sequence[T]) -> list[T]:
-        """The first part alone where WHALE_SAMPLE is set."""
-        return list(parts[:1] if os.environ.get(SAMPLE) else parts)
+    def sampled(self, parts: Sequence[T], prefer: Callable[[T], bool] = lambda part: True) -> list[T]:
+        """Where WHALE_SAMPLE is set the first of the preferred parts alone; the first of all if none is."""
+        return sorted(parts, key=lambda part: not prefer(part))[:1] if os.environ.get(SAMPLE) else list(parts)
 
     def compute(self) -> AbstractContextManager[None]:
         return self.clock.compute()

@@ -16,7 +16,7 @@ class FileDigests:
 
     def __init__(self, cache_path: Path | None = None, paranoid: bool = False, algorithm: str = "sha256"):
         self.cache_path, self.paranoid, self.algorithm = cache_path, paranoid, algorithm
-        self.num_hashed = 0
+        self.hashed: set[str] = set()  # files read by this object, by their absolute name
         self._known: dict[str, list] = _read_cache(cache_path)
         self._is_changed = False
 
@@ -27,7 +27,7 @@ class FileDigests:
         if known is not None and known[:-1] == key and not self.paranoid:
             return known[-1]
         digest = md5_of_file(path) if self.algorithm == "md5" else sha256_of_file(path)
-        self.num_hashed += 1
+        self.hashed.add(name)
         self._known[name] = [*key, digest]
         self._is_changed = True
         return digest

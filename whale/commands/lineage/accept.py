@@ -26,6 +26,8 @@ def accept(
 
     Proven where every changed file is the same but for comments, docstrings and layout. Anything else is refused with
     the definitions that differ, unless you say --because TEXT. Exit 3 when something was refused.
+
+    --check runs one source file (of the train split) or shard, 3 steps of a training, 1 episode of an evaluation.
     """
     from whale.audit import accept as accepting
     from whale.audit.checks.verify import make_hasher
