@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from whale.common.files import write_atomically
 
@@ -15,6 +17,15 @@ def canonical_json(value: object) -> str:
 def pretty_json(value: object) -> bytes:
     """For files that people read: sorted keys, two spaces, ASCII, no NaN, a newline at the end."""
     return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def flatten(values: Mapping, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; lists and empty mappings are leaves."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        full = f"{prefix}.{name}" if prefix else str(name)
+        flat |= flatten(value, full) if isinstance(value, Mapping) and value else {full: value}
+    return flat
 
 
 def write_json(path: Path, value: object) -> str:

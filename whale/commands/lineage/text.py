@@ -81,10 +81,10 @@ def env(found: dict[str, Any]) -> None:
 
 
 def params(found: dict[str, Any]) -> None:
-    from whale.audit.facts import flatten
+    from whale.common.json_files import flatten
 
     print(f"params of {found['stage']}, every default resolved:")
-    for name, value in flatten(found["params"]):
+    for name, value in flatten(found["params"]).items():
         print(f"  {name + ':':<48}{value}")
 
 

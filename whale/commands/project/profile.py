@@ -11,7 +11,7 @@ from whale.commands.project import plan
 from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError
 from whale.common.files import write_atomically
-from whale.tracking.spool import flatten
+from whale.common.json_files import flatten
 
 PROFILES, PARAMS = Path("profiles"), Path("params.yaml")
 
