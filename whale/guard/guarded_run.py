@@ -40,7 +40,7 @@ class Derived:
 
 
 class GuardedRun(Run):
-    """A stage's run inside its guard, with what the guard keeps for the record."""
+    """A stage's run inside its guard, with what the guard keeps for the record; methods without a word: see `Run`."""
 
     def __init__(
         self, name: str, args: argparse.Namespace, derived: Derived, digests: FileDigests, clock: ProcessClock
@@ -99,27 +99,19 @@ class GuardedRun(Run):
         self.tracking.log_metrics(metrics)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Numbers for MLflow."""
         self.tracking.log_metrics(metrics, step)
 
     def log_artifact(self, path: Path) -> None:
-        """A file or folder below `out` that MLflow shall name (path and sha256; small pictures are shown)."""
         self.artifacts.append(path)
 
     def keep(self, name: str, payload: bytes) -> None:
-        """A file for the run's record, so that questions can be answered when the outputs are long gone."""
         self.kept[name] = payload
-
-    def note(self, **facts: object) -> None:
-        """How this run was carried out (workers, threads, steps resumed): for the statement, never for an output."""
-        self.notes |= facts
 
     def add_dataset(self, dataset: str, version: str) -> None:
         """lineage.json of all that is made from `out` will name it."""
         self.datasets.append(summarize_dataset(self.out, dataset, version))
 
     def add_described(self, paths: Iterable[Path]) -> None:
-        """Files that an input describes with their sha256, so that reading them is declared by that input."""
         self.described += paths
 
     def sampled(self, parts: Sequence[T], prefer: Callable[[T], bool] = lambda part: True) -> list[T]:
@@ -130,7 +122,6 @@ class GuardedRun(Run):
         return self.clock.compute()
 
     def add_compute(self, seconds: float) -> None:
-        """Work that another process did for this one, e.g. a training worker."""
         self.clock.add_compute(seconds)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import MissingInputError, RefusedError
-from whale.common.json_files import canonical_json, write_json
+from whale.common.json_files import canonical_json, flatten, write_json
 from whale.common.run import Run
 from whale.runtime.train.training_job import CONTINUED
 from whale.training.loop.checkpoint import StateFolder
@@ -89,13 +89,8 @@ def _digest(derivation: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(derivation).encode()).hexdigest()
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """`name: old -> new` for every value that differs, by dotted name."""
-    lines: list[str] = []
-    for name in sorted({*old, *new}, key=str):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            lines.append(f"{prefix}{name}: {before} -> {after}")
-    return lines
+    before, after = flatten(old), flatten(new)
+    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+    return [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names]
