@@ -1,6 +1,7 @@
 """`whale mix`: the mixture as the paper prints it, as it is asked for, as it is drawn; and for other loaders."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,21 @@ RECEIPT = {  # column -> field of a receipt's row, and its form
     "epochs": ("epochs", ".3f"),
 }
 
+COLUMNS = {  # of the mixture: column -> field of a row, and its form
+    "dataset": ("name", ""),
+    "printed %": ("printed", ""),
+    "normalised %": ("printed_normalized", ".3f"),
+    "w N %": ("w_times_n", ".3f"),
+    "x 0.9535": ("w_times_n_fitted", ".3f"),
+    "asked": ("asked", "g"),
+    "share %": ("share", ".3f"),
+    "draws": ("draws", "g"),
+    "source": ("source", ""),
+}
+OWN: tuple[str, ...] = ("dataset", "asked", "share %", "draws", "source")
+TABLE_11 = """ The printed numbers sum to 94.8, two rows are '<0.1':
+weights are normalised as fractions and never asserted to sum to anything."""
+
 app = typer.Typer(no_args_is_help=True, help="The mixture: asked, normalised, expected, realised.")
 
 
@@ -62,23 +78,25 @@ def show(params: Params = PARAMS, receipt: Receipt = None, every: Every = False,
 
 def _print(rows: "list[MixtureRow]", block: int, every: bool) -> None:
     """The datasets of the active mixture first; columns of Table 11 only where one of its datasets is shown."""
+    from whale.planning.mixture_table import totals
+
     drawn = [row for row in rows if row.draws is not None]
     others = [row for row in rows if row.draws is None]
     shown = drawn + others if every else drawn
-    if not any(row.printed for row in shown):
-        print_table(["dataset", "asked", "share %", "draws", "source"], [_own_cells(row) for row in shown])
-        print(f"share: of segments drawn; draws: of every {block}.")
-    else:
-        _print_table_11(shown, block)
+    cells, columns = [vars(row) for row in shown], OWN
+    if has_table_11 := any(row.printed for row in shown):
+        sums = totals(shown)
+        cells, columns = [*cells, {**sums, "name": "sum", "printed": f"{sums['printed']:.1f}"}], tuple(COLUMNS)
+    print_table(columns, [[_cell(values, column) for column in columns] for values in cells])
+    print(f"share: of segments drawn; draws: of every {block}." + TABLE_11 * has_table_11)
     if others and not every:
         print(f"{len(others)} datasets of the paper's Table 11 are not drawn here: whale mix show --all")
 
 
-def _print_table_11(rows: "list[MixtureRow]", block: int) -> None:
-    header = ["dataset", "printed %", "normalised %", "w N %", "x 0.9535", "asked", "share %", "draws", "source"]
-    print_table(header, [_cells(row) for row in rows] + [_sums(rows)])
-    print(f"share: of segments drawn; draws: of every {block}. The printed numbers sum to 94.8, two rows are '<0.1':")
-    print("weights are normalised as fractions and never asserted to sum to anything.")
+def _cell(values: Mapping[str, Any], column: str) -> str:
+    field, form = COLUMNS[column]
+    value = values.get(field)
+    return "" if value is None else f"{value:{form}}"
 
 
 @app.command(
@@ -92,26 +110,6 @@ def export(mix_dir: MixDir, shards: Shards, webdataset: Webdataset = False, plan
     if not webdataset:
         raise ConfigError("choose a format: --webdataset", place="whale mix export", found="none")
     print(webdataset_module(Plan.load(mix_dir / "plan.json", plan), shards), end="")
-
-
-def _cells(row: "MixtureRow") -> list[str]:
-    numbers = (row.printed_normalized, row.w_times_n, row.w_times_n_fitted)
-    share = "" if row.share is None else f"{row.share:.3f}"
-    asked, draws = ("" if value is None else f"{value:g}" for value in (row.asked, row.draws))
-    return [row.name, row.printed, *("" if n is None else f"{n:.3f}" for n in numbers), asked, share, draws, row.source]
-
-
-def _own_cells(row: "MixtureRow") -> list[str]:
-    return [row.name, f"{row.asked:g}", f"{row.share:.3f}", f"{row.draws:g}", row.source]
-
-
-def _sums(rows: "list[MixtureRow]") -> list[str]:
-    from whale.planning.mixture_table import totals
-
-    sums = totals(rows)
-    names = ("printed_normalized", "w_times_n", "w_times_n_fitted")
-    cells = [f"{sums['printed']:.1f}", *(f"{sums[name]:.3f}" for name in names)]
-    return ["sum", *cells, f"{sums['asked']:g}", f"{sums['share']:.3f}", f"{sums['draws']:g}", ""]
 
 
 def _show_receipt(path: Path, as_json: bool) -> None:
