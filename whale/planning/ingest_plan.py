@@ -61,9 +61,9 @@ def plan_ingest(name: str, root: Path) -> IngestPlan:
     read = size if size is not None else int(fact.gib * GIB) if fact and fact.gib else None
     frames, source = _frames(name, spec, facts, root / entry["raw"], root)
     written = None if frames is None else round(frames * _frame_bytes(config))
-    free = shutil.disk_usage(root).free
+    free, here = shutil.disk_usage(root).free, root / described.link if described else raw
     return IngestPlan(
-        name=name, raw=entry["raw"], raw_is_here=_is_here(raw, described, root), place=facts.place(name),
+        name=name, raw=entry["raw"], raw_is_here=here.is_dir(), place=facts.place(name),
         files=len(described.files) if described else None, read_bytes=read, frames=frames, frames_from=source,
         out=f"artifacts/{params['profile']}/{entry['role']}/shards/{name}", write_bytes=written,
         shards=None if written is None else max(1, -(-written // config.shard_bytes)),
@@ -103,10 +103,6 @@ def _described(raw: Path, root: Path) -> SourceDescription | None:
     if raw.suffix != ".json" or not raw.is_file():
         return None
     return read_description(raw)
-
-
-def _is_here(raw: Path, described: SourceDescription | None, root: Path) -> bool:
-    return (root / described.link).is_dir() if described else raw.is_dir()
 
 
 def _frame_bytes(config: IngestConfig) -> float:

@@ -103,7 +103,8 @@ def blocked(made: "Plan") -> list[str]:
     if not lines:
         return []
     said = [f"blocked datasets ({len(lines)} of {len(made.datasets)}):", *(f"  {line}" for line in lines)]
-    if without := [each for each in made.datasets if each.missing_raw and f"ingest@{each.name}" in _blocked(made)]:
+    stages = {stage.name for stage in made.stages if stage.state == "blocked"}
+    if without := [each for each in made.datasets if each.missing_raw and f"ingest@{each.name}" in stages]:
         first = without[0]
         said += [
             f"until their data are linked, `dvc repro` (also with --dry) ends at ingest@{first.name} with",
@@ -114,10 +115,6 @@ def blocked(made: "Plan") -> list[str]:
             "  or go back to data that are made here: `whale profile use demo`",
         ]
     return said
-
-
-def _blocked(made: "Plan") -> set[str]:
-    return {stage.name for stage in made.stages if stage.state == "blocked"}
 
 
 def stale_stages() -> dict[str, list[str]]:

@@ -68,7 +68,8 @@ def resume_from(run: Run, states: StateFolder) -> None:
             found="\n            ".join(lines),
             remedy="leave WHALE_RESUME_FROM out to start from the beginning, or take the old settings back",
         )
-    state = StateFolder(Path(named) / "states", identity=_digest(old)).newest()
+    identity = hashlib.sha256(canonical_json(old).encode()).hexdigest()  # of the run that was decided by these
+    state = StateFolder(Path(named) / "states", identity=identity).newest()
     if state is None:
         raise MissingInputError("no saved state that verifies", file=Path(named) / "states")
     note = {"from": named, "step": state.step, "code_sha256": old["code_sha256"]}
@@ -82,11 +83,6 @@ def note_continued(run: Run) -> None:
     path = run.work / CONTINUED
     if path.is_file():
         run.note(continued=json.loads(path.read_text()))
-
-
-def _digest(derivation: dict[str, Any]) -> str:
-    """The identity of a run that was decided by these."""
-    return hashlib.sha256(canonical_json(derivation).encode()).hexdigest()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -133,13 +133,11 @@ def load_execution(local: Path | str = "local.yaml", environ: Mapping[str, str] 
     values = Execution().model_dump()
     if Path(local).is_file():
         chosen = (load_yaml(local) or {}).get("execution") or {}
-        values |= {key: _merged(values.get(key), value) for key, value in chosen.items()}
+        for name, value in chosen.items():
+            is_merged = isinstance(values.get(name), dict) and isinstance(value, dict)
+            values[name] = values[name] | value if is_merged else value
     variables = os.environ if environ is None else environ
     return Execution.parse(values | _from_environment(variables, values), file=local, place="execution")
-
-
-def _merged(default: Any, value: Any) -> Any:
-    return default | value if isinstance(default, dict) and isinstance(value, dict) else value
 
 
 def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
