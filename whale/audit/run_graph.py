@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError
+from whale.common.stage_args import node_name
 from whale.lineage import ledger
 from whale.lineage.acceptance import Acceptance, acceptance_of, overlaid
 from whale.lineage.inputs import name_in_statements
@@ -81,7 +82,7 @@ class StageRun:
     @property
     def name(self) -> str:
         """As DVC names the stage."""
-        return self.stage if self.item is None else f"{self.stage}@{self.item}"
+        return node_name(self.stage, self.item)
 
     @cached_property
     def read(self) -> dict[str, str]:

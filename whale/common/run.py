@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from whale.common.json_files import canonical_json, write_json
 from whale.common.progress import Progress
-from whale.common.stage_args import StageArgs
+from whale.common.stage_args import StageArgs, node_name
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Run:
     ):  # fmt: skip
         """`args`: what the stage is called with, so that state in `work` is that of these values alone."""
         self.item = args.item if args else None
-        self.stage, self.name = stage, stage if self.item is None else f"{stage}@{self.item}"
+        self.stage, self.name = stage, node_name(stage, self.item)
         config = args.deciding_values() if args else {}
         inputs = {name: str(getattr(args, name)) for name in args.inputs()} if args else {}
         self.decided_by: Mapping[str, Any] = {"stage": stage, "item": self.item, "config": config, "inputs": inputs}

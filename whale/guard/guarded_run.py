@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from whale.common.json_files import pretty_json
 from whale.common.run import Run
+from whale.common.stage_args import node_name
 from whale.guard.attempts import Attempts
 from whale.guard.beforehand import Beforehand
 from whale.guard.process_clock import ProcessClock
@@ -47,7 +48,7 @@ class GuardedRun(Run):
     ):
         derivation = derived.derivation
         self.stage, self.item = name, derivation.item
-        self.name = name if derivation.item is None else f"{name}@{derivation.item}"
+        self.name = node_name(name, self.item)
         self.derivation, self.identity = derivation, derivation.digest()
         self.decided_by, self.command = vars(derivation), shlex.join(["python", *command()])
         self.inputs = derivation.inputs  # name -> sha256

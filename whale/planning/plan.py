@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whale.common.config import load_yaml
+from whale.common.stage_args import node_name
 from whale.data.spec.needed_splits import EVALUATIONS
 from whale.pipeline_file import PIPELINE, Node, expand, upstream
 from whale.planning.datasets import DatasetStatus, dataset_statuses
@@ -33,7 +34,7 @@ class PlannedStage:
 
     @property
     def name(self) -> str:
-        return self.stage if self.item is None else f"{self.stage}@{self.item}"
+        return node_name(self.stage, self.item)
 
 
 @dataclass(frozen=True)
