@@ -84,7 +84,7 @@ def main() -> None:
         from dvc.dependency import param
         from dvc.stage import cache
 
-        clock(dvcfile.Lockfile, "dump_stages", "dvc.lock, read and written anew after each stage", seconds)
+        clock(dvcfile.Lockfile, "dump_stages", "dvc.lock, read and written again after each stage", seconds)
         clock(stage.Stage, "save_deps", "hashing deps", seconds)
         clock(cache.StageCache, "restore", "run cache: look up (deps are hashed inside)", seconds)
         clock(cache.StageCache, "save", "run cache: save", seconds)
