@@ -4,7 +4,7 @@ so that answers survive the deletion of the outputs."""
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,12 +116,3 @@ def tensor_sha256(path: Path) -> str:
                 digest.update(f"{name}|{row['dtype']}|{tuple(row['shape'])}\n".encode())
                 digest.update(file.read(stop - start))
     return digest.hexdigest()
-
-
-def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """{name: [value of one, value of the other]} of all that differs; None stands for absent."""
-    return {
-        name: [first.get(name), second.get(name)]
-        for name in sorted({*first, *second})
-        if first.get(name) != second.get(name) or (name in first) != (name in second)
-    }

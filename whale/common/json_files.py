@@ -28,6 +28,15 @@ def flatten(values: Mapping, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """{name: [value of one, value of the other]} of all that differs; None stands for absent."""
+    return {
+        name: [first.get(name), second.get(name)]
+        for name in sorted({*first, *second})
+        if first.get(name) != second.get(name) or (name in first) != (name in second)
+    }
+
+
 def write_json(path: Path, value: object) -> str:
     """`pretty_json` of `value` as the whole content of `path`; returns the sha256 of its bytes."""
     payload = pretty_json(value)

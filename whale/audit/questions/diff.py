@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from whale.audit.facts import WEIGHTS, Dataset, changed, datasets_of, receipt_of, tensor_sha256, trainings_of
+from whale.audit.facts import WEIGHTS, Dataset, datasets_of, receipt_of, tensor_sha256, trainings_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
-from whale.common.json_files import flatten
+from whale.common.json_files import changed, flatten
 
 Trainings = list[tuple[str, StageRun]]  # by stage without item, so that two entries of one stage are compared
 

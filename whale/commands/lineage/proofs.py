@@ -113,6 +113,18 @@ def export(
         print(payload.decode("ascii"), end="")
 
 
+def fsck(as_json: AsJson = False) -> None:
+    """Read again everything that is stored here. DVC's cache, sealed folders, the ledger; exit 1: changed, 2: gone."""
+    from whale.audit.checks.fsck import fsck as check
+
+    report = check()
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        say.verify("this project", report)
+    raise typer.Exit(report.code)
+
+
 def audit_checkpoint(artefact: Artefact, as_json: AsJson = False) -> None:
     """Show where a checkpoint comes from, then verify it."""
     from whale.audit.audit import audit

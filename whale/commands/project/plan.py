@@ -212,35 +212,18 @@ def _scaled(count: float | None, unit: str) -> str:
 def _as_json(made: "Plan") -> dict[str, Any]:
     from whale.planning.estimate import ASSUMPTIONS
 
-    stages = [
-        {
-            "stage": stage.name,
-            "state": stage.state,
-            "why": list(stage.why),
-            "flops": stage.cost.flops,
-            "hours": stage.hours,
-            "disk_bytes": stage.cost.disk,
-            "memory_bytes_per_worker": stage.cost.memory,
-        }
-        for stage in made.stages
-    ]
-    datasets = [
-        {
-            "name": each.name,
-            "role": each.role,
-            "frames": each.frames,
-            "frames_from": each.frames_from,
-            "problems": list(each.problems),
-        }
-        for each in made.datasets
-    ]
+    stages = []
+    for stage in made.stages:
+        cost = {"flops": stage.cost.flops, "disk_bytes": stage.cost.disk, "memory_bytes_per_worker": stage.cost.memory}
+        stages.append({"stage": stage.name, "state": stage.state, "why": stage.why, "hours": stage.hours} | cost)
+    told = ("name", "role", "frames", "frames_from", "problems")
     return {
         "status": "estimate, not run",
         "profile": made.profile,
         "hardware": str(made.hardware),
         "assumptions": list(ASSUMPTIONS),
         "stages": stages,
-        "datasets": datasets,
+        "datasets": [{name: getattr(each, name) for name in told} for each in made.datasets],
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import MissingInputError, RefusedError
-from whale.common.json_files import canonical_json, flatten, write_json
+from whale.common.json_files import canonical_json, changed, flatten, write_json
 from whale.common.run import Run
 from whale.runtime.train.training_job import CONTINUED
 from whale.training.loop.checkpoint import StateFolder
@@ -87,6 +87,4 @@ def note_continued(run: Run) -> None:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """`name: old -> new` for every value that differs, by dotted name."""
-    before, after = flatten(old), flatten(new)
-    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-    return [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names]
+    return [f"{name}: {before} -> {after}" for name, (before, after) in changed(flatten(old), flatten(new)).items()]
