@@ -1,13 +1,12 @@
 """`whale mix`: the mixture as the paper prints it, as it is asked for, as it is drawn; and for other loaders."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AsJson, print_columns, print_json, tell
 from whale.common.errors import ConfigError, MissingInputError
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ PlanName = Annotated[str, typer.Option("--plan", help="pretrain or dynamics.")]
 Webdataset = Annotated[bool, typer.Option("--webdataset", help="A WebDataset pipeline (the only format so far).")]
 
 RECEIPT = {  # column -> field of a receipt's row, and its form
+    "dataset": ("name", ""),
     "asked": ("raw_weight", "g"),
     "normalised": ("normalized_share", ".4%"),
     "expected": ("planned_share", ".4%"),
@@ -83,20 +83,14 @@ def _print(rows: "list[MixtureRow]", block: int, every: bool) -> None:
     drawn = [row for row in rows if row.draws is not None]
     others = [row for row in rows if row.draws is None]
     shown = drawn + others if every else drawn
-    cells, columns = [vars(row) for row in shown], OWN
+    cells, columns = [vars(row) for row in shown], {name: COLUMNS[name] for name in OWN}
     if has_table_11 := any(row.printed for row in shown):
         sums = totals(shown)
-        cells, columns = [*cells, {**sums, "name": "sum", "printed": f"{sums['printed']:.1f}"}], tuple(COLUMNS)
-    print_table(columns, [[_cell(values, column) for column in columns] for values in cells])
+        cells, columns = [*cells, {**sums, "name": "sum", "printed": f"{sums['printed']:.1f}"}], COLUMNS
+    print_columns(columns, cells)
     print(f"share: of segments drawn; draws: of every {block}." + TABLE_11 * has_table_11)
     if others and not every:
         print(f"{len(others)} datasets of the paper's Table 11 are not drawn here: whale mix show --all")
-
-
-def _cell(values: Mapping[str, Any], column: str) -> str:
-    field, form = COLUMNS[column]
-    value = values.get(field)
-    return "" if value is None else f"{value:{form}}"
 
 
 @app.command(
@@ -124,14 +118,11 @@ def _show_receipt(path: Path, as_json: bool) -> None:
             found=f"{', '.join(sorted(receipt))}: what is expected of a plan",
             expected="the folder of a checkpoint, e.g. artifacts/demo/models/tokenizer",
         )
-    if as_json:
-        print_json(receipt)
-        return
-    rows = [
-        [name, *(f"{row[field]:{form}}" for field, form in RECEIPT.values())]
-        for name, row in sorted(receipt["datasets"].items())
-    ]
-    print_table(["dataset", *RECEIPT], rows)
+    tell(receipt, as_json, _print_receipt)
+
+
+def _print_receipt(receipt: dict[str, Any]) -> None:
+    print_columns(RECEIPT, [{"name": name, **row} for name, row in sorted(receipt["datasets"].items())])
     test, ledger = receipt["chi_square"], receipt["ledger"]
     print(f"{receipt['num_draws']} draws; chi2 {test['statistic']:.3f} of {test['degrees']}, p {test['p']:.3f}"
           + ("  ALARM: the draws do not fit the plan" if test["alarm"] else ""))  # fmt: skip

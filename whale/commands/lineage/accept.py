@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, print_json
+from whale.commands.output import AsJson, tell
 
 EXAMPLE = "Example: whale accept --dry-run"
 Stages = Annotated[list[str] | None, typer.Argument(help="Stages as DVC names them; all that are stale by default.")]
@@ -62,10 +62,7 @@ def accept(
     hasher.save()
     if waiting:
         accepting.tell_dvc(waiting, graph)
-    if as_json:
-        print_json({"stages": rows})
-    else:
-        _print(rows)
+    tell({"stages": rows}, as_json, lambda found: _print(found["stages"]))
     raise typer.Exit(3 if any("refused" in row["outcome"] for row in rows) else 0)
 
 

@@ -73,10 +73,7 @@ def prove(
 
     graph = load_graph()
     files = write(graph.find(artefact), graph, out)
-    if as_json:
-        print_json({"out": str(out), "files": files})
-    else:
-        print(f"{out}: {len(files)} files; see README.txt")
+    tell({"out": str(out), "files": files}, as_json, lambda _: print(f"{out}: {len(files)} files; see README.txt"))
 
 
 @app.command("export", epilog="Example: whale lineage export artifacts/demo/models/dynamics/full --format cyclonedx")
