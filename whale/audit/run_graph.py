@@ -6,9 +6,10 @@ Paths in statements are names, not keys: a folder that was moved or restored fro
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -198,25 +199,15 @@ class RunGraph:
 
     def ancestors(self, run: StageRun) -> list[StageRun]:
         """`run` and all that it came from, oldest first."""
-        seen, waiting = {run.id: run}, [run]
-        while waiting:
-            for parent in self.parents(waiting.pop()):
-                if parent.id not in seen:
-                    seen[parent.id] = parent
-                    waiting.append(parent)
-        return sorted(seen.values(), key=lambda each: each.entry.line)
+        return _reached(run, self.parents)
 
     def descendants(self, run: StageRun) -> list[StageRun]:
         """All runs that read something that `run` made, directly or not, oldest first; over the whole ledger."""
-        seen: dict[str, StageRun] = {}
-        waiting = [run]
-        while waiting:
-            for sha256 in set(waiting.pop().subjects.values()):
-                for user in self._users.get(sha256, []):
-                    if user.id not in seen and user.id != run.id:
-                        seen[user.id] = user
-                        waiting.append(user)
-        return sorted(seen.values(), key=lambda each: each.entry.line)
+
+        def users(each: StageRun) -> Iterator[StageRun]:
+            return chain.from_iterable(self._users.get(sha256, []) for sha256 in each.subjects.values())
+
+        return [each for each in _reached(run, users) if each.id != run.id]
 
     def find(self, text: str) -> Target:
         """A published folder, a file in one, a metrics file, a sha256 (8 or more digits), or a stage's name.
@@ -256,3 +247,14 @@ class RunGraph:
             raise MismatchError("these bytes are not those of the ledger", file=path, found=sha256, expected=expected)
         raise IncompleteError("no statement of the ledger names these bytes", file=path, found=f"sha256 {sha256}",
                               remedy="make it with `dvc repro -f -s STAGE`")  # fmt: skip
+
+
+def _reached(run: StageRun, following: Callable[[StageRun], Iterable[StageRun]]) -> list[StageRun]:
+    """`run` and all that one comes to from it, oldest first."""
+    seen, waiting = {run.id: run}, [run]
+    while waiting:
+        for each in following(waiting.pop()):
+            if each.id not in seen:
+                seen[each.id] = each
+                waiting.append(each)
+    return sorted(seen.values(), key=lambda each: each.entry.line)
