@@ -37,6 +37,15 @@ def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, li
     }
 
 
+def remembered(path: Path | None) -> dict[str, Any]:
+    """The JSON object of a file whose loss costs nothing but time: empty where it is absent or torn."""
+    try:
+        found = json.loads(path.read_bytes()) if path else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def write_json(path: Path, value: object) -> str:
     """`pretty_json` of `value` as the whole content of `path`; returns the sha256 of its bytes."""
     payload = pretty_json(value)

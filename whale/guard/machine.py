@@ -4,7 +4,6 @@ Nothing is asked that could hold a secret. Frameworks are asked only if the stag
 """
 
 import hashlib
-import json
 import os
 import platform
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.files import write_atomically
-from whale.common.json_files import canonical_json
+from whale.common.json_files import canonical_json, remembered
 from whale.runtime.workers.environment import DEFAULTS, FORCED, STATE_DIR
 
 PACKAGES_CACHE = "packages-cache.json"
@@ -78,12 +77,8 @@ def installed_packages() -> dict[str, Any]:
     folders = sorted({path for path in sys.path if path.endswith(("site-packages", "dist-packages"))})
     key = hashlib.sha256(canonical_json([[path, _changed(path)] for path in folders]).encode()).hexdigest()
     cached = STATE_DIR / PACKAGES_CACHE
-    try:
-        kept = json.loads(cached.read_bytes())
-        if kept["key"] == key:
-            return kept["packages"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    if (kept := remembered(cached)).keys() >= {"key", "packages"} and kept["key"] == key:
+        return kept["packages"]
     packages: dict[str, dict[str, str | None]] = {}
     for each in metadata.distributions(path=folders):
         record = each.read_text("RECORD")

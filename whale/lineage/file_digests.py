@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from whale.common.files import md5_of_file, sha256_of_file, write_atomically
+from whale.common.json_files import remembered
 
 
 class FileDigests:
@@ -48,10 +49,4 @@ def _stat_key(path: Path) -> list[int]:
 
 
 def _read_cache(path: Path | None) -> dict[str, list]:
-    if path is None:
-        return {}
-    try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError):  # a cache: absent or torn means empty
-        return {}
-    return {name: row for name, row in rows.items() if isinstance(row, list) and len(row) == 5}
+    return {name: row for name, row in remembered(path).items() if isinstance(row, list) and len(row) == 5}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.files import is_alive, write_atomically
+from whale.common.json_files import remembered
 from whale.common.stage_args import node_name
 from whale.runtime.workers import environment
 from whale.tracking.spool import SPOOL_DIR
@@ -182,8 +183,5 @@ def _offset_path(spool: Path) -> Path:
 
 
 def _read_offset(spool: Path) -> tuple[int, bool]:
-    try:
-        row = json.loads(_offset_path(spool).read_bytes())
-        return int(row["offset"]), bool(row["closed"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0, False
+    row = remembered(_offset_path(spool))
+    return (row["offset"], row["closed"]) if row.keys() >= {"offset", "closed"} else (0, False)
