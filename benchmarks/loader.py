@@ -149,9 +149,9 @@ def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> d
 
 
 def ours_kept(data: Path, arguments: argparse.Namespace) -> dict:
-    from whale.runtime.workers.execution import DEFAULTS
+    from whale.runtime.workers.execution import Execution
 
-    return ours(data, arguments, DEFAULTS["decoded_frames_mb"] * 2**20)
+    return ours(data, arguments, Execution().decoded_bytes)
 
 
 def memory_over_epochs(loader, num_segments: int, epochs: int) -> dict:

@@ -24,9 +24,9 @@ import safetensors.torch
 from benchmarks.measure import machine
 from whale.common.config import load_yaml
 from whale.common.files import sync_file
-from whale.data.loading.consumption import rank_slice
+from whale.data.loading.sampler import rank_slice
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
-from whale.runtime.train.launch import train
+from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import TrainingJob
 from whale.training.loop.checkpoint import StateFolder, TrainingState
 from whale.training.loop.communicator import Communicator

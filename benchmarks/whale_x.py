@@ -19,6 +19,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.captured import CapturedWorld
+from benchmarks.inference import compile_steps, round_matrices
 from benchmarks.model_work import ACTION, WINDOW, batch
 from benchmarks.retracing import small_world
 from whale.common.config import load_yaml
@@ -30,8 +32,6 @@ from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Query
 from whale.models.world.rollout import rollout as imagined
-from whale.runtime.gpu.captured import CapturedWorld
-from whale.runtime.gpu.inference import compile_steps, round_matrices
 from whale.training.loop.gradient_step import GradientStep
 from whale.training.loop.optimizer import OptimizationConfig, make_optimizer
 from whale.training.loop.wrapping import compile_blocks, recompute_activations

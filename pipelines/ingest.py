@@ -9,7 +9,7 @@ from whale.common.run import Run
 from whale.common.stage_args import StageArgs
 from whale.data.ingest.episode_table import episode_table
 from whale.data.ingest.finish import finish, one_line
-from whale.data.ingest.ingest import IngestConfig, empty_splits, plan_tasks
+from whale.data.ingest.ingest import IngestConfig, IngestTask, empty_splits, plan_tasks
 from whale.data.ingest.sources.location import described_files
 from whale.data.spec.needed_splits import require_splits
 from whale.data.spec.spec import DatasetSpec, load_spec
@@ -31,7 +31,7 @@ def run(args: Args, run: Run) -> None:
     run.add_described(described_files(args.raw))
     planned = plan_tasks(args.raw, args.spec, args.ingest, run.work)
     require_splits(args.spec, load_yaml("params.yaml"), empty_splits(planned))
-    tasks = run.sampled(planned)
+    tasks = run.sampled(planned, IngestTask.holds_train)  # without train there are no statistics
     with run.compute(), run.progress(len(tasks), "source files") as bar:
         run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
         report = finish(tasks, run.work, run.out)

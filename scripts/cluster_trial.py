@@ -26,7 +26,7 @@ import cluster_trial
 import tiny_training as runs
 
 from whale.common.files import sha256_of_file
-from whale.runtime.train.launch import train
+from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import TrainingJob
 from whale.runtime.workers.ray_session import LEAN
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
+from rlds_fixture import episodes, spec_values, write_rlds
 
 from whale.audit import accept as accepting
 from whale.audit.audit import audit
@@ -114,7 +116,8 @@ def git(root, *arguments):
 def dvc(root, *arguments):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
-    environment |= {"PATH": path, "PYTHONPATH": str(ROOT), "SHELL": "/bin/sh", "DVC_NO_ANALYTICS": "1"}
+    own = root if (root / "whale").is_dir() else ROOT
+    environment |= {"PATH": path, "PYTHONPATH": str(own), "SHELL": "/bin/sh", "DVC_NO_ANALYTICS": "1"}
     done = subprocess.run([DVC, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -300,3 +303,56 @@ def test_other_code_with_equal_results_stops_the_cascade(project):
     assert stale(project) == ["toy"]
     assert ran(project) == ["toy"]
     assert audit("artifacts/demo/user", deep=True, strict=False, expect_head=None).findings == []
+
+
+INGEST = """
+stages:
+  ingest:
+    foreach: ${datasets}
+    do:
+      cmd: python -m whale.run ingest --item ${key} --raw ${item.raw} --out artifacts/demo/pretrain/shards/${key}
+      deps: ["${item.raw}", pipelines/ingest.py, whale/data/ingest]
+      outs: ["artifacts/demo/pretrain/shards/${key}"]
+"""
+
+
+@pytest.fixture
+def fleet_like(tmp_path, monkeypatch):
+    """A project with one ingested dataset whose first source file holds its test split."""
+    root = tmp_path / "project"
+    for name in ("whale", "pipelines"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    spec = spec_values(source=spec_values()["source"] | {"splits": {"train": "train", "val": "val", "test": "test"}})
+    ingest = {"resolution": 24, "jpeg_quality": 95, "shard_bytes": 2**16, "max_bad": 0}
+    params = {"profile": "demo", "seed": 0, "datasets": {"tiny": {"raw": "raw/tiny/1.0.0", "role": "pretrain"}}}
+    params |= {
+        "ingest": ingest | {"quality": {"policy": "fail", "budget": 0}},
+        "evaluate_video": {"pretrain_splits": []},
+    }
+    files = {"dvc.yaml": f"vars: [params.yaml]{INGEST}", "params.yaml": yaml.safe_dump(params), "constraints.txt": ""}
+    files |= {"data_specs/tiny.yaml": yaml.safe_dump(spec)}
+    files |= {".gitignore": "artifacts\n.whale\nwork\n__pycache__\n.dvc\nraw\n"}
+    files |= {".dvc/config": "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"}
+    for name, text in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    shutil.copy(ROOT / ".dvcignore", root)
+    rest = {"test": [episodes([5])], "val": [episodes([5], seed=3)]}
+    write_rlds(root / "raw", rest | {"train": [episodes([6, 7], seed=1), episodes([8], seed=2)]})
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    assert ran(root) == ["ingest@tiny"]
+    return root
+
+
+def test_the_sample_of_an_ingest_is_a_file_of_the_train_split(fleet_like, capsys):
+    code = fleet_like / "whale/data/ingest/statistics.py"
+    code.write_text(code.read_text() + "\n\nUNUSED = 1\n")
+    status, (row,) = accept(capsys, "--check", "--because", "nobody reads it")
+    assert status == 0 and row["checked"]["equal"], row
+    code.write_text(code.read_text().replace('"q01": 0.01', '"q01": 0.02'))
+    status, (row,) = accept(capsys, "--check", "--because", "no matter")
+    assert (status, row["outcome"], row["checked"]["equal"]) == (3, "refused", False), row

@@ -80,10 +80,10 @@ def test_the_cache_survives_the_process_and_hashes_nothing_twice(sealed, tmp_pat
     first.save()
     second = FileDigests(tmp_path / "cache.json")
     named(sealed, second)
-    assert (first.num_hashed, second.num_hashed) == (4, 0)
+    assert (len(first.hashed), len(second.hashed)) == (4, 0)
     paranoid = FileDigests(tmp_path / "cache.json", paranoid=True)
     named(sealed, paranoid)
-    assert paranoid.num_hashed == 4
+    assert len(paranoid.hashed) == 4
 
 
 def test_a_part_of_a_sealed_folder_is_proven_alone(sealed):

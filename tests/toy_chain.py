@@ -25,7 +25,7 @@ from whale.common.json_files import write_json
 from whale.data.ingest.episode_table import episode_table
 from whale.data.ingest.finish import finish
 from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
-from whale.data.loading.consumption import consumption_receipt
+from whale.data.loading.receipt import consumption_receipt
 from whale.data.loading.sampler import Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments
 from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, pretrain_plan

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from whale.commands.data import mix, raw, shards, spec, stats
-from whale.commands.lineage import accept, fsck, proofs, questions, taint
+from whale.commands.lineage import accept, proofs, questions, taint
 from whale.commands.project import doctor, init, plan, profile, timings, track
 from whale.commands.results import evaluate, export, metrics, model, rollout
 from whale.guard import failure
@@ -39,7 +39,7 @@ app.command("accept", epilog=accept.EXAMPLE)(accept.accept)
 app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(proofs.audit_checkpoint)
 app.command("rollout", epilog=rollout.EXAMPLE)(rollout.rollout)
 app.command("export", epilog=export.EXAMPLE)(export.export)
-app.command("fsck", epilog=fsck.EXAMPLE)(fsck.fsck)
+app.command("fsck", epilog="Example: whale fsck")(proofs.fsck)
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("timings", epilog=timings.EXAMPLE)(timings.timings)

@@ -15,6 +15,7 @@ import yaml
 
 from whale.common.config import load_yaml
 from whale.common.errors import ConfigError
+from whale.common.stage_args import node_name
 
 TEMPLATE = re.compile(r"\$\{([a-z_.]+)\}")
 CODE_FOLDERS = ("pipelines/", "whale/")
@@ -35,7 +36,7 @@ class Node:
     @property
     def name(self) -> str:
         """As DVC names it."""
-        return self.stage if self.item is None else f"{self.stage}@{self.item}"
+        return node_name(self.stage, self.item)
 
 
 def is_code(dep: str) -> bool:

@@ -19,17 +19,19 @@ from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.checks import rederive
 from whale.audit.checks.completeness import completeness
+from whale.audit.page import title
 from whale.audit.questions.affected import affected
 from whale.audit.questions.diff import diff
 from whale.audit.questions.episodes import episodes
-from whale.audit.questions.exposure import seen
 from whale.audit.questions.leakage import leakage
 from whale.audit.questions.licences import LicencePolicy, licences
+from whale.audit.questions.seen import seen
 from whale.audit.questions.show import show
 from whale.audit.questions.why import why
 from whale.audit.run_graph import RunGraph
 from whale.cli import run as whale
 from whale.common.errors import ConfigError, IncompleteError, MissingInputError
+from whale.reporting.page import anchor
 
 BASE = ART / "models/dynamics/full"
 
@@ -324,9 +326,10 @@ def test_the_page_draws_every_run_and_needs_no_network(chain):
     page = Path("page.html").read_text(encoding="ascii")
     graph = RunGraph.load()
     for each in graph.ancestors(final(graph)):
-        assert f'href="#run-{each.run_id}"' in page and f'id="run-{each.run_id}"' in page
+        assert f'href="#{anchor(title(each))}"' in page and f'id="{anchor(title(each))}"' in page
+        assert f'href="#stage-{title(each)}"' in page or each.id == final(graph).id
         assert all(digest in page for digest in each.subjects.values())
-    assert "http" not in page and "<script" not in page
+    assert "://" not in page and "<script" not in page
 
 
 def test_a_run_is_made_again_with_its_own_workers_threads_and_device():

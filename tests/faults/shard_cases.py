@@ -12,7 +12,7 @@ from loader_process import GLOBAL_BATCH, open_all, plan_of
 from shard_faults import FAULTS, first_tar, read_everything
 from tiny_shards import write_tiny_shards
 
-from whale.data.loading.consumption import chi_square
+from whale.data.loading.receipt import chi_square
 from whale.data.loading.sampler import SegmentSampler
 from whale.data.storage.shards import ShardSet
 

@@ -1,6 +1,6 @@
 """Faults of training, injected into real runs: killed and hung workers, SIGTERM anywhere, a full disk, bad states.
 
-A run is `whale.runtime.train.launch.train` on the tiny dynamics model: in this process, or in two forked workers.
+A run is `whale.runtime.train.supervise.train` on the tiny dynamics model: in this process, or in two forked workers.
 "Right" means the bytes of a run that nothing happened to.
 """
 
@@ -26,7 +26,7 @@ from faults.outcomes import CLEAR, RIGHT, SILENT, Fault, count_events, killed_at
 
 from whale.common.errors import BadDataError
 from whale.common.files import sha256_of_file
-from whale.runtime.train.launch import train
+from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import STOP, Engine, TrainingJob
 from whale.seal import seal
 from whale.training.loop.checkpoint import StateFolder, TrainingState

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from whale.planning.datasets import DatasetStatus
-from whale.planning.estimate import Estimator, jpeg_bytes
+from whale.planning.datasets import DatasetStatus, jpeg_bytes
+from whale.planning.estimate import Estimator
 from whale.planning.profile import load_profile
 
 ALL_STEPS = 57_432_971  # of the 27 datasets

@@ -11,7 +11,7 @@ from whale.data.ingest.finish import finish
 from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
 from whale.data.ingest.quality.gate import QualityConfig
 from whale.data.ingest.statistics import action_statistics
-from whale.data.loading.consumption import rank_ledger
+from whale.data.loading.receipt import rank_ledger
 from whale.data.loading.sampler import SegmentSampler, single_dataset_plan
 from whale.data.mixture import largest_remainder, normalized
 from whale.data.segments.actions import ActionNormalizer

@@ -32,26 +32,31 @@ def audit(artefact: str, *, deep: bool, strict: bool, expect_head: str | None, s
     ancestors = graph.ancestors(target.run)
     caches = make_hasher(deep, state), FileDigests(state / "md5-cache.json", paranoid=deep, algorithm="md5")
     read = digests_of(files_of(ancestors, target), with_md5=LOCK.is_file()) if deep else ({}, {})
-    num_read = len(read[0])
+    at_once = set(read[0])
     sha256, md5 = (_once(cache, found) for cache, found in zip(caches, read, strict=True))
     verify(target, graph, report, sha256, strict)
     report.extend(check_lock(graph, ancestors, sha256, md5))
     report.extend(check_tracking(ancestors))
-    report.count("files hashed", num_read + sum(each.num_hashed for each in caches))
+    asked, hashed = {*read[0], *read[1]}, at_once | {_here(name) for each in caches for name in each.hashed}
+    report.count("files read", len(hashed))
+    report.count("files remembered", len(asked - hashed))
     for each in caches:
         each.save()
     return report
 
 
 def _once(hasher: FileDigests, found: dict[str, str]) -> Callable[[Path], str]:
-    """Within one audit a file is hashed once, also when nothing is taken from the cache. `found`: read before, by path
-    relative to the current folder."""
-    here = os.path.join(os.getcwd(), "")
+    """Within one audit a file is asked for once, also when nothing is taken from the cache. `found`: what is known, by
+    path relative to the current folder; it takes in what is asked."""
 
     def digest(path: Path) -> str:
-        name = os.fspath(path).removeprefix(here)
+        name = _here(os.fspath(path))
         if name not in found:
             found[name] = hasher(path)
         return found[name]
 
     return digest
+
+
+def _here(name: str) -> str:
+    return name.removeprefix(os.path.join(os.getcwd(), ""))

@@ -4,7 +4,7 @@ so that answers survive the deletion of the outputs."""
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,22 +116,3 @@ def tensor_sha256(path: Path) -> str:
                 digest.update(f"{name}|{row['dtype']}|{tuple(row['shape'])}\n".encode())
                 digest.update(file.read(stop - start))
     return digest.hexdigest()
-
-
-def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names of the leaves of nested mappings; lists are leaves."""
-    if isinstance(value, dict) and value:
-        for key, each in value.items():
-            yield from flatten(each, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
-
-
-def changed(one: Iterable[tuple[str, Any]], other: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
-    """{name: [value of one, value of the other]} of all that differs; None stands for absent."""
-    first, second = dict(one), dict(other)
-    return {
-        name: [first.get(name), second.get(name)]
-        for name in sorted({*first, *second})
-        if first.get(name) != second.get(name) or (name in first) != (name in second)
-    }

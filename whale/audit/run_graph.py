@@ -6,18 +6,22 @@ Paths in statements are names, not keys: a folder that was moved or restored fro
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError
+from whale.common.stage_args import node_name
 from whale.lineage import ledger
 from whale.lineage.acceptance import Acceptance, acceptance_of, overlaid
 from whale.lineage.inputs import name_in_statements
 from whale.lineage.statement import PREDICATE_TYPE
 from whale.seal import MANIFEST_NAME, Hasher
+
+SETTINGS = ("params", "lock", "settings")  # roles in a statement
 
 
 @dataclass(frozen=True)
@@ -31,70 +35,55 @@ class Input:
 
 @dataclass(frozen=True)
 class StageRun:
-    """One signed stage run, read off its statement."""
+    """One signed stage run, read off its statement.
+
+    `params`: sections by name, floats as their repr; `settings`: params.yaml, constraints.txt, specs: path -> sha256;
+    `code`: commit, tree, dirty, closure_files, closure_sha256; `subjects`: path -> sha256 of what it made;
+    `byproducts`: file name in the run's folder -> (path, sha256).
+    """
 
     entry: ledger.Entry
+    stage: str
+    item: str | None
+    run_id: str
+    started: str
+    finished: str
+    command: list[str]
+    params: dict[str, Any]
+    internal: dict[str, Any]
+    inputs: list[Input]
+    settings: dict[str, str]
+    code: dict[str, Any]
+    subjects: dict[str, str]
+    byproducts: dict[str, tuple[str, str]]
 
-    @cached_property
-    def _build(self) -> dict[str, Any]:
-        return self.entry.statement["predicate"]["buildDefinition"]
-
-    @cached_property
-    def _details(self) -> dict[str, Any]:
-        return self.entry.statement["predicate"]["runDetails"]
+    @classmethod
+    def of(cls, entry: ledger.Entry) -> "StageRun":
+        build, details = (entry.statement["predicate"][name] for name in ("buildDefinition", "runDetails"))
+        external, metadata = build["externalParameters"], details["metadata"]
+        rows = [(each["annotations"]["role"], each) for each in build["resolvedDependencies"]]
+        (code,) = (each for role, each in rows if role == "code")
+        notes = code["annotations"]
+        data = [each for role, each in rows if role == "data"]
+        byproducts = [(each["name"], each["digest"]["sha256"]) for each in details.get("byproducts", [])]
+        return cls(
+            entry, external["stage"], external["item"], metadata["invocationId"], metadata["startedOn"],
+            metadata["finishedOn"], external["command"], external["params"], build["internalParameters"],
+            inputs=[Input(each["name"], each["digest"]["sha256"], each["annotations"]["holders"]) for each in data],
+            settings={each["name"]: each["digest"]["sha256"] for role, each in rows if role in SETTINGS},
+            code={"commit": code["digest"].get("gitCommit")} | {key: notes[key] for key in notes if key != "role"},
+            subjects={each["name"]: each["digest"]["sha256"] for each in entry.statement["subject"]},
+            byproducts={Path(name).name: (name, sha256) for name, sha256 in byproducts},
+        )  # fmt: skip
 
     @property
     def id(self) -> str:
         return self.entry.id
 
     @property
-    def stage(self) -> str:
-        return self._build["externalParameters"]["stage"]
-
-    @property
-    def item(self) -> str | None:
-        return self._build["externalParameters"]["item"]
-
-    @property
     def name(self) -> str:
         """As DVC names the stage."""
-        return self.stage if self.item is None else f"{self.stage}@{self.item}"
-
-    @property
-    def run_id(self) -> str:
-        return self._details["metadata"]["invocationId"]
-
-    @property
-    def started(self) -> str:
-        return self._details["metadata"]["startedOn"]
-
-    @property
-    def finished(self) -> str:
-        return self._details["metadata"]["finishedOn"]
-
-    @property
-    def command(self) -> list[str]:
-        return self._build["externalParameters"]["command"]
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """Sections by name, floats as their repr."""
-        return self._build["externalParameters"]["params"]
-
-    @property
-    def internal(self) -> dict[str, Any]:
-        return self._build["internalParameters"]
-
-    @cached_property
-    def subjects(self) -> dict[str, str]:
-        return {each["name"]: each["digest"]["sha256"] for each in self.entry.statement["subject"]}
-
-    @cached_property
-    def inputs(self) -> list[Input]:
-        return [
-            Input(each["name"], each["digest"]["sha256"], notes["holders"])
-            for each, notes in self._dependencies("data")
-        ]
+        return node_name(self.stage, self.item)
 
     @cached_property
     def read(self) -> dict[str, str]:
@@ -105,34 +94,12 @@ class StageRun:
         return found
 
     @cached_property
-    def settings(self) -> dict[str, str]:
-        """params.yaml, constraints.txt, specs: path -> sha256 of the bytes."""
-        rows = [*self._dependencies("params"), *self._dependencies("lock"), *self._dependencies("settings")]
-        return {each["name"]: each["digest"]["sha256"] for each, _ in rows}
-
-    @cached_property
-    def code(self) -> dict[str, Any]:
-        """commit, tree, dirty, closure_files, closure_sha256."""
-        ((each, notes),) = self._dependencies("code")
-        return {"commit": each["digest"].get("gitCommit"), **{key: notes[key] for key in notes if key != "role"}}
-
-    @cached_property
-    def byproducts(self) -> dict[str, tuple[str, str]]:
-        """File name in the run's folder -> (path, sha256)."""
-        rows = self._details.get("byproducts", [])
-        return {Path(each["name"]).name: (each["name"], each["digest"]["sha256"]) for each in rows}
-
-    @property
     def outputs(self) -> list[str]:
         """The folders (by their manifest) and single files that the run published."""
         manifests = [name for name in self.subjects if Path(name).name == MANIFEST_NAME]
         folders = [Path(name).parent for name in manifests]
         alone = [name for name in self.subjects if not any(folder in Path(name).parents for folder in folders)]
         return sorted([*manifests, *alone])
-
-    def _dependencies(self, role: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        rows = self._build["resolvedDependencies"]
-        return [(each, each["annotations"]) for each in rows if each["annotations"]["role"] == role]
 
     def dataset(self) -> dict[str, Any] | None:
         """The dataset that entered with this run (`ingest`), as its record keeps it."""
@@ -167,7 +134,8 @@ class RunGraph:
 
     def __init__(self, entries: Iterable[ledger.Entry]):
         self.entries = list(entries)
-        self.runs = [StageRun(each) for each in self.entries if each.statement.get("predicateType") == PREDICATE_TYPE]
+        runs = (each for each in self.entries if each.statement.get("predicateType") == PREDICATE_TYPE)
+        self.runs = [StageRun.of(each) for each in runs]
         self._acceptances: dict[str, list[Acceptance]] = defaultdict(list)
         self.malformed: list[tuple[ledger.Entry, MismatchError]] = []  # what claims to be an acceptance
         for each in self.entries:
@@ -231,25 +199,15 @@ class RunGraph:
 
     def ancestors(self, run: StageRun) -> list[StageRun]:
         """`run` and all that it came from, oldest first."""
-        seen, waiting = {run.id: run}, [run]
-        while waiting:
-            for parent in self.parents(waiting.pop()):
-                if parent.id not in seen:
-                    seen[parent.id] = parent
-                    waiting.append(parent)
-        return sorted(seen.values(), key=lambda each: each.entry.line)
+        return _reached(run, self.parents)
 
     def descendants(self, run: StageRun) -> list[StageRun]:
         """All runs that read something that `run` made, directly or not, oldest first; over the whole ledger."""
-        seen: dict[str, StageRun] = {}
-        waiting = [run]
-        while waiting:
-            for sha256 in set(waiting.pop().subjects.values()):
-                for user in self._users.get(sha256, []):
-                    if user.id not in seen and user.id != run.id:
-                        seen[user.id] = user
-                        waiting.append(user)
-        return sorted(seen.values(), key=lambda each: each.entry.line)
+
+        def users(each: StageRun) -> Iterator[StageRun]:
+            return chain.from_iterable(self._users.get(sha256, []) for sha256 in each.subjects.values())
+
+        return [each for each in _reached(run, users) if each.id != run.id]
 
     def find(self, text: str) -> Target:
         """A published folder, a file in one, a metrics file, a sha256 (8 or more digits), or a stage's name.
@@ -289,3 +247,14 @@ class RunGraph:
             raise MismatchError("these bytes are not those of the ledger", file=path, found=sha256, expected=expected)
         raise IncompleteError("no statement of the ledger names these bytes", file=path, found=f"sha256 {sha256}",
                               remedy="make it with `dvc repro -f -s STAGE`")  # fmt: skip
+
+
+def _reached(run: StageRun, following: Callable[[StageRun], Iterable[StageRun]]) -> list[StageRun]:
+    """`run` and all that one comes to from it, oldest first."""
+    seen, waiting = {run.id: run}, [run]
+    while waiting:
+        for each in following(waiting.pop()):
+            if each.id not in seen:
+                seen[each.id] = each
+                waiting.append(each)
+    return sorted(seen.values(), key=lambda each: each.entry.line)

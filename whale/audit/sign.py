@@ -19,8 +19,8 @@ def sign_statement(statement: Mapping[str, Any], state_dir: Path = STATE_DIR) ->
     return ledger.append(envelope), envelope
 
 
-def sign_taint(taint: Taint, declared: str, state_dir: Path = STATE_DIR) -> str:
+def sign_taint(taint: Taint, declared: str) -> str:
     """Append the taint, keep a copy for the stages' guard; returns the id of its line."""
-    entry, envelope = sign_statement(taint_statement(taint, declared), state_dir)
+    entry, envelope = sign_statement(taint_statement(taint, declared))
     write_atomically(TAINTS_DIR / f"{entry[:16]}.dsse.json", canonical_json(envelope).encode() + b"\n")
     return entry

@@ -1,8 +1,8 @@
 """What every command prints: a table for people, or one JSON object for programs."""
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -32,14 +32,20 @@ def print_json(value: object) -> None:
     print(json.dumps(value, sort_keys=True, indent=1))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their longest cell; numbers to the right."""
-    cells = [list(header), *[list(row) for row in rows]]
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as their longest cell; numbers to the right, nothing for None."""
+    cells = [list(header), *[["" if value is None else str(value) for value in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     for number, row in enumerate(cells):
         print("  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
         if number == 0:
             print("  ".join("-" * width for width in widths))
+
+
+def print_columns(columns: Mapping[str, tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table of dicts. `columns`: header -> (key of a row, its format)."""
+    cells = [[None if row.get(key) is None else f"{row[key]:{form}}" for key, form in columns.values()] for row in rows]
+    print_table(list(columns), cells)
 
 
 def _pad(cell: str, width: int) -> str:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from whale.common.files import write_atomically
 
@@ -15,6 +17,33 @@ def canonical_json(value: object) -> str:
 def pretty_json(value: object) -> bytes:
     """For files that people read: sorted keys, two spaces, ASCII, no NaN, a newline at the end."""
     return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def flatten(values: Mapping, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; lists and empty mappings are leaves."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        full = f"{prefix}.{name}" if prefix else str(name)
+        flat |= flatten(value, full) if isinstance(value, Mapping) and value else {full: value}
+    return flat
+
+
+def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """{name: [value of one, value of the other]} of all that differs; None stands for absent."""
+    return {
+        name: [first.get(name), second.get(name)]
+        for name in sorted({*first, *second})
+        if first.get(name) != second.get(name) or (name in first) != (name in second)
+    }
+
+
+def remembered(path: Path | None) -> dict[str, Any]:
+    """The JSON object of a file whose loss costs nothing but time: empty where it is absent or torn."""
+    try:
+        found = json.loads(path.read_bytes()) if path else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_json(path: Path, value: object) -> str:

@@ -2,8 +2,11 @@
 
 import shutil
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 MARK_SECONDS, MARKS = 2.0, 16  # the rate is that of the last 30 s
@@ -93,6 +96,37 @@ class Progress:
             return
         width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be written over
         print(f"\r\x1b[K{text[:width]}", end="", file=self.file, flush=True)
+
+
+@contextmanager
+def polling(look: Callable[[], None], seconds: float) -> Iterator[None]:
+    """`look()` at what others do, every `seconds` in a thread while the body runs, and once more at its end.
+
+    The first error of `look` is the last look, and is raised at the end unless the body raises one of its own.
+    """
+    is_over, errors = threading.Event(), list[Exception]()
+
+    def once() -> None:
+        try:
+            look()
+        except Exception as error:
+            errors.append(error)
+
+    def poll() -> None:
+        while not errors and not is_over.wait(seconds):
+            once()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        if not errors:
+            once()
+    if errors:
+        raise errors[0]
 
 
 def _clock(seconds: float) -> str:

@@ -6,14 +6,14 @@ a stage gets the guard's (whale/guard/guarded_run.py), which has the same method
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 from whale.common.json_files import canonical_json, write_json
 from whale.common.progress import Progress
-from whale.common.stage_args import StageArgs
+from whale.common.stage_args import StageArgs, node_name
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Run:
     ):  # fmt: skip
         """`args`: what the stage is called with, so that state in `work` is that of these values alone."""
         self.item = args.item if args else None
-        self.stage, self.name = stage, stage if self.item is None else f"{stage}@{self.item}"
+        self.stage, self.name = stage, node_name(stage, self.item)
         config = args.deciding_values() if args else {}
         inputs = {name: str(getattr(args, name)) for name in args.inputs()} if args else {}
         self.decided_by: Mapping[str, Any] = {"stage": stage, "item": self.item, "config": config, "inputs": inputs}
@@ -51,8 +51,9 @@ class Run:
         self._work.mkdir(parents=True, exist_ok=True)
         return self._work
 
-    def sampled(self, parts: Sequence[T]) -> list[T]:
-        """The parts of the work to do: all of them, but for a check on a sample (`whale accept --check`)."""
+    def sampled(self, parts: Sequence[T], prefer: Callable[[T], bool] = lambda part: True) -> list[T]:
+        """The parts of the work to do: all of them, but for a check on a sample (`whale accept --check`), which takes
+        the first that the stage can do alone, as `prefer` tells."""
         return list(parts)
 
     def progress(self, total: int, what: str) -> Progress:

@@ -23,6 +23,11 @@ from whale.common.config import Config, load_seed
 OF_ITEM = "of item"
 
 
+def node_name(stage: str, item: str | None) -> str:
+    """As DVC names a stage, or one item of a foreach stage."""
+    return stage if item is None else f"{stage}@{item}"
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
 class StageArgs:

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from whale.common.json_files import pretty_json
 from whale.common.run import Run
+from whale.common.stage_args import node_name
 from whale.guard.attempts import Attempts
 from whale.guard.beforehand import Beforehand
 from whale.guard.process_clock import ProcessClock
@@ -40,14 +41,14 @@ class Derived:
 
 
 class GuardedRun(Run):
-    """A stage's run inside its guard, with what the guard keeps for the record."""
+    """A stage's run inside its guard, with what the guard keeps for the record; methods without a word: see `Run`."""
 
     def __init__(
         self, name: str, args: argparse.Namespace, derived: Derived, digests: FileDigests, clock: ProcessClock
     ):
         derivation = derived.derivation
         self.stage, self.item = name, derivation.item
-        self.name = name if derivation.item is None else f"{name}@{derivation.item}"
+        self.name = node_name(name, self.item)
         self.derivation, self.identity = derivation, derivation.digest()
         self.decided_by, self.command = vars(derivation), shlex.join(["python", *command()])
         self.inputs = derivation.inputs  # name -> sha256
@@ -99,38 +100,29 @@ class GuardedRun(Run):
         self.tracking.log_metrics(metrics)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Numbers for MLflow."""
         self.tracking.log_metrics(metrics, step)
 
     def log_artifact(self, path: Path) -> None:
-        """A file or folder below `out` that MLflow shall name (path and sha256; small pictures are shown)."""
         self.artifacts.append(path)
 
     def keep(self, name: str, payload: bytes) -> None:
-        """A file for the run's record, so that questions can be answered when the outputs are long gone."""
         self.kept[name] = payload
-
-    def note(self, **facts: object) -> None:
-        """How this run was carried out (workers, threads, steps resumed): for the statement, never for an output."""
-        self.notes |= facts
 
     def add_dataset(self, dataset: str, version: str) -> None:
         """lineage.json of all that is made from `out` will name it."""
         self.datasets.append(summarize_dataset(self.out, dataset, version))
 
     def add_described(self, paths: Iterable[Path]) -> None:
-        """Files that an input describes with their sha256, so that reading them is declared by that input."""
         self.described += paths
 
-    def sampled(self, parts: Sequence[T]) -> list[T]:
-        """The first part alone where WHALE_SAMPLE is set."""
-        return list(parts[:1] if os.environ.get(SAMPLE) else parts)
+    def sampled(self, parts: Sequence[T], prefer: Callable[[T], bool] = lambda part: True) -> list[T]:
+        """Where WHALE_SAMPLE is set the first of the preferred parts alone; the first of all if none is."""
+        return sorted(parts, key=lambda part: not prefer(part))[:1] if os.environ.get(SAMPLE) else list(parts)
 
     def compute(self) -> AbstractContextManager[None]:
         return self.clock.compute()
 
     def add_compute(self, seconds: float) -> None:
-        """Work that another process did for this one, e.g. a training worker."""
         self.clock.add_compute(seconds)
 
 

@@ -14,10 +14,14 @@ from whale.common.files import is_abandoned
 PLACES = ("lineage", "lineage/keys", "lineage/runs/*", ".whale", ".whale/*", "work/*/*/*")
 
 
-def clear_after_the_dead(project: Path, places: Iterable[str] = PLACES) -> list[Path]:
-    """Remove temporary files and folders directly in `places` (globs of folders); returns them, sorted."""
-    found = [path for place in places for path in project.glob(f"{place}/.*")]
-    dead = sorted(path for path in found if is_abandoned(path))
+def clear_after_the_dead(project: Path) -> list[Path]:
+    """Remove temporary files and folders directly in PLACES (globs of folders); returns them, sorted."""
+    return remove_abandoned(path for place in PLACES for path in project.glob(f"{place}/.*"))
+
+
+def remove_abandoned(paths: Iterable[Path]) -> list[Path]:
+    """Remove those of `paths` whose writer is dead; returns them, sorted."""
+    dead = sorted(filter(is_abandoned, paths))
     for path in dead:  # another stage may clear at the same time
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -4,17 +4,15 @@ Nothing is asked that could hold a secret. Frameworks are asked only if the stag
 """
 
 import hashlib
-import json
 import os
 import platform
 import sys
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from whale.common.files import write_atomically
-from whale.common.json_files import canonical_json
+from whale.common.json_files import canonical_json, remembered
 from whale.runtime.workers.environment import DEFAULTS, FORCED, STATE_DIR
 
 PACKAGES_CACHE = "packages-cache.json"
@@ -71,33 +69,22 @@ def torch_facts() -> dict[str, Any]:
     return facts
 
 
-def installed_packages(state_dir: Path = STATE_DIR) -> dict[str, Any]:
+def installed_packages() -> dict[str, Any]:
     """{name: {"version", "record_sha256"}} of every installed distribution; RECORD lists the sha256 of its files.
 
     Reading 270 of them takes half a second, so the answer is kept as long as no folder of packages changes.
     """
-    folders = tuple(sorted({path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}))
+    folders = sorted({path for path in sys.path if path.endswith(("site-packages", "dist-packages"))})
     key = hashlib.sha256(canonical_json([[path, _changed(path)] for path in folders]).encode()).hexdigest()
-    cached = state_dir / PACKAGES_CACHE
-    try:
-        kept = json.loads(cached.read_bytes())
-        if kept["key"] == key:
-            return kept["packages"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    packages = _read_packages(folders, key)
-    write_atomically(cached, canonical_json({"key": key, "packages": packages}).encode(), lasts=False)
-    return packages
-
-
-@cache
-def _read_packages(folders: tuple[str, ...], key: str) -> dict[str, dict[str, str | None]]:
-    """`key` stands for the state of `folders`."""
+    cached = STATE_DIR / PACKAGES_CACHE
+    if (kept := remembered(cached)).keys() >= {"key", "packages"} and kept["key"] == key:
+        return kept["packages"]
     packages: dict[str, dict[str, str | None]] = {}
-    for each in metadata.distributions(path=list(folders)):
+    for each in metadata.distributions(path=folders):
         record = each.read_text("RECORD")
         digest = hashlib.sha256(record.encode()).hexdigest() if record else None
         packages.setdefault(str(each.name), {"version": each.version, "record_sha256": digest})
+    write_atomically(cached, canonical_json({"key": key, "packages": packages}).encode(), lasts=False)
     return packages
 
 

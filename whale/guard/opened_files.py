@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,19 +87,17 @@ def report(
         "workers": num_workers,
         "settings": sorted(settings),
         "undeclared_files": sorted(undeclared),
-        "undeclared_modules": undeclared_modules(code_root, closure, files=theirs) if worker.is_listening() else [],
+        "undeclared_modules": undeclared_modules(code_root, closure, theirs) if worker.is_listening() else [],
     }
 
 
-def undeclared_modules(
-    code_root: Path, closure: Iterable[Path], modules: Mapping[str, Any] | None = None, files: Iterable[str] = ()
-) -> list[str]:
+def undeclared_modules(code_root: Path, closure: Iterable[Path], files: Iterable[str]) -> list[str]:
     """Imported files of the project that are not in the stage's import closure; an empty __init__.py is nothing.
 
-    `modules`: those of this process by default; `files`: what workers opened, code among it.
+    `files`: what workers opened, code among it.
     """
     declared = {path.as_posix() for path in closure}
-    own = [getattr(module, "__file__", None) for module in list((sys.modules if modules is None else modules).values())]
+    own = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     # torch has modules whose __file__ is no file
     named = [file for file in [*own, *map(_source, files)] if isinstance(file, str) and os.path.isabs(file)]
     found = set()

@@ -4,7 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from whale.common.files import is_abandoned, sync_file, temporary_name_of, temporary_path
+from whale.common.files import sync_file, temporary_name_of, temporary_path
+from whale.guard.leftovers import remove_abandoned
 from whale.seal import Hasher, seal
 
 
@@ -19,14 +20,7 @@ def open_temporary(output: Path) -> Path:
 
 def remove_leftovers(output: Path) -> list[Path]:
     """Remove the temporary folders of `output` whose process is dead; returns what was removed."""
-    own = [path for path in output.parent.iterdir() if temporary_name_of(path) == output.name]
-    stale = [path for path in own if is_abandoned(path)]
-    for path in stale:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    return stale
+    return remove_abandoned(path for path in output.parent.iterdir() if temporary_name_of(path) == output.name)
 
 
 def publish(temporary: Path, output: Path, sha256: Hasher) -> str:

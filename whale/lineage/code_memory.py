@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from whale.common.files import write_atomically
+from whale.common.json_files import remembered
 from whale.lineage import syntax
 
 T = TypeVar("T")
@@ -44,8 +45,5 @@ class CodeMemory:
 
     def _read(self) -> dict[str, Any]:
         """Empty where the file is absent, torn, or of another state of the code that reads."""
-        try:
-            rows = json.loads(self.path.read_bytes()) if self.path else {}
-            return dict(rows["known"]) if rows["reader"] == self._reader else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        rows = remembered(self.path)
+        return rows["known"] if rows.get("reader") == self._reader and isinstance(rows.get("known"), dict) else {}

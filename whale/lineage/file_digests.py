@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from whale.common.files import md5_of_file, sha256_of_file, write_atomically
+from whale.common.json_files import remembered
 
 
 class FileDigests:
@@ -16,7 +17,7 @@ class FileDigests:
 
     def __init__(self, cache_path: Path | None = None, paranoid: bool = False, algorithm: str = "sha256"):
         self.cache_path, self.paranoid, self.algorithm = cache_path, paranoid, algorithm
-        self.num_hashed = 0
+        self.hashed: set[str] = set()  # files read by this object, by their absolute name
         self._known: dict[str, list] = _read_cache(cache_path)
         self._is_changed = False
 
@@ -27,7 +28,7 @@ class FileDigests:
         if known is not None and known[:-1] == key and not self.paranoid:
             return known[-1]
         digest = md5_of_file(path) if self.algorithm == "md5" else sha256_of_file(path)
-        self.num_hashed += 1
+        self.hashed.add(name)
         self._known[name] = [*key, digest]
         self._is_changed = True
         return digest
@@ -48,10 +49,4 @@ def _stat_key(path: Path) -> list[int]:
 
 
 def _read_cache(path: Path | None) -> dict[str, list]:
-    if path is None:
-        return {}
-    try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError):  # a cache: absent or torn means empty
-        return {}
-    return {name: row for name, row in rows.items() if isinstance(row, list) and len(row) == 5}
+    return {name: row for name, row in remembered(path).items() if isinstance(row, list) and len(row) == 5}

@@ -139,9 +139,9 @@ def key_file(state_dir: Path) -> Path:
     return path
 
 
-def publish_key(keyid: str, pem: bytes, keys: Path = PUBLIC_KEYS) -> None:
-    """`keys/<keyid>.pub`, written once."""
-    path = keys / f"{keyid}.pub"
+def publish_key(keyid: str, pem: bytes) -> None:
+    """`<keyid>.pub` among the public keys, written once."""
+    path = PUBLIC_KEYS / f"{keyid}.pub"
     if not path.exists():
         write_atomically(path, pem)
 

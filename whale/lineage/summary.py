@@ -14,6 +14,7 @@ from typing import Any
 
 from whale.common.errors import MismatchError
 from whale.common.files import sha256_of_file
+from whale.common.stage_args import node_name
 from whale.lineage.statement import Derivation
 
 LINEAGE_NAME = "lineage.json"
@@ -57,15 +58,9 @@ def read_summary(folder: Path) -> Summary | None:
             place="format_version",
             found=found.get("format_version"),
             expected=FORMAT_VERSION,
-            remedy=f"make it again: `dvc repro -f -s {stage_name(found)}`",
+            remedy=f"make it again: `dvc repro -f -s {node_name(str(found.get('stage')), found.get('item'))}`",
         )
     return found
-
-
-def stage_name(summary: Summary) -> str:
-    """The stage that made the folder, as DVC names it."""
-    stage, item = summary.get("stage"), summary.get("item")
-    return f"{stage}@{item}" if item else str(stage)
 
 
 def dataset_digest(sources: Iterable[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 def syntax_digest(tree: ast.Module) -> str:
     """sha256 over the tree of one file; `tree` loses its docstrings."""
-    return _digest(_without_docstrings(tree))
+    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
 
 
 def digest_of_source(source: bytes) -> str:
@@ -78,7 +78,3 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _digest(tree: ast.AST) -> str:
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -56,9 +56,9 @@ def taint_of(statement: Mapping[str, Any]) -> Taint | None:
     )
 
 
-def kept_taints(directory: Path = TAINTS_DIR) -> list[Taint]:
-    """Those of the folder's files, sorted by name."""
-    files = sorted(directory.glob("*.dsse.json")) if directory.is_dir() else []
+def kept_taints() -> list[Taint]:
+    """Those of the files of TAINTS_DIR, sorted by name."""
+    files = sorted(TAINTS_DIR.glob("*.dsse.json"))
     return [taint for path in files if (taint := taint_of(payload_of(json.loads(path.read_bytes())))) is not None]
 
 

@@ -19,6 +19,7 @@ from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.planning.profile import DatasetEntry, Profile
 from whale.sim.fleet.collect import FleetConfig, num_episodes, robots, split_names
 
+TAR_OVERHEAD = 750  # bytes per frame: members of a tar are padded to 512
 SPECS, SOURCES, MIXTURE = Path("data_specs"), Path("data_specs/sources"), Path("data_specs/mixtures/oxe.yaml")
 
 
@@ -81,6 +82,19 @@ class DatasetStatus:
     missing_raw: str | None = None
 
 
+def jpeg_bytes(resolution: int) -> float:
+    """Mean size of a frame, JPEG quality 95."""
+    return 22_100 * (resolution / 256) ** 1.5
+
+
+def known_frames(name: str, spec: DatasetSpec | None, facts: Facts) -> tuple[int, str] | None:
+    """(steps of all splits, who says so), as the spec or the table of datasets has them."""
+    if spec is not None and spec.expect.steps is not None:
+        return spec.expect.steps, f"spec: {spec.expect.source}"
+    steps = facts.steps(name)
+    return None if steps is None else (steps, str(MIXTURE))
+
+
 def load_facts(root: Path) -> Facts:
     """Read data_specs/mixtures/oxe.yaml."""
     return Facts.parse(load_yaml(root / MIXTURE), file=MIXTURE)
@@ -140,11 +154,7 @@ def _frames(
     if manifest.is_file():
         kept = json.loads(manifest.read_bytes())["kept"]
         return sum(counts["steps"] for counts in kept.values()), "counted in the shards"
-    if spec is not None and spec.expect.steps is not None:
-        return spec.expect.steps, f"spec: {spec.expect.source}"
-    if (steps := facts.steps(name)) is not None:
-        return steps, str(MIXTURE)
-    return _simulated_frames(name, entry, profile.collect)
+    return known_frames(name, spec, facts) or _simulated_frames(name, entry, profile.collect)
 
 
 def _simulated_frames(name: str, entry: DatasetEntry, collect: Mapping[str, FleetConfig]) -> tuple[int | None, str]:

@@ -18,7 +18,7 @@ from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.planning import flops
-from whale.planning.datasets import DatasetStatus
+from whale.planning.datasets import TAR_OVERHEAD, DatasetStatus, jpeg_bytes
 from whale.planning.profile import Profile
 from whale.training.loop.optimizer import OptimizationConfig
 from whale.training.tasks.dynamics import new_dynamics
@@ -28,7 +28,6 @@ BYTES_PER_TOKEN = 2  # uint16
 TRAINING_BYTES = 16  # of one fp32 weight: itself, its gradient, two moments of AdamW
 # Values kept for the backward pass, per token, pair of layers and unit of width (32.5-33.3, counted on a built trunk).
 KEPT_VALUES = 33
-TAR_OVERHEAD = 750  # bytes per frame: members of a tar are padded to 512
 
 ASSUMPTIONS = (
     "training = 3 forward passes; causal attention counted in full; loading, validation and start-up left out",
@@ -48,11 +47,6 @@ class Cost:
     flops: float | None = None
     disk: float | None = None
     memory: float | None = None
-
-
-def jpeg_bytes(resolution: int) -> float:
-    """Mean size of a frame, JPEG quality 95."""
-    return 22_100 * (resolution / 256) ** 1.5
 
 
 def num_parameters(config: Config, build: Callable[..., nn.Module]) -> int:

@@ -17,11 +17,11 @@ from whale.data.spec.episode import RawEpisode
 from whale.data.spec.needed_splits import require_splits
 from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.data.workbench.draft.sample import first_episodes
-from whale.planning.datasets import SPECS, Facts, load_facts
+from whale.planning.datasets import SPECS, TAR_OVERHEAD, Facts, jpeg_bytes, known_frames, load_facts
 
 GIB, LOOKED_AT = 2**30, 12
 PASS_SECONDS, SECONDS_PER_PIXEL = 0.6e-3, 3.6e-3 / (480 * 640)
-FRAME_BYTES, TAR_OVERHEAD, INDEX_BYTES = 22_100, 750, 8  # JPEG of quality 95 at 256 x 256, members, index
+INDEX_BYTES = 8  # a frame
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def plan_ingest(name: str, root: Path) -> IngestPlan:
     read = size if size is not None else int(fact.gib * GIB) if fact and fact.gib else None
     frames, source = _frames(name, spec, facts, root / entry["raw"], root)
     written = None if frames is None else round(frames * _frame_bytes(config))
-    free = shutil.disk_usage(root).free
+    free, here = shutil.disk_usage(root).free, root / described.link if described else raw
     return IngestPlan(
-        name=name, raw=entry["raw"], raw_is_here=_is_here(raw, described, root), place=facts.place(name),
+        name=name, raw=entry["raw"], raw_is_here=here.is_dir(), place=facts.place(name),
         files=len(described.files) if described else None, read_bytes=read, frames=frames, frames_from=source,
         out=f"artifacts/{params['profile']}/{entry['role']}/shards/{name}", write_bytes=written,
         shards=None if written is None else max(1, -(-written // config.shard_bytes)),
@@ -74,10 +74,8 @@ def plan_ingest(name: str, root: Path) -> IngestPlan:
 
 
 def _frames(name: str, spec: DatasetSpec, facts: Facts, raw: Path, root: Path) -> tuple[int | None, str]:
-    if spec.expect.steps is not None:
-        return spec.expect.steps, f"spec: {spec.expect.source}"
-    if (known := facts.steps(name)) is not None:
-        return known, "data_specs/mixtures/oxe.yaml"
+    if known := known_frames(name, spec, facts):
+        return known
     try:
         return _extrapolated(spec, raw, root)
     except MissingInputError:
@@ -107,12 +105,8 @@ def _described(raw: Path, root: Path) -> SourceDescription | None:
     return read_description(raw)
 
 
-def _is_here(raw: Path, described: SourceDescription | None, root: Path) -> bool:
-    return (root / described.link).is_dir() if described else raw.is_dir()
-
-
 def _frame_bytes(config: IngestConfig) -> float:
-    return len(config.cameras) * (FRAME_BYTES * (config.resolution / 256) ** 1.5 + TAR_OVERHEAD + INDEX_BYTES)
+    return len(config.cameras) * (jpeg_bytes(config.resolution) + TAR_OVERHEAD + INDEX_BYTES)
 
 
 def _frame_seconds(spec: DatasetSpec, config: IngestConfig) -> float:

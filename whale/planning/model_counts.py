@@ -22,6 +22,7 @@ TABLE_7 = {
     "whale-st-256": {"full": 26},
     "whale-x": {"small": 39, "medium": 77, "full": 204, "large": 456},
 }
+TRAINING_ONLY = dict.fromkeys(("behavior.posterior", "behavior.policy"), "training only")
 Z_NOTE = "the printed number leaves the z input out"
 X_BASE_NOTE = f"{Z_NOTE}; the text says 203M, the floor of the same count"
 ROW_TOLERANCE = 0.7  # millions: half a printed digit, and what our z input of 7-wide actions adds
@@ -59,31 +60,19 @@ def model_counts(profile: Profile) -> list[Count]:
         behavior = BehaviorModel(profile.train_behavior.model)
         entries = profile.train_dynamics.items()
         dynamics = {name: new_dynamics(entry, num_codes=num_codes, z_shape=z_shape, seed=0) for name, entry in entries}
-    counts = [*_tokenizer(tokenizer), *_behavior(behavior)]
+    parts: dict[str, list[nn.Module]] = {
+        "tokenizer.encoder": [tokenizer.encoder],
+        "tokenizer.codebook": [tokenizer.quantizer],
+        "tokenizer.decoder": [tokenizer.decoder],
+        "tokenizer": [tokenizer],
+        "behavior.posterior": [behavior.posterior_encoder, behavior.posterior_head],
+        "behavior.prior": [behavior.prior_encoder, behavior.prior_head],
+        "behavior.policy": [behavior.policy_encoder, behavior.policy_head, behavior.policy_z],
+    }
+    counts = [Count(name, _count(*of), note=TRAINING_ONLY.get(name, "")) for name, of in parts.items()]
     for name, network in dynamics.items():
         counts += _dynamics(network, name, profile.name)
     return counts + _totals(profile.name, tokenizer, behavior, dynamics)
-
-
-def _tokenizer(tokenizer: VideoTokenizer) -> list[Count]:
-    return [
-        Count("tokenizer.encoder", _count(tokenizer.encoder)),
-        Count("tokenizer.codebook", _count(tokenizer.quantizer)),
-        Count("tokenizer.decoder", _count(tokenizer.decoder)),
-        Count("tokenizer", _count(tokenizer)),
-    ]
-
-
-def _behavior(behavior: BehaviorModel) -> list[Count]:
-    return [
-        Count("behavior.posterior", _count(behavior.posterior_encoder, behavior.posterior_head), note="training only"),
-        Count("behavior.prior", _count(behavior.prior_encoder, behavior.prior_head)),
-        Count(
-            "behavior.policy",
-            _count(behavior.policy_encoder, behavior.policy_head, behavior.policy_z),
-            note="training only",
-        ),
-    ]
 
 
 def _dynamics(network: Dynamics, name: str, profile: str) -> list[Count]:

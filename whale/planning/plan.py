@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whale.common.config import load_yaml
+from whale.common.stage_args import node_name
 from whale.data.spec.needed_splits import EVALUATIONS
 from whale.pipeline_file import PIPELINE, Node, expand, upstream
 from whale.planning.datasets import DatasetStatus, dataset_statuses
@@ -33,7 +34,7 @@ class PlannedStage:
 
     @property
     def name(self) -> str:
-        return self.stage if self.item is None else f"{self.stage}@{self.item}"
+        return node_name(self.stage, self.item)
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def make_plan(root: Path, stale: Mapping[str, Sequence[str]] | None, hardware: s
     chosen = chosen or default_hardware(sum(cost.flops or 0.0 for cost in guess.values()))
     costs = _costs(profile, datasets, nodes, chosen)
     states = stage_states(nodes, stale, _problems(datasets.values()))
+    hours = {name: None if cost.flops is None else chosen.hours(cost.flops) for name, cost in costs.items()}
     stages = [
-        PlannedStage(node.stage, node.item, *states[node.name], costs[node.name], _hours(costs[node.name], chosen))
-        for node in nodes
+        PlannedStage(node.stage, node.item, *states[node.name], costs[node.name], hours[node.name]) for node in nodes
     ]
     return Plan(profile.name, chosen, tuple(stages), tuple(datasets.values()))
 
@@ -111,10 +112,6 @@ def _costs(
 ) -> dict[str, Cost]:
     estimator = Estimator(profile, datasets, hardware.count, hardware.device.bytes_per_value)
     return {node.name: estimator.cost(node.stage, node.item) for node in nodes}
-
-
-def _hours(cost: Cost, hardware: Hardware) -> float | None:
-    return None if cost.flops is None else hardware.hours(cost.flops)
 
 
 def _some(names: Sequence[str]) -> str:

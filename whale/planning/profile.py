@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
@@ -18,8 +18,6 @@ from whale.sim.fleet.collect import FleetConfig
 from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorConfig
 from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
-
-AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class DatasetEntry(Config):
@@ -55,41 +53,32 @@ def load_profile(path: Path) -> Profile:
     params = load_yaml(path)
     if not isinstance(params, dict):
         raise ConfigError("not a mapping of sections", file=path, found=type(params).__name__)
-    sections = _Sections(params, path)
-    kinds = {name: kind for name, kind in get_type_hints(Profile).items() if name not in ("name", "params")}
-    profile = {name: sections.read(name, kind) for name, kind in kinds.items()}
-    sections.raise_problems()
+    problems: list[str] = []
+
+    def parse(config: type[Config], values: object, place: str) -> Config | None:
+        try:
+            return config.parse(values, file=path, place=place)
+        except ConfigError as error:
+            problems.append(str(error.place))
+            return None
+
+    profile: dict[str, Any] = {}
+    for name, kind in get_type_hints(Profile).items():
+        entries = params.get(name)
+        if name in ("name", "params"):
+            continue
+        if not get_args(kind):
+            profile[name] = parse(kind, params.get(name, {}), name)
+        elif isinstance(entries, dict):  # a section of many: Mapping[str, config]
+            config = get_args(kind)[1]
+            profile[name] = {str(key): parse(config, value, f"{name}.{key}") for key, value in entries.items()}
+        else:
+            problems.append(f"{name}: Input should be a mapping (found: {entries!r:.60})")
+    if problems:
+        raise ConfigError("invalid parameters", file=path, place="\n            ".join(problems))
     checked = Profile(name=str(params.get("profile")), params=params, **profile)
     _require_known_initials(checked, path)
     return checked
-
-
-class _Sections:
-    """Parses sections and collects what is wrong with them."""
-
-    def __init__(self, params: dict[str, Any], file: Path):
-        self.params, self.file, self.problems = params, file, list[str]()
-
-    def read(self, name: str, kind: Any) -> Any:
-        """`kind`: a config, or Mapping[str, config] for a section of many."""
-        if not get_args(kind):
-            return self._parse(kind, self.params.get(name, {}), name)
-        entries, config = self.params.get(name), get_args(kind)[1]
-        if not isinstance(entries, dict):
-            self.problems.append(f"{name}: Input should be a mapping (found: {entries!r:.60})")
-            return {}
-        return {str(key): self._parse(config, value, f"{name}.{key}") for key, value in entries.items()}
-
-    def _parse(self, config: type[AnyConfig], values: object, place: str) -> AnyConfig | None:
-        try:
-            return config.parse(values, file=self.file, place=place)
-        except ConfigError as error:
-            self.problems.append(str(error.place))
-            return None
-
-    def raise_problems(self) -> None:
-        if self.problems:
-            raise ConfigError("invalid parameters", file=self.file, place="\n            ".join(self.problems))
 
 
 def _require_known_initials(profile: Profile, path: Path) -> None:

@@ -9,6 +9,10 @@ from whale.pipeline_file import expand, stage_bodies, upstream
 from whale.reporting.page import Section, render
 
 Parents = Mapping[str, set[str]]
+LEAD = (
+    "What makes what, as dvc.yaml says it: everything stands below all that it reads. What follows from a longer way "
+    "is left out."
+)
 
 
 def pipeline_section(pipeline: Path, params: Path) -> Section:
@@ -29,7 +33,7 @@ def pipeline_section(pipeline: Path, params: Path) -> Section:
         ]
         for layer in layers(parents)
     ]
-    return Section("Pipeline", render("pipeline.html", layers=rows))
+    return Section("Pipeline", render("pipeline.html", layers=rows, lead=LEAD))
 
 
 def layers(parents: Parents) -> list[set[str]]:

@@ -6,12 +6,10 @@ WHALE_BEAM_WORKERS) or from `execution.beam_workers` and `beam: {runner, options
 On a cluster the working folder and the raw data must be visible to every worker.
 """
 
-import contextlib
 import logging
 import os
 import shlex
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 from whale.common.config import Config, load_yaml
 from whale.common.errors import BadDataError, CannotWriteError, MismatchError, MissingInputError, WhaleError
 from whale.common.json_files import write_json
+from whale.common.progress import polling
 from whale.data.ingest.ingest import IngestTask, process_source_shard
 from whale.runtime.workers import worker
 
@@ -57,7 +56,7 @@ def run_tasks(
         _error_file(task).unlink(missing_ok=True)
     num_shares = num_workers if beam_config.runner == LOCAL_RUNNER else 1
     shares = [share for n in range(num_shares) if (share := tasks[n::num_shares])]
-    with _watch(tasks, done):
+    with polling(_finished(tasks, done), POLL_SECONDS):
         if len(shares) <= 1:
             run_pipeline(tasks, beam_config)
         else:
@@ -92,31 +91,18 @@ def attempt(task: IngestTask) -> None:
         write_json(_error_file(task), {"kind": type(error).__name__, "what": error.what, "fields": plain})
 
 
-@contextlib.contextmanager
-def _watch(tasks: Sequence[IngestTask], done: Callable[[int], None]) -> Iterator[None]:
-    """Counts fragments while the pipeline runs: the only sign of progress that every runner gives."""
-    stop = threading.Event()
+def _finished(tasks: Sequence[IngestTask], done: Callable[[int], None]) -> Callable[[], None]:
+    """A look at the fragments that came since the last one: the only sign of progress that every runner gives."""
     reported = 0
 
-    def report() -> None:
+    def look() -> None:
         nonlocal reported
         finished = sum(task.fragment.is_file() for task in tasks)
         if finished > reported:
             done(finished - reported)
             reported = finished
 
-    def poll() -> None:
-        while not stop.wait(POLL_SECONDS):
-            report()
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        report()
+    return look
 
 
 def _error_file(task: IngestTask) -> Path:

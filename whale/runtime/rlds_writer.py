@@ -9,7 +9,7 @@ the channel order they have: TFDS sees finished bytes only, so that no second en
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -140,45 +140,37 @@ def parse_leaf(leaf: str) -> tuple[str, tuple[int, ...]]:
 def _encoded(episode: Episode, schema: Schema, done: Callable[[], object]) -> dict[str, Any]:
     """The episode as TFDS wants it: a list of steps, images as finished bytes."""
     num_steps = len(episode["steps"]["is_first"])
-    columns = dict(_columns(episode["steps"], schema, num_steps, "steps"))
-    steps = [_nest({path: column[t] for path, column in columns.items()}) for t in range(num_steps)]
+    columns = _columns(episode["steps"], schema, num_steps, "steps")
     done()
-    return {"steps": steps, "episode_metadata": dict(episode["episode_metadata"])}
+    return {"steps": [_at(columns, t) for t in range(num_steps)], "episode_metadata": dict(episode["episode_metadata"])}
 
 
-def _columns(values: Mapping, schema: Schema, num_steps: int, place: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """(path, sequence of num_steps values) of every leaf, checked against the schema."""
+def _columns(values: Mapping, schema: Schema, num_steps: int, place: str) -> dict[str, Any]:
+    """The schema's tree with a sequence of num_steps values at each leaf, checked."""
     if set(values) != set(schema):
         raise BadDataError("other features than the schema", place=place, found=sorted(values), expected=sorted(schema))
-    for name, leaf in schema.items():
-        here = f"{place}/{name}"
-        if isinstance(leaf, Mapping):
-            inner = _columns(values[name], leaf, num_steps, here)
-            yield from (((name, *path), column) for path, column in inner)
-            continue
-        kind, shape = parse_leaf(leaf)
-        if kind == "text":
-            _expect(len(values[name]), num_steps, here)
-            yield (name,), list(values[name])
-            continue
-        _expect(values[name].shape, (num_steps, *shape), here)
-        _expect(str(values[name].dtype), "uint8" if kind in ENCODERS else kind, here)
-        yield (name,), [ENCODERS[kind](image) for image in values[name]] if kind in ENCODERS else values[name]
+    return {name: _column(values[name], leaf, num_steps, f"{place}/{name}") for name, leaf in schema.items()}
+
+
+def _column(values: Any, leaf: Any, num_steps: int, place: str) -> Any:
+    if isinstance(leaf, Mapping):
+        return _columns(values, leaf, num_steps, place)
+    kind, shape = parse_leaf(leaf)
+    if kind == "text":
+        _expect(len(values), num_steps, place)
+        return list(values)
+    _expect(values.shape, (num_steps, *shape), place)
+    _expect(str(values.dtype), "uint8" if kind in ENCODERS else kind, place)
+    return [ENCODERS[kind](image) for image in values] if kind in ENCODERS else values
+
+
+def _at(columns: Mapping[str, Any], t: int) -> dict[str, Any]:
+    return {name: _at(each, t) if isinstance(each, Mapping) else each[t] for name, each in columns.items()}
 
 
 def _expect(found: object, expected: object, place: str) -> None:
     if found != expected:
         raise BadDataError("an episode does not fit the schema", place=place, found=found, expected=expected)
-
-
-def _nest(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        node = tree
-        for name in path[:-1]:
-            node = node.setdefault(name, {})
-        node[path[-1]] = value
-    return tree
 
 
 def _jpeg(image_HWC: np.ndarray) -> bytes:

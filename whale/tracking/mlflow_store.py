@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.files import is_alive, write_atomically
+from whale.common.json_files import remembered
+from whale.common.stage_args import node_name
 from whale.runtime.workers import environment
 from whale.tracking.spool import SPOOL_DIR
 
@@ -86,10 +88,11 @@ class _Store:
         found = self.client.search_runs([experiment], f"tags.`{SPOOL_TAG}` = '{spool_id}'", max_results=1)
         if found:
             return found[0].info.run_id
-        name = start["stage"] if start["item"] is None else f"{start['stage']}@{start['item']}"
         tags = {SPOOL_TAG: spool_id, "whale.profile": start["profile"], **start["tags"]}
         milliseconds = int(start["time"] * 1000)
-        return self.client.create_run(experiment, start_time=milliseconds, tags=tags, run_name=name).info.run_id
+        return self.client.create_run(
+            experiment, start_time=milliseconds, tags=tags, run_name=node_name(start["stage"], start["item"])
+        ).info.run_id
 
     def _experiment(self, stage: str) -> str:
         if stage not in self._experiments:
@@ -180,8 +183,5 @@ def _offset_path(spool: Path) -> Path:
 
 
 def _read_offset(spool: Path) -> tuple[int, bool]:
-    try:
-        row = json.loads(_offset_path(spool).read_bytes())
-        return int(row["offset"]), bool(row["closed"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0, False
+    row = remembered(_offset_path(spool))
+    return (row["offset"], row["closed"]) if row.keys() >= {"offset", "closed"} else (0, False)

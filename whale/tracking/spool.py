@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import SupportsFloat
 
+from whale.common.json_files import flatten
+
 SPOOL_DIR = Path("work/mlflow_spool")
 
 
@@ -71,15 +73,6 @@ class TrackingSpool:
         self.num_lost += 1
         if self.num_lost == 1:
             print(f"warning: tracking is lost, computing goes on: {self.path}: {error}", file=sys.stderr)
-
-
-def flatten(values: Mapping, prefix: str = "") -> dict[str, object]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        full = f"{prefix}{name}"
-        flat.update(flatten(value, f"{full}.") if isinstance(value, Mapping) else {full: value})
-    return flat
 
 
 def _as_number(value: object) -> float | None:

@@ -14,9 +14,9 @@ from loader_process import GLOBAL_BATCH, NUM_STEPS, digest, make_loader, open_al
 from tiny_shards import write_tiny_shards
 
 from whale.common.errors import ConfigError, RefusedError
-from whale.data.loading.consumption import rank_ledger, rank_slice
 from whale.data.loading.loader import SegmentLoader
-from whale.data.loading.sampler import SegmentSampler
+from whale.data.loading.receipt import rank_ledger
+from whale.data.loading.sampler import SegmentSampler, rank_slice
 from whale.data.storage.shards import ShardSet
 
 TESTS = Path(__file__).parents[2]

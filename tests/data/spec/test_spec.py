@@ -46,6 +46,8 @@ def changed(path, value):
         ("action.gripper.ops", [{"clip": {"low": 0.0}}], "action.gripper.ops.0"),
         ("action.contract.live", "zyx", "action.contract.live"),
         ("action.rotation", {"fill": 0.0, "unit": "rad"}, "action.rotation"),
+        ("action.rotation.unit", "deg", "add {scale: {factor: 0.017453292519943295}} to ops"),
+        ("action.translation.unit", "mm", "unit mm is not converted: add {scale: {factor: 0.001}} to ops"),
         ("source.splits", {"train": "train[:95]"}, "source.splits"),
         ("source.splits", {"../x": "train"}, "source.splits"),
         (

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -82,10 +84,10 @@ def test_unknown_dialects_are_refused():
 
 def test_other_statistics_than_the_models_are_refused_and_both_are_printed():
     trained, other = statistics(0), statistics(1)
-    require_same_statistics({"a": trained}, {"a": statistics(0)}, file="m/dataset_statistics.json")
+    require_same_statistics({"a": trained}, "a", statistics(0), Path("m/dataset_statistics.json"))
     with pytest.raises(RefusedError) as caught:
-        require_same_statistics({"a": trained}, {"a": other}, file="m/dataset_statistics.json")
+        require_same_statistics({"a": trained}, "a", other, Path("m/dataset_statistics.json"))
     for each in (trained, other):
         assert statistics_digest(each)[:16] in str(caught.value) and str(each["action"]["q01"]) in str(caught.value)
     with pytest.raises(RefusedError, match="not trained on"):
-        require_same_statistics({"b": trained}, {"a": trained}, file="m")
+        require_same_statistics({"b": trained}, "a", trained, Path("m"))

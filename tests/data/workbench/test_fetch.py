@@ -11,10 +11,10 @@ from whale.common.errors import CannotWriteError, MismatchError, MissingInputErr
 from whale.common.files import sha256_of_file
 from whale.data.ingest.sources.location import DescribedFile
 from whale.data.workbench import fetch
-from whale.data.workbench.fetch import FetchConfig, fetch_files
+from whale.data.workbench.fetch import fetch_files
 
 DATA = np.random.default_rng(0).bytes(300_000)
-NO_WAIT = {"config": FetchConfig(tries=4, wait=0.0)}
+NO_WAIT = {"tries": 4, "sleep": lambda seconds: None}
 
 
 @contextmanager
@@ -74,14 +74,14 @@ def described(tmp_path, monkeypatch):
 )
 def test_what_arrives_is_the_whole_file_whatever_happens_on_the_way(described, tmp_path, faults):
     with bucket(faults) as (uri, _):
-        assert fetch_files(described, uri, tmp_path / "raw", **NO_WAIT, sleep=lambda s: None) == 1
+        assert fetch_files(described, uri, tmp_path / "raw", **NO_WAIT) == 1
     assert (tmp_path / "raw/1.0.0/x.tfrecord").read_bytes() == DATA
     assert not list((tmp_path / "raw").rglob("*.part"))
 
 
 def test_a_broken_download_goes_on_where_it_stopped_and_a_whole_one_is_left_alone(described, tmp_path):
     with bucket(["ok", "ok", *["503"] * 20]) as (uri, seen), pytest.raises(MissingInputError, match="byte 131072"):
-        fetch_files(described, uri, tmp_path / "raw", **NO_WAIT, sleep=lambda s: None)
+        fetch_files(described, uri, tmp_path / "raw", **NO_WAIT)
     with bucket([]) as (uri, seen):
         assert fetch_files(described, uri, tmp_path / "raw", **NO_WAIT) == 1
         assert min(start for start, _ in seen) == 131072
@@ -98,7 +98,7 @@ def test_another_object_of_the_same_size_is_refused_and_nothing_is_left(describe
 def test_tries_are_bounded_and_waits_grow(described, tmp_path):
     waits = []
     with bucket(["503"] * 50) as (uri, _), pytest.raises(MissingInputError, match="run again"):
-        fetch_files(described, uri, tmp_path / "raw", config=FetchConfig(tries=3, wait=1.0), sleep=waits.append)
+        fetch_files(described, uri, tmp_path / "raw", tries=3, sleep=waits.append)
     assert waits == [1.0, 2.0]
 
 
@@ -106,4 +106,4 @@ def test_a_full_disk_of_this_machine_is_named_at_once_and_not_tried_again(descri
     (tmp_path / "raw/1.0.0").mkdir(parents=True)
     (tmp_path / "raw/1.0.0/.x.tfrecord.part").symlink_to("/dev/full")
     with bucket([]) as (uri, _), pytest.raises(CannotWriteError, match="free space"):
-        fetch_files(described, uri, tmp_path / "raw", **NO_WAIT, sleep=lambda s: pytest.fail("tried again"))
+        fetch_files(described, uri, tmp_path / "raw", tries=4, sleep=lambda s: pytest.fail("tried again"))

@@ -31,16 +31,19 @@ def places(name: str, **changes) -> list[str]:
     return [problem.place for problem in check_spec(DatasetSpec.parse(values, file="changed.yaml"))]
 
 
-def test_a_unit_without_its_conversion_is_found():
+def test_a_unit_with_a_conversion_that_is_none_is_found():
+    """Without any the spec cannot be read (test_spec.py)."""
     kitchen = "ucsd_kitchen_dataset_converted_externally_to_rlds"
-    assert places(kitchen, translation__ops=[{"difference": {"wrap": False}}]) == ["action.translation.ops"]
-    degrees = [{"difference": {"wrap": False}}]
-    assert places(kitchen, rotation__ops=degrees) == ["action.rotation.ops"]
+    weak = [{"scale": {"factor": 0.9}}, {"difference": {"wrap": False}}]
+    assert places(kitchen, translation__ops=weak) == ["action.translation.ops"]
+    assert places(kitchen, rotation__ops=weak) == ["action.rotation.ops"]
 
 
 def test_absolute_poses_that_are_called_deltas_are_found():
     spec = "toto"
-    assert places(spec, translation__unit="mm", translation__ops=[]) == ["action.translation.ops"]
+    assert places(spec, translation__unit="mm", translation__ops=[{"scale": {"factor": 0.1}}]) == [
+        "action.translation.ops"
+    ]
 
 
 def test_a_gripper_that_never_opens_or_leaves_its_range_is_found():

@@ -10,8 +10,8 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from whale.common.errors import BadDataError, WorkerLostError
 from whale.common.files import sha256_of_file
-from whale.runtime.train.launch import train
 from whale.runtime.train.ray_train import _cause
+from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import TrainingJob
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.task import Task

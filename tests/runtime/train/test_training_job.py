@@ -7,7 +7,7 @@ import pytest
 import tiny_training as runs
 
 from whale.common.errors import BadDataError, ConfigError
-from whale.runtime.train.launch import train
+from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import Engine, TrainingJob
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.task import Task

@@ -10,7 +10,7 @@ import torch
 from tiny_training import task
 
 from whale.common.errors import ConfigError, MissingInputError
-from whale.runtime.train.launch import train
+from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import TrainingJob
 from whale.runtime.workers.execution import load_execution
 from whale.training.loop.checkpoint import StateFolder, TrainingState

@@ -189,10 +189,6 @@ def _data_row(path: Path, md5: Hasher) -> dict[str, Any]:
 
 
 def _folder_row(path: str, rows: list[dict[str, str]], size: int) -> dict[str, Any]:
-    ordered = sorted(rows, key=_by_parts)
+    ordered = sorted(rows, key=lambda row: row["relpath"].split("/"))
     digest = hashlib.md5(json.dumps(ordered, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
     return {"path": path, "hash": "md5", "md5": f"{digest}.dir", "size": size, "nfiles": len(rows)}
-
-
-def _by_parts(row: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(row["relpath"].split("/"))

@@ -4,7 +4,7 @@ Two laws. Every byte of such a file was seen by some signed run (an edit that no
 the sections that an artefact's own ancestors used still say the same (a weight edited after training is reported).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,15 @@ def check_settings(ancestors: list[StageRun], runs: list[StageRun], target: Stag
     yield from edits
     for name in sorted(used):
         path = params if name == PARAMS else Path(name)
-        seen = {run.settings[name] for run in runs if name in run.settings}
+        seen = [run.settings[name] for run in runs if name in run.settings]
         if not path.is_file():
             yield Finding("missing", "settings", "a file that this was made with is gone", str(path))
-        elif sha256_of_file(path) not in seen and not (are_all and edits and path == params):
+        elif (digest := sha256_of_file(path)) not in seen and not (are_all and edits and path == params):
             same = "; all values that this was made with are the same" if are_all and path == params else ""
             what = f"no run of the ledger has seen these bytes{same}"
             remedy = f"take the edit to {path} back, or run a stage with it"
-            yield Finding("edited", "settings", what, str(path), sha256_of_file(path), _last(runs, name), remedy)
+            last = seen[-1] if seen else None
+            yield Finding("edited", "settings", what, str(path), digest, last, remedy)
 
 
 def settings_file(name: str, target: StageRun) -> Path:
@@ -125,10 +126,6 @@ def _as_number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
-
-
-def _last(runs: Iterable[StageRun], name: str) -> str | None:
-    return next((run.settings[name] for run in reversed(list(runs)) if name in run.settings), None)
 
 
 def _short(value: Any) -> str:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whale.audit.code_change import tree_of
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import IncompleteError, MissingInputError, WhaleError
 from whale.common.files import sha256_of_file
 from whale.lineage.closure import closure_digest, code_files, import_closure
-from whale.lineage.code_state import tree_after_patch, unpack
+from whale.lineage.code_state import git, unpack
 from whale.lineage.inputs import prove_input
 from whale.seal import MANIFEST_NAME, list_files
 
@@ -69,18 +70,36 @@ def run_again(run: StageRun) -> dict[str, Any]:
         raise MissingInputError("cannot be made again", place=run.name, found="; ".join(needed.missing))
     with tempfile.TemporaryDirectory(prefix="whale-rederive-") as scratch:
         root = Path(scratch)
-        _place_code(run, needed.code, root)
-        for name in run.settings:
-            _copy(Path(name), root / name)
-        for each in run.inputs:
-            for path in input_paths(Path(each.path), each.holders):
-                _copy(path, root / path)
-        environment = rerun_environment(run, root)
-        command = [sys.executable, *run.command[1:]]
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
-        if done.returncode:
-            raise IncompleteError("the stage did not end well", place=run.name, found=done.stderr[-600:])
+        place_code(root, None if needed.code == "here" else run.code["tree"])
+        place_inputs(run, root)
+        start(run, root)
         return _compare(run, root)
+
+
+def place_inputs(run: StageRun, root: Path) -> None:
+    """The settings and inputs that `run` had, below `root`.
+
+    Hard links where the file system can, for inputs may be terabytes; a symbolic link would be refused as input.
+    """
+    for name in run.settings:
+        if Path(name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(name, root / name)
+    for each in run.inputs:
+        sealed = [Path(name).parent for name in each.holders if Path(name).name == MANIFEST_NAME]
+        for path in sealed or [Path(each.path)]:
+            files = [*list_files(path), path / MANIFEST_NAME] if path.is_dir() else [path]
+            for file in filter(Path.is_file, files):
+                _link(file, root / file)
+
+
+def start(run: StageRun, root: Path, **variables: str) -> None:
+    """Run the stage below `root` as it ran; IncompleteError when it fails."""
+    environment = rerun_environment(run, root) | variables
+    command = [sys.executable, *run.command[1:]]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+    if done.returncode:
+        raise IncompleteError("the stage did not end well", place=run.name, found=done.stderr[-600:])
 
 
 def _where_code_is(run: StageRun) -> str:
@@ -88,21 +107,17 @@ def _where_code_is(run: StageRun) -> str:
     here = Path.cwd()
     if entry.is_file() and closure_digest(code_files(here, import_closure(here, entry))) == run.code["closure_sha256"]:
         return "here"
-    commit, tree = run.code["commit"], run.code["tree"]
-    try:
-        if commit and tree_after_patch(Path.cwd(), commit, run.byproduct("code.patch") or b"") == tree:
-            return "git"
-    except (OSError, subprocess.SubprocessError):
-        pass
-    return "gone"
+    return "git" if tree_of(run, here) is not None else "gone"
 
 
-def _place_code(run: StageRun, where: str, root: Path) -> None:
-    if where == "here":
-        for name in CODE:
+def place_code(root: Path, tree: str | None = None) -> None:
+    """The code of a git tree, or that of today, as far as it has CODE."""
+    if tree is None:
+        for name in filter(os.path.isdir, CODE):
             shutil.copytree(name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         return
-    unpack(Path.cwd(), run.code["tree"], CODE, root)
+    there = git(Path.cwd(), "ls-tree", "--name-only", tree).decode().splitlines()
+    unpack(Path.cwd(), tree, [name for name in CODE if name in there], root)
 
 
 def rerun_environment(run: StageRun, root: Path) -> dict[str, str]:
@@ -118,18 +133,13 @@ def _execution(run: StageRun) -> dict[str, str]:
     return {variable: str(facts[name]) for name, variable in names.items() if name in facts}
 
 
-def input_paths(path: Path, holders: dict[str, str]) -> list[Path]:
-    """What to copy so that the input can be proven again: the sealed folders whole, or the path itself."""
-    sealed = [Path(name).parent for name in holders if Path(name).name == MANIFEST_NAME]
-    return sealed or [path]
-
-
-def _copy(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir() and not target.exists():
-        shutil.copytree(source, target)
-    elif source.is_file():
-        shutil.copyfile(source, target)
+    if not target.exists():
+        try:
+            os.link(os.path.realpath(source), target)
+        except OSError:  # another file system
+            shutil.copyfile(source, target)
 
 
 def _compare(run: StageRun, root: Path) -> dict[str, Any]:

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from whale.audit.checks.findings import Finding
-from whale.audit.facts import flatten
 from whale.audit.run_graph import StageRun
-from whale.common.json_files import canonical_json
+from whale.common.json_files import canonical_json, flatten
 from whale.lineage.statement import floats_as_text
 from whale.seal import MANIFEST_NAME
 
@@ -79,7 +78,7 @@ def _differences(each: TrackedRun, run: StageRun) -> list[tuple[str, str, str]]:
         path = Path(name)
         shown = path.parent if path.name == MANIFEST_NAME else path
         tags[f"{ARTIFACT}{shown.as_posix()}"[:MAX_NAME]] = sha256
-    params = {name[:MAX_NAME]: value for name, value in flatten(run.params)}
+    params = {name[:MAX_NAME]: value for name, value in flatten(run.params).items()}
     wrong = [
         (f"tag '{name}'", each.tags[name], expected)
         for name, expected in tags.items()

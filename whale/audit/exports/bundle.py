@@ -17,16 +17,7 @@ from whale.lineage import signing
 from whale.lineage.acceptance import accepted_run
 from whale.seal import list_files
 
-README = """What is here, and how to check it without the project that made it:
-
-  sha256sum -c SHA256SUMS
-  model_signing verify key artefact --signature model.sig --public_key public.pem
-  statements.intoto.jsonl: one DSSE envelope (in-toto Statement v1, SLSA provenance v1) per run, sources first;
-    acceptances.intoto.jsonl, if there: edits of their code that were accepted later, by equal syntax or by a claim;
-    keyid = sha256 of the DER SubjectPublicKeyInfo of public/<keyid>.pub
-
-The last statement's subjects are the files of artefact/. Take public.pem from a source that you trust.
-"""
+README = Path(__file__).parent / "templates/bundle.txt"
 
 
 def intoto(target: Target, graph: RunGraph) -> str:
@@ -64,7 +55,7 @@ def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".w
     pem = signing.sign({}, key)[2]
     (out / "public.pem").write_bytes(pem)
     (out / "model.sig").write_bytes(model_signature(artefact, key))
-    (out / "README.txt").write_text(README, encoding="ascii")
+    shutil.copy(README, out / "README.txt")
     files = [path for path in list_files(out) if path.name != "SHA256SUMS"]
     lines = [f"{sha256_of_file(path)}  {path.relative_to(out).as_posix()}\n" for path in files]
     (out / "SHA256SUMS").write_text("".join(lines), encoding="ascii")

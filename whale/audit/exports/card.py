@@ -5,9 +5,11 @@ Front matter in the dialect of the Hugging Face hub (https://huggingface.co/docs
 """
 
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import StrictUndefined, Template
 
 from whale.audit.exports.evaluations import Number, numbers_of
 from whale.audit.facts import datasets_of
@@ -16,6 +18,7 @@ from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import BadDataError
 
 CARD = "README.md"
+TEMPLATE = Path(__file__).parent / "templates/card.md"
 FENCE = "---\n"
 NOT_RECORDED = "not recorded"
 
@@ -26,9 +29,15 @@ def model_card(target: Target, graph: RunGraph) -> str:
     numbers = numbers_of(target, graph)
     if numbers:
         front["model-index"] = [{"name": target.run.name, "results": [_result(each) for each in numbers]}]
-    head = yaml.safe_dump(front, sort_keys=False, width=120)
-    text = "\n".join([body.strip(), "", *_origin(target), *_evaluations(numbers), *_licences(target, graph)])
-    return f"{FENCE}{head}{FENCE}\n{text}\n".encode("ascii", "backslashreplace").decode()
+    template = Template(TEMPLATE.read_text(), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    text = template.render(
+        front=yaml.safe_dump(front, sort_keys=False, width=120),
+        body=body.strip(),
+        target=target,
+        protocols=groupby(numbers, key=lambda number: (number.stage, number.protocol)),  # a table each
+        licences=licences(target.run, graph, LicencePolicy())["datasets"],
+    )
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _written_by_training(target: Target, graph: RunGraph) -> tuple[dict[str, Any], str]:
@@ -60,24 +69,3 @@ def _result(number: Number) -> dict[str, Any]:
         "dataset": {"type": data, "name": data, **({"split": split} if split else {})},
         "metrics": [metric | {"args": {"protocol": number.protocol, "file": f"evaluations/{number.stage}.json"}}],
     }
-
-
-def _origin(target: Target) -> list[str]:
-    published = f"Published as `{target.name}`, sha256 `{target.sha256}`, by run {target.run.run_id};"
-    return [published, f"signed statement `{target.run.id}`.", ""]
-
-
-def _evaluations(numbers: list[Number]) -> list[str]:
-    """One table per protocol: only numbers of one table were measured in one way."""
-    lines = ["## Evaluations"]
-    for (stage, protocol), rows in groupby(numbers, key=lambda number: (number.stage, number.protocol)):
-        lines += [f"`{stage}`, protocol `{protocol}`:", "", "| number | value |", "|---|---|"]
-        lines += [f"| {each.key} | {each.value:.6g} |" for each in rows]
-        lines.append("")
-    return lines if numbers else [*lines, "None is recorded.", ""]
-
-
-def _licences(target: Target, graph: RunGraph) -> list[str]:
-    rows = licences(target.run, graph, LicencePolicy())["datasets"]
-    lines = ["## Licences and citations", "| dataset | licence | evidence | citation |", "|---|---|---|---|"]
-    return lines + [f"| {row['dataset']} | {row['spdx']} | {row['evidence']} | {row['citation']} |" for row in rows]

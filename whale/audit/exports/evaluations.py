@@ -12,10 +12,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from whale.audit.facts import flatten, is_evaluation, is_training, weights_of
+from whale.audit.facts import is_evaluation, is_training, weights_of
 from whale.audit.questions.why import protocol_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.files import sha256_of_file
+from whale.common.json_files import flatten
 from whale.seal import MANIFEST_NAME
 
 PARTS = ("tokenizer", "behavior", "dynamics")
@@ -87,7 +88,7 @@ def _model_name(weights: Iterable[str]) -> str:
 
 
 def _numbers(stage: str, metrics: dict[str, Any]) -> Iterator[Number]:
-    values = dict(flatten(metrics))
+    values = flatten(metrics)
     for key, value in values.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and (protocol := protocol_of(key, values)) is not None:

@@ -40,17 +40,7 @@ STATE = f"{PREPROCESSOR}_step_0_normalizer_processor.safetensors"
 IMAGE, ACTION = "observation.images.primary", "action"
 GRIPPER = 6
 
-NOTE = """## In LeRobot
-Layout and names are those of a LeRobot pretrained model, but LeRobot has no class for a world model: its loader of
-policies refuses the type `{type}`, and this project registers no class under that name. `config.json` and
-`model.safetensors` are restored with the package whale-world-model ({call}).
-A world model is three of these: a tokenizer, a behavior model, a dynamics.
-
-Stock LeRobot reads the normalisation alone:
-`PolicyProcessorPipeline.from_pretrained(FOLDER, config_filename="policy_preprocessor.json")`, FOLDER: {folders}.
-It maps the 1 % and 99 % quantiles to [-1, 1] as this model's loader does; that one also clips. The gripper stays as it
-is (1 = open), a dimension that never moves becomes 0. `datasets/NAME/meta/stats.json` has the statistics as measured.
-"""
+NOTE = Path(__file__).parent / "templates/lerobot.md"  # what stock LeRobot can do with it
 RESTORE = {
     "video_tokenizer": "`VideoTokenizer.restore(FOLDER)`",
     "behavior_model": "`BehaviorModel.restore(FOLDER)`",
@@ -74,7 +64,7 @@ def export_lerobot(target: Target, graph: RunGraph, out: Path) -> list[str]:
     shutil.copy(target.folder / WEIGHTS, out / WEIGHTS)
     shutil.copy(target.folder / MANIFEST_NAME, out / "published.json")
     write_statements(target, graph, out)
-    note = NOTE.format(
+    note = NOTE.read_text(encoding="ascii").format(
         type=config["type"], call=RESTORE.get(config["kind"], "as its stage does"), folders=", ".join(folders)
     )
     card = "\n".join([model_card(target, graph), note, *_parts(target, graph)])

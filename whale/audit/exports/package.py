@@ -20,11 +20,10 @@ from whale.audit.exports.as_signed import require_folder_as_signed, require_new
 from whale.audit.exports.bundle import write_statements
 from whale.audit.exports.card import CARD, model_card
 from whale.audit.exports.evaluations import evaluations_of, is_as_signed, metrics_of
-from whale.audit.facts import flatten
 from whale.audit.questions.licences import LicencePolicy, licences
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.files import sha256_of_file
-from whale.common.json_files import write_json
+from whale.common.json_files import flatten, write_json
 from whale.seal import MANIFEST_NAME, names_below, seal
 
 CALIBRATION = "calibration.json"
@@ -60,5 +59,5 @@ def _calibration(evaluations: list[StageRun], target: Target) -> list[dict[str, 
         for name, digest in run.subjects.items():
             if Path(name).name == CALIBRATION and is_as_signed(Path(name), digest):
                 rows = json.loads(Path(name).read_bytes())["checkpoints"]
-                found = [row for row in rows if own & {str(value) for _, value in flatten(row)}]
+                found = [row for row in rows if own & set(map(str, flatten(row).values()))]
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from whale.audit.facts import Dataset, as_row, is_evaluation, is_training, receipt_of
-from whale.audit.questions.exposure import Training
+from whale.audit.questions.seen import Training
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import ConfigError, MissingInputError, WhaleError
 from whale.lineage.taint import Taint

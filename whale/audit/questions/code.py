@@ -15,14 +15,14 @@ def code(run: StageRun) -> dict[str, Any]:
     patch = run.byproduct("code.patch")
     state, exit_code = _tree_again(run, patch)
     closure = json.loads(run.byproduct("closure.json") or b"{}")
-    changed = [file for file, row in closure.items() if _sha256(Path(file)) != row["sha256"]]
+    now = {file: sha256_of_file(file) for file in closure if Path(file).is_file()}
     return {
         "stage": run.name,
         **run.code,
         "patch_bytes": len(patch or b""),
         "tree_again": state,
         "files": {file: row["sha256"] for file, row in closure.items()},
-        "changed_since": changed,
+        "changed_since": [file for file, row in closure.items() if now.get(file) != row["sha256"]],
         "exit_code": exit_code,
     }
 
@@ -38,7 +38,3 @@ def _tree_again(run: StageRun, patch: bytes | None) -> tuple[str, int]:
     except (OSError, subprocess.SubprocessError):
         return "the commit is not in this repository, or the patch does not fit it", 2
     return ("yes", 0) if found == tree else (f"no: commit and patch give {found}", 1)
-
-
-def _sha256(path: Path) -> str | None:
-    return sha256_of_file(path) if path.is_file() else None

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from whale.audit.facts import WEIGHTS, Dataset, changed, datasets_of, flatten, receipt_of, tensor_sha256, trainings_of
+from whale.audit.facts import WEIGHTS, Dataset, datasets_of, receipt_of, tensor_sha256, trainings_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
+from whale.common.json_files import changed, flatten
+
+Trainings = list[tuple[str, StageRun]]  # by stage without item, so that two entries of one stage are compared
 
 
 def diff(one: Target, other: Target, graph: RunGraph) -> dict[str, Any]:
@@ -31,18 +34,13 @@ def diff(one: Target, other: Target, graph: RunGraph) -> dict[str, Any]:
     return {"equal": False, "differences": {name: found for name, found in differences.items() if found}}
 
 
-def _trainings(run: StageRun, graph: RunGraph) -> list[tuple[str, StageRun]]:
-    """By stage without item, so that two entries of one stage are compared with each other."""
-    last = trainings_of(run, graph)
-    return [(each.stage, each) for each in last] or [(run.stage, run)]
+def _trainings(run: StageRun, graph: RunGraph) -> Trainings:
+    return [(each.stage, each) for each in trainings_of(run, graph) or [run]]
 
 
-def _datasets(run: StageRun, graph: RunGraph) -> list[tuple[str, Any]]:
-    rows = []
-    for each in datasets_of(run, graph):
-        summary = {key: each.summary[key] for key in ("upstream", "licence", "kept", "dropped", "spec_digest")}
-        rows += list(flatten(summary, each.name))
-    return rows
+def _datasets(run: StageRun, graph: RunGraph) -> dict[str, Any]:
+    shown = ("upstream", "licence", "kept", "dropped", "spec_digest")
+    return flatten({each.name: {key: each.summary[key] for key in shown} for each in datasets_of(run, graph)})
 
 
 def _episodes(one: StageRun, other: StageRun, graph: RunGraph) -> dict[str, Any]:
@@ -68,34 +66,35 @@ def _kept_payloads(datasets: Iterable[Dataset]) -> dict[str, set[str]]:
     return found
 
 
-def _mixture(trainings: list[tuple[str, StageRun]]) -> list[tuple[str, Any]]:
-    rows = []
-    for name, run in trainings:
-        for dataset, row in (receipt_of(run) or {"datasets": {}})["datasets"].items():
-            keys = ("raw_weight", "planned_share", "segment_share", "valid_frame_share")
-            rows += [(f"{name}.{dataset}.{key}", row[key]) for key in keys]
-    return rows
+def _mixture(trainings: Trainings) -> dict[str, Any]:
+    shown = ("raw_weight", "planned_share", "segment_share", "valid_frame_share")
+    return {
+        f"{stage}.{dataset}.{key}": row[key]
+        for stage, run in trainings
+        for dataset, row in (receipt_of(run) or {"datasets": {}})["datasets"].items()
+        for key in shown
+    }
 
 
-def _code(trainings: list[tuple[str, StageRun]]) -> list[tuple[str, Any]]:
-    rows = []
-    for name, run in trainings:
-        rows += [(f"{name}.{key}", run.code[key]) for key in ("commit", "dirty", "tree")]
+def _code(trainings: Trainings) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for stage, run in trainings:
+        rows |= {f"{stage}.{key}": run.code[key] for key in ("commit", "dirty", "tree")}
         closure = json.loads(run.byproduct("closure.json") or b"{}")
-        rows += [(f"{name}.{file}", row["sha256"]) for file, row in closure.items()]
+        rows |= {f"{stage}.{file}": row["sha256"] for file, row in closure.items()}
     return rows
 
 
-def _params(trainings: list[tuple[str, StageRun]]) -> list[tuple[str, Any]]:
-    return [row for name, run in trainings for row in flatten(run.params, name)]
+def _params(trainings: Trainings) -> dict[str, Any]:
+    return {name: value for stage, run in trainings for name, value in flatten(run.params, stage).items()}
 
 
-def _environment(run: StageRun) -> list[tuple[str, Any]]:
-    return list(flatten(json.loads(run.byproduct("environment.json") or b"{}")))
+def _environment(run: StageRun) -> dict[str, Any]:
+    return flatten(json.loads(run.byproduct("environment.json") or b"{}"))
 
 
-def _outputs(trainings: list[tuple[str, StageRun]]) -> list[tuple[str, Any]]:
-    return [(name, run.subjects[run.outputs[0]]) for name, run in trainings]
+def _outputs(trainings: Trainings) -> dict[str, Any]:
+    return {stage: run.subjects[run.outputs[0]] for stage, run in trainings}
 
 
 def _tensors(one: Target, other: Target) -> dict[str, Any]:

@@ -14,6 +14,7 @@ Shapes: K frames of a code, G = 8 cells a side, H W image.
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 NUM_FRAMES, GRID = 8, 8
@@ -39,7 +40,7 @@ def film_code(frames: Sequence[np.ndarray]) -> np.ndarray:
 
 def cell_means(grey_HW: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Mean of the image over a grid of cells of equal size, pixels on an edge counted in parts."""
-    return _cell_weights(grey_HW.shape[0], rows) @ grey_HW @ _cell_weights(grey_HW.shape[1], columns).T
+    return cv2.resize(grey_HW, (columns, rows), interpolation=cv2.INTER_AREA)
 
 
 def distances(code: np.ndarray, codes_N: np.ndarray) -> np.ndarray:
@@ -58,11 +59,3 @@ def _signs(difference: np.ndarray) -> np.ndarray:
     """Two bits for each difference: more, less, neither."""
     margin = max(NOISE, MARGIN * float(np.sqrt(np.mean(difference**2))))
     return np.packbits(np.stack([difference > margin, difference < -margin]).ravel())
-
-
-def _cell_weights(size: int, cells: int) -> np.ndarray:
-    """(cells, size) weights with rows of sum 1: the overlap of each pixel with each cell."""
-    edges = np.linspace(0, size, cells + 1)
-    pixel = np.arange(size)
-    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return np.clip(overlap, 0, None) * cells / size

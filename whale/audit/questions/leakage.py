@@ -31,7 +31,8 @@ def leakage(run: StageRun, evaluation: str, graph: RunGraph, near: bool = False)
     chosen, _ = find_datasets(f"dataset:{name}", graph)
     held_out = _rows(chosen[-1], split or "test")
     if not held_out:
-        raise MissingInputError("no kept episode in this split", found=evaluation, expected=_splits(chosen[-1]))
+        known = ", ".join(sorted(chosen[-1].summary["kept"]))
+        raise MissingInputError("no kept episode in this split", found=evaluation, expected=known)
     used = [each for each in datasets_of(run, graph) if each.name in trained]
     found = [row for dataset in used for role in ROLES for row in _matches(held_out, dataset, role)]
     alike = _alike(chosen[-1], split or "test", used, {row["episode"] for row in found}) if near else []
@@ -90,7 +91,3 @@ def _matches(held_out: list[dict[str, Any]], dataset: Dataset, role: str) -> lis
             same = "content" if "content_sha256" in hits else "payload"
             found.append({"episode": row["key"], "is": next(iter(hits.values())), "role": role, "by": same})
     return found
-
-
-def _splits(dataset: Dataset) -> str:
-    return ", ".join(sorted(dataset.summary["kept"]))

@@ -43,18 +43,15 @@ class Films:
 def near_copies(held_out: Films, trained: Films, role: str) -> list[dict[str, Any]]:
     """For each held-out episode the nearest other episode of `trained`, if it is nearer than NEAR."""
     found = []
+    chunks = [trained.codes[start : start + CHUNK] for start in range(0, len(trained.codes), CHUNK)]
     for key, code in zip(held_out.keys, held_out.codes, strict=True):
-        to = np.concatenate([np.ones(0), *(distances(code, each) for each in _chunks(trained.codes))])
+        to = np.concatenate([np.ones(0), *(distances(code, each) for each in chunks)])
         if held_out.dataset.id == trained.dataset.id and key in trained.keys:
             to[trained.keys.index(key)] = 1.0
         if len(to) and to.min() <= NEAR:
             like, distance = trained.keys[int(to.argmin())], round(float(to.min()), 4)
             found.append({"episode": key, "is": like, "role": role, "by": "frames", "distance": distance})
     return found
-
-
-def _chunks(codes: np.ndarray) -> list[np.ndarray]:
-    return [codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK)]
 
 
 def _code(shards: ShardSet, row: EpisodeRow) -> np.ndarray:

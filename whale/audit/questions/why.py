@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from whale.audit.facts import flatten, is_training, weights_of
+from whale.audit.facts import is_training, weights_of
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import MissingInputError
+from whale.common.json_files import flatten
 
 
 def why(text: str, graph: RunGraph) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def why(text: str, graph: RunGraph) -> dict[str, Any]:
     name, _, key = text.partition("#")
     target = graph.find(name)
     payload = target.path.read_bytes() if target.path.is_file() else b""
-    values = dict(flatten(json.loads(payload))) if target.path.suffix == ".json" and payload else {}
+    values = flatten(json.loads(payload)) if target.path.suffix == ".json" and payload else {}
     if key and key not in values:
         close = [known for known in values if key.split(".")[-1] in known][:5]
         raise MissingInputError("no such number", file=target.path, found=key, expected=", ".join(close) or len(values))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AsJson, print_columns, print_json, tell
 from whale.common.errors import ConfigError, MissingInputError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ PlanName = Annotated[str, typer.Option("--plan", help="pretrain or dynamics.")]
 Webdataset = Annotated[bool, typer.Option("--webdataset", help="A WebDataset pipeline (the only format so far).")]
 
 RECEIPT = {  # column -> field of a receipt's row, and its form
+    "dataset": ("name", ""),
     "asked": ("raw_weight", "g"),
     "normalised": ("normalized_share", ".4%"),
     "expected": ("planned_share", ".4%"),
@@ -31,6 +32,21 @@ RECEIPT = {  # column -> field of a receipt's row, and its form
     "unique": ("unique_segments", ""),
     "epochs": ("epochs", ".3f"),
 }
+
+COLUMNS = {  # of the mixture: column -> field of a row, and its form
+    "dataset": ("name", ""),
+    "printed %": ("printed", ""),
+    "normalised %": ("printed_normalized", ".3f"),
+    "w N %": ("w_times_n", ".3f"),
+    "x 0.9535": ("w_times_n_fitted", ".3f"),
+    "asked": ("asked", "g"),
+    "share %": ("share", ".3f"),
+    "draws": ("draws", "g"),
+    "source": ("source", ""),
+}
+OWN: tuple[str, ...] = ("dataset", "asked", "share %", "draws", "source")
+TABLE_11 = """ The printed numbers sum to 94.8, two rows are '<0.1':
+weights are normalised as fractions and never asserted to sum to anything."""
 
 app = typer.Typer(no_args_is_help=True, help="The mixture: asked, normalised, expected, realised.")
 
@@ -62,23 +78,19 @@ def show(params: Params = PARAMS, receipt: Receipt = None, every: Every = False,
 
 def _print(rows: "list[MixtureRow]", block: int, every: bool) -> None:
     """The datasets of the active mixture first; columns of Table 11 only where one of its datasets is shown."""
+    from whale.planning.mixture_table import totals
+
     drawn = [row for row in rows if row.draws is not None]
     others = [row for row in rows if row.draws is None]
     shown = drawn + others if every else drawn
-    if not any(row.printed for row in shown):
-        print_table(["dataset", "asked", "share %", "draws", "source"], [_own_cells(row) for row in shown])
-        print(f"share: of segments drawn; draws: of every {block}.")
-    else:
-        _print_table_11(shown, block)
+    cells, columns = [vars(row) for row in shown], {name: COLUMNS[name] for name in OWN}
+    if has_table_11 := any(row.printed for row in shown):
+        sums = totals(shown)
+        cells, columns = [*cells, {**sums, "name": "sum", "printed": f"{sums['printed']:.1f}"}], COLUMNS
+    print_columns(columns, cells)
+    print(f"share: of segments drawn; draws: of every {block}." + TABLE_11 * has_table_11)
     if others and not every:
         print(f"{len(others)} datasets of the paper's Table 11 are not drawn here: whale mix show --all")
-
-
-def _print_table_11(rows: "list[MixtureRow]", block: int) -> None:
-    header = ["dataset", "printed %", "normalised %", "w N %", "x 0.9535", "asked", "share %", "draws", "source"]
-    print_table(header, [_cells(row) for row in rows] + [_sums(rows)])
-    print(f"share: of segments drawn; draws: of every {block}. The printed numbers sum to 94.8, two rows are '<0.1':")
-    print("weights are normalised as fractions and never asserted to sum to anything.")
 
 
 @app.command(
@@ -94,26 +106,6 @@ def export(mix_dir: MixDir, shards: Shards, webdataset: Webdataset = False, plan
     print(webdataset_module(Plan.load(mix_dir / "plan.json", plan), shards), end="")
 
 
-def _cells(row: "MixtureRow") -> list[str]:
-    numbers = (row.printed_normalized, row.w_times_n, row.w_times_n_fitted)
-    share = "" if row.share is None else f"{row.share:.3f}"
-    asked, draws = ("" if value is None else f"{value:g}" for value in (row.asked, row.draws))
-    return [row.name, row.printed, *("" if n is None else f"{n:.3f}" for n in numbers), asked, share, draws, row.source]
-
-
-def _own_cells(row: "MixtureRow") -> list[str]:
-    return [row.name, f"{row.asked:g}", f"{row.share:.3f}", f"{row.draws:g}", row.source]
-
-
-def _sums(rows: "list[MixtureRow]") -> list[str]:
-    from whale.planning.mixture_table import totals
-
-    sums = totals(rows)
-    names = ("printed_normalized", "w_times_n", "w_times_n_fitted")
-    cells = [f"{sums['printed']:.1f}", *(f"{sums[name]:.3f}" for name in names)]
-    return ["sum", *cells, f"{sums['asked']:g}", f"{sums['share']:.3f}", f"{sums['draws']:g}", ""]
-
-
 def _show_receipt(path: Path, as_json: bool) -> None:
     path = path / "receipt.json" if path.is_dir() else path
     if not path.is_file():
@@ -126,14 +118,11 @@ def _show_receipt(path: Path, as_json: bool) -> None:
             found=f"{', '.join(sorted(receipt))}: what is expected of a plan",
             expected="the folder of a checkpoint, e.g. artifacts/demo/models/tokenizer",
         )
-    if as_json:
-        print_json(receipt)
-        return
-    rows = [
-        [name, *(f"{row[field]:{form}}" for field, form in RECEIPT.values())]
-        for name, row in sorted(receipt["datasets"].items())
-    ]
-    print_table(["dataset", *RECEIPT], rows)
+    tell(receipt, as_json, _print_receipt)
+
+
+def _print_receipt(receipt: dict[str, Any]) -> None:
+    print_columns(RECEIPT, [{"name": name, **row} for name, row in sorted(receipt["datasets"].items())])
     test, ledger = receipt["chi_square"], receipt["ledger"]
     print(f"{receipt['num_draws']} draws; chi2 {test['statistic']:.3f} of {test['degrees']}, p {test['p']:.3f}"
           + ("  ALARM: the draws do not fit the plan" if test["alarm"] else ""))  # fmt: skip

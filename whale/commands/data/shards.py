@@ -29,7 +29,8 @@ def verify(directory: Directory, decode: Decode = False, as_json: AsJson = False
         raise MissingInputError("no manifest.json here or one level below", file=directory, remedy="run ingest")
     reports = [check_shards(folder, decode) for folder in folders]
     if as_json:
-        print_json({"datasets": [_plain(report) for report in reports], "ok": not any(r.findings for r in reports)})
+        plain = [vars(r) | {"directory": str(r.directory), "findings": list(map(vars, r.findings))} for r in reports]
+        print_json({"datasets": plain, "ok": not any(report.findings for report in reports)})
     else:
         _print(reports)
     raise typer.Exit(1 if any(report.findings for report in reports) else 0)
@@ -37,7 +38,7 @@ def verify(directory: Directory, decode: Decode = False, as_json: AsJson = False
 
 def _print(reports: "list[Report]") -> None:
     rows = [
-        [r.name or r.directory.name, str(r.shards), str(r.episodes), str(r.frames), f"{r.num_bytes / 1e6:.1f}",
+        [r.name or r.directory.name, r.shards, r.episodes, r.frames, f"{r.bytes / 1e6:.1f}",
          f"{len(r.findings)} findings" if r.findings else "ok"]
         for r in reports
     ]  # fmt: skip
@@ -47,15 +48,3 @@ def _print(reports: "list[Report]") -> None:
             print(f"  {finding}")
         if len(report.findings) > SHOWN:
             print(f"  ... and {len(report.findings) - SHOWN} more (--json has all)")
-
-
-def _plain(report: "Report") -> dict:
-    return {
-        "directory": str(report.directory),
-        "name": report.name,
-        "shards": report.shards,
-        "episodes": report.episodes,
-        "frames": report.frames,
-        "bytes": report.num_bytes,
-        "findings": [vars(finding) for finding in report.findings],
-    }

@@ -58,7 +58,7 @@ def list_specs(allow: AllowLicences = None, as_json: AsJson = False) -> None:
         print_json({"specs": rows, "refused": gated})
     else:
         header = ["dataset", "version", "episodes", "frames", "GiB", "weight", "Hz", "licence", "status"]
-        print_table(header, [["" if value is None else _text(value) for value in row.values()] for row in rows])
+        print_table(header, [[_text(value) for value in row.values()] for row in rows])
     if gated:
         raise RefusedError(
             "licences of the active profile are not allowed", file=PARAMS, place="datasets", found=", ".join(gated),
@@ -245,4 +245,4 @@ def _status(name: str, problems: list[str]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}" if math.isfinite(value) else ""
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value or "")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, print_json
+from whale.commands.output import AsJson, tell
 
 EXAMPLE = "Example: whale accept --dry-run"
 Stages = Annotated[list[str] | None, typer.Argument(help="Stages as DVC names them; all that are stale by default.")]
@@ -26,6 +26,8 @@ def accept(
 
     Proven where every changed file is the same but for comments, docstrings and layout. Anything else is refused with
     the definitions that differ, unless you say --because TEXT. Exit 3 when something was refused.
+
+    --check runs one source file (of the train split) or shard, 3 steps of a training, 1 episode of an evaluation.
     """
     from whale.audit import accept as accepting
     from whale.audit.checks.verify import make_hasher
@@ -60,10 +62,7 @@ def accept(
     hasher.save()
     if waiting:
         accepting.tell_dvc(waiting, graph)
-    if as_json:
-        print_json({"stages": rows})
-    else:
-        _print(rows)
+    tell({"stages": rows}, as_json, lambda found: _print(found["stages"]))
     raise typer.Exit(3 if any("refused" in row["outcome"] for row in rows) else 0)
 
 

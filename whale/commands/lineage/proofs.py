@@ -73,10 +73,7 @@ def prove(
 
     graph = load_graph()
     files = write(graph.find(artefact), graph, out)
-    if as_json:
-        print_json({"out": str(out), "files": files})
-    else:
-        print(f"{out}: {len(files)} files; see README.txt")
+    tell({"out": str(out), "files": files}, as_json, lambda _: print(f"{out}: {len(files)} files; see README.txt"))
 
 
 @app.command("export", epilog="Example: whale lineage export artifacts/demo/models/dynamics/full --format cyclonedx")
@@ -111,6 +108,18 @@ def export(
         print(out)
     else:
         print(payload.decode("ascii"), end="")
+
+
+def fsck(as_json: AsJson = False) -> None:
+    """Read again everything that is stored here. DVC's cache, sealed folders, the ledger; exit 1: changed, 2: gone."""
+    from whale.audit.checks.fsck import fsck as check
+
+    report = check()
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        say.verify("this project", report)
+    raise typer.Exit(report.code)
 
 
 def audit_checkpoint(artefact: Artefact, as_json: AsJson = False) -> None:

@@ -124,7 +124,7 @@ def seen(
     as_json: AsJson = False,
 ) -> None:
     """Say how often training drew an episode. For each training behind the checkpoint, from which step to which."""
-    from whale.audit.questions.exposure import seen as ask
+    from whale.audit.questions.seen import seen as ask
 
     graph = load_graph()
     trainings = [vars(each) for each in ask(graph.find(artefact).run, episode, graph)]

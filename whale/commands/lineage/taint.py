@@ -7,7 +7,7 @@ import typer
 
 from whale.commands.lineage import text as say
 from whale.commands.lineage.artefact import load_graph
-from whale.commands.output import AsJson, print_json, tell
+from whale.commands.output import AsJson, tell
 
 app = typer.Typer(no_args_is_help=True, help="Declare that something must not be built upon.")
 
@@ -24,10 +24,8 @@ def add(
 
     taint = make_taint(what, reason, load_graph())
     entry = sign_taint(taint, datetime.now(UTC).isoformat(timespec="seconds"))
-    if as_json:
-        print_json({"entry": entry, **vars(taint)})
-    else:
-        print(f"tainted: {taint.describe()}, ledger {entry[:16]}")
+    said = f"tainted: {taint.describe()}, ledger {entry[:16]}"
+    tell({"entry": entry, **vars(taint)}, as_json, lambda _: print(said))
 
 
 @app.command("list", epilog="Example: whale lineage taint list --json")

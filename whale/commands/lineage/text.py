@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from whale.audit.checks.findings import Report
-from whale.commands.output import print_table
+from whale.commands.output import print_columns, print_table
 
 MAX_ROWS = 40
+SAMPLED = {  # column -> key and form
+    "training": ("stage", ""),
+    "dataset": ("dataset", ""),
+    "weight": ("weight_set", "g"),
+    "planned": ("planned_share", ".4f"),
+    "segments": ("segment_share", ".4f"),
+    "frames": ("frame_share", ".4f"),
+    "epochs": ("epochs", ".2f"),
+}
 
 
 def show(found: dict[str, Any]) -> None:
@@ -16,19 +25,14 @@ def show(found: dict[str, Any]) -> None:
     print(f"  code {_code(made)}; derivation {short(made['derivation'])}; statement {short(made['statement'])}\n")
     if found["datasets"]:
         rows = [
-            [row["name"], short(row["sha256"]), row["version"], row["licence"], str(row["read"]), str(row["kept"]),
-             str(sum(row["dropped"].values())), str(row["steps"])]
+            [row["name"], short(row["sha256"]), row["version"], row["licence"], row["read"], row["kept"],
+             sum(row["dropped"].values()), row["steps"]]
             for row in found["datasets"]
         ]  # fmt: skip
         print_table(["dataset", "upstream sha256", "version", "licence", "read", "kept", "dropped", "steps"], rows)
         print()
     if found["sampled"]:
-        rows = [
-            [row["stage"], row["dataset"], f"{row['weight_set']:g}", f"{row['planned_share']:.4f}",
-             f"{row['segment_share']:.4f}", f"{row['frame_share']:.4f}", f"{row['epochs']:.2f}"]
-            for row in found["sampled"]
-        ]  # fmt: skip
-        print_table(["training", "dataset", "weight", "planned", "segments", "frames", "epochs"], rows)
+        print_columns(SAMPLED, found["sampled"])
         print()
     for row in found["checkpoints"]:
         print(f"built on {row['stage']}: {row['output']} {short(row['sha256'])}")
@@ -54,7 +58,7 @@ def episodes(found: dict[str, Any]) -> None:
         dropped = ", ".join(f"{count} {reason}" for reason, count in row["dropped"].items()) or "none dropped"
         print(f"{row['dataset']}: {row['read']} read, {row['kept']} kept; {dropped}")
     rows = [
-        [row["key"], row["split"], "kept" if row["kept"] else row["reason"], str(row["steps_in"]),
+        [row["key"], row["split"], "kept" if row["kept"] else row["reason"], row["steps_in"],
          f"{row['source_file']}#{row['record_index']}", short(row["content_sha256"] or row["payload_sha256"])]
         for row in found["episodes"][:MAX_ROWS]
     ]  # fmt: skip
@@ -81,10 +85,10 @@ def env(found: dict[str, Any]) -> None:
 
 
 def params(found: dict[str, Any]) -> None:
-    from whale.audit.facts import flatten
+    from whale.common.json_files import flatten
 
     print(f"params of {found['stage']}, every default resolved:")
-    for name, value in flatten(found["params"]):
+    for name, value in flatten(found["params"]).items():
         print(f"  {name + ':':<48}{value}")
 
 

@@ -22,8 +22,9 @@ MIN_FREE_GB = 10.0
 def doctor(as_json: AsJson = False) -> None:
     """Check versions, disk and settings. Exit code 1 when something needs attention."""
     environment.apply()
-    checks = [_python(), _disk(), _link_type(), _private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600)]
-    checks.append(_private(SITE_CACHE, 0o700))
+    is_tested = sys.version_info[:2] == (3, 11)
+    checks = [("python 3.11", "ok" if is_tested else "wrong", platform.python_version()), _disk(), _link_type()]
+    checks += [_private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600), _private(SITE_CACHE, 0o700)]
     facts = machine.describe()
     if as_json:
         print_json({"checks": [dict(zip(("check", "state", "found"), row, strict=True)) for row in checks], **facts})
@@ -32,10 +33,6 @@ def doctor(as_json: AsJson = False) -> None:
         packages = facts["packages"]
         print("packages: " + ", ".join(f"{name} {version}" for name, version in sorted(dict(packages).items())))
     raise typer.Exit(0 if all(state == "ok" for _, state, _ in checks) else 1)
-
-
-def _python() -> tuple[str, str, str]:
-    return "python 3.11", "ok" if sys.version_info[:2] == (3, 11) else "wrong", platform.python_version()
 
 
 def _disk() -> tuple[str, str, str]:

@@ -103,7 +103,8 @@ def blocked(made: "Plan") -> list[str]:
     if not lines:
         return []
     said = [f"blocked datasets ({len(lines)} of {len(made.datasets)}):", *(f"  {line}" for line in lines)]
-    if without := [each for each in made.datasets if each.missing_raw and f"ingest@{each.name}" in _blocked(made)]:
+    stages = {stage.name for stage in made.stages if stage.state == "blocked"}
+    if without := [each for each in made.datasets if each.missing_raw and f"ingest@{each.name}" in stages]:
         first = without[0]
         said += [
             f"until their data are linked, `dvc repro` (also with --dry) ends at ingest@{first.name} with",
@@ -114,10 +115,6 @@ def blocked(made: "Plan") -> list[str]:
             "  or go back to data that are made here: `whale profile use demo`",
         ]
     return said
-
-
-def _blocked(made: "Plan") -> set[str]:
-    return {stage.name for stage in made.stages if stage.state == "blocked"}
 
 
 def stale_stages() -> dict[str, list[str]]:
@@ -215,35 +212,18 @@ def _scaled(count: float | None, unit: str) -> str:
 def _as_json(made: "Plan") -> dict[str, Any]:
     from whale.planning.estimate import ASSUMPTIONS
 
-    stages = [
-        {
-            "stage": stage.name,
-            "state": stage.state,
-            "why": list(stage.why),
-            "flops": stage.cost.flops,
-            "hours": stage.hours,
-            "disk_bytes": stage.cost.disk,
-            "memory_bytes_per_worker": stage.cost.memory,
-        }
-        for stage in made.stages
-    ]
-    datasets = [
-        {
-            "name": each.name,
-            "role": each.role,
-            "frames": each.frames,
-            "frames_from": each.frames_from,
-            "problems": list(each.problems),
-        }
-        for each in made.datasets
-    ]
+    stages = []
+    for stage in made.stages:
+        cost = {"flops": stage.cost.flops, "disk_bytes": stage.cost.disk, "memory_bytes_per_worker": stage.cost.memory}
+        stages.append({"stage": stage.name, "state": stage.state, "why": stage.why, "hours": stage.hours} | cost)
+    told = ("name", "role", "frames", "frames_from", "problems")
     return {
         "status": "estimate, not run",
         "profile": made.profile,
         "hardware": str(made.hardware),
         "assumptions": list(ASSUMPTIONS),
         "stages": stages,
-        "datasets": datasets,
+        "datasets": [{name: getattr(each, name) for name in told} for each in made.datasets],
     }
 
 

@@ -11,7 +11,7 @@ from whale.commands.project import plan
 from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError
 from whale.common.files import write_atomically
-from whale.tracking.spool import flatten
+from whale.common.json_files import changed, flatten
 
 PROFILES, PARAMS = Path("profiles"), Path("params.yaml")
 
@@ -76,10 +76,10 @@ def profile_path(name: str) -> Path:
     return path
 
 
-def _changes(name: str) -> dict[str, tuple[Any, Any]]:
-    """{dotted name: (value in params.yaml, value in the profile)} where they differ."""
+def _changes(name: str) -> dict[str, list[Any]]:
+    """{dotted name: [value in params.yaml, value in the profile]} where they differ."""
     from whale.common.config import load_yaml
 
     old = flatten(load_yaml(PARAMS)) if PARAMS.is_file() else {}
     new = flatten(load_yaml(PROFILES / f"{name}.yaml"))
-    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+    return changed(old, new)

@@ -26,7 +26,8 @@ def timings(as_json: AsJson = False) -> None:
         print_json({"stages": rows, "total": totals})
         return
     cells = [[f"{row[column]:.1f}" if column in row else "-" for column in COLUMNS] for row in rows]  # older runs
-    table = [[row["stage"], *times, f"{_peak(row):.0f}"] for row, times in zip(rows, cells, strict=True)]
+    peaks = [f"{max(row['peak_rss_mb'], row['peak_child_rss_mb']):.0f}" for row in rows]
+    table = [[row["stage"], *times, peak] for row, times, peak in zip(rows, cells, peaks, strict=True)]
     table.append(["total", *(f"{totals[column]:.1f}" for column in COLUMNS), ""])
     print_table(["stage", "wall s", "compute s", "overhead s", "capture s", "peak MB"], table)
 
@@ -44,7 +45,3 @@ def active_profile() -> str | None:
     from whale.common.config import load_yaml  # pydantic is imported here: no `--help` pays for it
 
     return load_yaml("params.yaml").get("profile") if Path("params.yaml").is_file() else None
-
-
-def _peak(row: dict[str, Any]) -> float:
-    return max(row["peak_rss_mb"], row["peak_child_rss_mb"])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from whale.commands.output import AsJson, group, print_json
+from whale.commands.output import AsJson, group, tell
 
 app = group("MLflow: a local sqlite store, no server.")
 
@@ -13,7 +13,5 @@ def sync(as_json: AsJson = False) -> None:
     from whale.tracking.mlflow_store import replay_all
 
     done = replay_all(Path.cwd())
-    if as_json:
-        print_json({"replayed": done.runs, "unchanged": done.unchanged})
-    else:
-        print(f"{done.runs} runs replayed, {done.unchanged} already there")
+    found = {"replayed": done.runs, "unchanged": done.unchanged}
+    tell(found, as_json, lambda _: print(f"{done.runs} runs replayed, {done.unchanged} already there"))

@@ -42,7 +42,7 @@ def _write(directory: Path, as_json: bool) -> None:
     if as_json:
         print_json({"tasks": counts, "horizon": max(config.horizons)})
         return
-    print_table(["set", "windows"], [[name, str(count)] for name, count in counts.items()])
+    print_table(["set", "windows"], list(counts.items()))
     print(f"answer each with frames.npy, uint8 [{max(config.horizons)}, R, R, 3], in a folder of the same name")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from whale.commands.output import AsJson, print_json
+from whale.commands.output import AsJson, tell
 from whale.common.errors import ConfigError
 
 EXAMPLE = "Example: whale export artifacts/demo/models/finetuned/dynamics/full --to handed-on"
@@ -33,7 +33,4 @@ def export(
     graph = RunGraph.load()
     write = export_folder if layout == "whale" else export_lerobot
     files = write(graph.find(checkpoint), graph, to)
-    if as_json:
-        print_json({"out": str(to), "files": files})
-    else:
-        print(f"{to}: {len(files)} files; see README.md")
+    tell({"out": str(to), "files": files}, as_json, lambda _: print(f"{to}: {len(files)} files; see README.md"))

@@ -11,9 +11,9 @@ import typer
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError, MissingInputError
+from whale.common.json_files import flatten
 from whale.reporting import comparisons
 from whale.reporting.comparisons import short
-from whale.tracking.spool import flatten
 
 EXAMPLE = "Example: whale metrics; whale metrics --only psnr"
 

@@ -75,7 +75,8 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
         "name": spec.name,
         "spec_digest": spec.digest(),
         "control_hz": spec.robot.control_hz,
-        "images": _image_format(tasks[0]),
+        "images": {"resolution": config.resolution, "mode": "stretch", "jpeg_quality": config.jpeg_quality}
+        | {"encoder": ENCODER, "roles": config.cameras},
         "sources": [fragment["source"] for fragment in fragments],
         "shards": sorted(shards, key=lambda shard: shard["file"]),
         "files": {name: manifest.file_entry(out / name).model_dump() for name in SIDE_FILES},
@@ -192,14 +193,6 @@ def _statistics(tasks: Iterable[IngestTask], spec: DatasetSpec, num_train: int) 
     if not any(map(len, parts)):
         return None
     return action_statistics(parts, spec.action.contract.action_mask(), num_train)
-
-
-def _image_format(task: IngestTask) -> dict[str, Any]:
-    config = task.config
-    return {
-        "resolution": config.resolution, "mode": "stretch", "jpeg_quality": config.jpeg_quality, "encoder": ENCODER,
-        "roles": config.cameras,
-    }  # fmt: skip
 
 
 def _place(source: Path, target: Path) -> None:

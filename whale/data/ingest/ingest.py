@@ -26,6 +26,7 @@ from whale.data.ingest.sources.source import digest_of
 from whale.data.ingest.tar_parts import TarParts
 from whale.data.ingest.tasks import IngestConfig, IngestTask, empty_splits, plan_tasks, source_of
 from whale.data.spec.episode import BAD_REASONS, Episode, EpisodeError, RawEpisode, Rejected, episode_key
+from whale.data.spec.spec import Camera
 from whale.data.storage.images import ImageError, canonical_frame
 from whale.data.storage.manifest import fragment_schema, index_columns, write_table
 from whale.data.storage.shards import STEP_ARRAYS, array_bytes
@@ -160,26 +161,22 @@ def _canonical(raw: RawEpisode, task: IngestTask, key: str) -> Episode | Rejecte
     if isinstance(episode, Rejected):
         return episode
     try:
-        frames = {role: _canonical_frames(images, role, task) for role, images in episode.frames.items()}
+        frames = {
+            role: canonical_frames(images, task.spec.cameras[role], task.config.resolution, task.config.jpeg_quality)
+            for role, images in episode.frames.items()
+        }
     except EpisodeError as error:
         return Rejected.of(raw, error.reason, str(error))
     return Episode(**{**vars(episode), "frames": frames})
 
 
-def _canonical_frames(images: Sequence[bytes], role: str, task: IngestTask) -> list[bytes]:
-    camera = task.spec.cameras[role]
-    convert = partial(
-        canonical_frame,
-        resolution=task.config.resolution,
-        quality=task.config.jpeg_quality,
-        hw=camera.hw,
-        channels=camera.channels,
-        rotate=camera.rotate,
-    )
+def canonical_frames(images: Sequence[bytes], camera: Camera, resolution: int, quality: int) -> list[bytes]:
+    """JPEG of `quality`, square; EpisodeError names the step of a frame that cannot be had."""
+    convert = partial(canonical_frame, hw=camera.hw, channels=camera.channels, rotate=camera.rotate)
     frames = []
     for step, data in enumerate(images):
         try:
-            frames.append(convert(data))
+            frames.append(convert(data, resolution=resolution, quality=quality))
         except ImageError as error:
             detail = f"'{camera.key}' step {step}: {error.what} (found {error.found}, expected {error.expected})"
             raise EpisodeError(error.reason, detail) from None

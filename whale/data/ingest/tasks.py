@@ -77,6 +77,15 @@ class IngestTask:
     def split_of(self, ordinal: int) -> str | None:
         return next((a.split for a in self.assignments if a.holds(ordinal)), None)
 
+    def splits(self) -> set[str]:
+        """Those that a record of this file falls into."""
+        first = self.shard.first_ordinal
+        ordinals = range(first, first + self.shard.records)
+        return {a.split for a in self.assignments if any(map(a.holds, ordinals))}
+
+    def holds_train(self) -> bool:
+        return "train" in self.splits()
+
 
 def plan_tasks(
     raw: Path, spec: DatasetSpec, config: IngestConfig, work: Path, links: Path = Path()
@@ -120,11 +129,7 @@ def find_source(
 
 def empty_splits(tasks: list[IngestTask]) -> list[str]:
     """Splits that the spec names and no record falls into."""
-    held: set[str] = set()
-    for task in tasks:
-        first = task.shard.first_ordinal
-        others = [a for a in task.assignments if a.split not in held]
-        held |= {a.split for a in others if any(map(a.holds, range(first, first + task.shard.records)))}
+    held = set[str]().union(*(task.splits() for task in tasks))
     return sorted(tasks[0].spec.source.splits.keys() - held) if tasks else []
 
 

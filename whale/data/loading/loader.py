@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from whale.common.errors import ConfigError, RefusedError
-from whale.data.loading.consumption import Batch, Segments, consumption_receipt, rank_ledger, rank_slice
 from whale.data.loading.plan_difference import require_same_plan
+from whale.data.loading.receipt import Batch, Segments, consumption_receipt, rank_ledger
 from whale.data.loading.recycling import RecycledBuffers
-from whale.data.loading.sampler import Plan, SegmentSampler
+from whale.data.loading.sampler import Plan, SegmentSampler, rank_slice
 from whale.data.loading.segment_reading import PixelSegments, TokenSegments
 
 __all__ = ["PixelSegments", "SegmentLoader", "TokenSegments"]

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from whale.data.loading.consumption import Batch
+from whale.data.loading.receipt import Batch
 
 
 class RecycledBuffers:

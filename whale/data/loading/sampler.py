@@ -165,6 +165,13 @@ class SegmentSampler:
         return [Draw(first + i, self.names[dataset], segment) for i, (dataset, segment) in enumerate(pairs)]
 
 
+def rank_slice(step: int, global_batch: int, rank: int, world_size: int) -> range:
+    """The global sample indices of one rank's part of a step."""
+    size = global_batch // world_size
+    start = step * global_batch + rank * size
+    return range(start, start + size)
+
+
 def spread_slots(per_block: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Dataset (int64) and rank within it (uint64) of every slot of a block: slot j of n lies at (j + 1/2) / n."""
     datasets = np.repeat(np.arange(len(per_block)), per_block)

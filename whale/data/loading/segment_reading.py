@@ -12,9 +12,9 @@ from functools import lru_cache, partial
 import numpy as np
 
 from whale.common.errors import BadDataError
-from whale.data.loading.consumption import Batch, Segments
 from whale.data.loading.decoded_frames import DecodedFrames
 from whale.data.loading.keyed_noise import jitter_shifts, keyed_uniform
+from whale.data.loading.receipt import Batch, Segments
 from whale.data.loading.sampler import Draw
 from whale.data.segments.actions import ACTION_SIZE, ActionNormalizer, normalize_each
 from whale.data.segments.grid import SegmentConfig, SegmentIndex, cut_actions, normalize_actions

@@ -5,6 +5,7 @@ whole ("episode_metadata/success"). Mixture weights are not here. docs/how-to/ad
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from itertools import combinations
@@ -28,6 +29,7 @@ INGEST_KEYS = ("name", "source", "robot", "cameras", "language", "state", "actio
 
 Slice = Annotated[list[int], Field(min_length=2, max_length=2)]
 Unit = Literal["m", "mm", "rad", "deg", "scaled", "normalised", "one"]
+UNIT_FACTORS = {"mm": 1.0e-3, "deg": math.pi / 180.0}  # to m and rad
 
 
 class SplitSlice(Config):
@@ -197,6 +199,14 @@ class Part(Config):
             raise ValueError("a part is {key, slice, unit, ops} or {fill: constant}")
         if self.fill is not None and (read != (None, None, None) or self.ops):
             raise ValueError("a constant part has no key, slice, unit or ops")
+        return self
+
+    @model_validator(mode="after")
+    def _is_converted(self) -> Self:
+        """A measured pose is brought to m and rad by its units; of a command, only the operations say what is done."""
+        factor = UNIT_FACTORS.get(self.unit or "")
+        if factor is not None and all(op.arguments["factor"] == 1.0 for op in self.ops if op.name == "scale"):
+            raise ValueError(f"unit {self.unit} is not converted: add {{scale: {{factor: {factor}}}}} to ops")
         return self
 
     def differences(self) -> bool:

@@ -9,7 +9,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,21 @@ from whale.common.files import CHUNK_BYTES, refusals_named, sha256_of_file, sync
 from whale.data.ingest.sources.location import DescribedFile
 from whale.data.storage.files import inside
 
-
-@dataclass(frozen=True)
-class FetchConfig:
-    """`tries` per file without progress; `wait` seconds before the second one, doubled from try to try."""
-
-    tries: int = 5
-    wait: float = 1.0
+WAIT_SECONDS = 1.0  # before the second try, doubled from try to try
 
 
 def fetch_files(
     files: Iterable[DescribedFile],
     uri: str,
     target: Path,
-    config: FetchConfig | None = None,
+    tries: int = 5,
     done: Callable[[int], object] = lambda size: None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> int:
     """Bring every file below `uri` to `target`; what is there and right is left alone. Returns how many came.
 
-    Raises MissingInputError if a file cannot be had after `tries`, MismatchError if it is another than promised.
+    Raises MissingInputError if a file cannot be had after `tries` without progress, MismatchError if it is another than
+    promised.
     """
     import fsspec
 
@@ -47,19 +41,19 @@ def fetch_files(
         if path.is_file() and path.stat().st_size == file.bytes and sha256_of_file(path) == file.sha256:
             continue
         filesystem, root = fsspec.core.url_to_fs(uri.rstrip("/"))
-        _fetch(filesystem, f"{root}/{file.path}", file, path, config or FetchConfig(), sleep)
+        _fetch(filesystem, f"{root}/{file.path}", file, path, tries, sleep)
         fetched += 1
         done(file.bytes)
     return fetched
 
 
 def _fetch(
-    filesystem: Any, remote: str, file: DescribedFile, path: Path, config: FetchConfig, sleep: Callable[[float], object]
+    filesystem: Any, remote: str, file: DescribedFile, path: Path, tries: int, sleep: Callable[[float], object]
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     problem, without_progress = "", 0
-    while without_progress < config.tries:
+    while without_progress < tries:
         before = partial.stat().st_size if partial.is_file() else 0
         if before > file.bytes:
             partial.unlink()
@@ -70,8 +64,8 @@ def _fetch(
             _publish(partial, path, file, remote)
             return
         without_progress = 0 if size > before else without_progress + 1
-        if 0 < without_progress < config.tries:
-            sleep(config.wait * 2 ** (without_progress - 1))
+        if 0 < without_progress < tries:
+            sleep(WAIT_SECONDS * 2 ** (without_progress - 1))
     raise MissingInputError(
         "a file could not be fetched", file=remote, place=f"byte {partial.stat().st_size if partial.is_file() else 0}",
         found=problem or "answers end too early", expected=f"{file.bytes} bytes", remedy="run again: it goes on there",

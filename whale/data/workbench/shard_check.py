@@ -49,7 +49,7 @@ class Report:
     shards: int = 0
     episodes: int = 0
     frames: int = 0
-    num_bytes: int = 0
+    bytes: int = 0
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ def check_shards(directory: Path, decode_frames: bool = False) -> Report:
     for entry in manifest.shards:
         chosen = sorted((row for index in indices for row in index.in_shard(entry.file)), key=lambda row: row.key)
         report.findings += [*_check_totals(entry, chosen), *_walk(shards.directory, entry, chosen, resolution)]
-        report.shards, report.num_bytes = report.shards + 1, report.num_bytes + entry.bytes
+        report.shards, report.bytes = report.shards + 1, report.bytes + entry.bytes
         report.episodes, report.frames = report.episodes + len(chosen), report.frames + sum(r.num_steps for r in chosen)
     report.findings += _unlisted(
         shards.directory, {*(entry.file for entry in manifest.shards), *manifest.files, *SEALS}
@@ -158,6 +158,5 @@ def _read(stream: BinaryIO, size: int) -> bytes:
 
 
 def _of_error(error: BadDataError) -> Finding:
-    fields: dict[str, Any] = {name: getattr(error, name) for name in ("file", "place", "found", "expected")}
-    plain = {name: "" if value is None else str(value) for name, value in fields.items()}
-    return Finding(plain["file"], plain["place"], error.what, plain["found"], plain["expected"])
+    told: dict[str, Any] = {name: getattr(error, name) for name in ("file", "place", "found", "expected")}
+    return Finding(what=error.what, **{name: "" if value is None else str(value) for name, value in told.items()})

@@ -50,5 +50,5 @@ def trained_statistics(behavior_dir: Path, shards: ShardSet) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInputError("a model without statistics", file=path, remedy="run its training stage again")
     known = json.loads(path.read_text())
-    require_same_statistics(known, {shards.name: shards.statistics}, file=path)
+    require_same_statistics(known, shards.name, shards.statistics, path)
     return known[shards.name]

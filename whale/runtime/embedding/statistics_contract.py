@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from whale.common.errors import RefusedError
@@ -15,26 +16,23 @@ def statistics_digest(statistics: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(statistics).encode()).hexdigest()
 
 
-def require_same_statistics(
-    trained: Mapping[str, Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]], *, file: object
-) -> None:
-    """Every dataset of `found` must carry the statistics that the model was trained with.
+def require_same_statistics(trained: Mapping[str, Any], name: str, found: Mapping[str, Any], file: Path) -> None:
+    """Dataset `name` must carry the statistics that the model was trained with.
 
-    trained: dataset_statistics.json of the checkpoint `file`. Raises RefusedError that prints both.
+    trained: dataset_statistics.json of the checkpoint, which lies at `file`. Raises RefusedError that prints both.
     """
-    for name in sorted(found):
-        if name not in trained:
-            raise RefusedError(
-                "the model was not trained on this dataset", file=str(file), place=name,
-                found=name, expected=f"one of {', '.join(sorted(trained))}",
-                remedy="use the statistics inside the checkpoint, or fine-tune on this dataset",
-            )  # fmt: skip
-        if statistics_digest(trained[name]) != statistics_digest(found[name]):
-            raise RefusedError(
-                "other statistics than the model was trained with", file=str(file), place=name,
-                found=_shown(found[name]), expected=_shown(trained[name]),
-                remedy="use the statistics inside the checkpoint; after new data, train again",
-            )  # fmt: skip
+    if name not in trained:
+        raise RefusedError(
+            "the model was not trained on this dataset", file=file, place=name, found=name,
+            expected=f"one of {', '.join(sorted(trained))}",
+            remedy="use the statistics inside the checkpoint, or fine-tune on this dataset",
+        )  # fmt: skip
+    if statistics_digest(trained[name]) != statistics_digest(found):
+        raise RefusedError(
+            "other statistics than the model was trained with", file=file, place=name, found=_shown(found),
+            expected=_shown(trained[name]),
+            remedy="use the statistics inside the checkpoint; after new data, train again",
+        )  # fmt: skip
 
 
 def _shown(statistics: Mapping[str, Any]) -> str:

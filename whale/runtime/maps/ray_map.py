@@ -8,20 +8,15 @@ import logging
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 from whale.common.errors import ConfigError, portable
+from whale.common.progress import Progress
 from whale.runtime.workers import worker
 
 State = TypeVar("State")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class ProgressLike(Protocol):
-    """What counts finished items: `run.progress(...)`."""
-
-    def update(self, n: int = 1) -> None: ...
 
 
 def map_shards(
@@ -33,7 +28,7 @@ def map_shards(
     num_workers: int = 1,
     needs_gpu: bool = False,
     ray_address: str | None = None,
-    progress: ProgressLike | None = None,
+    progress: Progress | None = None,
     add_compute: Callable[[float], None] = lambda seconds: None,
 ) -> list[Result]:
     """`[function(state, item) for item in items]`, with one `make_state()` per worker.

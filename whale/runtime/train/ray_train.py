@@ -17,9 +17,10 @@ def run_on_ray(job: TrainingJob) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
+    settings = {"job": job, "directory": os.getcwd(), "opened": os.environ.get(worker.WORKERS, "")}
     trainer = lean_trainer(
         _train_worker,
-        train_loop_config=_settings(job),
+        train_loop_config=settings,
         scaling_config=ScalingConfig(
             num_workers=job.num_workers, use_gpu=job.engine.device == "cuda", placement_strategy=job.placement
         ),
@@ -31,10 +32,6 @@ def run_on_ray(job: TrainingJob) -> None:
         raise _cause(error) from error
     except ControllerError as error:
         raise WorkerLostError(f"Ray's controller: {error}") from error
-
-
-def _settings(job: TrainingJob) -> dict:
-    return {"job": job, "directory": os.getcwd(), "opened": os.environ.get(worker.WORKERS, "")}
 
 
 def _train_worker(settings: dict) -> None:

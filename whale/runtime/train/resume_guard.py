@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import MissingInputError, RefusedError
-from whale.common.json_files import canonical_json, write_json
+from whale.common.json_files import canonical_json, changed, flatten, write_json
 from whale.common.run import Run
 from whale.runtime.train.training_job import CONTINUED
 from whale.training.loop.checkpoint import StateFolder
@@ -68,7 +68,8 @@ def resume_from(run: Run, states: StateFolder) -> None:
             found="\n            ".join(lines),
             remedy="leave WHALE_RESUME_FROM out to start from the beginning, or take the old settings back",
         )
-    state = StateFolder(Path(named) / "states", identity=_digest(old)).newest()
+    identity = hashlib.sha256(canonical_json(old).encode()).hexdigest()  # of the run that was decided by these
+    state = StateFolder(Path(named) / "states", identity=identity).newest()
     if state is None:
         raise MissingInputError("no saved state that verifies", file=Path(named) / "states")
     note = {"from": named, "step": state.step, "code_sha256": old["code_sha256"]}
@@ -84,18 +85,6 @@ def note_continued(run: Run) -> None:
         run.note(continued=json.loads(path.read_text()))
 
 
-def _digest(derivation: dict[str, Any]) -> str:
-    """The identity of a run that was decided by these."""
-    return hashlib.sha256(canonical_json(derivation).encode()).hexdigest()
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """`name: old -> new` for every value that differs, by dotted name."""
-    lines: list[str] = []
-    for name in sorted({*old, *new}, key=str):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            lines.append(f"{prefix}{name}: {before} -> {after}")
-    return lines
+    return [f"{name}: {before} -> {after}" for name, (before, after) in changed(flatten(old), flatten(new)).items()]

@@ -9,8 +9,8 @@ from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
 from whale.runtime.train.card import write_card
-from whale.runtime.train.launch import train
 from whale.runtime.train.resume_guard import describe_afresh, note_continued, resume_from
+from whale.runtime.train.supervise import train
 from whale.runtime.train.train_worker import recompute_steps
 from whale.runtime.train.training_job import Engine, TrainingJob
 from whale.runtime.workers.execution import Execution, load_execution

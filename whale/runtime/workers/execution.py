@@ -31,31 +31,12 @@ TRAIN_STAGES = (
     "finetune_behavior",
     "finetune_dynamics",
 )
-MAP_STAGES = ("pretokenize", "embed_behavior", "finetune_embed")
-NUMBERS = (  # each WHALE_<NAME>
-    "map_workers", "beam_workers", "collect_workers", "threads", "hang_seconds", "restarts", "decoded_frames_mb",
-)  # fmt: skip
-DEFAULTS: dict[str, Any] = {
-    "ray_address": None,
-    "state_storage": None,
-    "device": "auto",
-    # 0: the same loop in the stage's own process; starting others costs more than a small stage.
-    "train_workers": dict.fromkeys(TRAIN_STAGES, 0) | {"train_tokenizer": 2, "train_dynamics": 2},
-    "train_launcher": dict.fromkeys(TRAIN_STAGES, "auto"),
-    "micro_batch": dict.fromkeys(TRAIN_STAGES, None),
-    "compile": False,
-    "checkpoint_activations": False,
-    "sharding": "ddp",
-    "restarts": 2,
-    "hang_seconds": 600,
-    "map_engine": dict.fromkeys(MAP_STAGES, "auto") | {"finetune_embed": "local"},  # demonstrations are few
-    "ray_from_frames": 4000,
-    "map_workers": 2,
-    "beam_workers": 2,
-    "collect_workers": 2,
-    "threads": 2,
-    "decoded_frames_mb": 512,
-}
+IN_PROCESS = dict.fromkeys(TRAIN_STAGES, 0)
+TEXTS = ("ray_address", "state_storage", "device", "train_launcher", "map_engine")  # each WHALE_<NAME>
+NUMBERS = (
+    *("train_workers", "map_workers", "beam_workers", "collect_workers", "threads"),
+    *("hang_seconds", "restarts", "decoded_frames_mb"),
+)
 
 
 class Execution(Config):
@@ -73,24 +54,26 @@ class Execution(Config):
     which is done before Ray has started (10 s).
     """
 
-    ray_address: str | None
-    state_storage: str | None
-    device: Literal["auto", "cpu", "cuda"]
-    train_workers: dict[str, Annotated[int, Field(ge=0)]]
-    train_launcher: dict[str, Launcher]
-    micro_batch: dict[str, Annotated[int, Field(gt=0)] | None]
-    compile: bool
-    checkpoint_activations: bool
-    sharding: Literal["ddp", "fsdp"]
-    restarts: int = Field(ge=0)
-    hang_seconds: int = Field(gt=0)
-    map_engine: dict[str, MapEngine]
-    ray_from_frames: int = Field(ge=0)
-    map_workers: int = Field(gt=0)
-    beam_workers: int = Field(gt=0)
-    collect_workers: int = Field(gt=0)
-    threads: int = Field(gt=0)
-    decoded_frames_mb: int = Field(ge=0)
+    ray_address: str | None = None
+    state_storage: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    # 0: the same loop in the stage's own process; starting others costs more than a small stage.
+    train_workers: dict[str, Annotated[int, Field(ge=0)]] = IN_PROCESS | {"train_tokenizer": 2, "train_dynamics": 2}
+    train_launcher: dict[str, Launcher] = dict.fromkeys(TRAIN_STAGES, "auto")
+    micro_batch: dict[str, Annotated[int, Field(gt=0)] | None] = dict.fromkeys(TRAIN_STAGES)
+    compile: bool = False
+    checkpoint_activations: bool = False
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    restarts: int = Field(default=2, ge=0)
+    hang_seconds: int = Field(default=600, gt=0)
+    # Demonstrations are few.
+    map_engine: dict[str, MapEngine] = {"pretokenize": "auto", "embed_behavior": "auto", "finetune_embed": "local"}
+    ray_from_frames: int = Field(default=4000, ge=0)
+    map_workers: int = Field(default=2, gt=0)
+    beam_workers: int = Field(default=2, gt=0)
+    collect_workers: int = Field(default=2, gt=0)
+    threads: int = Field(default=2, gt=0)
+    decoded_frames_mb: int = Field(default=512, ge=0)
 
     @field_validator("state_storage")
     @classmethod
@@ -145,36 +128,25 @@ class Execution(Config):
         return engine
 
 
-def load_execution(
-    local: Path | str = "local.yaml", environ: Mapping[str, str] | None = None, defaults: Mapping[str, Any] = DEFAULTS
-) -> Execution:
+def load_execution(local: Path | str = "local.yaml", environ: Mapping[str, str] | None = None) -> Execution:
     """Defaults, then `execution:` of `local` if it exists, then the environment."""
-    values = dict(defaults)
+    values = Execution().model_dump()
     if Path(local).is_file():
         chosen = (load_yaml(local) or {}).get("execution") or {}
-        values |= {key: _merged(values.get(key), value) for key, value in chosen.items()}
+        for name, value in chosen.items():
+            is_merged = isinstance(values.get(name), dict) and isinstance(value, dict)
+            values[name] = values[name] | value if is_merged else value
     variables = os.environ if environ is None else environ
     return Execution.parse(values | _from_environment(variables, values), file=local, place="execution")
 
 
-def _merged(default: Any, value: Any) -> Any:
-    return default | value if isinstance(default, dict) and isinstance(value, dict) else value
-
-
 def _from_environment(environ: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a variable says holds for every stage."""
     found: dict[str, Any] = {}
-    for name in ("ray_address", "state_storage", "device"):
-        if text := environ.get(f"WHALE_{name.upper()}"):
-            found[name] = text
-    for name in ("map_engine", "train_launcher"):
-        if text := environ.get(f"WHALE_{name.upper()}"):
-            found[name] = dict.fromkeys(values[name], text)
-    if workers := environ.get("WHALE_TRAIN_WORKERS"):
-        found["train_workers"] = dict.fromkeys(values["train_workers"], _number("WHALE_TRAIN_WORKERS", workers))
-    for name in NUMBERS:
-        variable = f"WHALE_{name.upper()}"
-        if text := environ.get(variable):
-            found[name] = _number(variable, text)
+    for name in (*TEXTS, *NUMBERS):
+        if text := environ.get(variable := f"WHALE_{name.upper()}"):
+            value = _number(variable, text) if name in NUMBERS else text
+            found[name] = dict.fromkeys(values[name], value) if isinstance(values[name], dict) else value
     return found
 
 

@@ -62,8 +62,9 @@ class PixelInputs:
     def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker; segment starts are jittered, noise is keyed by `stream`."""
         segments = self._segments("train", jitter=True, stream=stream, decoded_bytes=self.decoded_bytes)
-        plan = _plan(self.mix, "pretrain", segments, self.segments, self.seed)
-        return _loader(plan, segments, communicator, batch_size)
+        plan = Plan.load(self.mix / "plan.json", "pretrain") if self.mix is not None else None
+        names = sorted(segments.shards)
+        return _loader(plan or _single(segments, names, self.segments, self.seed), segments, communicator, batch_size)
 
     def held_out(self, split: str, num_segments: int, batch_size: int) -> list[Mapping[str, np.ndarray]]:
         """The same `num_segments` segments of `split` every time, spread evenly over datasets and episodes."""
@@ -142,12 +143,6 @@ def _spread(segments: PixelSegments, name: str, count: int) -> list[int]:
     """At most `count` segments of a dataset, evenly over all of them."""
     available = segments.num_segments(name)
     return [int(each) for each in np.unique(np.linspace(0, available - 1, min(count, available)).round())]
-
-
-def _plan(mix: Path | None, name: str, segments: PixelSegments, grid: SegmentConfig, seed: int) -> Plan:
-    if mix is not None:
-        return Plan.load(mix / "plan.json", name)
-    return _single(segments, sorted(segments.shards), grid, seed)
 
 
 def _single(segments: PixelSegments | TokenSegments, names: list[str], grid: SegmentConfig, seed: int) -> Plan:

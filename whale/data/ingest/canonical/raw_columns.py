@@ -9,12 +9,11 @@ import numpy as np
 
 from whale.data.spec.episode import EpisodeError, RawEpisode
 from whale.data.spec.operations import Orientation, to_euler
-from whale.data.spec.spec import State
+from whale.data.spec.spec import UNIT_FACTORS, State
 
 ORIENTATIONS: dict[str, Orientation | None] = {
     "xyz_rpy": None, "xyz_quat_xyzw": "quat_xyzw", "xyz_axis_angle": "axis_angle",
 }  # fmt: skip
-UNIT_FACTORS = {"mm": 1.0e-3, "deg": np.pi / 180.0}  # to m and rad
 
 
 def step_feature(raw: RawEpisode, key: str) -> np.ndarray | Sequence[bytes]:

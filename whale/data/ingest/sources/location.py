@@ -19,7 +19,7 @@ from whale.common.files import sha256_of_file
 from whale.data.storage.files import inside
 
 MAX_DESCRIPTION_BYTES = 64 * 2**20
-# What the folder of a dataset holds, by format.
+# What the folder of a dataset holds, by format; where two would fit, the first is believed.
 MARKERS = {
     "rlds": ("dataset_info.json",),
     "lerobot": ("meta/info.json",),
@@ -106,10 +106,20 @@ def _below(description: SourceDescription, prefix: str) -> dict[str, DescribedFi
     return {f.path.removeprefix(prefix): f.model_copy(update={"path": f.path.removeprefix(prefix)}) for f in below}
 
 
+def holds(folder: Path, kind: str) -> bool:
+    """Whether a dataset of this format lies in the folder."""
+    return any(next(folder.glob(pattern), None) is not None for pattern in MARKERS[kind])
+
+
+def looks_like(folder: Path) -> str | None:
+    """The format of what lies in a folder, by its files; None for none that we read."""
+    return next((kind for kind in MARKERS if holds(folder, kind)), None)
+
+
 def _version_folder(raw: Path, dataset: str, version: str, kind: str) -> Path:
     candidates = [raw, raw / version, raw / dataset, raw / dataset / version]
     for folder in candidates:
-        if any(next(folder.glob(pattern), None) is not None for pattern in MARKERS[kind]):
+        if holds(folder, kind):
             return folder
     raise MissingInputError(
         f"no {' or '.join(MARKERS[kind])}", file=raw, expected=" or ".join(str(folder) for folder in candidates),

@@ -6,10 +6,9 @@ A reader is imported when it is needed: PyAV and h5py are for those who ingest.
 from pathlib import Path
 
 from whale.common.errors import ConfigError
+from whale.data.ingest.sources.location import MARKERS
 from whale.data.ingest.sources.rlds import RldsSource
 from whale.data.ingest.sources.source import Source
-
-FORMATS = ("rlds", "lerobot", "hdf5", "npz")
 
 
 def open_source(kind: str, directory: Path, name: str, version: str) -> Source:
@@ -28,16 +27,4 @@ def open_source(kind: str, directory: Path, name: str, version: str) -> Source:
         from whale.data.ingest.sources.npz import NpzSource
 
         return NpzSource(directory, name, version)
-    raise ConfigError("no reader for this format", place="source.format", found=kind, expected=", ".join(FORMATS))
-
-
-def looks_like(directory: Path) -> str | None:
-    """The format of what lies in a folder, by its files; None for none that we read."""
-    if (directory / "dataset_info.json").is_file():
-        return "rlds"
-    if (directory / "meta" / "info.json").is_file():
-        return "lerobot"
-    for kind, patterns in (("hdf5", ("*.hdf5", "*.h5")), ("npz", ("*.npz",))):
-        if any(next(directory.rglob(pattern), None) is not None for pattern in patterns):
-            return kind
-    return None
+    raise ConfigError("no reader for this format", place="source.format", found=kind, expected=", ".join(MARKERS))

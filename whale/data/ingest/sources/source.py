@@ -53,11 +53,11 @@ class Source(Protocol):
         ...
 
 
-def grouped(episodes: Sequence[tuple[str, ...]], label: str, size: int = GROUP) -> list[ShardFile]:
-    """Units of `size` episodes in a row; `episodes[i]` lists the files of episode i."""
+def grouped(episodes: Sequence[tuple[str, ...]], label: str) -> list[ShardFile]:
+    """Units of GROUP episodes in a row; `episodes[i]` lists the files of episode i."""
     units = []
-    for start in range(0, len(episodes), size):
-        part = episodes[start : start + size]
+    for start in range(0, len(episodes), GROUP):
+        part = episodes[start : start + GROUP]
         files = tuple(dict.fromkeys(file for files in part for file in files))
         units.append(ShardFile(f"{label}-{start:06d}", len(part), start, files))
     return units

@@ -13,13 +13,14 @@ import numpy as np
 from whale.common.errors import BadDataError, ConfigError
 from whale.data.ingest.canonical.canonical import canonical_episode, kept_steps, wanted_keys
 from whale.data.ingest.canonical.raw_columns import measured_opening
+from whale.data.ingest.ingest import canonical_frames
 from whale.data.ingest.quality.episode import inspect_episode
 from whale.data.ingest.quality.gate import Evidence, judge
 from whale.data.ingest.sources.source import Source
 from whale.data.ingest.statistics import action_statistics
 from whale.data.spec.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
 from whale.data.spec.spec import DatasetSpec
-from whale.data.storage.images import ImageError, canonical_frame, decode
+from whale.data.storage.images import ImageError, decode
 
 RESOLUTION, QUALITY, SHOWN = 128, 95, 6
 
@@ -113,7 +114,9 @@ def _look(raw: RawEpisode, spec: DatasetSpec, ordinal: int) -> Look | Rejected:
     steps = np.unique(np.linspace(0, episode.num_steps - 1, SHOWN).round().astype(int))
     try:
         stored = {role: list(frames) for role, frames in episode.frames.items()}
-        frames = {role: [_frame(data, spec, role) for data in images] for role, images in stored.items()}
+        frames = {
+            role: canonical_frames(each, spec.cameras[role], RESOLUTION, QUALITY) for role, each in stored.items()
+        }
         opening = np.full(raw.num_steps, np.nan) if spec.state is None else measured_opening(raw, spec.state)
     except (EpisodeError, ImageError) as error:
         return Rejected.of(raw, getattr(error, "reason", "decode_error"), str(error))
@@ -123,13 +126,6 @@ def _look(raw: RawEpisode, spec: DatasetSpec, ordinal: int) -> Look | Rejected:
         canonical={role: [decode(images[t]) for t in steps] for role, images in frames.items()},
         opening=opening[kept_steps(raw, spec)],
     )  # fmt: skip
-
-
-def _frame(data: bytes, spec: DatasetSpec, role: str) -> bytes:
-    camera = spec.cameras[role]
-    return canonical_frame(
-        data, resolution=RESOLUTION, quality=QUALITY, hw=camera.hw, channels=camera.channels, rotate=camera.rotate
-    )
 
 
 def gripper_events(command_T: np.ndarray) -> Sequence[int]:

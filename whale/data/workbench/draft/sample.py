@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
-from whale.data.ingest.sources.opening import FORMATS, looks_like, open_source
+from whale.data.ingest.sources.location import MARKERS, looks_like
+from whale.data.ingest.sources.opening import open_source
 from whale.data.ingest.sources.source import Source
 from whale.data.spec.episode import RawEpisode, Rejected
 from whale.data.storage.images import ImageError, image_size
@@ -81,15 +82,15 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
 
-def take_sample(path: Path, count: int = EPISODES) -> Sample:
+def take_sample(path: Path) -> Sample:
     """Read the first episodes of whatever lies at `path`; BadDataError or MissingInputError if that is nothing."""
     kind = looks_like(path) if path.is_dir() else None
     if kind is None:
         expected = "a folder with dataset_info.json, meta/info.json, *.hdf5 or *.npz"
-        raise MissingInputError(f"none of the formats {', '.join(FORMATS)}", file=path, expected=expected)
+        raise MissingInputError(f"none of the formats {', '.join(MARKERS)}", file=path, expected=expected)
     source = open_source(kind, path, path.resolve().name, "1.0.0")
     split = "train" if "train" in source.splits else next(iter(source.splits))
-    outcomes = first_episodes(source, split, count)
+    outcomes = first_episodes(source, split, EPISODES)
     episodes = [outcome for outcome in outcomes if isinstance(outcome, RawEpisode) and outcome.num_steps > 0]
     if not episodes:
         details = [getattr(outcome, "detail", "empty") for outcome in outcomes[:3]]

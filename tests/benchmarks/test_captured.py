@@ -4,11 +4,11 @@ import pytest
 import tiny_models as tiny
 import torch
 
+from benchmarks.captured import CapturedWorld
+from benchmarks.inference import compile_steps
 from whale.common.errors import ConfigError
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import entropy, frames, rollout, tokens
-from whale.runtime.gpu.captured import CapturedWorld
-from whale.runtime.gpu.inference import compile_steps
 
 pytestmark = pytest.mark.gpu
 

@@ -4,9 +4,9 @@ import pytest
 import tiny_models as tiny
 import torch
 
+from benchmarks.inference import compile_steps, round_matrices
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import frames, rollout, tokens
-from whale.runtime.gpu.inference import compile_steps, round_matrices
 
 
 def learned_dynamics():

@@ -7,13 +7,13 @@ the stage follows for progress and tracking. A worker that is lost costs the ste
 
 import json
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from whale.common.errors import WorkerLostError
+from whale.common.progress import polling
 from whale.runtime.train.ray_train import run_on_ray
 from whale.runtime.train.train_worker import work_alone
 from whale.runtime.train.training_job import FOUND, LIVE, STOP, StopSwitch, TrainingJob, hang_files
@@ -46,7 +46,7 @@ def train(
     job.states().clean()
     uses_ray = job.num_workers > 0 and (launcher == "ray" or ray_address is not None)
     with (
-        _Follower(job.work / LIVE, on_record, on_step),
+        polling(_lines(job.work / LIVE, on_record, on_step), POLL_SECONDS),
         ray_session(job.num_workers if uses_ray else 0, ray_address),
         StopSwitch(job.work / STOP) as stop,  # after Ray, which has a handler of its own
     ):
@@ -76,47 +76,21 @@ def _say_lost(job: TrainingJob, error: WorkerLostError) -> None:
             print(f"no step for {job.engine.hang_seconds} s, stacks of {path}:\n{text}", file=sys.stderr, flush=True)
 
 
-class _Follower:
-    """Reads the lines that the lead worker appends to a file and hands them to the stage."""
+def _lines(path: Path, on_record: Callable[[dict], None], on_step: Callable[[int], None]) -> Callable[[], None]:
+    """A look at what the lead worker has appended to a file since the last one: handed to the stage."""
+    position = 0
 
-    def __init__(self, path: Path, on_record: Callable[[dict], None], on_step: Callable[[int], None]):
-        self.path, self.on_record, self.on_step = path, on_record, on_step
-        self.position, self.done = 0, threading.Event()
-        self.error: Exception | None = None  # of what the stage does with a line, e.g. its disk is full
-        self.thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Raises the error of the stage's functions, unless training ended with one of its own."""
-        self.done.set()
-        self.thread.join()
-        self._read()
-        if self.error is not None and kind is None:
-            raise self.error
-
-    def _follow(self) -> None:
-        while self.error is None and not self.done.wait(POLL_SECONDS):
-            self._read()
-
-    def _read(self) -> None:
-        """Hand on what is new, to the first error."""
-        if self.error is None:
-            try:
-                self._hand_on()
-            except Exception as error:
-                self.error = error
-
-    def _hand_on(self) -> None:
-        with open(self.path, "rb") as file:
-            file.seek(self.position)
+    def look() -> None:
+        nonlocal position
+        with open(path, "rb") as file:
+            file.seek(position)
             text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        for line in whole.splitlines(keepends=True):
-            self.position += len(line)
+        for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
+            position += len(line)
             message = json.loads(line)
             if "record" in message:
-                self.on_record(message["record"])
+                on_record(message["record"])
             else:
-                self.on_step(message["step"])
+                on_step(message["step"])
+
+    return look

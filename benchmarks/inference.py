@@ -1,6 +1,6 @@
 """What shall make imagining faster on a GPU and changes rounding only: matrices in bfloat16, compiled blocks.
 
-For programs that use the library; no stage does. Never run on a GPU yet.
+Never run on a GPU yet, so it stands here and not in the package.
 """
 
 from collections.abc import Callable

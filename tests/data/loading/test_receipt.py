@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from whale.data.loading.consumption import chi_square
+from whale.data.loading.receipt import chi_square
 
 
 def test_statistic_and_p_are_those_of_scipy():

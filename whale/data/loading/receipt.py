@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from whale.data.loading.sampler import Draw, SegmentSampler
+from whale.data.loading.sampler import Draw, SegmentSampler, rank_slice
 from whale.data.segments.grid import SegmentConfig
 
 Batch = dict[str, np.ndarray]
@@ -112,13 +112,6 @@ def rank_ledger(global_batch: int, world_size: int, num_steps: int) -> dict:
         ranks.append({"rank": rank, "draws": sum(map(len, slices))})
     overlap, missing = int((taken > 1).sum()), int((taken == 0).sum())
     return {"world_size": world_size, "ranks": ranks, "overlap": overlap, "missing": missing}
-
-
-def rank_slice(step: int, global_batch: int, rank: int, world_size: int) -> range:
-    """The global sample indices of one rank's part of a step."""
-    size = global_batch // world_size
-    start = step * global_batch + rank * size
-    return range(start, start + size)
 
 
 def _expected_frame_shares(sampler: SegmentSampler, segments: Segments) -> np.ndarray:

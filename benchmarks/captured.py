@@ -1,9 +1,9 @@
 """A world whose steps are CUDA graphs: of one row, a step is many hundred kernels, each shorter than its launch.
 
-Never run on a GPU yet; no stage uses it. Whoever has one begins with tests/runtime/gpu/test_captured.py.
-A graph replays kernels on fixed addresses, so a captured world serves one batch size and windows that start from known
-numbers of frames, and holds one state: the newest. That suffices a rollout, not the branches of retracing. The steps of
-a window differ in what they attend to: each has a graph of its own.
+Never run on a GPU yet, so it stands here and not in the package. Whoever has one begins with
+tests/benchmarks/test_captured.py. A graph replays kernels on fixed addresses, so a captured world serves one batch size
+and windows that start from known numbers of frames, and holds one state: the newest. That suffices a rollout, not the
+branches of retracing. The steps of a window differ in what they attend to: each has a graph of its own.
 
 Shapes: as in whale.models.world.
 """
