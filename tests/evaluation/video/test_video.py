@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from whale.evaluation.measuring.fidelity import psnr
+from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.heldout import read_segments, read_windows
 from whale.evaluation.measuring.imagination import predictor, reconstruct
 from whale.evaluation.measuring.metrics import save_arrays, written
@@ -14,7 +15,8 @@ from whale.evaluation.video.video_report import evaluate_split
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
     windows_per_episode=2, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5,
-    action_episodes=4, lpips=None, i3d=None,
+    action_episodes=4, lpips=None, i3d=None, starts="keyed",
+    decoding=Decoding(mode="argmax", temperature=1.0, samples=1),
 )  # fmt: skip
 
 NETWORKS = load_feature_networks(None, None)
