@@ -154,7 +154,9 @@ class Estimator:
         """
         config, total = self.profile.evaluate_uncertainty, 0.0
         asked = 1 + sum(depth + 1 for depth in config.retracing_steps)
-        predictions = asked * (config.decoding.samples + 1 + config.decoding.draws) + config.context + config.mc_rollouts
+        predictions = (
+            asked * (config.decoding.samples + 1 + config.decoding.draws) + config.context + config.mc_rollouts
+        )
         for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
             size = sizes.get(config.model, next(iter(sizes.values())))
             windows = num_splits * config.max_episodes * config.windows_per_episode

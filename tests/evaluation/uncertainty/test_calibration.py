@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from whale.common.errors import BadDataError
 from whale.evaluation.uncertainty.calibration import (
+    FORMAT_VERSION,
     NOMINAL,
     Calibrated,
     StepModel,
@@ -11,6 +13,7 @@ from whale.evaluation.uncertainty.calibration import (
     coverage,
     cross_conformal,
     out_of_fold,
+    read_calibration,
     reliability,
 )
 
@@ -18,7 +21,7 @@ STEPS = np.arange(1.0, 5.0)
 
 
 def drawn(count: int = 200, exponent: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores that FALL over the steps and errors that rise, of rollouts of unlike difficulty; three windows an episode."""
+    """Scores that FALL over the steps and errors that rise, of rollouts of unlike difficulty; three an episode."""
     rng = np.random.default_rng(seed)
     difficulty = rng.gamma(16.0, 1 / 16, (count, 1)) * rng.gamma(50.0, 1 / 50, (count, 4))
     return difficulty**2 / STEPS, difficulty ** (2 * exponent) * STEPS, np.arange(count) // 3
@@ -104,6 +107,16 @@ def test_what_is_read_back_from_json_expects_and_bounds_the_same():
     np.testing.assert_allclose(again.bound(longer), fitted.bound(longer), rtol=1e-5)
     few = Calibrated.from_json(json.loads(json.dumps(Calibrated.fit(score[:4], error[:4], episode[:4]).as_json())))
     assert np.isinf(few.bound(score)).all()
+
+
+def test_a_file_of_another_version_is_refused_with_the_command_that_makes_it_again(tmp_path):
+    file = tmp_path / "calibration.json"
+    file.write_text(json.dumps({"version": FORMAT_VERSION, "checkpoints": [{"role": "pretrain"}]}))
+    assert read_calibration(file) == [{"role": "pretrain"}]
+    for other in ({"version": 1, "checkpoints": []}, []):
+        file.write_text(json.dumps(other))
+        with pytest.raises(BadDataError, match=r"calibration\.json[\s\S]*dvc repro evaluate_uncertainty"):
+            read_calibration(file)
 
 
 def test_thresholds_keep_the_share_they_name_at_the_risk_they_name():

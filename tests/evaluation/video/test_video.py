@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from whale.evaluation.measuring.fidelity import psnr
 from whale.evaluation.measuring.decoding import Decoding
+from whale.evaluation.measuring.fidelity import psnr
 from whale.evaluation.measuring.heldout import read_segments, read_windows
 from whale.evaluation.measuring.imagination import predictor, reconstruct
 from whale.evaluation.measuring.metrics import save_arrays, written

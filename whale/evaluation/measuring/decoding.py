@@ -37,7 +37,7 @@ class Decoding(Config):
         """Arguments of a rollout of these windows."""
         return {"temperature": self.temperature, "seed": row_seeds(keys, seed)} if self.mode == "sample" else {}
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """For protocol strings."""
         if self.mode == "argmax":
             return {"decoding": "argmax"}

@@ -7,13 +7,16 @@ per step: an error exceeds quantile * expected error in one case of ten on episo
 Shapes: E sequences, S steps. NaN pairs are left out.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from whale.common.errors import BadDataError
 from whale.evaluation.uncertainty.correlation import pairs, risk_coverage
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -173,6 +176,18 @@ def calibration(score_ES: np.ndarray, error_ES: np.ndarray, episode_E: np.ndarra
             {"coverage": share, "expected_error": _number(limit), "risk": _number(risk)} for share, limit, risk in rows
         ]
     return entry
+
+
+def read_calibration(file: Path) -> list[dict[str, Any]]:
+    """The checkpoints' entries of a calibration.json; BadDataError for another format version."""
+    found = json.loads(file.read_bytes())
+    version = found.get("version") if isinstance(found, dict) else None
+    if version != FORMAT_VERSION:
+        raise BadDataError(
+            "a calibration of another format version", file=file, place="version", found=version,
+            expected=FORMAT_VERSION, remedy="make it again: `dvc repro evaluate_uncertainty`",
+        )  # fmt: skip
+    return found["checkpoints"]
 
 
 def _folds(episode_E: np.ndarray) -> Iterator[np.ndarray]:

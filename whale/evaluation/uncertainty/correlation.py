@@ -51,15 +51,28 @@ def interval(
 
 def pearson(x: np.ndarray, y: np.ndarray, weights_RE: np.ndarray) -> np.ndarray:
     """Eq. 8 over all (sequence, step) pairs of each resample. -> [R]; NaN when either side is constant."""
-    weights_RM = np.repeat(weights_RE, x.shape[1], axis=1)
-    return _pearson(x.reshape(1, -1), y.reshape(1, -1), weights_RM)
+    pair = np.isfinite(x) & np.isfinite(y)
+    if not pair.any() or np.ptp(x[pair]) == 0 or np.ptp(y[pair]) == 0:
+        return np.full(len(weights_RE), np.nan)
+    # A sequence counts as a whole, so its sums are all that a resample needs; standardised, so that none cancels.
+    x, y = (np.where(pair, (each - each[pair].mean()) / each[pair].std(), 0.0) for each in (x, y))
+    sums_6E = np.stack([each.sum(axis=1) for each in (pair.astype(np.float64), x, y, x * x, y * y, x * y)])
+    count, sum_x, sum_y, sum_xx, sum_yy, sum_xy = sums_6E @ weights_RE.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        xx, yy, xy = sum_xx - sum_x**2 / count, sum_yy - sum_y**2 / count, sum_xy - sum_x * sum_y / count
+        is_varied = np.minimum(xx, yy) > 1e-10 * count
+        return np.where(is_varied, xy / np.sqrt(np.where(is_varied, xx * yy, 1.0)), np.nan)
 
 
 def spearman(x: np.ndarray, y: np.ndarray, weights_RE: np.ndarray) -> np.ndarray:
     """Pearson of the ranks within each resample; equal values share their mean rank. -> [R]"""
     weights_RM = np.repeat(weights_RE, x.shape[1], axis=1) * np.isfinite(x + y).ravel()
-    left, right = (weighted_ranks(values.ravel(), weights_RM) for values in (x, y))
-    return _pearson(left, right, weights_RM)
+    middle_R1 = (weights_RM.sum(axis=1, keepdims=True) + 1) / 2
+    left, right = (weighted_ranks(values.ravel(), weights_RM) - middle_R1 for values in (x, y))
+    xx, yy, xy = (np.einsum("rm,rm,rm->r", weights_RM, *each) for each in ((left, left), (right, right), (left, right)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = np.sqrt(xx * yy)
+        return np.where(scale > 1e-12 * np.maximum(xx, yy), xy / scale, np.nan)
 
 
 def within_step(statistic: Statistic) -> Statistic:
@@ -104,7 +117,9 @@ def weighted_ranks(values_M: np.ndarray, weights_RM: np.ndarray) -> np.ndarray:
     _, group_M = np.unique(values_M, return_inverse=True)
     order = np.argsort(group_M, kind="stable")
     starts = np.flatnonzero(np.diff(group_M[order], prepend=-1))
-    totals_RG = np.add.reduceat(weights_RM[:, order], starts, axis=1)
+    totals_RG = weights_RM[:, order]
+    if len(starts) < len(order):
+        totals_RG = np.add.reduceat(totals_RG, starts, axis=1)
     ranks_RG = np.cumsum(totals_RG, axis=1) - (totals_RG - 1) / 2
     return ranks_RG[:, group_M]
 
@@ -135,19 +150,6 @@ def pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(left, np.float64).ravel(), np.asarray(right, np.float64).ravel()
     both = np.isfinite(x) & np.isfinite(y)
     return x[both], y[both]
-
-
-def _pearson(x_RM: np.ndarray, y_RM: np.ndarray, weights_RM: np.ndarray) -> np.ndarray:
-    is_pair = np.isfinite(x_RM) & np.isfinite(y_RM)
-    weights_RM = weights_RM * is_pair
-    x_RM, y_RM = np.where(is_pair, x_RM, 0.0), np.where(is_pair, y_RM, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        total_R1 = weights_RM.sum(axis=1, keepdims=True)
-        x_RM = x_RM - (weights_RM * x_RM).sum(axis=1, keepdims=True) / total_R1
-        y_RM = y_RM - (weights_RM * y_RM).sum(axis=1, keepdims=True) / total_R1
-        xx, yy, xy = ((weights_RM * a * b).sum(axis=1) for a, b in ((x_RM, x_RM), (y_RM, y_RM), (x_RM, y_RM)))
-        scale = np.sqrt(xx * yy)
-        return np.where(scale > 1e-12 * np.maximum(xx, yy), xy / scale, np.nan)
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:

@@ -32,6 +32,8 @@ from whale.models.world.rollout import Observer, entropy, frames
 SCORES = ("retracing", "disagreement", "entropy", "ensemble", *BASELINES)
 ERRORS = ("latent", "pixel", "lpips", "state")
 
+OF_ROLLOUTS = ("cumulative_entropy", "mc_variance", "step", "error_state", "probe_error")  # not of a frame alone
+
 Arrays = dict[str, np.ndarray]  # a score, or error_<name>, by its name: [B, h]
 
 
@@ -85,7 +87,7 @@ class EvaluateUncertaintyConfig(Config):
 
 @dataclass(frozen=True)
 class Measured:
-    """`scored`: of each decoding, that of the config first. `one_step`: every imagined frame from recorded ones alone.
+    """`scored`: of each decoding, that of the config first. `one_step`: frames imagined from recorded ones alone.
 
     `episode` [B]; `quality`: metrics of the imagined pictures of both decodings; `pictures`: windows to show, frames
     uint8 `recorded` [W, c + h, R, R, 3] and `imagined.<decoding>` [W, h, R, R, 3], their numbers `shown` and `keys`.
@@ -162,7 +164,8 @@ class _Measurement:
             for arrays in scored.values():
                 arrays["mc_variance"] = variance(drawn)
         pictures = self._pictures(imagined)
-        return Measured(scored, self._one_step(), self.windows.episode, self._quality(imagined), pictures)
+        one_step = self._one_step(scored[self.config.decoding.mode])
+        return Measured(scored, one_step, self.windows.episode, self._quality(imagined), pictures)
 
     def _quality(self, imagined: dict[Mode, np.ndarray]) -> dict[str, object]:
         config, frames = self.config, self.windows.frames
@@ -192,10 +195,14 @@ class _Measurement:
         arrays["step"] = np.broadcast_to(np.arange(1.0, config.horizon + 1), truth.shape[:2]).copy()
         return arrays | self._state_errors(features), imagined
 
-    def _one_step(self) -> Arrays:
-        """Each imagined frame from the c recorded frames before it, in the decoding of the config: [B, h]."""
-        config, windows, columns = self.config, self.windows, list[Arrays]()
-        for step in range(config.horizon):
+    def _one_step(self, rolled: Arrays) -> Arrays:
+        """Frames imagined from c recorded ones each, in the decoding of the config: [B, 2], or [B, 1] if h = 1.
+
+        The first frame of a rollout is one; the other lies half a horizon later.
+        """
+        config, windows = self.config, self.windows
+        columns = [{name: values[:, :1] for name, values in rolled.items() if name not in OF_ROLLOUTS}]
+        for step in {config.horizon // 2} - {0}:
             held = slice(step, step + config.context)
             keys = [f"{key}@{step}" for key in windows.keys]
             arrays = self._asked(windows.frames[:, held], windows.actions[:, held], 1, config.decoding.mode, keys)

@@ -7,6 +7,7 @@ baselines (baselines.py) and with the interval of the difference. Shapes: E wind
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -81,17 +82,17 @@ def uncertainty_metrics(
 
 def score_metrics(arrays: Arrays, episode: np.ndarray, resampling: Resampling) -> dict[str, object]:
     """Every score of one decoding against every error."""
-    metrics: dict[str, object] = {}
+    metrics = _agreement(arrays, LEVELS, RIVALS, resampling)
     for score in (name for name in SCORES if name in arrays):
         values, defined = arrays[score], np.isfinite(arrays[score])
-        metrics |= _levels(f"{score}.latent", arrays, score, "latent", LEVELS, resampling)
         metrics |= under(f"{score}.latent", _decisions(values, arrays["error_latent"], episode, resampling))
         metrics[f"{score}.mean"] = float(values[defined].mean()) if defined.any() else math.nan
         metrics[f"{score}.undefined"] = int((~defined).sum())
-    for error in (name for name in ERRORS[1:] if f"error_{name}" in arrays):
-        for score in (name for name in BESIDE_LATENT if name in arrays):
-            metrics |= _levels(f"{score}.{error}", arrays, score, error, LEVELS, resampling)
-    metrics |= _lead(arrays, RIVALS, LEVELS, resampling)
+    for error, score in product(ERRORS[1:], BESIDE_LATENT):
+        if f"error_{error}" in arrays and score in arrays:
+            for level in ("pearson", "within_step.pearson", "per_rollout.pearson"):
+                values = resampling.values(LEVELS[level], arrays[score], arrays[f"error_{error}"])
+                metrics |= _interval(values).as_metrics(f"{score}.{error}.{level}")
     if "probe_error" in arrays:
         metrics["state.error_m"] = float(arrays["error_state"].mean())
         metrics["state.probe_error_m"] = float(arrays["probe_error"].mean())
@@ -102,11 +103,7 @@ def score_metrics(arrays: Arrays, episode: np.ndarray, resampling: Resampling) -
 
 def one_step_metrics(arrays: Arrays, resampling: Resampling) -> dict[str, object]:
     """Frames imagined from recorded ones: none is further from the truth by its step, and no model talks to itself."""
-    levels = POOLED | PER_ROLLOUT
-    metrics: dict[str, object] = {}
-    for score in (name for name in SCORES if name in arrays):
-        metrics |= _levels(f"{score}.latent", arrays, score, "latent", levels, resampling)
-    metrics |= _lead(arrays, RIVALS[:2], levels, resampling)
+    metrics = _agreement(arrays, POOLED | PER_ROLLOUT, RIVALS[:2], resampling)
     return metrics | {"latent.error": float(arrays["error_latent"].mean()), "psnr": float(arrays["psnr"].mean())}
 
 
@@ -131,7 +128,8 @@ def filter_metrics(arrays: Arrays, resampling: Resampling) -> dict[str, object]:
 def conformal_metrics(measured: Measured, others: Sequence[Measured]) -> dict[str, object]:
     """Share of errors below their nine-in-ten bound, and its width, a mean bound over the mean error.
 
-    `own`: calibrated on the other episodes of the same robot; `other_robots`: on those of pre-training without this one.
+    `own`: calibrated on the other episodes of the same robot; `other_robots`: on those of pre-training, this one left
+    out.
     """
     metrics: dict[str, object] = {"nominal": NOMINAL}
     error, episode = measured.main["error_latent"], measured.episode
@@ -206,27 +204,22 @@ def uncertainty_protocol(
     )
 
 
-def _levels(
-    name: str, arrays: Arrays, score: str, error: str, levels: dict[str, Statistic], resampling: Resampling
+def _agreement(
+    arrays: Arrays, levels: dict[str, Statistic], rivals: Sequence[str], resampling: Resampling
 ) -> dict[str, object]:
-    metrics: dict[str, object] = {}
-    for level, statistic in levels.items():
-        metrics |= _interval(resampling.values(statistic, arrays[score], arrays[f"error_{error}"])).as_metrics(
-            f"{name}.{level}"
-        )
-    return metrics
+    """Correlations of every score with the latent error; and, on the same resamples, retracing's minus its rivals'.
 
-
-def _lead(
-    arrays: Arrays, rivals: Sequence[str], levels: dict[str, Statistic], resampling: Resampling
-) -> dict[str, object]:
-    """Correlation of retracing minus that of a rival, on the same resamples. NaN where the rival is constant."""
+    NaN where a score is constant, as the step's number is within a step.
+    """
     metrics: dict[str, object] = {}
+    scores = [name for name in SCORES if name in arrays]
     for level, statistic in levels.items():
-        ours = resampling.values(statistic, arrays["retracing"], arrays["error_latent"])
+        found = {score: resampling.values(statistic, arrays[score], arrays["error_latent"]) for score in scores}
+        for score, values in found.items():
+            metrics |= _interval(values).as_metrics(f"{score}.latent.{level}")
         for rival in rivals:
-            theirs = resampling.values(statistic, arrays[rival], arrays["error_latent"])
-            metrics |= _interval(ours - theirs).as_metrics(f"retracing.latent.minus_{rival}.{level}")
+            lead = _interval(found["retracing"] - found[rival])
+            metrics |= lead.as_metrics(f"retracing.latent.minus_{rival}.{level}")
     return metrics
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,7 @@ def _horizons(config: EvaluateVideoConfig) -> str:
     return ",".join(map(str, config.horizons))
 
 
-def _settings(stack: Stack, dataset: Dataset, split: str, config: EvaluateVideoConfig) -> dict[str, object]:
+def _settings(stack: Stack, dataset: Dataset, split: str, config: EvaluateVideoConfig) -> dict[str, Any]:
     return {
         "data": f"{dataset.name}/{split}",
         "shards": dataset.shards.digest[:16],
