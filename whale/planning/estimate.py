@@ -149,18 +149,16 @@ class Estimator:
     def _evaluate_uncertainty(self, _: None) -> Cost:
         """Per step the plain prediction and a branch of k + 1 frames for each depth k, of every draw.
 
-        Drawn, by argmax, and in the decoding of the config from recorded frames, which start anew each time; then the
-        rollouts for the variance.
+        Drawn, by argmax, and once more from recorded frames; then the rollouts for the variance.
         """
         config, total = self.profile.evaluate_uncertainty, 0.0
         asked = 1 + sum(depth + 1 for depth in config.retracing_steps)
-        predictions = (
-            asked * (config.decoding.samples + 1 + config.decoding.draws) + config.context + config.mc_rollouts
-        )
+        predictions = asked * (config.decoding.samples + 1) + config.mc_rollouts
         for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
             size = sizes.get(config.model, next(iter(sizes.values())))
             windows = num_splits * config.max_episodes * config.windows_per_episode
             total += windows * predictions * self._rollout(size, config.context, config.horizon)
+            total += windows * asked * config.decoding.draws * self._rollout(size, config.context, 1)
         return Cost(total)
 
     def _roles(self, pretrain: list[str], finetune: list[str]) -> list[tuple[int, dict[str, str]]]:
