@@ -58,7 +58,7 @@ def test_disagreement_falls_to_nothing_while_the_error_grows_with_the_square_of_
 
 
 def test_pooled_it_is_wrong_and_per_rollout_it_is_perfect():
-    disagreement, error = measured(np.linspace(0.5, 1.5, 40))
+    disagreement, error = measured(0.5 + np.arange(40) / 32)  # binary fractions: no rounding
     once = Resampling(np.ones((1, 40)))
     assert once.values(pearson, disagreement, error)[0] < 0
     assert once.values(per_rollout(pearson), disagreement, error)[0] == pytest.approx(1)
