@@ -200,17 +200,18 @@ class _Measurement:
 
         The first frame of a rollout is one; the other lies half a horizon later.
         """
-        config, windows = self.config, self.windows
-        columns = [{name: values[:, :1] for name, values in rolled.items() if name not in OF_ROLLOUTS}]
-        for step in {config.horizon // 2} - {0}:
-            held = slice(step, step + config.context)
-            keys = [f"{key}@{step}" for key in windows.keys]
-            arrays = self._asked(windows.frames[:, held], windows.actions[:, held], 1, config.decoding.mode, keys)
-            imagined = arrays.pop("frames")
-            truth = windows.frames[:, step + config.context, None]
-            here = (self.recorded[:, step + 1, None], self.recorded[:, step], self.actions[:, step, None])
-            columns.append(arrays | self._compared(truth, imagined, self._features(imagined), *here))
-        return {name: np.concatenate([column[name] for column in columns], axis=1) for name in columns[0]}
+        config, windows, step = self.config, self.windows, self.config.horizon // 2
+        first = {name: values[:, :1] for name, values in rolled.items() if name not in OF_ROLLOUTS}
+        if step == 0:
+            return first
+        held = slice(step, step + config.context)
+        keys = [f"{key}@{step}" for key in windows.keys]
+        later = self._asked(windows.frames[:, held], windows.actions[:, held], 1, config.decoding.mode, keys)
+        imagined = later.pop("frames")
+        truth = windows.frames[:, step + config.context, None]
+        here = (self.recorded[:, step + 1, None], self.recorded[:, step], self.actions[:, step, None])
+        later |= self._compared(truth, imagined, self._features(imagined), *here)
+        return {name: np.concatenate([values, later[name]], axis=1) for name, values in first.items()}
 
     def _asked(self, given: np.ndarray, actions: np.ndarray, horizon: int, mode: Mode, keys: list[str]) -> Arrays:
         """`actions` as far as the horizon goes."""
