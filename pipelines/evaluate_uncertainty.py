@@ -1,17 +1,23 @@
 """Evaluate uncertainty: checkpoints + held-out episodes -> scores beside true errors, and calibration.json."""
 
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from whale.common.errors import RefusedError
 from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
 from whale.evaluation.measuring.heldout import Dataset, open_datasets, read_windows
-from whale.evaluation.measuring.metrics import save_arrays, under, written
+from whale.evaluation.measuring.metrics import folded, save_arrays, under, written
 from whale.evaluation.measuring.stack import Stack, load_stack
-from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig, require_depths_fit, uncertainty_arrays
+from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
+from whale.evaluation.uncertainty.measurement import (
+    Arrays,
+    EvaluateUncertaintyConfig,
+    Measured,
+    measure,
+    require_depths_fit,
+)
 from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
 from whale.evaluation.uncertainty.retracing import require_retraceable
 from whale.runtime.workers.execution import load_execution
@@ -27,6 +33,19 @@ class Args(StageArgs):
     evaluate_uncertainty: EvaluateUncertaintyConfig
 
 
+@dataclass(frozen=True)
+class Split:
+    """What was measured of one dataset's split; `name`: as metrics and files begin."""
+
+    dataset: Dataset
+    split: str
+    measured: Measured
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset.name}.{self.split}"
+
+
 def run(args: Args, run: Run) -> None:
     """Pretrained models on the pretraining datasets, fine-tuned ones on the demonstrations' dataset."""
     config, execution = args.evaluate_uncertainty, load_execution()
@@ -39,51 +58,63 @@ def run(args: Args, run: Run) -> None:
             "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
         }
         metrics: dict[str, object] = {}
+        pretrained: list[Split] = []
         calibrated = []
         for role, (stack, directory, splits) in roles.items():
-            found, arrays = _evaluate(run, stack, directory, splits, role, config)
-            metrics |= under(role, found)
-            calibrated.append(calibration_entry(stack, role, arrays, config))
-        write_json(run.out / "calibration.json", {"version": 1, "checkpoints": calibrated})
-    run.write_metrics(written(metrics))
+            found, refused = _measured(run, stack, directory, splits, role, config)
+            pretrained = found if role == "pretrain" else pretrained
+            for each in found:
+                others = [one.measured for one in pretrained if one.dataset.name != each.dataset.name]
+                metrics |= under(f"{role}.{each.name}", _evaluated(run, stack, role, each, others, config))
+            metrics |= under(role, refused)
+            calibrated.append(calibration_entry(stack, role, [each.measured for each in found], config))
+        write_json(run.out / "calibration.json", {"version": FORMAT_VERSION, "checkpoints": calibrated})
+    run.write_metrics(folded(written(metrics)))
 
 
-Found = tuple[dict[str, object], list[dict[str, np.ndarray]]]
-
-
-def _evaluate(
+def _measured(
     run: Run, stack: Stack, directory: Path, splits: list[str], role: str, config: EvaluateUncertaintyConfig
-) -> Found:
-    """Metrics, and the arrays of every set that was measured."""
-    metrics: dict[str, object] = {}
-    measured = []
+) -> tuple[list[Split], dict[str, object]]:
+    """Every split that can be measured, and the status of those where adding up actions does not give a pose."""
+    found, refused = list[Split](), dict[str, object]()
     datasets = open_datasets(directory)
     with run.progress(len(datasets) * len(splits), f"{role} splits") as progress:
         for dataset in datasets:
             for split in splits:
-                found, arrays = _split(run, stack, dataset, split, role, config)
-                metrics |= under(f"{dataset.name}.{split}", found)
-                measured += arrays
+                try:
+                    require_retraceable(dataset.shards.contract, dataset.name)
+                    found.append(Split(dataset, split, _measure(stack, dataset, split, config)))
+                except RefusedError as refusal:
+                    refused[f"{dataset.name}.{split}.status"] = f"refused: {refusal.what}"
                 progress.update()
-    return metrics, measured
+    return found, refused
 
 
-def _split(run: Run, stack: Stack, dataset: Dataset, split: str, role: str, config: EvaluateUncertaintyConfig) -> Found:
-    """Refused, and said so, where adding up actions does not give a pose."""
-    try:
-        require_retraceable(dataset.shards.contract, dataset.name)
-    except RefusedError as refusal:
-        return {"status": f"refused: {refusal.what}"}, []
+def _measure(stack: Stack, dataset: Dataset, split: str, config: EvaluateUncertaintyConfig) -> Measured:
     require_depths_fit(config, dataset.window)
-    windows = read_windows(dataset, split, config.context + config.horizon, config.max_episodes, per_episode=1)
-    arrays = uncertainty_arrays(stack, dataset, windows, config)
-    shown = np.unique(np.linspace(0, len(windows) - 1, config.filmstrips).round().astype(int))
-    pictures = {"recorded": windows.frames[shown], "imagined": arrays.pop("imagined")[shown], "shown": shown}
-    pictures["keys"] = np.array([windows.keys[index] for index in shown])
-    save_arrays(run.out / f"{role}.{dataset.name}.{split}.npz", arrays | pictures | curves(arrays))
-    metrics = {
-        **uncertainty_metrics(arrays, config),
-        "protocol": uncertainty_protocol(stack, dataset, split, config),
-        "status": "measured",
-    }
-    return metrics, [arrays]
+    length = config.context + config.horizon
+    windows = read_windows(
+        dataset, split, length, config.max_episodes, config.windows_per_episode, config.starts, config.seed
+    )
+    return measure(stack, dataset, windows, config)
+
+
+def _evaluated(
+    run: Run, stack: Stack, role: str, each: Split, others: list[Measured], config: EvaluateUncertaintyConfig
+) -> dict[str, object]:
+    """The numbers of a split; its arrays and pictures are written beside."""
+    measured = each.measured
+    main, *rest = measured.scored
+    arrays = measured.main | measured.pictures | {"episode": measured.episode}
+    arrays["imagined"] = measured.pictures[f"imagined.{main}"]
+    further: dict[str, Arrays] = {"teacher_forced": measured.one_step}
+    further |= {mode: measured.scored[mode] for mode in rest}
+    arrays |= {f"{kind}.{name}": values for kind, found in further.items() for name, values in found.items()}
+    arrays |= curves(measured.main, measured.episode)
+    save_arrays(run.out / f"{role}.{each.name}.npz", arrays)
+    metrics = uncertainty_metrics(measured, config, others)
+    metrics["protocol"] = uncertainty_protocol(stack, each.dataset, each.split, config, main)
+    for mode in rest:
+        metrics[f"{mode}.protocol"] = uncertainty_protocol(stack, each.dataset, each.split, config, mode)
+    metrics["teacher_forced.protocol"] = uncertainty_protocol(stack, each.dataset, each.split, config, main, "recorded")
+    return metrics | {"status": "measured"}

@@ -85,7 +85,7 @@ def _uncertainty_metrics(prefix: str, data: str) -> dict[str, object]:
     values: dict[str, object] = {"protocol": f"metric=uncertainty|data={data}|model=0123abcd"}
     for index, score in enumerate(("retracing", "entropy")):
         for error in ("latent", "pixel"):
-            for metric in ("pearson", "spearman", "auroc_worst_quartile"):
+            for metric in ("pearson", "spearman", "auroc"):
                 values[f"{score}.{error}.{metric}"] = 0.55 - 0.2 * index
     return {f"{prefix}.{key}": value for key, value in values.items()}
 

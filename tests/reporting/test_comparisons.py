@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from whale.reporting.comparisons import BETTER, RULES, UNCLEAR, WORSE, compare, splits_of, verdict
+from whale.reporting.comparisons import BETTER, METHOD, RULES, UNCLEAR, WORSE, compare, splits_of, verdict
 
 SPLIT = "evaluate_video.pretrain.fleet_delta.test"
 ROLLOUT = f"{SPLIT}.dynamics.full.rollout.h16"
@@ -79,7 +79,7 @@ def test_what_was_not_measured_is_no_comparison():
 
 def test_every_rule_can_be_met():
     """A pattern and its templates have the same groups; what a rule compares is shown once."""
-    words = {r"(?P<model>\w+)": "small", r"(?P<h>\d+)": "4", r"(?P<score>(?!step)\w+)": "entropy", r"\.": "."}
+    words = {r"(?P<model>\w+)": "small", r"(?P<h>\d+)": "4", METHOD: "entropy", r"\.": "."}
     words |= {"(?P<which>permuted|negated|zeroed)": "negated", r"(?P<which>(?!permuted|negated|zeroed)\w+)": "dx"}
     for rule in RULES:
         metric = rule.metric

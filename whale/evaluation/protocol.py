@@ -1,15 +1,21 @@
 """How a number was measured, as one string; numbers measured in different ways are never compared.
 
-`metric=psnr|data=fleet_delta/val|resolution=64|...|model=1f0c...`: what defines the measurement comes before
-`model=`, and only the model may differ between two numbers that stand side by side.
+`metric=psnr|data=fleet_delta/val|resolution=64|...|model=1f0c...|decoding=sample`: what defines the measurement comes
+before `model=`; only the model, and how it was run, may differ between two numbers that stand side by side.
 """
+
+from collections.abc import Mapping
 
 from whale.common.errors import ConfigError
 
 
-def protocol(metric: str, *, model: str, **settings: object) -> str:
-    """The protocol string of a group of numbers; settings are sorted by name, values must not contain '|'."""
-    fields = {"metric": metric, **{key: settings[key] for key in sorted(settings)}, "model": model}
+def protocol(metric: str, *, model: str, run_with: Mapping[str, object] | None = None, **settings: object) -> str:
+    """The protocol string of a group of numbers; settings are sorted by name, values must not contain '|'.
+
+    run_with: how the model itself was run, such as its decoding, where another system has ways of its own.
+    """
+    own = dict(run_with or {})
+    fields = {"metric": metric, **{key: settings[key] for key in sorted(settings)}, "model": model, **own}
     for key, value in fields.items():
         if "|" in str(value) or "=" in str(value):
             raise ConfigError(
@@ -19,7 +25,7 @@ def protocol(metric: str, *, model: str, **settings: object) -> str:
 
 
 def require_comparable(left: str, right: str) -> None:
-    """Raise ConfigError unless the two protocols differ in nothing but the model."""
+    """Raise ConfigError unless the two protocols differ in nothing but the model and how it was run."""
     a, b = _settings(left), _settings(right)
     unlike = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
     if unlike:
@@ -33,6 +39,5 @@ def require_comparable(left: str, right: str) -> None:
 
 
 def _settings(text: str) -> dict[str, str]:
-    fields = dict(part.split("=", 1) for part in text.split("|") if "=" in part)
-    fields.pop("model", None)
-    return fields
+    measurement, _, _ = text.partition("|model=")
+    return dict(part.split("=", 1) for part in measurement.split("|") if "=" in part)

@@ -136,18 +136,23 @@ class Estimator:
         config = self.profile.evaluate_video
         total = 0.0
         for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
-            windows = num_splits * config.max_episodes * config.windows_per_episode
+            windows = num_splits * config.max_episodes * config.windows_per_episode * config.decoding.draws
             total += windows * sum(self._rollout(size, 1, max(config.horizons)) for size in sizes.values())
         return Cost(total)
 
     def _evaluate_uncertainty(self, _: None) -> Cost:
-        """Per step the plain prediction and a branch of k + 1 frames for each depth k; once more the rollout itself."""
+        """Per step the plain prediction and a branch of k + 1 frames for each depth k, of every draw.
+
+        Drawn, by argmax, and once more from recorded frames; then the rollouts for the variance.
+        """
         config, total = self.profile.evaluate_uncertainty, 0.0
-        predictions = 2 + sum(depth + 1 for depth in config.retracing_steps)
+        asked = 1 + sum(depth + 1 for depth in config.retracing_steps)
+        predictions = asked * (config.decoding.samples + 1) + config.mc_rollouts
         for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
             size = sizes.get(config.model, next(iter(sizes.values())))
-            windows = num_splits * config.max_episodes
+            windows = num_splits * config.max_episodes * config.windows_per_episode
             total += windows * predictions * self._rollout(size, config.context, config.horizon)
+            total += windows * asked * config.decoding.draws * self._rollout(size, config.context, 1)
         return Cost(total)
 
     def _roles(self, pretrain: list[str], finetune: list[str]) -> list[tuple[int, dict[str, str]]]:

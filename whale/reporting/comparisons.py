@@ -37,6 +37,7 @@ class Rule:
     difference: str | None = None
 
 
+METHOD = r"(?P<score>retracing|disagreement|entropy|ensemble)"  # the other scores are what they have to beat
 MODEL = r"dynamics\.(?P<model>\w+)"
 RULES = (
     Rule("reconstruction", r"tokenizer\.psnr", "tokenizer.psnr_mean_image", "tokenizer PSNR (dB)", "mean image"),
@@ -65,14 +66,18 @@ RULES = (
          "z of another episode", "policy.gain_lagged_prior_over_other_episode"),
     Rule("behavior embedding z", r"policy\.nll_lagged_prior", "policy.nll_zeros", "policy NLL (nats)", "without z",
          "policy.gain_lagged_prior_over_zeros"),
-    Rule("uncertainty", r"(?P<score>(?!step)\w+)\.latent\.pearson", "step.latent.pearson",
+    Rule("uncertainty", rf"{METHOD}\.latent\.pearson", "step.latent.pearson",
          "{score} against error, Pearson", "number of the step"),
-    Rule("uncertainty", r"(?P<score>(?!step)\w+)\.latent\.within_step\.pearson", 0.0, "{score}, within a step",
+    Rule("uncertainty", rf"{METHOD}\.latent\.within_step\.pearson", 0.0, "{score}, within a step",
          "no relation"),
-    Rule("uncertainty", r"(?P<score>(?!step)\w+)\.latent\.per_rollout\.pearson", 0.0, "{score}, per rollout",
+    Rule("uncertainty", rf"{METHOD}\.latent\.per_rollout\.pearson", 0.0, "{score}, per rollout",
          "no relation"),
     Rule("uncertainty", r"retracing\.latent\.within_step\.pearson", "entropy.latent.within_step.pearson",
-         "retracing, within a step", "entropy", "retracing.latent.within_step.pearson"),
+         "retracing, within a step", "entropy", "retracing.latent.minus_entropy.within_step.pearson"),
+    Rule("uncertainty", r"retracing\.latent\.per_rollout\.pearson", "entropy.latent.per_rollout.pearson",
+         "retracing, per rollout", "entropy", "retracing.latent.minus_entropy.per_rollout.pearson"),
+    Rule("uncertainty", r"retracing\.latent\.per_rollout\.pearson", "moved.latent.per_rollout.pearson",
+         "retracing, per rollout", "how far it moved", "retracing.latent.minus_moved.per_rollout.pearson"),
 )  # fmt: skip
 
 

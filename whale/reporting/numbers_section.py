@@ -37,7 +37,7 @@ ACTION_ROWS = [
 ]
 UNCERTAINTY_ROWS = [
     (f"{score}.{error}.{metric}", f"{score} vs {error} error: {label}", 2)
-    for score in ("retracing", "entropy", "ensemble", "step")
+    for score in ("retracing", "entropy", "ensemble", "moved", "step")
     for error in ("latent", "state")
     for metric, label in (
         ("pearson", "Pearson, pooled"),
@@ -45,8 +45,8 @@ UNCERTAINTY_ROWS = [
         ("within_step.pearson", "Pearson within a step"),
         ("within_step.spearman", "Spearman within a step"),
         ("per_rollout.pearson", "Pearson per rollout"),
-        ("auroc_worst_quartile", "AUROC worst quarter"),
-        ("calibration_gap", "calibration gap"),
+        ("auroc", "AUROC, error above its step's median"),
+        ("calibration_error", "expected calibration error"),
     )
 ] + [
     ("state.error_m", "position of the effector in imagined frames: error (m)", 3),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import MissingInputError
+from whale.evaluation.measuring.metrics import flattened
 from whale.reporting.comparisons import Comparison, compare
 from whale.reporting.comparisons_section import comparisons_section, means
 from whale.reporting.data_section import data_section
@@ -101,4 +102,4 @@ def _tile(row: Comparison, found: Numbers) -> Tile:
 def _metrics(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInputError("no metrics", file=path, remedy="run the evaluation stages: `dvc repro`")
-    return json.loads(path.read_text())
+    return flattened(json.loads(path.read_text()))

@@ -5,6 +5,7 @@ import pytest
 
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
 from whale.evaluation.by_hand.external_video import read_frames, rollout_sets, score_frames, write_tasks
+from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.protocol import require_comparable
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.video import EvaluateVideoConfig, rollout_metrics, rollout_scores
@@ -13,7 +14,7 @@ from whale.evaluation.video.video_report import rollout_protocol
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=3, max_train_episodes=3,
     windows_per_episode=1, horizons=[1, 4], filmstrips=1, resamples=100, batch_size=5, action_episodes=0,
-    lpips=None, i3d=None,
+    lpips=None, i3d=None, starts="keyed", decoding=Decoding(mode="sample", temperature=1.0, samples=1),
 )  # fmt: skip
 NETWORKS = load_feature_networks(None, None)
 GROUP = "pretrain.blocks.train"

@@ -49,3 +49,30 @@ def test_spread_takes_both_ends_and_never_repeats():
     assert spread(list(range(10)), 4) == [0, 3, 6, 9]
     assert spread([1, 2], 5) == [1, 2]
     assert spread([], 5) == []
+
+
+def keyed(dataset, per_episode, seed=0):
+    return read_windows(dataset, "train", 6, 99, per_episode, "keyed", seed)
+
+
+def test_keyed_starts_are_the_same_again_and_others_for_another_seed(dataset):
+    keys = [keyed(dataset, 2, seed).keys for seed in (0, 0, 1)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_keyed_starts_are_not_all_at_the_first_frame_and_cover_every_place(dataset):
+    starts = [int(key.split("+")[1]) for seed in range(40) for key in keyed(dataset, 1, seed).keys]
+    lengths = [row.num_steps for row in dataset.shards.episodes("train") if row.num_steps >= 6]
+    assert set(starts) == set(range(max(lengths) - 5))
+    assert starts.count(0) < len(starts) / 2
+
+
+def test_no_keyed_window_comes_twice_and_fewer_windows_are_among_more(dataset):
+    one, three, every = (keyed(dataset, count) for count in (1, 3, 99))
+    assert len(set(every.keys)) == len(every) and set(one.keys) < set(three.keys) < set(every.keys)
+    lengths = [row.num_steps for row in dataset.shards.episodes("train")]
+    assert len(every) == sum(max(length - 5, 0) for length in lengths)
+
+
+def test_an_episode_keeps_its_starts_whatever_others_are_read(dataset):
+    assert set(read_windows(dataset, "train", 6, 2, 1, "keyed").keys) < set(keyed(dataset, 1).keys)

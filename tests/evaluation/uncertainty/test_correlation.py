@@ -3,15 +3,16 @@ import pytest
 from scipy import stats
 
 from whale.evaluation.uncertainty.correlation import (
-    auroc,
+    Resampling,
+    auroc_above_step_median,
     interval,
     pearson,
     per_rollout,
+    risk_area,
     risk_coverage,
     spearman,
     weighted_ranks,
     within_step,
-    worst_share,
 )
 
 RNG = np.random.default_rng(0)
@@ -85,14 +86,59 @@ def test_constant_scores_have_no_correlation():
     assert np.isnan([found.value, found.low, found.high]).all()
 
 
+def test_windows_of_one_episode_are_drawn_together():
+    episode = np.array([3, 3, 7, 9, 9, 9])
+    weights = Resampling.of(episode, np.random.default_rng(0), 50).weights_RE
+    assert (weights[0] == 1).all() and (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, 3:] == weights[:, 3:4]).all() and (weights[1:, [0, 2, 3]].sum(axis=1) == 3).all()
+
+
+def test_windows_that_repeat_their_episode_narrow_no_interval():
+    x, y = np.nan_to_num(X), np.nan_to_num(Y)
+
+    def width(times):
+        rng, episode = np.random.default_rng(0), np.repeat(np.arange(12), times)
+        found = interval(pearson, x.repeat(times, axis=0), y.repeat(times, axis=0), rng, 300, episode)
+        return found.value, found.low, found.high
+
+    assert width(1) == pytest.approx(width(4))
+
+
 def test_auroc_is_the_share_of_ordered_pairs_with_ties_counted_half():
-    score, positive = np.array([1.0, 2, 2, 3]), np.array([False, True, False, True])
-    assert auroc(score, positive) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
-    assert np.isnan(auroc(score, np.zeros(4, bool)))
+    score, error = np.array([[1.0], [2], [2], [3]]), np.array([[0.0], [9], [1], [8]])
+    assert once(auroc_above_step_median, score, error) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert np.isnan(once(auroc_above_step_median, score, np.ones((4, 1))))
 
 
-def test_worst_share_marks_the_top_quartile():
-    assert worst_share(np.arange(100.0), 0.25).sum() == 25
+def test_auroc_asks_within_a_step_so_the_steps_number_is_worth_nothing():
+    error = np.random.default_rng(0).random((40, 8)) + 10 * np.arange(8)
+    step = np.broadcast_to(np.arange(8.0), error.shape)
+    assert once(auroc_above_step_median, step, error) == 0.5
+    assert once(auroc_above_step_median, error - 20 * step, error) == 1
+
+
+def test_auroc_under_weights_is_that_of_the_repeated_sample():
+    score, error = np.array([1.0, 2, 2, 3, 0]), np.array([0.0, 9, 1, 8, 7])
+    weights = np.array([2.0, 1, 1, 4, 3])
+    pairs = [(up, down) for up in (1, 3) for down in (0, 2, 4)]  # above the median, 7, and not
+    counts = [weights[up] * weights[down] for up, down in pairs]
+    ordered = [(score[up] > score[down]) + 0.5 * (score[up] == score[down]) for up, down in pairs]
+    found = auroc_above_step_median(score[:, None], error[:, None], weights[None])[0]
+    assert found == pytest.approx(np.dot(ordered, counts) / sum(counts))
+
+
+def test_a_difference_of_two_statistics_is_of_the_same_resamples():
+    """Twice the same score: each alone has a wide interval, the difference none."""
+    resampling = Resampling.of(np.arange(12), np.random.default_rng(0), 100)
+    one, other = (resampling.values(pearson, scale * X, Y) for scale in (1, 2))
+    assert np.ptp(one) > 0.2
+    np.testing.assert_allclose(one - other, 0, atol=1e-12)
+
+
+def test_the_area_under_risk_is_one_for_chance_and_half_of_the_mean_for_a_perfect_score_of_uniform_errors():
+    error = np.arange(1.0, 2001)
+    assert risk_area(error, error) == pytest.approx(0.5, abs=1e-3)
+    assert risk_area(np.random.default_rng(0).random(2000), error) == pytest.approx(1, abs=0.05)
 
 
 def test_risk_coverage_of_a_perfect_score_is_the_running_mean_of_sorted_errors():

@@ -1,19 +1,25 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from whale.common.errors import ConfigError
+from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.heldout import read_windows
-from whale.evaluation.measuring.metrics import written
-from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig, require_depths_fit, uncertainty_arrays
-from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics
+from whale.evaluation.measuring.metrics import flattened, folded, written
+from whale.evaluation.uncertainty.calibration import Calibrated
+from whale.evaluation.uncertainty.measurement import SCORES, EvaluateUncertaintyConfig, measure, require_depths_fit
+from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
+
+SAMPLED = Decoding(mode="sample", temperature=1.0, samples=2)
 
 
 def _config(**changes) -> EvaluateUncertaintyConfig:
     values = {
         "seed": 0, "model": "full", "ensemble": ["without_z"], "pretrain_splits": ["train"],
-        "finetune_splits": ["train"], "max_episodes": 6, "context": 2, "horizon": 5, "retracing_steps": [1],
+        "finetune_splits": ["train"], "max_episodes": 6, "windows_per_episode": 3, "starts": "keyed", "context": 2,
+        "horizon": 5, "decoding": SAMPLED, "retracing_steps": [1], "mc_rollouts": 2, "neighbour_episodes": 2,
         "lpips": None, "state_episodes": 3, "filmstrips": 1, "resamples": 100, "batch_size": 4,
     }  # fmt: skip
     return EvaluateUncertaintyConfig(**(values | changes))
@@ -21,65 +27,138 @@ def _config(**changes) -> EvaluateUncertaintyConfig:
 
 @pytest.fixture(scope="module")
 def windows(dataset):
-    return read_windows(dataset, "train", 7, 6, 1)
+    return read_windows(dataset, "train", 7, 6, 3, "keyed")
 
 
 @pytest.fixture(scope="module")
-def arrays(stack, dataset, windows):
-    return uncertainty_arrays(stack, dataset, windows, _config())
+def measured(stack, dataset, windows):
+    return measure(stack, dataset, windows, _config())
 
 
-def test_every_score_is_defined_at_every_imagined_frame_and_never_negative(arrays, windows):
-    for score in ("retracing", "disagreement", "entropy", "ensemble"):
-        assert arrays[score].shape == (len(windows), 5)
-        assert np.isfinite(arrays[score]).all() and (arrays[score] >= 0).all()
+@pytest.fixture(scope="module")
+def metrics(measured):
+    return uncertainty_metrics(measured, _config(), [measured])
 
 
-def test_batches_change_no_score(stack, dataset, windows, arrays):
-    one = uncertainty_arrays(stack, dataset, windows, _config(batch_size=1))
-    assert np.abs(one["imagined"].astype(int) - arrays["imagined"]).max() <= 1
-    np.testing.assert_allclose(one["entropy"], arrays["entropy"], rtol=1e-4)
+def test_every_score_is_defined_at_every_imagined_frame_and_never_negative(measured, windows):
+    for arrays, steps in ((measured.scored["sample"], 5), (measured.scored["argmax"], 5), (measured.one_step, 2)):
+        missing = set(SCORES) - arrays.keys()
+        assert missing == (set() if steps == 5 else {"cumulative_entropy", "mc_variance", "step"})
+        for score in arrays:
+            assert arrays[score].shape == (len(windows), steps)
+            assert np.isfinite(arrays[score]).all() and (arrays[score] >= 0).all()
 
 
-def test_metrics_hold_three_levels_with_intervals_for_every_score_and_error(arrays):
-    metrics = uncertainty_metrics(arrays, _config())
-    for score in ("retracing", "entropy", "ensemble"):
+def test_batches_and_company_change_no_score(stack, dataset, windows, measured):
+    """Tokens are drawn by the window's name; float sums of other batches flip few of them."""
+    one = measure(stack, dataset, windows, _config(batch_size=7))
+    for mode, arrays in one.scored.items():
+        assert np.isclose(arrays["entropy"], measured.scored[mode]["entropy"], rtol=1e-4).mean() > 0.9
+
+
+def test_both_decodings_are_measured_and_that_of_the_config_stands_first(stack, dataset, windows, measured, metrics):
+    assert list(measured.scored) == ["sample", "argmax"]
+    cold = uncertainty_metrics(measure(stack, dataset, windows, _config(decoding=SAMPLED.by("argmax"))), _config())
+    key = "retracing.latent.within_step.pearson"
+    assert cold[key] == metrics[f"argmax.{key}"] and cold[f"sample.{key}"] == metrics[key] != cold[key]
+
+
+def test_frames_of_the_one_step_block_are_those_of_rollouts_that_start_there(stack, dataset):
+    """Half a horizon later, by argmax: the first frame of a window that begins there."""
+    config = _config(decoding=SAMPLED.by("argmax"))
+    whole = read_windows(dataset, "train", 9, 6, 1)
+    found, other = (
+        measure(
+            stack,
+            dataset,
+            replace(whole, frames=whole.frames[:, at : at + 7], actions=whole.actions[:, at : at + 6]),
+            config,
+        )
+        for at in (0, 2)
+    )
+    for name in ("error_pixel", "disagreement", "moved", "action", "entropy", "neighbour"):
+        np.testing.assert_allclose(found.one_step[name][:, 0], found.main[name][:, 0], rtol=1e-4)
+        np.testing.assert_allclose(found.one_step[name][:, 1], other.main[name][:, 0], rtol=1e-4)
+
+
+def test_metrics_hold_three_levels_with_intervals_for_every_score(metrics):
+    for score in ("retracing", "entropy", "ensemble", "moved"):
         for error in ("latent", "pixel"):
             for level in ("", "within_step.", "per_rollout."):
-                name = f"{score}.{error}.{level}spearman"
+                name = f"{score}.{error}.{level}pearson"
                 assert metrics[f"{name}.low"] <= metrics[name] <= metrics[f"{name}.high"]
     assert np.isnan(metrics["step.latent.per_rollout.pearson"])  # the step says nothing about a whole rollout
+    assert metrics["step.latent.auroc"] == 0.5 and metrics["filter.moved.latent.100"] == pytest.approx(1)
     assert "unavailable" in metrics["lpips.status"] and "ensemble.status" not in metrics
+    assert "end effector alone" in metrics["filter.consistency"]
+    for block in ("teacher_forced", "decoding", "conformal", "summary", "argmax"):
+        assert [name for name in metrics if name.startswith(f"{block}.")], block
+
+
+def test_the_lead_over_a_rival_is_the_difference_of_the_two(metrics):
+    for level in ("pearson", "within_step.spearman", "per_rollout.pearson"):
+        for block in ("", "argmax."):
+            ours, theirs = (metrics[f"{block}{score}.latent.{level}"] for score in ("retracing", "moved"))
+            name = f"{block}retracing.latent.minus_moved.{level}"
+            assert metrics[name] == pytest.approx(ours - theirs)
+            assert metrics[f"{name}.low"] <= metrics[name] <= metrics[f"{name}.high"]
+
+
+def test_numbers_fold_for_readers_and_unfold_to_the_same_names(metrics):
+    flat = written(metrics)
+    nested = folded(flat)
+    assert flattened(nested) == flat and nested["retracing"]["latent"]["within_step"]["pearson"] is not None
+    assert len([key for key, value in nested.items() if not isinstance(value, dict)]) < 8
+    assert set(nested["summary"]) >= {"retracing_per_rollout", "entropy_per_rollout", "moved_per_rollout"}
 
 
 def test_what_is_not_configured_is_unavailable_and_never_zero(stack, dataset, windows):
-    config = _config(ensemble=[], state_episodes=0)
-    metrics = written(uncertainty_metrics(uncertainty_arrays(stack, dataset, windows, config), config))
-    assert "unavailable" in metrics["ensemble.status"] and "unavailable" in metrics["state.status"]
-    assert not [name for name in metrics if name.startswith("ensemble.") and name != "ensemble.status"]
+    config = _config(ensemble=[], state_episodes=0, mc_rollouts=0, neighbour_episodes=0)
+    metrics = written(uncertainty_metrics(measure(stack, dataset, windows, config), config))
+    for name in ("ensemble", "state", "mc_variance", "neighbour"):
+        assert "unavailable" in metrics[f"{name}.status"]
+        assert not [key for key in metrics if key.startswith(f"{name}.") and key != f"{name}.status"]
+    with pytest.raises(ValueError, match="no variance"):
+        _config(mc_rollouts=1)
 
 
-def test_a_score_equal_to_the_error_is_perfect(arrays):
-    metrics = uncertainty_metrics(arrays | {"retracing": arrays["error_latent"]}, _config())
+def test_a_score_equal_to_the_error_is_perfect(measured):
+    main = measured.main | {"retracing": measured.main["error_latent"]}
+    metrics = uncertainty_metrics(type(measured)(**(vars(measured) | {"scored": {"sample": main}})), _config())
     assert metrics["retracing.latent.pearson"] == pytest.approx(1)
     assert metrics["retracing.latent.within_step.spearman"] == pytest.approx(1)
-    assert metrics["retracing.latent.auroc_worst_quartile"] == 1.0
+    assert metrics["retracing.latent.auroc"] == 1.0
+    assert metrics["filter.retracing.latent.25"] == metrics["filter.best.latent.25"] < 1
 
 
-def test_the_calibration_names_the_checkpoint_by_the_digests_of_its_weights(stack, arrays, models_dir):
+def test_the_calibration_names_the_checkpoint_by_the_digests_of_its_weights(stack, measured, models_dir):
     import hashlib
 
-    entry = json.loads(json.dumps(calibration_entry(stack, "pretrain", [arrays, arrays], _config())))
+    entry = json.loads(json.dumps(calibration_entry(stack, "pretrain", [measured, measured], _config())))
     for part, folder in (("tokenizer", "tokenizer"), ("dynamics", "dynamics/full")):
         expected = hashlib.sha256((models_dir / folder / "model.safetensors").read_bytes()).hexdigest()
         assert entry["checkpoint"][part]["weights"] == expected
-    assert set(entry["methods"]) == {"retracing", "disagreement", "entropy", "ensemble"}
-    assert entry["methods"]["retracing"]["num_pairs"] == 2 * arrays["retracing"].size
+    assert set(entry["methods"]) == set(SCORES) and entry["decoding"] == "sample"
+    method = entry["methods"]["retracing"]
+    assert method["num_pairs"] == 2 * measured.main["retracing"].size
+    assert method["num_episodes"] == 2 * len(np.unique(measured.episode))  # of two robots, none in common
+    assert Calibrated.from_json(method).bound(measured.main["retracing"]).shape == measured.main["retracing"].shape
 
 
-def test_curves_end_at_the_mean_error(arrays):
-    drawn = curves(arrays)
-    np.testing.assert_allclose(drawn["risk.retracing"][-1], arrays["error_latent"].mean())
+def test_curves_end_at_the_mean_error(measured):
+    drawn = curves(measured.main, measured.episode)
+    np.testing.assert_allclose(drawn["risk.retracing"][-1], measured.main["error_latent"].mean())
+    assert drawn["kept.retracing"][-1] == pytest.approx(1)
+
+
+def test_the_protocol_names_decoding_starts_and_what_frames_are_imagined_from(stack, dataset):
+    drawn, cold = (uncertainty_protocol(stack, dataset, "train", _config(), mode) for mode in ("sample", "argmax"))
+    forced = uncertainty_protocol(stack, dataset, "train", _config(), "sample", "recorded")
+    before = drawn.partition("|model=")[0].split("|")
+    assert {"decoding=sample", "temperature=1.0", "samples=2", "starts=keyed", "windows=3", "given=context"} <= set(
+        before
+    )
+    assert "decoding=argmax" in cold.split("|") and "given=recorded" in forced.split("|")
 
 
 @pytest.mark.parametrize(
@@ -93,4 +172,4 @@ def test_depths_that_do_not_fit_into_the_history_are_refused(changes):
 
 def test_an_unknown_member_of_an_ensemble_is_named(stack, dataset, windows):
     with pytest.raises(ConfigError, match="nobody"):
-        uncertainty_arrays(stack, dataset, windows, _config(ensemble=["nobody"]))
+        measure(stack, dataset, windows, _config(ensemble=["nobody"]))

@@ -67,10 +67,12 @@ def test_an_ensemble_is_the_population_variance_of_its_members_images():
     torch.testing.assert_close(score["ensemble"], torch.full((2,), 12.0, dtype=torch.float64))
 
 
-def test_equal_members_agree_and_a_lone_model_is_no_ensemble(network, recorded):
-    """Also beyond a window, where the history's tokens are not what the encoder says of its frames."""
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_equal_members_agree_and_a_lone_model_is_no_ensemble(network, recorded, temperature):
+    """Also beyond a window, where the history's tokens are not what the encoder says of its frames; all draw alike."""
     given, actions = recorded
-    assert (rollout(network, given, actions, 7, [Ensemble([network, network])])["ensemble"] == 0).all()
+    found = rollout(network, given, actions, 7, [Ensemble([network, network])], temperature=temperature)
+    assert (found["ensemble"] == 0).all()
     with pytest.raises(ConfigError, match="two members"):
         Ensemble([])
 
@@ -84,14 +86,39 @@ def test_images_of_an_ensemble_count_in_zero_to_one(network, recorded, stack):
     torch.testing.assert_close(Ensemble([other])(mine)["ensemble"], expected, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_being_asked_changes_no_frame_of_a_rollout(network, recorded, temperature):
+@pytest.mark.parametrize(("temperature", "samples"), [(0.0, 1), (1.0, 1), (1.0, 3)])
+def test_being_asked_changes_no_frame_of_a_rollout(network, recorded, temperature, samples):
     given, actions = recorded
-    methods = [Retracing(feature_distance(network), [1]), entropy, frames]
+    methods = [Retracing(feature_distance(network), [1], samples), entropy, frames]
     found, plain = (
         rollout(network, given, actions, 7, observers, temperature=temperature) for observers in (methods, [frames])
     )
     assert torch.equal(found["frames"], plain["frames"])
+
+
+def test_of_several_draws_the_disagreement_is_the_mean_and_the_entropy_is_that_of_one(network, recorded):
+    given, actions = recorded
+    distance = feature_distance(network)
+
+    def each(query: Query):
+        alone = [Retracing(distance, [1, 2])(query.redrawn(sample))["disagreement"] for sample in range(3)]
+        mean = Retracing(distance, [1, 2], samples=3)(query)
+        plain = Retracing(distance, [1, 2])(query)
+        return {"alone": torch.stack(alone), "mean": mean["disagreement"], "entropy": mean["entropy"],
+                "first": plain["disagreement"], "plain_entropy": plain["entropy"]}  # fmt: skip
+
+    found = rollout(network, given, actions[:, :3], 1, [each], temperature=1.0)
+    alone = found["alone"].reshape(3, -1)
+    torch.testing.assert_close(found["mean"][:, 0], alone.mean(dim=0))
+    torch.testing.assert_close(found["first"][:, 0], alone[0])
+    assert (alone[0] != alone[1]).any()
+    torch.testing.assert_close(found["entropy"], found["plain_entropy"])
+
+
+def test_what_argmax_says_cannot_be_drawn_again(network, recorded):
+    given, actions = recorded
+    with pytest.raises(ConfigError, match="not drawn"):
+        rollout(network, given, actions[:, :3], 1, [Retracing(feature_distance(network), [1], samples=2)])
 
 
 def test_a_score_is_that_of_the_history_the_rollout_holds_at_that_step(network, recorded):

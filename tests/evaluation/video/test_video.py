@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.fidelity import psnr
 from whale.evaluation.measuring.heldout import read_segments, read_windows
 from whale.evaluation.measuring.imagination import predictor, reconstruct
 from whale.evaluation.measuring.metrics import save_arrays, written
+from whale.evaluation.protocol import require_comparable
 from whale.evaluation.video.likelihood import from_other_episode, policy_nll, token_likelihood
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.video import EvaluateVideoConfig, fit_baselines, rollout_scores
@@ -14,7 +16,8 @@ from whale.evaluation.video.video_report import evaluate_split
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
     windows_per_episode=2, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5,
-    action_episodes=4, lpips=None, i3d=None,
+    action_episodes=4, lpips=None, i3d=None, starts="keyed",
+    decoding=Decoding(mode="argmax", temperature=1.0, samples=1),
 )  # fmt: skip
 
 NETWORKS = load_feature_networks(None, None)
@@ -119,3 +122,16 @@ def test_what_could_not_be_measured_is_null_and_floats_have_six_digits():
         "c": 3,
         "d": "x",
     }
+
+
+def test_drawn_rollouts_of_each_window_count_alike_and_say_so_behind_the_models_name(stack, dataset, result):
+    drawn = CONFIG.model_copy(update={"decoding": Decoding(mode="sample", temperature=1.0, samples=2)})
+    found = evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, drawn), NETWORKS, drawn).metrics
+    group = "dynamics.full.rollout"
+    assert found[f"{group}.num_windows"] == 2 * result.metrics[f"{group}.num_windows"]
+    assert found[f"{group}.h4.psnr_copy_last"] == pytest.approx(result.metrics[f"{group}.h4.psnr_copy_last"])
+    assert found[f"{group}.h4.psnr"] != result.metrics[f"{group}.h4.psnr"]
+    ours, cold = (str(metrics[f"{group}.protocol"]) for metrics in (found, result.metrics))
+    assert ours.endswith("|decoding=sample|temperature=1.0|samples=2") and cold.endswith("|decoding=argmax")
+    require_comparable(ours, cold)
+    assert found["dynamics.full.nll"] == result.metrics["dynamics.full.nll"]  # teacher forcing draws nothing

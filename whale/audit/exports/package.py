@@ -42,8 +42,8 @@ def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
     for stage, values in metrics_of(evaluations).items():
         (out / "evaluations").mkdir(exist_ok=True)
         write_json(out / "evaluations" / f"{stage}.json", values)
-    if entries := _calibration(evaluations, target):
-        write_json(out / CALIBRATION, {"version": 1, "checkpoints": entries})
+    if calibration := _calibration(evaluations, target):
+        write_json(out / CALIBRATION, calibration)
     write_json(out / "licences.json", {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
     write_statements(target, graph, out)
     (out / CARD).write_text(model_card(target, graph), encoding="ascii")
@@ -51,13 +51,14 @@ def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
     return sorted(names_below(out))
 
 
-def _calibration(evaluations: list[StageRun], target: Target) -> list[dict[str, Any]]:
-    """Entries whose digests name a file of this checkpoint."""
+def _calibration(evaluations: list[StageRun], target: Target) -> dict[str, Any]:
+    """The newest file with only the entries whose digests name a file of this checkpoint, in its own format version."""
     own = {digest for digest in target.run.subjects.values()}
-    found = []
+    found: dict[str, Any] = {}
     for run in evaluations:
         for name, digest in run.subjects.items():
             if Path(name).name == CALIBRATION and is_as_signed(Path(name), digest):
-                rows = json.loads(Path(name).read_bytes())["checkpoints"]
-                found = [row for row in rows if own & set(map(str, flatten(row).values()))]
+                whole = json.loads(Path(name).read_bytes())
+                rows = [row for row in whole["checkpoints"] if own & set(map(str, flatten(row).values()))]
+                found = {**whole, "checkpoints": rows} if rows else {}
     return found

@@ -13,11 +13,11 @@ import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
 from whale.evaluation.measuring.fidelity import copy_last, psnr
-from whale.evaluation.measuring.heldout import Dataset, Windows, open_datasets, read_windows
+from whale.evaluation.measuring.heldout import Dataset, Windows, open_datasets
 from whale.evaluation.measuring.metrics import under
 from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
 from whale.evaluation.video.video import EvaluateVideoConfig, RolloutScores, rollout_metrics
-from whale.evaluation.video.video_report import rollout_protocol
+from whale.evaluation.video.video_report import rollout_protocol, rollout_windows
 
 EXTERNAL = "external"
 MAX_NPY_BYTES = 2**30
@@ -29,8 +29,7 @@ def rollout_sets(artifacts: Path, config: EvaluateVideoConfig) -> list[tuple[str
     for role, splits in (("pretrain", config.pretrain_splits), ("finetune", config.finetune_splits)):
         for dataset in open_datasets(artifacts / role):
             for split in splits:
-                length = max(config.horizons) + 1
-                windows = read_windows(dataset, split, length, config.max_episodes, config.windows_per_episode)
+                windows = rollout_windows(dataset, split, config)
                 found.append((f"{role}.{dataset.name}.{split}", dataset, split, windows))
     return found
 

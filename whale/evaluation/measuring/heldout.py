@@ -3,10 +3,11 @@
 Shapes: S segments, B windows, T window, L window length, N tokens per frame, R resolution, A = 7, K = M = 16 (z).
 """
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from whale.data.segments.token_shards import TokenSet, ZSet, require_same_grid
 from whale.data.storage.shards import ShardSet
 
 Row = TypeVar("Row")
+Starts = Literal["keyed", "spread"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,15 @@ class Windows:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def repeated(self, times: int) -> "Windows":
+        """Each window `times` times, one after the other; copies have names of their own, and so draw differently."""
+        if times == 1:
+            return self
+        fields = {name: value.repeat(times, axis=0) for name in ("frames", "actions", "episode", "state")
+                  if (value := getattr(self, name)) is not None}  # fmt: skip
+        keys = [f"{key}#{copy}" if copy else key for key in self.keys for copy in range(times)]
+        return replace(self, keys=keys, **fields)
+
 
 def open_datasets(role_dir: Path) -> list[Dataset]:
     """Every dataset of `<role_dir>/shards`, by name, with its tokens and z; MissingInputError without any."""
@@ -118,20 +129,29 @@ def read_segments(dataset: Dataset, split: str, max_episodes: int, with_frames: 
     return Segments(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
-def read_windows(dataset: Dataset, split: str, length: int, max_episodes: int, per_episode: int) -> Windows:
-    """Windows of `length` frames, `per_episode` evenly spread over each of at most `max_episodes` episodes.
+def read_windows(
+    dataset: Dataset, split: str, length: int, max_episodes: int, per_episode: int,
+    starts: Starts = "spread", seed: int = 0,
+) -> Windows:  # fmt: skip
+    """Windows of `length` frames, at most `per_episode` of each of at most `max_episodes` episodes.
 
-    Only windows whose every action is valid; shorter episodes are left out. Raises BadDataError if none is left.
+    starts: `spread` evenly from an episode's first frame on; `keyed`: drawn by seed, dataset, split and episode, none
+    twice, and those of a smaller `per_episode` are among them. Only windows whose every action is valid; shorter
+    episodes are left out. Raises BadDataError if none is left.
     """
     rows = [row for row in dataset.shards.episodes(split) if row.num_steps >= length]
     frames, actions, episode, keys, states = [], [], [], [], []
     for number, row in enumerate(spread(rows, max_episodes)):
         arrays = dataset.shards.read_arrays(row)
-        starts = np.unique(np.linspace(0, row.num_steps - length, per_episode).round().astype(int))
-        for start in starts:
+        valid = arrays["action_valid"]
+        usable = np.array([valid[start : start + length - 1].all() for start in range(row.num_steps - length + 1)])
+        if starts == "keyed":
+            chosen = _keyed(np.flatnonzero(usable), per_episode, f"{seed}|{dataset.name}|{split}|{row.key}")
+        else:
+            chosen = np.unique(np.linspace(0, row.num_steps - length, per_episode).round().astype(int))
+            chosen = chosen[usable[chosen]]
+        for start in chosen:
             steps = slice(start, start + length - 1)
-            if not arrays["action_valid"][steps].all():
-                continue
             frames.append(dataset.shards.read_frames(row, int(start), int(start) + length))
             actions.append(arrays["action"][steps])
             if "state" in arrays:
@@ -142,6 +162,20 @@ def read_windows(dataset: Dataset, split: str, length: int, max_episodes: int, p
         raise _empty(dataset, split, f"episodes of >= {length} frames with valid actions")
     state = np.stack(states) if len(states) == len(frames) else None
     return Windows(np.stack(frames), np.stack(actions).astype(np.float32), np.array(episode), keys, state)
+
+
+def _keyed(usable: np.ndarray, count: int, key: str) -> np.ndarray:
+    """The first `count` of a random order that is a function of `key`, in time order."""
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+    return np.sort(rng.permutation(usable)[:count])
+
+
+def read_frames(dataset: Dataset, split: str, max_episodes: int) -> np.ndarray:
+    """Every frame of at most `max_episodes` episodes: uint8 [M, R, R, 3]."""
+    rows = spread(dataset.shards.episodes(split), max_episodes)
+    if not rows:
+        raise _empty(dataset, split)
+    return np.concatenate([dataset.shards.read_frames(row, 0, row.num_steps) for row in rows])
 
 
 def read_states(dataset: Dataset, split: str, max_episodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

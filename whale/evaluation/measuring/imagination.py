@@ -23,11 +23,12 @@ def rollouts(
     world: LearnedWorld, given: np.ndarray, actions: np.ndarray, horizon: int, batch_size: int,
     observers: Sequence[Observer] = (imagined_frames,), **how: Any,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """`rollout` of any number of windows, `batch_size` at a time; `how`: its temperature, seed and z."""
-    parts, placed = [], world.tokenizer.placed
+    """`rollout` of any number of windows, `batch_size` at a time; `how`: its temperature, z, and a seed each."""
+    parts, placed, seed = [], world.tokenizer.placed, how.pop("seed", 0)
     for start in range(0, len(given), batch_size):
-        some = slice(start, start + batch_size)
-        found = rollout(world, placed(given[some]), placed(actions[some]), horizon, observers, **how)
+        some = slice(start, min(start + batch_size, len(given)))
+        own = seed if isinstance(seed, int) else seed[some]
+        found = rollout(world, placed(given[some]), placed(actions[some]), horizon, observers, seed=own, **how)
         parts.append({name: values.cpu().numpy() for name, values in found.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,30 @@ def written(metrics: Mapping[str, object]) -> dict[str, Value]:
     NaN and infinity become None: JSON has neither, and 0 would be a lie.
     """
     return {key: _value(metrics[key]) for key in sorted(metrics)}
+
+
+def folded(metrics: Mapping[str, Value]) -> dict[str, Any]:
+    """Dotted keys as nested mappings, for people who read the file; `flattened` gives the same keys again.
+
+    `psnr` and `psnr.low` stay beside each other: a key that is a number is no mapping, too.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in metrics.items():
+        words, place = key.split("."), nested
+        depth = next((n for n in range(1, len(words)) if ".".join(words[:n]) in metrics), len(words)) - 1
+        for word in words[:depth]:
+            place = place.setdefault(word, {})
+        place[".".join(words[depth:])] = value
+    return nested
+
+
+def flattened(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in metrics.items():
+        inner = flattened(value) if isinstance(value, Mapping) else {}
+        flat |= {f"{key}.{name}": each for name, each in inner.items()} if inner else {key: value}
+    return flat
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

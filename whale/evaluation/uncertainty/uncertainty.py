@@ -34,11 +34,13 @@ class Retracing:
     """U = D * Hbar: mean distance of the branches to the plain prediction, times its entropy (P 4.2).
 
     -> `retracing` U, `disagreement` D, `entropy` Hbar. NaN where no depth fits, never padded. Without token
-    probabilities U = D.
+    probabilities U = D. samples: where tokens are drawn, D is the mean over as many draws, each common to all branches;
+    the rollout goes on with the first.
     """
 
     distance: Distance
     depths: Sequence[int]
+    samples: int = 1
     form: Form = "auto"
     freeze_z: bool = False
     drop_on_gripper_change: bool = False
@@ -50,7 +52,11 @@ class Retracing:
         )  # fmt: skip
         kept = [depth for depth, is_used in zip(self.depths, usable_BK.any(dim=0).tolist(), strict=True) if is_used]
         found = retraced(query, kept, form=self.form, freeze_z=self.freeze_z)
-        disagreement = self._disagreement(found, usable_BK)
+        drawn = [self._disagreement(found, usable_BK)]
+        for sample in range(1, self.samples):
+            again = retraced(query.redrawn(sample), kept, form=self.form, freeze_z=self.freeze_z)
+            drawn.append(self._disagreement(again, usable_BK))
+        disagreement = torch.stack(drawn).mean(dim=0)
         if found.step.logits is None:
             return {"retracing": disagreement, "disagreement": disagreement}
         entropy = found.step.entropy().to(disagreement.dtype)
@@ -74,8 +80,8 @@ class Ensemble:
     """`ensemble`: mean over pixels and channels of the population variance of what the members predict.
 
     All from the SAME history: the members share everything but the dynamics, so that its tokens mean the same to each
-    (P "pixel-level variance", three members). The world that is asked is member one; `others` are the rest, by argmax.
-    Images count in [0, 1].
+    (P "pixel-level variance", three members). The world that is asked is member one; `others` are the rest, who draw
+    with its numbers where it draws. Images count in [0, 1].
     """
 
     others: Sequence[World]
@@ -86,9 +92,10 @@ class Ensemble:
 
     def __call__(self, query: Query) -> dict[str, Tensor]:
         history, images = query.state, [_unit(query.step.frame)]
+        draw = query.draw(history.length)
         for member in self.others:
             state = member.start(history.frames, history.actions, tokens=history.tokens)
-            images.append(_unit(member.step(state, query.action)[1].frame))
+            images.append(_unit(member.step(state, query.action, draw)[1].frame))
         return {"ensemble": torch.stack(images).var(dim=0, correction=0).flatten(1).mean(dim=1)}
 
 

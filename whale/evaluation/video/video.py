@@ -6,13 +6,14 @@ Shapes: S segments, B windows, T window, h horizon, N tokens per frame, V codes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from whale.common.config import Config
 from whale.evaluation.measuring.bootstrap import Interval, mean_interval, paired_interval
+from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.feature_networks import NetworkFile
 from whale.evaluation.measuring.fidelity import (
     changing_pixels,
@@ -22,7 +23,7 @@ from whale.evaluation.measuring.fidelity import (
     psnr_of_changing_pixels,
     ssim,
 )
-from whale.evaluation.measuring.heldout import Dataset, Segments, Windows, read_segments
+from whale.evaluation.measuring.heldout import Dataset, Segments, Starts, Windows, read_segments
 from whale.evaluation.measuring.imagination import predictor, reconstruct, reconstruct_long
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.video.action_following import Following, action_following, imagined_divergence
@@ -49,6 +50,9 @@ FULL, WITHOUT_Z = "full", "without_z"
 
 class EvaluateVideoConfig(Config):
     """Section `evaluate_video`. Episodes are spread evenly over a split; rollouts start from one recorded frame."""
+
+    decoding: Decoding  # how a rollout chooses tokens; `samples` rollouts of each window, which count alike
+    starts: Starts
 
     seed: int
     pretrain_splits: list[str] = Field(min_length=1)
@@ -179,9 +183,14 @@ def rollout_scores(stack: Stack, dataset: Dataset, windows: Windows, config: Eva
     ceiling = reconstruct_long(stack.tokenizer, windows.frames, dataset.window, config.batch_size)[:, 1:]
     frames = {"copy_last": copy_last(windows.frames[:, :1], horizon), "tokenizer": ceiling}
     for name in sorted(stack.dynamics):
-        predict = predictor(stack.world(name, dataset), config.batch_size)
+        predict = predictor(stack.world(name, dataset), config.batch_size, **how_to_imagine(windows, config))
         frames[name] = predict(windows.frames[:, :1], windows.actions, horizon)
     return RolloutScores({name: psnr(truth, image) for name, image in frames.items()}, frames)
+
+
+def how_to_imagine(windows: Windows, config: EvaluateVideoConfig) -> dict[str, Any]:
+    """Arguments of a rollout of these windows, or of the first of them: the decoding, and a seed for each."""
+    return config.decoding.how(windows.keys, config.seed)
 
 
 def rollout_metrics(name: str, scores: RolloutScores, windows: Windows, config: EvaluateVideoConfig) -> Metrics:
@@ -240,7 +249,7 @@ def action_metrics(
 ) -> Metrics:  # fmt: skip
     """Action following of the full model: likelihood of what changed, and divergence of imagined frames."""
     settings = Following(config.action_episodes, config.resamples, config.batch_size, _rng(config, "following"))
-    predict = predictor(stack.world(FULL, dataset), config.batch_size)
+    predict = predictor(stack.world(FULL, dataset), config.batch_size, **how_to_imagine(windows, config))
     metrics: Metrics = {**action_following(stack, FULL, dataset, segments, settings)}
     return metrics | imagined_divergence(predict, windows, scores.frames[FULL], config.horizons, settings)
 

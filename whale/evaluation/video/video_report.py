@@ -1,6 +1,8 @@
 """All video metrics of one dataset split together, each group with its protocol, and the frames the report shows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +48,7 @@ def evaluate_split(
 ) -> SplitResult:  # fmt: skip
     """Everything that is measured on a split, whatever comes out."""
     segments = read_segments(dataset, split, config.max_episodes)
-    windows = read_windows(dataset, split, max(config.horizons) + 1, config.max_episodes, config.windows_per_episode)
+    windows = rollout_windows(dataset, split, config).repeated(config.decoding.draws)
     scores = rollout_scores(stack, dataset, windows, config)
     settings = _settings(stack, dataset, split, config)
     metrics = under("tokenizer", tokenizer_metrics(stack.tokenizer, segments, baselines, config))
@@ -61,17 +63,19 @@ def evaluate_split(
         metrics |= under(group, found) | under(f"{group}.rollout", rollout_metrics(name, scores, windows, config))
         metrics[f"{group}.protocol"] = protocol("teacher_forcing", model=digest, z="mode", **settings)
         metrics |= under(f"{group}.rollout", perceptual_metrics(networks, windows.frames[:, 1:], scores.frames[name]))
-        metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, digest)
+        drawn_by = config.decoding.settings()
+        metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, digest, drawn_by)
         if name == FULL and config.action_episodes:
             metrics |= under(f"{group}.actions", action_metrics(stack, dataset, segments, windows, scores, config))
             metrics[f"{group}.actions.protocol"] = protocol(
                 "action_following", model=digest, context=1, horizons=_horizons(config), z="inferred anew",
-                **(settings | {"episodes": config.action_episodes}),
+                run_with=config.decoding.settings(), **(settings | {"episodes": config.action_episodes}),
             )  # fmt: skip
     if {FULL, WITHOUT_Z} <= nll.keys():
         metrics |= under("z", z_metrics(nll, scores, segments, windows, config))
         pair = f"{stack.digests[FULL]}-{stack.digests[WITHOUT_Z]}"
-        metrics["z.protocol"] = protocol("full_minus_without_z", model=pair, **settings)
+        run_with = config.decoding.settings()
+        metrics["z.protocol"] = protocol("full_minus_without_z", model=pair, run_with=run_with, **settings)
     counts = used_codes(segments, stack.tokenizer.config.num_codes)
     arrays = _arrays(windows, scores, config)
     if FULL in stack.dynamics:
@@ -79,20 +83,35 @@ def evaluate_split(
     return SplitResult(metrics, arrays, counts)
 
 
-def rollout_protocol(dataset: Dataset, split: str, windows: Windows, config: EvaluateVideoConfig, model: str) -> str:
-    """How generated videos are scored, ours or anybody's: nothing here depends on the model but its name."""
+def rollout_windows(dataset: Dataset, split: str, config: EvaluateVideoConfig) -> Windows:
+    """What is imagined of a split, by whatever system."""
+    length = max(config.horizons) + 1
+    return read_windows(
+        dataset, split, length, config.max_episodes, config.windows_per_episode, config.starts, config.seed
+    )
+
+
+def rollout_protocol(
+    dataset: Dataset, split: str, windows: Windows, config: EvaluateVideoConfig, model: str,
+    run_with: Mapping[str, object] | None = None,
+) -> str:  # fmt: skip
+    """How generated videos are scored, ours or anybody's: nothing here depends on the model but its name.
+
+    run_with: how the model was run, which stands behind its name.
+    """
     return protocol(
         "rollout",
         model=model,
+        run_with=run_with,
         data=f"{dataset.name}/{split}",
         shards=dataset.shards.digest[:16],
         pixels="uint8",
         resolution=windows.frames.shape[-2],
         context=1,
         horizons=_horizons(config),
-        windows=len(windows),
+        windows=len(set(key.partition("#")[0] for key in windows.keys)),
+        starts=config.starts,
         episodes=config.max_episodes,
-        samples=1,
         seed=config.seed,
         lpips="none" if config.lpips is None else config.lpips.sha256[:16],
         i3d="none" if config.i3d is None else config.i3d.sha256[:16],
@@ -103,7 +122,7 @@ def _horizons(config: EvaluateVideoConfig) -> str:
     return ",".join(map(str, config.horizons))
 
 
-def _settings(stack: Stack, dataset: Dataset, split: str, config: EvaluateVideoConfig) -> dict[str, object]:
+def _settings(stack: Stack, dataset: Dataset, split: str, config: EvaluateVideoConfig) -> dict[str, Any]:
     return {
         "data": f"{dataset.name}/{split}",
         "shards": dataset.shards.digest[:16],
@@ -111,7 +130,6 @@ def _settings(stack: Stack, dataset: Dataset, split: str, config: EvaluateVideoC
         "window": dataset.window,
         "episodes": config.max_episodes,
         "seed": config.seed,
-        "decoding": "argmax",
     }
 
 
@@ -122,7 +140,8 @@ def _any_digest(stack: Stack) -> str:
 def _controlled(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateVideoConfig) -> dict[str, np.ndarray]:
     """`controlled.<factor>`: the shown windows imagined with scaled actions (Fig. 8)."""
     shown, horizon = _shown(windows, config), max(config.horizons)
-    predict = predictor(stack.world(FULL, dataset), config.batch_size)
+    how = config.decoding.how([windows.keys[index] for index in shown], config.seed)
+    predict = predictor(stack.world(FULL, dataset), config.batch_size, **how)
     found = controlled(predict, windows.frames[shown, :1], windows.actions[shown], horizon)
     return {f"controlled.{factor}": frames for factor, frames in found.items()}
 

@@ -20,6 +20,7 @@ from whale.models.world.world import Draw, World
 Conditioning = Literal["prior", "frozen", "off"] | Tensor
 Noise = Callable[[int], Draw]  # window position of a frame, 0 for o_w -> what its tokens are drawn with
 SHAPES = "rollout shapes"
+ANOTHER = 10**9 + 7  # between the seeds of two draws of one frame
 
 
 @dataclass
@@ -60,6 +61,15 @@ class Query:
         """For the frame at a position of the window, in `times` batches at once; None: by argmax."""
         return None if self.noise is None else self.noise(position).repeated(times)
 
+    def redrawn(self, sample: int) -> "Query":
+        """The same question with other numbers to draw by, of a rollout at a temperature; sample 0: the same numbers.
+
+        Its own prediction does not go into the rollout.
+        """
+        if not isinstance(self.noise, KeyedNoise):
+            raise ConfigError("tokens are not drawn here, so not again either", place="samples", found=sample)
+        return replace(self, noise=self.noise.another(sample), _outcome=None)
+
     def _answered(self) -> tuple[WorldState, Step]:
         if self._outcome is None:
             self._outcome = self.world.step(self.state, self.action, self.draw(self.state.length))
@@ -87,13 +97,14 @@ def entropy(query: Query) -> dict[str, Tensor]:
 @torch.inference_mode()
 def rollout(
     world: World, given: Tensor, actions: Tensor, horizon: int, observers: Sequence[Observer] = (frames,), *,
-    temperature: float = 0.0, seed: int = 0, z: Conditioning = "prior",
+    temperature: float = 0.0, seed: int | Sequence[int] = 0, z: Conditioning = "prior",
 ) -> dict[str, Tensor]:  # fmt: skip
     """Imagine `horizon` frames after the `given` ones; everything observed, by name, as [B, H, ...].
 
     given [B, c, ...] with 1 <= c <= T; actions [B, c - 1 + horizon, A]: a_1 is taken at o_1. Observers are asked in
     their order before the rollout goes on.
-    temperature 0: the most likely tokens; above, they are drawn, the same for the same `seed` and place in the batch.
+    temperature 0: the most likely tokens; above, they are drawn, the same for the same `seed` and place in the batch,
+    or for the same seed of a row, where `seed` has one for each.
     z: the mode of the `prior` at every step; `frozen` at its value of the first imagined step; `off`, zeros; or one
     [B, Z] of the caller's choice.
     """
@@ -104,11 +115,13 @@ def rollout(
             found=f"{count} frames, {actions.shape[1]} actions",
             expected=f"1..{world.window} frames and frames - 1 + {horizon} actions",
         )
+    if not isinstance(seed, int) and len(seed) != len(given):
+        raise ConfigError(SHAPES, place="seed", found=f"{len(seed)} seeds", expected=f"one, or {len(given)}")
     state = world.start(given, actions[:, : count - 1], z=_fixed(world, z, actions))
     kept: dict[str, list[Tensor]] = {}
     for number, action_BA in enumerate(actions[:, count - 1 :].unbind(1)):
         state = world.restarted(state)
-        noise = _noise(world, state, number, temperature, seed) if temperature else None
+        noise = KeyedNoise(world, state, number, temperature, seed) if temperature else None
         query = Query(world, state, action_BA, noise)
         observed: dict[str, Tensor] = {}
         for observe in observers:
@@ -121,9 +134,27 @@ def rollout(
     return {name: torch.stack(values, dim=1) for name, values in kept.items()}
 
 
-def _noise(world: World, state: WorldState, number: int, temperature: float, seed: int) -> Noise:
-    """Keyed by the frame, not by the window: who imagines a frame of this rollout once more draws the same."""
-    return lambda position: world.draw(state.frames, temperature, seed, number - state.length + position)
+@dataclass(frozen=True)
+class KeyedNoise:
+    """Keyed by the frame, not by the window: who imagines a frame of this rollout once more draws the same.
+
+    `number`: of the frame that is imagined next, after the last of `state`.
+    """
+
+    world: World
+    state: WorldState
+    number: int
+    temperature: float
+    seed: int | Sequence[int]
+
+    def __call__(self, position: int) -> Draw:
+        number = self.number - self.state.length + position
+        return self.world.draw(self.state.frames, self.temperature, self.seed, number)
+
+    def another(self, sample: int) -> "KeyedNoise":
+        """The same frames with other numbers."""
+        seed, away = self.seed, sample * ANOTHER
+        return replace(self, seed=seed + away if isinstance(seed, int) else [each + away for each in seed])
 
 
 def _fixed(world: World, z: Conditioning, actions: Tensor) -> Tensor | None:

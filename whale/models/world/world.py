@@ -10,6 +10,7 @@ Shapes: B batch, C frames held, N tokens per frame, V codes, A action size, Z be
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,9 +70,19 @@ class World(ABC):
         keep = max(self.window // 2, 1)
         return self.start(state.frames[:, -keep:], state.actions[:, state.length - keep :], z=state.fixed_z)
 
-    def draw(self, frames: Tensor, temperature: float, seed: int, number: int) -> Draw:
-        """What imagined frame `number` of each row is drawn with: keyed by (seed, number), made on the CPU."""
+    def draw(self, frames: Tensor, temperature: float, seed: int | Sequence[int], number: int) -> Draw:
+        """What imagined frame `number` of each row is drawn with: keyed by (seed, number), made on the CPU.
+
+        A seed for each row: then a row draws the same in whatever batch it stands.
+        """
         if self.codes is None:
             raise ConfigError("this world model has no tokens to draw", place="temperature", found=temperature)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        return Draw(gumbel((len(frames), *self.codes), generator).to(frames.device), temperature)
+        if isinstance(seed, int):
+            noise = gumbel((len(frames), *self.codes), _generator(seed, number))
+        else:
+            noise = torch.stack([gumbel(self.codes, _generator(each, number)) for each in seed])
+        return Draw(noise.to(frames.device), temperature)
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + number)
