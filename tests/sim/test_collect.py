@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from whale.common.errors import ConfigError
-from whale.sim.fleet.collect import FleetConfig, generate_episodes, num_episodes, split_names
+from whale.sim.fleet.collect import FleetConfig, drawn_robots, generate_episodes, num_episodes, split_names
 from whale.sim.fleet.dynamics import step
 from whale.sim.fleet.policies import TRAIN_POLICIES, UNSEEN_POLICIES
 from whale.sim.fleet.robots import ROBOTS
@@ -165,3 +165,19 @@ def test_an_episode_does_not_depend_on_how_many_are_generated():
 def test_an_empty_range_of_steps_is_refused():
     with pytest.raises(ConfigError, match="min_steps"):
         FleetConfig.parse(SIZES | {"min_steps": 40}, file="params.yaml")
+
+
+def test_the_robots_to_draw_are_named_by_the_section_and_all_five_of_the_fleet_are_the_default():
+    assert [robot.name for robot in drawn_robots(CONFIG)] == [
+        "fleet_delta", "fleet_relabel", "fleet_absolute", "fleet_planar", "fleet_unseen",
+    ]  # fmt: skip
+    fewer = FleetConfig(**SIZES | {"robots": ["fleet_unseen", "fleet_delta"]})
+    assert [robot.name for robot in drawn_robots(fewer)] == ["fleet_delta", "fleet_unseen"]
+
+
+@pytest.mark.parametrize(
+    ("robots", "said"), [(["fleet_gamma"], "fleet_gamma"), (["fleet_delta"] * 2, "twice"), ([], "at least 1 item")]
+)
+def test_robots_that_cannot_be_drawn_are_refused(robots, said):
+    with pytest.raises(ConfigError, match=said):
+        FleetConfig.parse(SIZES | {"robots": robots}, file="params.yaml")

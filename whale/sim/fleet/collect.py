@@ -17,7 +17,7 @@ from whale.common.config import Config
 from whale.sim.fleet.dynamics import step
 from whale.sim.fleet.policies import TRAIN_POLICIES, UNSEEN_POLICIES, Policy, Scene
 from whale.sim.fleet.render import render
-from whale.sim.fleet.robots import ROBOTS, Robot, record
+from whale.sim.fleet.robots import DRAWN_BY_DEFAULT, ROBOTS, Robot, record
 from whale.sim.fleet.state import SceneState
 from whale.sim.fleet.tasks import TASKS, Task, progress, sample_scene, with_distractors
 
@@ -28,8 +28,9 @@ UNSEEN_TASKS = {"test_motion": "push_plate_left", "test_task": "open_bin_throw_b
 
 
 class FleetConfig(Config):
-    """Sizes of the fleet; steps are transitions, an episode records one frame more."""
+    """Which robots are drawn, and sizes; steps are transitions, an episode records one frame more."""
 
+    robots: list[str] = Field(default=[*DRAWN_BY_DEFAULT], min_length=1)
     train_episodes: int = Field(gt=0)  # per pretraining robot
     val_episodes: int = Field(gt=0)  # the training policies from other starts: for early stopping
     test_episodes: int = Field(gt=0)  # unseen policies from unseen starts: for evaluation only
@@ -41,6 +42,14 @@ class FleetConfig(Config):
     unseen_novel_episodes: int = Field(gt=0)  # of each of test_visual, test_motion and test_task
     unseen_min_steps: int = Field(gt=1)
     unseen_max_steps: int = Field(gt=1)
+
+    @model_validator(mode="after")
+    def _robots_are_known(self):
+        if unknown := [name for name in self.robots if name not in ROBOTS]:
+            raise ValueError(f"no such robot: {', '.join(unknown)}; there are {', '.join(ROBOTS)}")
+        if len(set(self.robots)) < len(self.robots):
+            raise ValueError(f"a robot is named twice: {', '.join(self.robots)}")
+        return self
 
     @model_validator(mode="after")
     def _ranges_are_not_empty(self):
@@ -172,6 +181,6 @@ def _length(plan: EpisodePlan, done_T: np.ndarray) -> int:
     return int(np.clip(wanted, plan.min_steps, plan.max_steps))
 
 
-def robots() -> list[Robot]:
-    """All robots, in the order their datasets are written."""
-    return list(ROBOTS.values())
+def drawn_robots(config: FleetConfig) -> list[Robot]:
+    """Those of the section, in the order their datasets are written."""
+    return [robot for name, robot in ROBOTS.items() if name in config.robots]

@@ -73,6 +73,7 @@ _ROBOTS = (
     ),
 )
 ROBOTS: dict[str, Robot] = {robot.name: robot for robot in _ROBOTS}
+DRAWN_BY_DEFAULT = ("fleet_delta", "fleet_relabel", "fleet_absolute", "fleet_planar", "fleet_unseen")
 
 _STEP = {"reward": "float32[]", "discount": "float32[]", "is_first": "bool[]", "is_last": "bool[]"}
 _STEP |= {"is_terminal": "bool[]"}
