@@ -87,7 +87,7 @@ class Ensemble:
     def __call__(self, query: Query) -> dict[str, Tensor]:
         history, images = query.state, [_unit(query.step.frame)]
         for member in self.others:
-            state = member.start(history.frames, history.actions, tokens=history.tokens)
+            state = member.start_like(history)
             images.append(_unit(member.step(state, query.action)[1].frame))
         return {"ensemble": torch.stack(images).var(dim=0, correction=0).flatten(1).mean(dim=1)}
 

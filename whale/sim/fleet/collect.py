@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from whale.common.config import Config
 from whale.sim.fleet.dynamics import step
+from whale.sim.fleet.operators import OPERATORS, SEEN_OPERATORS, UNSEEN_OPERATORS, Operator
 from whale.sim.fleet.policies import TRAIN_POLICIES, UNSEEN_POLICIES, Policy, Scene
 from whale.sim.fleet.render import render
 from whale.sim.fleet.robots import DRAWN_BY_DEFAULT, ROBOTS, Robot, record
@@ -62,7 +63,7 @@ class FleetConfig(Config):
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """What one episode will be; `policy` is a name of policies.py."""
+    """What one episode will be; `policy` is a name of policies.py, or of operators.py for a robot with a hidden gain."""
 
     episode_id: str
     task: Task
@@ -105,9 +106,10 @@ def simulate(robot: Robot, plans: list[EpisodePlan]) -> tuple[list[SceneState], 
     """Run all plans side by side to the longest length: T+1 states of batch B and the T commands (T, B, A)."""
     rngs = [np.random.default_rng(plan.seed) for plan in plans]
     starts = [_start(robot, plan.task, rng) for plan, rng in zip(plans, rngs, strict=True)]
-    policies = [Policy(p.policy, p.task, rng, robot.planar) for p, rng in zip(plans, rngs, strict=True)]
+    policies = [_actor(robot, plan, rng) for plan, rng in zip(plans, rngs, strict=True)]
     states, actions = [SceneState.stack(starts)], []
     first = _scenes(states[0])
+    gain_B1 = np.array([[OPERATORS[plan.policy].gain if robot.hidden_gain else 1.0] for plan in plans], np.float32)
     for t in range(max(plan.max_steps for plan in plans)):
         scenes = _scenes(states[-1])
         action_BA = np.stack([p.act(s, f) for p, s, f in zip(policies, scenes, first, strict=True)])
@@ -115,15 +117,20 @@ def simulate(robot: Robot, plans: list[EpisodePlan]) -> tuple[list[SceneState], 
             action_BA = np.tile([0.0, 0, 0, 0, 0, 0, 1], (len(plans), 1))
         if robot.planar:
             action_BA[:, 2:6], action_BA[:, 6] = 0.0, 1.0
-        actions.append(action_BA.astype(np.float32))  # what is recorded is what was carried out
-        states.append(step(states[-1], actions[-1]))
+        actions.append(action_BA.astype(np.float32))  # what is recorded is what was commanded
+        states.append(step(states[-1], _carried_out(actions[-1], gain_B1)))
     return states, np.stack(actions)
+
+
+def _carried_out(action_BA: np.ndarray, gain_B1: np.ndarray) -> np.ndarray:
+    """Motion times the hidden gain; the gripper's command is none of motion."""
+    return np.concatenate([action_BA[:, :6] * gain_B1, action_BA[:, 6:]], axis=1)
 
 
 def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int) -> EpisodePlan:
     tasks = (UNSEEN_TASKS[split],) if split in UNSEEN_TASKS else robot.tasks
     task = TASKS[tasks[number % len(tasks)]]
-    policies = DEMONSTRATORS if robot.unseen else UNSEEN_POLICIES if split == "test" else TRAIN_POLICIES
+    policies = _policies(robot, split)
     low = config.unseen_min_steps if robot.unseen else config.min_steps
     high = config.unseen_max_steps if robot.unseen else config.max_steps
     factor = TWO_STAGE_FACTOR if task.kind == "open_throw" else 1.0
@@ -135,6 +142,16 @@ def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int)
         max_steps=round(high * factor),
         seed=np.random.SeedSequence([seed, zlib.crc32(robot.name.encode()), zlib.crc32(split.encode()), number]),
     )
+
+
+def _policies(robot: Robot, split: str) -> tuple[str, ...]:
+    if robot.hidden_gain:
+        return tuple(UNSEEN_OPERATORS if split == "test" else SEEN_OPERATORS)
+    return DEMONSTRATORS if robot.unseen else UNSEEN_POLICIES if split == "test" else TRAIN_POLICIES
+
+
+def _actor(robot: Robot, plan: EpisodePlan, rng: np.random.Generator) -> Policy | Operator:
+    return Operator(plan.policy, rng) if robot.hidden_gain else Policy(plan.policy, plan.task, rng, robot.planar)
 
 
 def _start(robot: Robot, task: Task, rng: np.random.Generator) -> SceneState:
