@@ -181,7 +181,16 @@ HISTORY = 3
 def with_history(shards, decoded_bytes=0) -> PixelSegments:
     normalizers = {name: ActionNormalizer.from_statistics(each.statistics) for name, each in shards.items()}
     return PixelSegments(
-        shards, "train", SEGMENTS, normalizers, SIZE, True, 0, decoded_bytes=decoded_bytes, noise_size=16, history=HISTORY
+        shards,
+        "train",
+        SEGMENTS,
+        normalizers,
+        SIZE,
+        True,
+        0,
+        decoded_bytes=decoded_bytes,
+        noise_size=16,
+        history=HISTORY,
     )
 
 

@@ -1,4 +1,4 @@
-"""z that remembers: the prior's own history, over window restarts and over given frames that the window does not hold."""
+"""z that remembers: the prior's own history goes on over window restarts, and begins before the first window."""
 
 import pytest
 import tiny_models as tiny

@@ -1,7 +1,7 @@
 """The learned world: tokenizer, prior and dynamics, stepping on their own output with temporal caches.
 
 Its caches hold T positions of prior and dynamics, T + 1 of the decoder; of a prior with memory, H.
-Shapes: B batch, P steps before the window, C frames held, F new frames, T window, R resolution, N tokens, V codes, A action size, Z = K * M.
+Shapes: B batch, C frames held, F new frames, T window, R resolution, N tokens, V codes, A action size, Z = K * M.
 """
 
 from collections.abc import Callable

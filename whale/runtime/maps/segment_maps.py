@@ -19,10 +19,10 @@ from whale.common.errors import MismatchError
 from whale.data.segments import grid
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.segments.grid import SegmentConfig
-from whale.runtime.maps.history import along_the_episode, cut_z, history_starts
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.shards import ShardSet, array_bytes
 from whale.data.storage.tar import Member, TarWriter
+from whale.runtime.maps.history import along_the_episode, cut_z, history_starts
 
 Encode = Callable[[np.ndarray], np.ndarray]
 Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]

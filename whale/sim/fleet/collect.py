@@ -63,7 +63,7 @@ class FleetConfig(Config):
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """What one episode will be; `policy` is a name of policies.py, or of operators.py for a robot with a hidden gain."""
+    """What one episode will be; `policy` is a name of policies.py, or of operators.py where the gain is hidden."""
 
     episode_id: str
     task: Task

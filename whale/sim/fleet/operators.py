@@ -3,8 +3,9 @@
 An operator moves the arm from place to place above the table and is never done. The places are in no picture and lie
 high enough that nothing is touched, so that motion is command times gain and nothing else. On the command lies a
 tremor. What differs between operators is how strong it is and how it goes on from step to step; that goes with the
-gain, as whoever drives a sluggish arm leans and whoever drives a nimble one corrects. One command alone, or one
-picture, says nothing of it: the tremor's spread does not depend on the gain. Several do.
+gain, as whoever drives a sluggish arm leans and whoever drives a nimble one corrects. One picture says nothing of it,
+one command little (the operator corrects what came of the last, so commands spread wider where the gain is high);
+several commands tell, and so do commands with what came of them.
 """
 
 from dataclasses import dataclass

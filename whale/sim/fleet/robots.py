@@ -2,7 +2,8 @@
 
 Four robots record as real families do, so that every operation of a dataset spec has something to undo; the fifth,
 unseen one records canonically. So does the sixth, which is drawn on demand: its motion is the command times a hidden
-gain, and the command is what is recorded (docs/explanation/behavior-experiment.md). A convention is data (`SCHEMAS`) plus one function (`_record_*`).
+gain, and the command is what is recorded (docs/explanation/behavior-experiment.md). A convention is data (`SCHEMAS`)
+plus one function (`_record_*`).
 
 A schema's leaves are strings: `float32[7]`, `bool[]`, `text`, `jpeg[64,64,3]`, `png[96,96,3]`; steps only.
 Shapes: T steps of one episode, A = 7 canonical action.
