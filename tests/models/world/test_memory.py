@@ -12,7 +12,7 @@ from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import frames, rollout, tokens
 
 WINDOW, HORIZON = 4, 21  # over many windows, and over histories that fill up twice
-MEMORIES = (4, 5, 7, 8, 11, 16)
+MEMORIES = (4, 7, 11, 16)
 
 
 def world(memory: int | None, window: int = WINDOW, **changes) -> LearnedWorld:
@@ -43,7 +43,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
-@pytest.mark.parametrize(("count", "seen"), [(1, None), (3, None), (4, 1), (9, None), (14, 2)])
+@pytest.mark.parametrize(("count", "seen"), [(1, None), (4, 1), (9, None), (14, 2)])
 def test_the_caches_change_nothing_whatever_is_given_and_however_long_the_memory(memory, count, seen):
     model, (given, actions) = world(memory), recorded(count)
     expected = observed(RecomputedWorld(model), given, actions, seen=seen)
