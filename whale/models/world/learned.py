@@ -26,10 +26,10 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class LearnedWorld(World):
-    """Predicts pixels uint8 [B, R, R, 3]; z is the mode of the prior; `behavior` may be None for a dynamics without z.
+    """Predicts pixels uint8 [B, R, R, 3]; z is the mode of the prior, or its probabilities if `dynamics` takes those.
 
-    `memory` is the behavior model's.
-
+    `behavior` may be None for a dynamics without z; its memory is the world's. While a history goes on, a new window
+    takes over the prior's cache and the z of the frames that stay.
     `normalize`: None where actions come normalised. `precision` bfloat16 computes as training does under autocast;
     `round_matrices` saves it the conversion.
     """
