@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from whale.evaluation.by_hand.behavior_gain import Compared, likelihood_gains, rollout_gains
+from whale.evaluation.by_hand.behavior_gain import Compared, foreign_z_gains, likelihood_gains, rollout_gains
 from whale.evaluation.measuring.bootstrap import Interval
 from whale.evaluation.measuring.heldout import open_dataset
 from whale.evaluation.measuring.stack import load_stack
@@ -35,7 +35,8 @@ def main() -> None:
     print(f"{options.dataset}/{options.split}, at most {options.episodes} episodes, memory {compared.memory}, window "
           f"{dataset.window}, bootstrap seed {compared.seed}; {', '.join(names)}")  # fmt: skip
     nll = likelihood_gains(*asked)
-    table("nll, nats a frame", options.seen, {name: [row[c - 1] for c in options.seen] for name, row in nll.items()})
+    for title, rows in (("nll, nats a frame", nll), ("the same with z of another episode", foreign_z_gains(*asked))):
+        table(title, options.seen, {name: [row[c - 1] for c in options.seen] for name, row in rows.items()})
     after = {c: rollout_gains(*asked, c, 8, [(1, 8)]) for c in options.seen}
     table("PSNR of frames 1 to 8, dB", options.seen, {name: [after[c][name][0] for c in after] for name in nll})
     if options.horizon:

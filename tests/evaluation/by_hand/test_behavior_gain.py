@@ -1,12 +1,13 @@
 """What z gains by remembering: the same numbers as counted by hand, and nothing where there is nothing to remember."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from whale.common.errors import BadDataError, ConfigError
-from whale.evaluation.by_hand.behavior_gain import Compared, likelihood_gains, rollout_gains
+from whale.evaluation.by_hand.behavior_gain import Compared, _partners, foreign_z_gains, likelihood_gains, rollout_gains
 from whale.evaluation.measuring.fidelity import psnr
 from whale.evaluation.measuring.heldout import read_segments, read_windows
 from whale.evaluation.measuring.imagination import rollouts
@@ -62,3 +63,25 @@ def test_without_a_memory_and_without_long_episodes_it_says_so(stack, dataset, c
     longer = BehaviorModel(stack.behavior.config.model_copy(update={"memory": 64})).eval()
     with pytest.raises(BadDataError, match="no segment has a whole history"):
         likelihood_gains(Compared(replace(stack, behavior=longer), dataset), "train", 10)
+
+
+def test_z_is_borrowed_from_the_next_episode_of_the_same_or_of_another_policy_at_the_same_step():
+    segments = SimpleNamespace(episode=np.array([0, 0, 1, 1, 2, 2, 3]))
+    assert _partners(segments, ["a", "b", "a", "b"], same=True).tolist() == [4, 5, 6, 6, 0, 1, 2]
+    assert _partners(segments, ["a", "b", "a", "b"], same=False).tolist() == [2, 3, 4, 5, 6, 6, 0]
+    with pytest.raises(BadDataError, match="no other episode"):
+        _partners(segments, ["a", "b", "c", "a"], same=True)
+
+
+def test_whose_z_it_is_matters_to_a_model_that_looks_at_it_and_to_no_other(compared):
+    policies = ["a", "b"] * 3  # of six episodes
+    blind = foreign_z_gains(replace(compared, with_z="without_z"), "train", 10, policies)
+    assert all(each.value == 0 for row in blind.values() for each in row)
+    seeing = foreign_z_gains(compared, "train", 10, policies)
+    assert set(seeing) == {"own - same policy's", "same policy's - another's"}
+    assert all(any(each.value != 0 for each in row) for row in seeing.values())
+
+
+def test_who_acts_is_read_from_the_episodes(compared):
+    with pytest.raises(BadDataError, match="no other episode to take z from"):
+        foreign_z_gains(compared, "train", 10)  # these name nobody: one policy in all

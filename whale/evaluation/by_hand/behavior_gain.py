@@ -16,7 +16,7 @@ import numpy as np
 from whale.common.errors import BadDataError, ConfigError
 from whale.evaluation.measuring.bootstrap import Interval, paired_interval
 from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.measuring.heldout import Dataset, Segments, Windows, read_segments, read_windows
+from whale.evaluation.measuring.heldout import Dataset, Segments, Windows, read_segments, read_windows, spread
 from whale.evaluation.measuring.imagination import rollouts
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.video.likelihood import prior_log_probs, token_likelihood
@@ -92,6 +92,35 @@ def likelihood_gains(compared: Compared, split: str, max_episodes: int) -> dict[
     }
 
 
+def foreign_z_gains(
+    compared: Compared, split: str, max_episodes: int, policies: Sequence[str] | None = None
+) -> dict[str, list[Interval]]:
+    """What is it in z that helps? nll as in `likelihood_gains` with z of another episode, of the same step.
+
+    `own - same policy's`: what z says of this episode; `same policy's - another's`: what it says of who acts.
+    policies: who acts in each episode; as recorded.
+    """
+    segments = _with_history(read_segments(compared.dataset, split, max_episodes, with_frames=False), compared)
+    policies = policies or _policies(compared.dataset, split, max_episodes)
+    model, num_tokens = compared.stack.dynamics[compared.with_z], segments.tokens.shape[-1]
+    borrowed = {"own": np.arange(len(segments.episode))}
+    borrowed |= {
+        name: _partners(segments, policies, name == "same policy's") for name in ("same policy's", "another's")
+    }
+    nll = {}
+    for name, rows in borrowed.items():
+        z = segments.z_log_probs[rows]
+        found = token_likelihood(model, segments.tokens, segments.actions, z, compared.batch_size)
+        nll[name] = num_tokens * found.nll
+    return {
+        f"{better} - {than}": [
+            compared.interval(nll[than][:, step], nll[better][:, step], segments.episode)
+            for step in range(compared.dataset.window)
+        ]
+        for better, than in (("own", "same policy's"), ("same policy's", "another's"))
+    }
+
+
 def rollout_gains(
     compared: Compared, split: str, max_episodes: int, seen: int, horizon: int, bands: Sequence[tuple[int, int]]
 ) -> dict[str, list[Interval]]:
@@ -121,6 +150,30 @@ def _imagined(compared: Compared, condition: str, windows: Windows, before: int,
     given, actions = windows.frames[:, first : before + seen], windows.actions[:, first:]
     world = compared.world(condition)
     return rollouts(world, given, actions, horizon, compared.batch_size, seen=seen)["frames"]
+
+
+def _policies(dataset: Dataset, split: str, max_episodes: int) -> list[str]:
+    """Who acts in each episode, in the order of `read_segments`."""
+    metadata = {row.key: row.metadata for row in dataset.shards.episodes(split)}
+    return [str(metadata[row.key].get("policy")) for row in spread(dataset.tokens.episodes(split), max_episodes)]
+
+
+def _partners(segments: Segments, policies: Sequence[str], same: bool) -> np.ndarray:
+    """For each segment one at the same place in the next episode whose policy is the same, or is not."""
+    first = {int(episode): int(np.argmax(segments.episode == episode)) for episode in np.unique(segments.episode)}
+    partners = []
+    for row, episode in enumerate(segments.episode.tolist()):
+        others = [each for each in (*range(episode + 1, len(policies)), *range(episode)) if each in first]
+        fitting = [each for each in others if (policies[each] == policies[episode]) == same]
+        if not fitting:
+            raise BadDataError(
+                "no other episode to take z from", place=f"policy {policies[episode]}", found=sorted(set(policies)),
+                expected="two episodes of each policy and two policies",
+            )  # fmt: skip
+        wanted = first[fitting[0]] + row - first[episode]
+        is_there = wanted < len(segments.episode) and segments.episode[wanted] == fitting[0]
+        partners.append(wanted if is_there else first[fitting[0]])
+    return np.array(partners)
 
 
 def _with_history(segments: Segments, compared: Compared) -> Segments:
