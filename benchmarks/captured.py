@@ -29,6 +29,8 @@ class CapturedWorld(World):
     """
 
     def __init__(self, world: LearnedWorld, batch: int, given: int = 1, temperature: float = 0.0):
+        if world.memory > world.window:
+            raise ConfigError("a captured world has no memory beyond its window", found=world.memory)
         self.world, self.window, self.codes, self.z_size = world, world.window, world.codes, world.z_size
         self.batch, self.temperature = batch, temperature
         with torch.inference_mode():

@@ -10,7 +10,7 @@ from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.runtime.ahead import made_ahead
 from whale.runtime.rlds_writer import Episode, SplitSource, write_rlds
 from whale.runtime.workers.execution import load_execution
-from whale.sim.fleet.collect import FleetConfig, generate_episodes, num_episodes, num_shards, robots, split_names
+from whale.sim.fleet.collect import FleetConfig, drawn_robots, generate_episodes, num_episodes, num_shards, split_names
 from whale.sim.fleet.robots import METADATA_SCHEMA, ROBOTS, SCHEMAS, Robot
 
 VERSION = "1.0.0"
@@ -27,7 +27,7 @@ def run(args: Args, run: Run) -> None:
     """Episodes are drawn while TensorFlow loads, and while it writes those before."""
     config = args.collect
     with run.compute():
-        calls = [(robot, split, config, args.seed) for robot in robots() for split in split_names(robot)]
+        calls = [(robot, split, config, args.seed) for robot in drawn_robots(config) for split in split_names(robot)]
         total = sum(num_episodes(robot, split, config) for robot, split, *_ in calls)
         workers = min(load_execution().collect_workers, len(calls))
         run.note(workers=workers)

@@ -11,7 +11,7 @@ from whale.runtime.workers.execution import load_execution
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.inputs import PixelInputs
 from whale.training.loop.task import Task
-from whale.training.tasks.behavior import FinetuneBehaviorConfig, finetune_behavior_task
+from whale.training.tasks.behavior import FinetuneBehaviorConfig, finetune_behavior_task, steps_before
 
 
 class Args(TrainingArgs):
@@ -34,7 +34,10 @@ def run(args: Args, run: Run) -> None:
     """All three networks learn."""
     config = args.finetune_behavior
     model, decoded = BehaviorModel.restore(args.initial).config, load_execution().decoded_bytes
-    inputs = PixelInputs(args.shards, None, args.segments, model.resolution, args.seed, decoded, model.num_categories)
+    inputs = PixelInputs(
+        args.shards, None, args.segments, model.resolution, args.seed, decoded, model.num_categories,
+        history=steps_before(model, args.segments.window),
+    )  # fmt: skip
     run_training(
         run,
         partial(build, config=config, inputs=inputs, initial=args.initial),

@@ -10,7 +10,12 @@ from whale.runtime.workers.execution import load_execution
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.inputs import PixelInputs
 from whale.training.loop.task import Task
-from whale.training.tasks.behavior import TrainBehaviorConfig, new_behavior_model, train_behavior_task
+from whale.training.tasks.behavior import (
+    TrainBehaviorConfig,
+    new_behavior_model,
+    steps_before,
+    train_behavior_task,
+)
 
 
 class Args(TrainingArgs):
@@ -35,8 +40,9 @@ def run(args: Args, run: Run) -> None:
     config = args.train_behavior
     decoded = load_execution().decoded_bytes
     inputs = PixelInputs(
-        args.shards, args.mix, args.segments, config.model.resolution, args.seed, decoded, config.model.num_categories
-    )
+        args.shards, args.mix, args.segments, config.model.resolution, args.seed, decoded, config.model.num_categories,
+        history=steps_before(config.model, args.segments.window),
+    )  # fmt: skip
     run_training(
         run,
         partial(build, config=config, inputs=inputs),

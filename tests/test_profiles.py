@@ -11,7 +11,7 @@ from whale.planning.datasets import load_facts
 from whale.planning.profile import load_profile
 from whale.runtime.maps.model_map import MapConfig
 
-NAMES = ("bridge-sample", "demo", "whale-st-256", "whale-st-64", "whale-x")
+NAMES = ("bridge-sample", "demo", "hidden-gain", "whale-st-256", "whale-st-64", "whale-x")
 PAPER = ("whale-st-256", "whale-st-64", "whale-x")
 MAPS = ("pretokenize", "embed_behavior", "finetune_embed")
 DYNAMICS_LR = (3.0e-5, 3.0e-6, 0.0)  # Table 8: max, min, weight decay

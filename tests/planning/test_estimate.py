@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from whale.planning import flops
 from whale.planning.datasets import DatasetStatus, jpeg_bytes
 from whale.planning.estimate import Estimator
 from whale.planning.profile import load_profile
@@ -70,3 +71,14 @@ def test_a_rollout_takes_every_frame_once_and_half_a_window_again_at_each_restar
     per_frame = estimator._rollout("full", 1, 1)
     assert estimator._rollout("full", 1, 16) == pytest.approx(per_frame * 16)
     assert estimator._rollout("full", 1, 25) == pytest.approx(per_frame * (25 + 7))
+
+
+def test_a_prior_with_memory_trains_on_its_history_and_walks_every_episode_twice(estimator, whale_x):
+    behavior = whale_x.train_behavior
+    longer = behavior.model_copy(update={"model": behavior.model.model_copy(update={"memory": 64})})
+    remembering = Estimator(dataclasses.replace(whale_x, train_behavior=longer), estimator.datasets, 8, 2)
+    per_token = flops.behavior(longer.model, 64) / flops.behavior(longer.model, 16)
+    trained = [each.cost("train_behavior", None).flops for each in (remembering, estimator)]
+    assert per_token > 1 and trained[0] / trained[1] == pytest.approx(4 * per_token)
+    stored = [each.cost("embed_behavior", "all") for each in (remembering, estimator)]
+    assert stored[0].disk == stored[1].disk and stored[0].flops > stored[1].flops

@@ -181,3 +181,12 @@ def test_using_a_profile_says_what_runs_what_it_costs_and_which_data_are_missing
 def test_an_unknown_profile_gets_the_nearest_name(project, capsys):
     assert run(["profile", "use", "whale_x"]) == 64
     assert "did you mean 'whale-x'?" in capsys.readouterr().err
+
+
+def test_a_robot_that_collect_does_not_draw_is_a_problem_of_its_dataset(project):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("  fleet:\n", "  fleet:\n    robots: [fleet_delta, fleet_unseen]\n"))
+    made = make_plan(project, None)
+    blocked = {dataset.name: dataset.problems for dataset in made.datasets if dataset.problems}
+    assert set(blocked) == {"fleet_relabel", "fleet_absolute", "fleet_planar"}
+    assert "add fleet_planar to `robots`, now fleet_delta, fleet_unseen" in blocked["fleet_planar"][0]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from whale.common.errors import ConfigError
-from whale.sim.fleet.collect import FleetConfig, generate_episodes, num_episodes, split_names
+from whale.sim.fleet.collect import FleetConfig, drawn_robots, generate_episodes, num_episodes, split_names
 from whale.sim.fleet.dynamics import step
+from whale.sim.fleet.operators import OPERATORS
 from whale.sim.fleet.policies import TRAIN_POLICIES, UNSEEN_POLICIES
 from whale.sim.fleet.robots import ROBOTS
 from whale.sim.fleet.state import ABSENT, VECTOR, SceneState
@@ -29,7 +30,7 @@ SIZES = {
     "unseen_max_steps": 20,
 }
 CONFIG = FleetConfig(**SIZES)
-PRETRAINING = [name for name, robot in ROBOTS.items() if not robot.unseen]
+PRETRAINING = [name for name, robot in ROBOTS.items() if not robot.unseen and not robot.hidden_gain]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,12 @@ def rpy(quaternion_T4: np.ndarray) -> np.ndarray:
     roll = np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y))
     pitch = np.arcsin(2 * (w * y - z * x))
     return np.stack([roll, pitch, np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))], axis=1)
+
+
+def moved(episode: dict, action_TA: np.ndarray) -> np.ndarray:
+    """What was carried out of a command: its motion times the operator's gain, where that is hidden."""
+    policy = episode["episode_metadata"]["policy"]
+    return action_TA * np.append(np.full(6, OPERATORS[policy].gain if policy in OPERATORS else 1.0), 1.0)
 
 
 def canonical(name: str, steps: dict) -> np.ndarray:
@@ -77,7 +84,7 @@ def test_conventions_invert_to_actions_that_lead_from_each_state_to_the_next(nam
             states, action_TA = states.select(slice(1, None)), action_TA[1:]
         if name in ("fleet_relabel", "fleet_absolute"):  # the reached motion: a straight line between poses,
             states.wall_x[:] = ABSENT  # where the commanded one may have slid round the wall
-        reached = step(states.select(slice(0, -1)), action_TA)
+        reached = step(states.select(slice(0, -1)), moved(episode, action_TA))
         gap_T6 = reached.pose - states.pose[1:]
         gap_T6[:, 5] = (gap_T6[:, 5] + np.pi) % (2 * np.pi) - np.pi
         np.testing.assert_allclose(gap_T6, 0.0, atol=2e-5)
@@ -165,3 +172,19 @@ def test_an_episode_does_not_depend_on_how_many_are_generated():
 def test_an_empty_range_of_steps_is_refused():
     with pytest.raises(ConfigError, match="min_steps"):
         FleetConfig.parse(SIZES | {"min_steps": 40}, file="params.yaml")
+
+
+def test_the_robots_to_draw_are_named_by_the_section_and_all_five_of_the_fleet_are_the_default():
+    assert [robot.name for robot in drawn_robots(CONFIG)] == [
+        "fleet_delta", "fleet_relabel", "fleet_absolute", "fleet_planar", "fleet_unseen",
+    ]  # fmt: skip
+    fewer = FleetConfig(**SIZES | {"robots": ["fleet_unseen", "fleet_delta"]})
+    assert [robot.name for robot in drawn_robots(fewer)] == ["fleet_delta", "fleet_unseen"]
+
+
+@pytest.mark.parametrize(
+    ("robots", "said"), [(["fleet_gamma"], "fleet_gamma"), (["fleet_delta"] * 2, "twice"), ([], "at least 1 item")]
+)
+def test_robots_that_cannot_be_drawn_are_refused(robots, said):
+    with pytest.raises(ConfigError, match=said):
+        FleetConfig.parse(SIZES | {"robots": robots}, file="params.yaml")

@@ -17,7 +17,7 @@ from whale.data.mixture import missing_weight
 from whale.data.spec.needed_splits import missing_splits
 from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.planning.profile import DatasetEntry, Profile
-from whale.sim.fleet.collect import FleetConfig, num_episodes, robots, split_names
+from whale.sim.fleet.collect import FleetConfig, drawn_robots, num_episodes, split_names
 
 TAR_OVERHEAD = 750  # bytes per frame: members of a tar are padded to 512
 SPECS, SOURCES, MIXTURE = Path("data_specs"), Path("data_specs/sources"), Path("data_specs/mixtures/oxe.yaml")
@@ -138,7 +138,10 @@ def _missing_splits(spec: DatasetSpec, profile: Profile) -> str | None:
 def _raw_problems(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root: Path) -> list[str]:
     raw = Path(entry.raw)
     if entry.raw.startswith(f"artifacts/{profile.name}/"):  # an output of collect
-        return []
+        config = _collected_by(entry, profile.collect)
+        if config is None or raw.name in {robot.name for robot in drawn_robots(config)}:
+            return []
+        return [f"collect does not draw it: add {raw.name} to `robots`, now {', '.join(config.robots)}"]
     link = raw.stem if raw.suffix == ".json" else name
     if raw.suffix == ".json" and (root / raw).is_file() and (root / "raw" / link).is_dir():
         return []
@@ -159,8 +162,8 @@ def _frames(
 
 def _simulated_frames(name: str, entry: DatasetEntry, collect: Mapping[str, FleetConfig]) -> tuple[int | None, str]:
     """Episodes of the fleet's robot times the mean of the shortest and longest length."""
-    config = next((config for item, config in collect.items() if f"/raw/{item}/" in entry.raw), None)
-    robot = next((robot for robot in robots() if robot.name == name), None)
+    config = _collected_by(entry, collect)
+    robot = next((robot for robot in drawn_robots(config) if robot.name == name), None) if config else None
     if config is None or robot is None:
         return None, "unknown"
     shortest, longest = (
@@ -168,3 +171,7 @@ def _simulated_frames(name: str, entry: DatasetEntry, collect: Mapping[str, Flee
     )
     episodes = sum(num_episodes(robot, split, config) for split in split_names(robot))
     return round(episodes * ((shortest + longest) / 2 + 1)), "collect: episodes x mean length"
+
+
+def _collected_by(entry: DatasetEntry, collect: Mapping[str, FleetConfig]) -> FleetConfig | None:
+    return next((config for item, config in collect.items() if f"/raw/{item}/" in entry.raw), None)

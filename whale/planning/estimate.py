@@ -63,6 +63,7 @@ class Estimator:
         self.workers, self.bytes_per_value = workers, bytes_per_value
         self.window = profile.segments.window
         self.tokenizer, self.behavior = profile.train_tokenizer.model, profile.train_behavior.model
+        self.history = self.behavior.memory or self.window  # steps that the prior looks back on at most
         self.count = lru_cache(maxsize=None)(self._count)
 
     def cost(self, stage: str, item: str | None) -> Cost:
@@ -94,8 +95,8 @@ class Estimator:
         return self._training(config, per_token * tokens, tokens, trunks, self.count("tokenizer"))
 
     def _behavior(self, config: OptimizationConfig) -> Cost:
-        tokens = config.batch_size * self.window * flops.behavior_tokens(self.behavior)
-        step = flops.TRAINING * flops.behavior(self.behavior, self.window) * tokens
+        tokens = config.batch_size * self.history * flops.behavior_tokens(self.behavior)
+        step = flops.TRAINING * flops.behavior(self.behavior, self.history) * tokens
         trunks = (self.behavior.posterior, self.behavior.prior, self.behavior.policy)
         return self._training(config, step, tokens, trunks, self.count("behavior"))
 
@@ -128,9 +129,10 @@ class Estimator:
     def _embed(self, names: list[str]) -> Cost:
         if (frames := self._frames(names)) is None:
             return Cost()
-        steps = frames * self.profile.segments.phases
-        per_step = flops.prior(self.behavior, self.window) * flops.behavior_tokens(self.behavior)
-        return Cost(steps * per_step, steps * math.prod(self.behavior.z_shape) * 2)
+        stored = frames * self.profile.segments.phases
+        steps = 2 * frames if self.behavior.memory else stored  # histories overlap by half, segments by phases
+        per_step = flops.prior(self.behavior, self.history) * flops.behavior_tokens(self.behavior)
+        return Cost(steps * per_step, stored * math.prod(self.behavior.z_shape) * 2)
 
     def _evaluate_video(self, _: None) -> Cost:
         config = self.profile.evaluate_video
@@ -166,7 +168,7 @@ class Estimator:
         """FLOP of one cached rollout: every frame once; a full window starts anew with its last T / 2 frames."""
         per_frame = self.tokenizer.num_tokens * (
             self._dynamics_flops(size) + flops.decoder(self.tokenizer, self.window)
-        ) + flops.behavior_tokens(self.behavior) * flops.prior(self.behavior, self.window)
+        ) + flops.behavior_tokens(self.behavior) * flops.prior(self.behavior, self.history)
         keep = self.window // 2
         held = list(
             accumulate(repeat(None, horizon - 1), lambda n, _: n + 1 if n < self.window else keep, initial=context)

@@ -173,3 +173,52 @@ def test_kept_frames_count_in_the_stated_memory(shards):
     few = 3 * SIZE * SIZE * 3
     bounds = [pixels(shards, decoded_bytes=limit).memory_bound() for limit in (0, few + 1, frames, 10 * frames)]
     assert np.subtract(bounds[1:], bounds[0]).tolist() == [few, frames, frames]
+
+
+HISTORY = 3
+
+
+def with_history(shards, decoded_bytes=0) -> PixelSegments:
+    normalizers = {name: ActionNormalizer.from_statistics(each.statistics) for name, each in shards.items()}
+    return PixelSegments(
+        shards,
+        "train",
+        SEGMENTS,
+        normalizers,
+        SIZE,
+        True,
+        0,
+        decoded_bytes=decoded_bytes,
+        noise_size=16,
+        history=HISTORY,
+    )
+
+
+@pytest.mark.parametrize("decoded_bytes", [0, 10**6])
+def test_a_sample_with_history_begins_before_its_segment_or_with_the_episode(shards, sampler, decoded_bytes):
+    longer, plain = with_history(shards, decoded_bytes), pixels(shards)
+    draws = sampler.draws(0, 40)
+    batch, alone = longer.fetch(draws), plain.fetch(draws)
+    assert batch["frames"].shape[1] == SEGMENTS.window + HISTORY + 1 == batch["action"].shape[1] + 1
+    leads = set()
+    for i, draw in enumerate(draws):
+        rows = shards[draw.dataset].episodes("train")
+        episode, start = longer._index[draw.dataset].start_of(draw.segment)
+        start += longer._shifts([draw])[0]
+        lead = min(start, HISTORY)
+        leads.add(lead)
+        count = batch["num_frames"][i]
+        assert count == min(SEGMENTS.window + HISTORY + 1, rows[episode].num_steps - start + lead)
+        frames = shards[draw.dataset].read_frames(rows[episode], start - lead, start - lead + int(count))
+        np.testing.assert_array_equal(batch["frames"][i, :count], frames)
+        segment = min(alone["num_frames"][i], count - lead)
+        np.testing.assert_array_equal(batch["frames"][i, lead : lead + segment], alone["frames"][i, :segment])
+        np.testing.assert_array_equal(batch["action"][i, lead : lead + segment - 1], alone["action"][i, : segment - 1])
+    assert leads == {0, 1, 2, 3}
+
+
+def test_frames_with_history_are_counted_as_they_are_drawn(shards, sampler):
+    segments, draws = with_history(shards), sampler.draws(0, 30)
+    found = segments.fetch(draws)["num_frames"]
+    for i, draw in enumerate(draws):
+        assert segments.valid_frames(draw.dataset, np.array([draw.segment]), np.array([draw.index])) == found[i]

@@ -167,3 +167,45 @@ def test_an_encoder_of_another_type_is_refused(shards_dir, tmp_path):
     with pytest.raises(TypeError, match="uint16"):
         tokenize_shard(lambda frames: encode(frames).astype(np.int32), task)
     assert not any(path.is_file() for path in tmp_path.rglob("*")), "a failed shard leaves nothing"
+
+
+def past(frames_STHWC, actions_STA):
+    """A causal stand-in for a prior: how bright all frames so far are, and what has been done, step by step."""
+    level = (frames_STHWC.mean((-1, -2, -3)) / 255 + actions_STA.sum(-1)).cumsum(axis=1) / 64
+    return np.repeat(level[..., None], 256, axis=-1).reshape(*level.shape, 16, 16).astype(np.float16)
+
+
+@pytest.mark.parametrize("memory", [4, 5, 8, 40])
+def test_z_with_memory_comes_from_the_last_steps_of_the_episode_and_not_from_the_start_of_the_segment(
+    shards_dir, tmp_path, memory
+):
+    shard_set = ShardSet.open(shards_dir)
+    embedder = Embedder(past, ActionNormalizer.from_statistics(shard_set.statistics), memory)
+    fragments = [embed_shard(embedder, task) for task in shard_tasks(shards_dir, tmp_path / "z", SEGMENTS)]
+    write_manifest(tmp_path / "z", "z", shards_dir.name, grid_of_shards(shards_dir, SEGMENTS), "prior", fragments)
+    table = ZSet.open(tmp_path / "z")
+    for row in shard_set.episodes("train"):
+        if row.num_steps < 2:
+            continue
+        frames, arrays = shard_set.read_frames(row, 0, row.num_steps), shard_set.read_arrays(row)
+        action = np.where(arrays["action_valid"][:, None], arrays["action"], 0)
+        taken = np.where(arrays["action_valid"][:, None], embedder.normalizer.normalize(action), 0)
+        taken[-1] = 0  # leads out of the episode
+        first, stored = 0, table.read(next(each for each in table.episodes("train") if each.key == row.key))
+        for step in range(row.num_steps):
+            if step - first == memory:  # full: the later half stays
+                first = step - memory // 2
+            expected = past(frames[None, first : step + 1], taken[None, first : step + 1])[0, -1]
+            for start, z_TKM in zip(stored["starts"], stored["z"], strict=True):
+                if start <= step < start + SEGMENTS.window:
+                    np.testing.assert_allclose(z_TKM[step - start], expected, atol=2e-3)
+
+
+def test_without_memory_z_is_that_of_the_segment_alone(shards_dir, z):
+    shard_set = ShardSet.open(shards_dir)
+    row = max(shard_set.episodes("train"), key=lambda each: each.num_steps)
+    frames, arrays = shard_set.read_frames(row, 0, row.num_steps), shard_set.read_arrays(row)
+    stored = z.read(next(each for each in z.episodes("train") if each.key == row.key))
+    normalizer = ActionNormalizer.from_statistics(shard_set.statistics)
+    taken = normalizer.normalize(arrays["action"][4:8])[None]
+    np.testing.assert_array_equal(stored["z"][1], embed(frames[None, 4:8], taken)[0])

@@ -1,10 +1,13 @@
 import math
 
 import numpy as np
+import pytest
 import tiny_models as tiny
 import torch
 
-from whale.models.behavior.behavior import gaussian_nll
+from whale.common.errors import ConfigError
+from whale.models.behavior.behavior import BehaviorConfig, gaussian_nll
+from whale.training.tasks.behavior import steps_before
 
 
 def test_the_policy_at_step_h_sees_no_action_from_h_on():
@@ -65,3 +68,18 @@ def test_one_batch_can_be_overfitted():
         model(batch)[0].backward()
         optimizer.step()
     assert model(batch)[0].item() < first - 5
+
+
+def test_a_config_without_memory_is_written_as_before_there_was_any_and_one_with_it_comes_back():
+    plain, longer = tiny.behavior().config, tiny.behavior(memory=12).config
+    assert "memory" not in plain.model_dump(mode="json") and "memory" not in plain.deciding_values()
+    assert longer.model_dump(mode="json")["memory"] == 12
+    for config in (plain, longer):
+        assert BehaviorConfig.parse(config.model_dump(mode="json"), file="config.json") == config
+
+
+def test_a_sample_begins_before_its_segment_by_what_the_prior_remembers_beyond_the_window():
+    assert steps_before(tiny.behavior().config, window=4) == 0
+    assert steps_before(tiny.behavior(memory=12).config, window=4) == 8
+    with pytest.raises(ConfigError, match="remembers less than a segment"):
+        steps_before(tiny.behavior(memory=3).config, window=4)

@@ -1,9 +1,18 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
-from whale.models.behavior.categorical import kl_divergence, mix_uniform, mode, sample, straight_through
+from whale.models.behavior.categorical import (
+    information,
+    kl_divergence,
+    mix_uniform,
+    mode,
+    sample,
+    straight_through,
+    usage_entropy,
+)
 
 
 def random_log_probs(seed: int, *lead: int) -> torch.Tensor:
@@ -56,3 +65,16 @@ def test_the_mode_is_the_most_likely_class_and_gradients_pass_straight_through()
     weight = torch.randn(16, 16)
     (passed * weight).sum().backward()
     torch.testing.assert_close(log_probs.grad, weight * log_probs.exp().detach())
+
+
+def test_information_is_what_z_says_of_its_origin_and_nothing_where_z_is_drawn_at_random():
+    at_random = torch.full((8, 3, 4), 0.25).log()
+    assert information(at_random).item() == pytest.approx(0, abs=1e-6)
+    assert usage_entropy(at_random).item() == pytest.approx(math.log(4), abs=1e-6)  # which looks healthy
+    always_the_same = torch.eye(4)[[1] * 8][:, None].expand(8, 3, 4).clamp_min(1e-30).log()
+    assert information(always_the_same).item() == pytest.approx(0, abs=1e-6)
+    each_its_own = torch.eye(4)[[0, 1, 2, 3]][:, None].expand(4, 3, 4).clamp_min(1e-30).log()
+    assert information(each_its_own).item() == pytest.approx(3 * math.log(4), abs=1e-5)
+    noisy = (0.5 * each_its_own.exp() + 0.125).log()  # .625 right, .125 each of three
+    entropy = -(0.625 * math.log(0.625) + 3 * 0.125 * math.log(0.125))
+    assert information(noisy).item() == pytest.approx(3 * (math.log(4) - entropy), abs=1e-5)

@@ -4,6 +4,8 @@ import pytest
 import tiny_models as tiny
 import torch
 
+from whale.models.dynamics.dynamics import DynamicsConfig
+
 
 def test_the_loss_at_initialisation_is_near_ln_of_the_number_of_codes():
     loss, _ = tiny.dynamics()(tiny.token_batch(size=16))
@@ -61,3 +63,21 @@ def test_one_batch_can_be_overfitted(changes):
         model(batch)[0].backward()
         optimizer.step()
     assert model(batch)[0].item() < 0.5
+
+
+def test_z_as_probabilities_is_not_drawn_and_is_the_same_in_training_and_rollout():
+    drawn, given = tiny.dynamics(), tiny.dynamics(z_input="probabilities")
+    batch, other = tiny.token_batch(), tiny.token_batch()
+    other["uniform"] = 1 - other["uniform"]
+    with torch.no_grad():
+        assert torch.equal(given(batch)[0], given(other)[0]) and not torch.equal(drawn(batch)[0], drawn(other)[0])
+    z = given.inferred_z(batch["z_log_probs"])
+    torch.testing.assert_close(z.unflatten(-1, (16, 16)).sum(-1), torch.ones(3, tiny.WINDOW, 16))
+    assert torch.equal(z, batch["z_log_probs"].exp().flatten(2))
+    assert set(drawn.inferred_z(batch["z_log_probs"]).unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_config_that_draws_z_is_written_as_before_there_was_a_choice():
+    assert "z_input" not in tiny.dynamics().config.model_dump(mode="json")
+    config = tiny.dynamics(z_input="probabilities").config
+    assert DynamicsConfig.parse(config.model_dump(mode="json"), file="config.json") == config

@@ -31,7 +31,8 @@ NOT_KEPT = -1
 class PixelSegments:
     """Segments of frames, for tokenizer and behavior model; `decoded_bytes` of decoded frames are kept.
 
-    `noise_size`: K, how many numbers a model draws with in each step.
+    `noise_size`: K, how many numbers a model draws with in each step. `history`: a sample begins so many steps before
+    its segment, or with the episode, and is longer by as many (T below is the window and the history).
 
     With `jitter` a start moves by a seeded shift smaller than the grid's stride, so that every frame with a successor
     is the start of some segment.
@@ -49,15 +50,18 @@ class PixelSegments:
         stream: str = "z",
         decoded_bytes: int = 0,
         noise_size: int = 0,
+        history: int = 0,
     ):
         self.shards, self.config, self.normalizers = dict(shards), config, dict(normalizers)
         self.resolution, self.jitter, self.seed, self.stream = resolution, jitter, seed, stream
-        self.noise_size = noise_size
+        self.noise_size, self.history = noise_size, history
+        self.length = config.window + history
         self._rows = {name: shard_set.episodes(split) for name, shard_set in self.shards.items()}
         self._index = {name: SegmentIndex(rows.num_steps, config) for name, rows in self._rows.items()}
         self._episode = lru_cache(maxsize=CACHED_EPISODES)(self._read_episode)
         self._frames_left = {name: index.frames_left() for name, index in self._index.items()}
-        self._steps = np.arange(config.window + 1)
+        self._starts = {name: index.starts() for name, index in self._index.items()} if history else {}
+        self._steps = np.arange(self.length + 1)
         self._require_resolution()
         num_frames = sum(int(rows.num_steps.sum()) for rows in self._rows.values())
         capacity = min(decoded_bytes // (resolution * resolution * 3), num_frames)
@@ -80,7 +84,7 @@ class PixelSegments:
 
     def buffers(self, num_samples: int) -> Batch:
         """Arrays of a batch that `fetch` fills itself."""
-        shape = (num_samples, self.config.window + 1, self.resolution, self.resolution, 3)
+        shape = (num_samples, self.length + 1, self.resolution, self.resolution, 3)
         return {"frames": np.empty(shape, np.uint8)}
 
     def fetch(self, draws: Sequence[Draw], buffers: Batch | None = None) -> Batch:
@@ -90,7 +94,7 @@ class PixelSegments:
         buffers: these samples' part of `self.buffers`; frames are decoded there.
         """
         frames = (buffers or self.buffers(len(draws)))["frames"]
-        action, valid, num_frames = _empty_steps(len(draws), self.config.window)
+        action, valid, num_frames = _empty_steps(len(draws), self.length)
         kept_at = np.full(frames.shape[:2], NOT_KEPT)
         for i, (draw, shift) in enumerate(zip(draws, self._shifts(draws), strict=True)):
             with _reading(self, draw):
@@ -101,7 +105,7 @@ class PixelSegments:
             "frames": frames,
             "num_frames": num_frames,
             **_actions(self.normalizers, draws, action, valid),
-            **_noise(self.seed, self.stream, draws, (self.config.window, self.noise_size)),
+            **_noise(self.seed, self.stream, draws, (self.length, self.noise_size)),
         }
 
     def _read(
@@ -113,7 +117,7 @@ class PixelSegments:
         """
         episode, start = self._index[draw.dataset].start_of(draw.segment)
         row, action_FA, valid_F = self._episode(draw.dataset, episode)
-        start += shift
+        start = max(start + shift - self.history, 0)
         count = min(len(out_THWC), row.num_steps - start)
         decode = partial(self.shards[draw.dataset].read_frames_into, row)
         place = self._decoded.place((draw.dataset, episode), row.num_steps, start, start + count, decode)
@@ -122,7 +126,7 @@ class PixelSegments:
             out_THWC[count:] = out_THWC[count - 1]
         else:
             kept_at_T[:] = np.minimum(place + self._steps, place + count - 1)
-        return *cut_actions(action_FA, valid_F, start, self.config.window), count
+        return *cut_actions(action_FA, valid_F, start, self.length), count
 
     def _copy_kept(self, kept_at_nT: np.ndarray, frames_nTHWC: np.ndarray) -> None:
         is_kept = kept_at_nT[:, 0] != NOT_KEPT
@@ -135,7 +139,7 @@ class PixelSegments:
     def memory_bound(self) -> int:
         """Bytes of the index, of the decoded frames that are kept, and of a full cache of the longest episodes."""
         index = sum(rows.nbytes for rows in self._rows.values())
-        index += sum(left.nbytes for left in self._frames_left.values())
+        index += sum(each.nbytes for part in (self._frames_left, self._starts) for each in part.values())
         longest = max(int(rows.num_steps.max()) for rows in self._rows.values() if len(rows))
         cached = min(CACHED_EPISODES, sum(map(len, self._rows.values())))
         return index + self._decoded.nbytes + cached * (longest * STEP_BYTES + ROW_BYTES)
@@ -144,7 +148,8 @@ class PixelSegments:
         """Unpadded frames of draws `indices` of a dataset."""
         left = self._frames_left[dataset][segments]
         shifts = self._jitter(indices, left) if self.jitter else 0
-        return np.minimum(self.config.window + 1, left - shifts)
+        before = np.minimum(self._starts[dataset][segments] + shifts, self.history) if self.history else 0
+        return np.minimum(self.length + 1, left - shifts + before)
 
     def _read_episode(self, dataset: str, episode: int) -> tuple[EpisodeRow, np.ndarray, np.ndarray]:
         """What every segment of an episode needs: its row, actions and their validity."""

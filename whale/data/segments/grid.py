@@ -122,6 +122,12 @@ class SegmentIndex:
         per_episode = [segment_num_frames(f, segment_starts(f, window, phases), window) for f in frames]
         return np.concatenate([np.zeros(0, np.int32), *per_episode])
 
+    def starts(self) -> np.ndarray:
+        """First frame of every segment, in segment order (int64)."""
+        window, phases = self.config.window, self.config.phases
+        frames = [int(count) for count in self.episode_frames]
+        return np.concatenate([np.zeros(0, np.int64), *[segment_starts(f, window, phases) for f in frames]])
+
     def frames_left(self) -> np.ndarray:
         """Frames from every segment's start to the end of its episode, in segment order (int64)."""
         window, phases = self.config.window, self.config.phases

@@ -94,7 +94,7 @@ class Ensemble:
         history, images = query.state, [_unit(query.step.frame)]
         draw = query.draw(history.length)
         for member in self.others:
-            state = member.start(history.frames, history.actions, tokens=history.tokens)
+            state = member.start_like(history)
             images.append(_unit(member.step(state, query.action, draw)[1].frame))
         return {"ensemble": torch.stack(images).var(dim=0, correction=0).flatten(1).mean(dim=1)}
 

@@ -30,11 +30,11 @@ class TokenLikelihood:
 def token_likelihood(
     dynamics: Dynamics, tokens: np.ndarray, actions: np.ndarray, z_log_probs: np.ndarray, batch_size: int
 ) -> TokenLikelihood:
-    """Score recorded next tokens, z being the mode of `z_log_probs` as in a rollout."""
+    """Score recorded next tokens, z being what a rollout takes of `z_log_probs`."""
     nll, prediction, changed_nll = [], [], []
     for part in _batches(len(tokens), batch_size):
         tokens_BTN = dynamics.placed(tokens[part])
-        z_BTZ = mode(dynamics.placed(z_log_probs[part])).flatten(2)
+        z_BTZ = dynamics.inferred_z(dynamics.placed(z_log_probs[part]))
         logits = dynamics.logits(tokens_BTN[:, :-1], dynamics.placed(actions[part]), z_BTZ).float()
         target = logits.gather(-1, tokens_BTN[:, 1:, :, None])[..., 0]
         nll_BTN = (logits.logsumexp(-1) - target).double()

@@ -5,14 +5,21 @@ Shapes: B batch, T frames (window), R resolution, A action size, K categories x 
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from whale.common.config import Config
-from whale.models.behavior.categorical import kl_divergence, mix_uniform, sample, straight_through, usage_entropy
+from whale.models.behavior.categorical import (
+    information,
+    kl_divergence,
+    mix_uniform,
+    sample,
+    straight_through,
+    usage_entropy,
+)
 from whale.models.trunk.cache import TemporalCache
 from whale.models.trunk.folder import PublishedModel
 from whale.models.trunk.layers import patchify
@@ -22,7 +29,11 @@ from whale.models.trunk.st_transformer import STTransformer, STTransformerConfig
 
 
 class BehaviorConfig(Config):
-    """Table 6 and the choices the paper leaves open (docs/explanation/paper.md)."""
+    """Table 6 and the choices the paper leaves open (docs/explanation/paper.md).
+
+    `memory`: H, the most steps that the prior looks back on, a window of the dynamics or more: z_h ~ p(tau_h) then has
+    the history before the window too. Without it a history begins with the window.
+    """
 
     resolution: int = Field(gt=0)
     patch_size: int = Field(gt=0)
@@ -36,6 +47,13 @@ class BehaviorConfig(Config):
     posterior: STTransformerConfig
     prior: STTransformerConfig
     policy: STTransformerConfig
+    memory: int | None = Field(default=None, gt=0)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model without memory is written as it was before there was any."""
+        values = serialize(self)
+        return values if self.memory is not None else {key: values[key] for key in values if key != "memory"}
 
     @property
     def z_shape(self) -> tuple[int, int]:
@@ -134,7 +152,8 @@ class BehaviorModel(PublishedModel):
         step_BT = torch.arange(actions.shape[1], device=actions.device) < batch["num_frames"][:, None] - 1
         nll = mean_over_valid(nll_BT, step_BT & batch["action_valid"])
         kl = mean_over_valid(self._kl(log_q[:, None], log_p), step_BT)
-        logs = {"policy_nll": nll, "kl": kl, "z_usage_entropy": usage_entropy(log_q.detach())}
+        logs = {"policy_nll": nll, "kl": kl}
+        logs |= {"z_usage_entropy": usage_entropy(log_q.detach()), "z_information": information(log_q.detach())}
         return nll + self.config.kl_beta * kl, logs
 
     def _log_probs(self, logits_Z: Tensor) -> Tensor:

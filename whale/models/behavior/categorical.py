@@ -60,6 +60,15 @@ def straight_through(one_hot: Tensor, log_probs: Tensor) -> Tensor:
     return one_hot + probs - probs.detach()
 
 
+def information(log_probs: Tensor) -> Tensor:
+    """Mutual information (nats) of z and what it is inferred from, over a batch: K (usage entropy - mean entropy).
+
+    Entropy of usage alone looks healthy where z is drawn at random: this is 0 there. K ln(M) at most, ln(batch) too.
+    """
+    own = -(log_probs.exp() * log_probs).sum(-1).mean()
+    return log_probs.shape[-2] * (usage_entropy(log_probs) - own)
+
+
 def usage_entropy(log_probs: Tensor) -> Tensor:
     """Entropy (nats) of the batch-mean distribution, mean over categoricals: near ln(M) if all classes are used."""
     mean = log_probs.exp().flatten(0, -3).mean(0)

@@ -4,14 +4,14 @@ Shapes: B batch, T frames (window), N tokens per frame, V codes, D width, A acti
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from whale.common.config import Config
-from whale.models.behavior.categorical import sample
+from whale.models.behavior.categorical import mode, sample
 from whale.models.dynamics.maskgit import MASKED, Again, decode, hidden
 from whale.models.dynamics.token_loss import tied_cross_entropy
 from whale.models.trunk.cache import TemporalCache
@@ -29,6 +29,7 @@ class DynamicsConfig(Config):
     `action_mode`: action and z are added to every token of their frame, or prepended to them as one more token.
     `sampler`: all tokens of the next frame in one pass (Eq. 6), or an ablation, MaskGIT in `maskgit_passes` passes.
     `z_size`: Z = K M of the behavior model; `z_categories`: K, z is one-hot in each.
+    `z_input`: z is drawn from the prior in training and its mode in a rollout (sample), or its probabilities in both.
     """
 
     num_codes: int = Field(gt=1)
@@ -41,6 +42,13 @@ class DynamicsConfig(Config):
     sampler: Literal["parallel", "maskgit"] = "parallel"
     maskgit_passes: int = Field(default=8, gt=0)
     trunk: STTransformerConfig
+    z_input: Literal["sample", "probabilities"] = "sample"
+
+    @model_serializer(mode="wrap")
+    def _without_the_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model with drawn z is written as it was before there was a choice."""
+        values = serialize(self)
+        return {key: values[key] for key in values if (key, values[key]) != ("z_input", "sample")}
 
 
 class Dynamics(PublishedModel):
@@ -113,7 +121,7 @@ class Dynamics(PublishedModel):
         """
         tokens, actions = batch["tokens"], batch["action"]
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
-        z_BTZ = sample(batch["z_log_probs"], batch["uniform"]).flatten(2)
+        z_BTZ = self._drawn_z(batch["z_log_probs"], batch["uniform"])
         step_BT = torch.arange(actions.shape[1], device=actions.device) < batch["num_frames"][:, None] - 1
         predicted_BTN = self._predicted(targets, batch["uniform"])
         revealed = None if predicted_BTN is None else torch.where(predicted_BTN, MASKED, targets)
@@ -129,6 +137,16 @@ class Dynamics(PublishedModel):
         changed = (targets != inputs) & step_BT[..., None]
         changed_accuracy = (is_hit.view_as(changed) & changed).sum() / changed.sum().clamp_min(1)
         return loss, {"nll": loss.detach(), "changed_accuracy": changed_accuracy}
+
+    def inferred_z(self, log_probs_BTKM: Tensor) -> Tensor:
+        """z [B, T, Z] of a rollout: the mode of the prior, or its probabilities if those are what this model takes."""
+        as_probabilities = self.config.z_input == "probabilities"
+        return (log_probs_BTKM.exp() if as_probabilities else mode(log_probs_BTKM)).flatten(2)
+
+    def _drawn_z(self, log_probs_BTKM: Tensor, uniform_BTK: Tensor) -> Tensor:
+        if self.config.z_input == "probabilities":
+            return log_probs_BTKM.exp().flatten(2)
+        return sample(log_probs_BTKM, uniform_BTK).flatten(2)
 
     def _inputs(
         self, tokens_BTN: Tensor, actions_BTA: Tensor, z_BTZ: Tensor, revealed_BTN: Tensor | None = None

@@ -1,6 +1,6 @@
 """The learned world: tokenizer, prior and dynamics, stepping on their own output with temporal caches.
 
-Its caches hold T positions of prior and dynamics, T + 1 of the decoder.
+Its caches hold T positions of prior and dynamics, T + 1 of the decoder; of a prior with memory, H.
 Shapes: B batch, C frames held, F new frames, T window, R resolution, N tokens, V codes, A action size, Z = K * M.
 """
 
@@ -15,11 +15,10 @@ from torch import Tensor
 
 from whale.common.errors import ConfigError
 from whale.models.behavior.behavior import BehaviorModel
-from whale.models.behavior.categorical import mode
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.cache import TemporalCache
-from whale.models.world.state import Step, WorldState
+from whale.models.world.state import History, Step, WorldState
 from whale.models.world.world import Draw, World
 
 Normalize = Callable[[np.ndarray], np.ndarray]  # raw actions [..., A] -> normalised and clipped
@@ -27,8 +26,10 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class LearnedWorld(World):
-    """Predicts pixels uint8 [B, R, R, 3]; z is the mode of the prior; `behavior` may be None for a dynamics without z.
+    """Predicts pixels uint8 [B, R, R, 3]; z is the mode of the prior, or its probabilities if `dynamics` takes those.
 
+    `behavior` may be None for a dynamics without z; its memory is the world's. While a history goes on, a new window
+    takes over the prior's cache and the z of the frames that stay.
     `normalize`: None where actions come normalised. `precision` bfloat16 computes as training does under autocast;
     `round_matrices` saves it the conversion.
     """
@@ -51,11 +52,46 @@ class LearnedWorld(World):
         self.normalize, self.precision = normalize, precision
         self.codes = (tokenizer.config.num_tokens, tokenizer.config.num_codes)
         self.z_size = dynamics.config.z_size
+        self.memory = 0 if self.behavior is None else self.behavior.config.memory or 0
+        if 0 < self.memory < window:
+            raise ConfigError(
+                "the prior remembers less than the window holds",
+                place="train_behavior.model.memory",
+                found=self.memory,
+                expected=f"at least the window, {window}",
+            )
 
-    @torch.inference_mode()
     def start(
         self, frames: Tensor, actions: Tensor, *, tokens: Tensor | None = None, z: Tensor | None = None
     ) -> WorldState:
+        return self._started(frames, actions, tokens, z, None)
+
+    def start_behind(self, frames: Tensor, actions: Tensor, seen: int, *, z: Tensor | None = None) -> WorldState:
+        first = frames.shape[1] - seen
+        before = History(frames[:, :first], actions[:, :first]).last(self.memory - self.window) if self.memory else None
+        return self._started(frames[:, first:], actions[:, first:], None, z, before)
+
+    def start_like(self, state: WorldState) -> WorldState:
+        before = state.history.last(self.memory - self.window) if self.memory and state.history else None
+        return self._started(state.frames, state.actions, state.tokens, None, before)
+
+    def restarted(self, state: WorldState) -> WorldState:
+        if not self.memory or state.fixed_z is not None or state.length <= self.window:
+            return super().restarted(state)
+        left = state.length - max(self.window // 2, 1)
+        history = _history(state).followed_by(state.frames[:, :left], state.actions[:, :left])
+        frames, actions = state.frames[:, left:], state.actions[:, left:]
+        if history.length + self.window > self.memory:
+            return self._started(frames, actions, None, None, history.last((self.memory - self.window) // 2))
+        assert state.z is not None
+        return self._started(frames, actions, None, None, history, (state.caches["prior"], state.z[:, left:]))
+
+    @torch.inference_mode()
+    def _started(
+        self, frames: Tensor, actions: Tensor, tokens: Tensor | None, z: Tensor | None, history: History | None,
+        known: tuple[TemporalCache, Tensor] | None = None,
+    ) -> WorldState:  # fmt: skip
+        """known: the prior's cache of everything up to a_{t-1}, and z [B, C - 1, Z] of the window's steps."""
         batch, held = frames.shape[:2]
         taken = self.normalised(actions)
         with self._arithmetic():
@@ -66,11 +102,14 @@ class LearnedWorld(World):
                 "decoder": self.tokenizer.extend(tokens, self.tokenizer.empty_cache(batch, self.window + 1))[1],
             }
             if self.behavior is not None and z is None:
-                caches["prior"] = self.behavior.empty_cache(batch, self.window)
+                caches["prior"] = self._remembering(batch, history) if known is None else known[0]
             no_z, fixed_z = taken.new_zeros(batch, 0, self.z_size), None if z is None else z.to(taken)
-            state = WorldState(frames, actions, tokens, no_z, fixed_z, caches)
+            state = WorldState(frames, actions, tokens, no_z, fixed_z, caches, history)
             if held == 1:
                 return state
+            if known is not None:
+                caches["dynamics"] = self.dynamics.extend(tokens[:, :-1], taken, known[1], caches["dynamics"])[1]
+                return replace(state, z=known[1], caches=caches)
             _, z_BFZ, caches = self._advanced(state, frames[:, :-1], tokens[:, :-1], taken)
             return replace(state, z=z_BFZ, caches=caches)
 
@@ -121,14 +160,28 @@ class LearnedWorld(World):
         if self.behavior is not None and "prior" in caches:  # kept up even where another z is used
             pixels = self.tokenizer.pixels(frames)
             log_probs, caches["prior"] = self.behavior.extend_prior(pixels, taken, caches["prior"])
-            inferred = mode(log_probs).flatten(2)
+            inferred = self.dynamics.inferred_z(log_probs)
         else:
             inferred = taken.new_zeros(*taken.shape[:2], self.z_size)
         z_BFZ = inferred if fixed is None else fixed[:, None].expand_as(inferred)
         logits_BNV, caches["dynamics"] = self.dynamics.extend(tokens, taken, z_BFZ, caches["dynamics"])
         return logits_BNV.to(torch.promote_types(logits_BNV.dtype, torch.float32)), z_BFZ, caches
 
+    def _remembering(self, batch: int, history: History | None) -> TemporalCache:
+        """What the prior knows before the window's first step."""
+        assert self.behavior is not None
+        past = self.behavior.empty_cache(batch, max(self.memory, self.window))
+        if history is None or not history.length:
+            return past
+        pixels = self.tokenizer.pixels(history.frames)
+        return self.behavior.extend_prior(pixels, self.normalised(history.actions), past)[1]
+
     def _arithmetic(self) -> AbstractContextManager:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def _history(state: WorldState) -> History:
+    """That of the state, or none."""
+    return state.history or History(state.frames[:, :0], state.actions[:, :0])

@@ -97,27 +97,35 @@ def entropy(query: Query) -> dict[str, Tensor]:
 @torch.inference_mode()
 def rollout(
     world: World, given: Tensor, actions: Tensor, horizon: int, observers: Sequence[Observer] = (frames,), *,
-    temperature: float = 0.0, seed: int | Sequence[int] = 0, z: Conditioning = "prior",
+    temperature: float = 0.0, seed: int | Sequence[int] = 0, z: Conditioning = "prior", seen: int | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Imagine `horizon` frames after the `given` ones; everything observed, by name, as [B, H, ...].
 
     given [B, c, ...] with 1 <= c <= T; actions [B, c - 1 + horizon, A]: a_1 is taken at o_1. Observers are asked in
     their order before the rollout goes on.
+    seen: how many of the given frames the first window holds, the last ones; a world with memory infers z from those
+    before, too, and takes c > T (seen is T / 2 then). Without it the window holds all.
     temperature 0: the most likely tokens; above, they are drawn, the same for the same `seed` and place in the batch,
     or for the same seed of a row, where `seed` has one for each.
     z: the mode of the `prior` at every step; `frozen` at its value of the first imagined step; `off`, zeros; or one
     [B, Z] of the caller's choice.
     """
     count = given.shape[1]
-    if not 1 <= count <= world.window or actions.shape[1] != count - 1 + horizon or horizon < 1:
+    held = _held(world, count, seen)
+    if not 1 <= held <= min(count, world.window) or actions.shape[1] != count - 1 + horizon or horizon < 1:
         raise ConfigError(
             SHAPES,
-            found=f"{count} frames, {actions.shape[1]} actions",
+            found=f"{count} frames, {actions.shape[1]} actions" + (f", seen {seen}" if seen is not None else ""),
             expected=f"1..{world.window} frames and frames - 1 + {horizon} actions",
+            remedy=None if world.memory else "of a longer history give the last frames, or say `seen`",
         )
     if not isinstance(seed, int) and len(seed) != len(given):
         raise ConfigError(SHAPES, place="seed", found=f"{len(seed)} seeds", expected=f"one, or {len(given)}")
-    state = world.start(given, actions[:, : count - 1], z=_fixed(world, z, actions))
+    fixed = _fixed(world, z, actions)
+    if held == count:
+        state = world.start(given, actions[:, : count - 1], z=fixed)
+    else:
+        state = world.start_behind(given, actions[:, : count - 1], held, z=fixed)
     kept: dict[str, list[Tensor]] = {}
     for number, action_BA in enumerate(actions[:, count - 1 :].unbind(1)):
         state = world.restarted(state)
@@ -132,6 +140,13 @@ def rollout(
         if isinstance(z, str) and z == "frozen" and number == 0:
             state = replace(state, fixed_z=query.step.z)
     return {name: torch.stack(values, dim=1) for name, values in kept.items()}
+
+
+def _held(world: World, count: int, seen: int | None) -> int:
+    """Of so many given frames, how many the first window holds."""
+    if seen is not None:
+        return seen
+    return max(world.window // 2, 1) if world.memory and count > world.window else count
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,35 @@ class Step:
 
 
 @dataclass(frozen=True)
+class History:
+    """What happened before o_w: frames [B, P, ...], each with the RAW action [B, P, A] that was taken at it."""
+
+    frames: Tensor
+    actions: Tensor
+
+    @property
+    def length(self) -> int:
+        """P, steps."""
+        return self.frames.shape[1]
+
+    def followed_by(self, frames: Tensor, actions: Tensor) -> "History":
+        """With later steps behind it."""
+        return History(torch.cat([self.frames, frames], dim=1), torch.cat([self.actions, actions], dim=1))
+
+    def last(self, count: int) -> "History":
+        """Its last steps."""
+        first = max(self.length - count, 0)
+        return History(self.frames[:, first:], self.actions[:, first:])
+
+
+@dataclass(frozen=True)
 class WorldState:
     """Frames o_w..o_t [B, C, ...] from the window's first on, and the actions a_w..a_{t-1} [B, C - 1, A] between them.
 
     Actions are in RAW units. `tokens` [B, C, N]: of an imagined frame those that the dynamics chose, not what the
     encoder would say of it. `z` [B, C - 1, Z]: what each action was taken with; `fixed_z` [B, Z]: what every step is
     conditioned on instead of what the world would infer. `caches`: what its networks remember, by name.
+    `history`: the steps before o_w that z is inferred from too, in a world with memory.
     """
 
     frames: Tensor
@@ -56,6 +79,7 @@ class WorldState:
     z: Tensor | None = None
     fixed_z: Tensor | None = None
     caches: Mapping[str, TemporalCache] = field(default_factory=dict)
+    history: History | None = None
 
     @property
     def length(self) -> int:
@@ -96,6 +120,7 @@ class WorldState:
             _rows(self.z, rows),
             _rows(self.fixed_z, rows),
             {name: cache.take(rows) for name, cache in self.caches.items()},
+            None if self.history is None else History(self.history.frames[rows], self.history.actions[rows]),
         )
 
     @staticmethod
@@ -108,6 +133,7 @@ class WorldState:
             _stacked([state.z for state in states]),
             _stacked([state.fixed_z for state in states]),
             {name: TemporalCache.stack([state.caches[name] for state in states]) for name in states[0].caches},
+            _stacked_histories([state.history for state in states]),
         )
 
 
@@ -122,3 +148,10 @@ def _rows(part: Tensor | None, rows: slice) -> Tensor | None:
 def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
     held = [part for part in parts if part is not None]
     return torch.cat(held) if held else None
+
+
+def _stacked_histories(histories: Sequence[History | None]) -> History | None:
+    held = [history for history in histories if history is not None]
+    if not held:
+        return None
+    return History(torch.cat([each.frames for each in held]), torch.cat([each.actions for each in held]))

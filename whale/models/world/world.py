@@ -6,6 +6,10 @@ written on them. Actions are in RAW units: a world normalises and clips them its
 The window rule, for all: a window serves T predictions; then its last T / 2 frames start a new one, encoded anew.
 Dropping the oldest frame instead would not do: what a causal trunk remembers of later frames contains it.
 
+A world with memory infers z from steps before the window as well, at most `memory` in all. Its history goes on when the
+window starts anew; where it would not hold what the new window serves, it starts anew too, with (memory - T) / 2 steps
+before that window. So it changes with windows only, and within a window a state can be cut back.
+
 Shapes: B batch, C frames held, N tokens per frame, V codes, A action size, Z behavior embedding.
 """
 
@@ -34,9 +38,13 @@ class Draw:
 
 
 class World(ABC):
-    """`window`: T. `codes`: (N, V) of a world whose tokens can be drawn; `z_size`: 0 for a world without z."""
+    """`window`: T. `codes`: (N, V) of a world whose tokens can be drawn; `z_size`: 0 for a world without z.
+
+    `memory`: H, 0 for a world that looks no further back than its window.
+    """
 
     window: int
+    memory: int = 0
     codes: tuple[int, int] | None = None
     z_size: int = 0
 
@@ -58,6 +66,15 @@ class World(ABC):
 
         z [B, Z] conditions this one step instead of what the state says.
         """
+
+    def start_behind(self, frames: Tensor, actions: Tensor, seen: int, *, z: Tensor | None = None) -> WorldState:
+        """As `start`, with a window that holds the last `seen` of the frames; memory takes from the others."""
+        first = frames.shape[1] - seen
+        return self.start(frames[:, first:], actions[:, first:], z=z)
+
+    def start_like(self, state: WorldState) -> WorldState:
+        """The state of this world after the same history, frames, actions and tokens as another's `state`."""
+        return self.start(state.frames, state.actions, tokens=state.tokens)
 
     def features(self, frames: Tensor) -> Tensor:
         """[B, ...] images -> [B, ...] features to compare them in, each image by itself, whatever its history."""

@@ -3,6 +3,7 @@
 Shapes: S segments, T window, R resolution, A = 7 action dimensions, K x M categories x classes of z.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,12 +37,14 @@ def load_embedder(
     def embed(frames_STRRC: np.ndarray, actions_STA: np.ndarray) -> np.ndarray:
         return in_batches(embed_batch, batch_segments, frames_STRRC, actions_STA)
 
-    return Embedder(embed, ActionNormalizer.from_statistics(statistics))
+    return Embedder(embed, ActionNormalizer.from_statistics(statistics), behavior.config.memory)
 
 
 def prior_digest(behavior_dir: Path) -> str:
-    """Digest of what decides z: the prior."""
-    return digest_of_parts(BehaviorModel.restore(behavior_dir), ("prior_encoder", "prior_head"))
+    """Digest of what decides z: the prior, and how far back it looks if it has a memory."""
+    behavior = BehaviorModel.restore(behavior_dir)
+    tensors, memory = digest_of_parts(behavior, ("prior_encoder", "prior_head")), behavior.config.memory
+    return tensors if memory is None else hashlib.sha256(f"{tensors} memory {memory}".encode()).hexdigest()
 
 
 def trained_statistics(behavior_dir: Path, shards: ShardSet) -> dict[str, Any]:

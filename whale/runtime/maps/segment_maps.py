@@ -22,6 +22,7 @@ from whale.data.segments.grid import SegmentConfig
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.shards import ShardSet, array_bytes
 from whale.data.storage.tar import Member, TarWriter
+from whale.runtime.maps.history import along_the_episode, cut_z, history_starts
 
 Encode = Callable[[np.ndarray], np.ndarray]
 Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -41,10 +42,14 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class Embedder:
-    """What `embed_shard` needs of a prior: embed(frames uint8 [S,T,H,W,3], actions in [-1,1] [S,T,A]) -> [S,T,K,M]."""
+    """What `embed_shard` needs of a prior: embed(frames uint8 [S,T,H,W,3], actions in [-1,1] [S,T,A]) -> [S,T,K,M].
+
+    `memory`: how many steps it looks back on; None: on those of the segment.
+    """
 
     embed: Embed
     normalizer: ActionNormalizer
+    memory: int | None = None
 
 
 def shard_tasks(shards_dir: Path, out_dir: Path, segments: SegmentConfig) -> list[ShardTask]:
@@ -81,9 +86,17 @@ def embed_shard(embedder: Embedder, task: ShardTask) -> dict[str, Any]:
 
     def members(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray) -> dict[str, np.ndarray]:
         frames_FHWC = shard_set.read_frames(row, 0, row.num_steps)
-        action_STA, valid_ST = _actions(shard_set, row, starts, window)
-        normalized_STA = grid.normalize_actions(embedder.normalizer.normalize, action_STA, valid_ST)
-        z_STKM = embedder.embed(_windows(frames_FHWC, starts, window), normalized_STA)
+
+        def embedded(starts: np.ndarray, length: int) -> np.ndarray:
+            action_STA, valid_ST = _actions(shard_set, row, starts, length)
+            normalized_STA = grid.normalize_actions(embedder.normalizer.normalize, action_STA, valid_ST)
+            return embedder.embed(_windows(frames_FHWC, starts, length), normalized_STA)
+
+        if embedder.memory is None:
+            z_STKM = embedded(starts, window)
+        else:
+            z_PHKM = embedded(history_starts(row.num_steps, embedder.memory), embedder.memory)
+            z_STKM = cut_z(along_the_episode(z_PHKM, row.num_steps, embedder.memory), starts, window)
         if z_STKM.dtype != np.float16 or not np.isfinite(z_STKM).all():
             raise TypeError(f"z must be finite float16, found {z_STKM.dtype}")
         return {"z": z_STKM}

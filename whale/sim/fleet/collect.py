@@ -15,9 +15,10 @@ from pydantic import Field, model_validator
 
 from whale.common.config import Config
 from whale.sim.fleet.dynamics import step
+from whale.sim.fleet.operators import OPERATORS, SEEN_OPERATORS, UNSEEN_OPERATORS, Operator
 from whale.sim.fleet.policies import TRAIN_POLICIES, UNSEEN_POLICIES, Policy, Scene
 from whale.sim.fleet.render import render
-from whale.sim.fleet.robots import ROBOTS, Robot, record
+from whale.sim.fleet.robots import DRAWN_BY_DEFAULT, ROBOTS, Robot, record
 from whale.sim.fleet.state import SceneState
 from whale.sim.fleet.tasks import TASKS, Task, progress, sample_scene, with_distractors
 
@@ -28,8 +29,9 @@ UNSEEN_TASKS = {"test_motion": "push_plate_left", "test_task": "open_bin_throw_b
 
 
 class FleetConfig(Config):
-    """Sizes of the fleet; steps are transitions, an episode records one frame more."""
+    """Which robots are drawn, and sizes; steps are transitions, an episode records one frame more."""
 
+    robots: list[str] = Field(default=[*DRAWN_BY_DEFAULT], min_length=1)
     train_episodes: int = Field(gt=0)  # per pretraining robot
     val_episodes: int = Field(gt=0)  # the training policies from other starts: for early stopping
     test_episodes: int = Field(gt=0)  # unseen policies from unseen starts: for evaluation only
@@ -43,6 +45,14 @@ class FleetConfig(Config):
     unseen_max_steps: int = Field(gt=1)
 
     @model_validator(mode="after")
+    def _robots_are_known(self):
+        if unknown := [name for name in self.robots if name not in ROBOTS]:
+            raise ValueError(f"no such robot: {', '.join(unknown)}; there are {', '.join(ROBOTS)}")
+        if len(set(self.robots)) < len(self.robots):
+            raise ValueError(f"a robot is named twice: {', '.join(self.robots)}")
+        return self
+
+    @model_validator(mode="after")
     def _ranges_are_not_empty(self):
         if self.min_steps > self.max_steps or self.unseen_min_steps > self.unseen_max_steps:
             raise ValueError("min_steps must not exceed max_steps")
@@ -53,7 +63,7 @@ class FleetConfig(Config):
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """What one episode will be; `policy` is a name of policies.py."""
+    """What one episode will be; `policy` is a name of policies.py, or of operators.py where the gain is hidden."""
 
     episode_id: str
     task: Task
@@ -96,9 +106,10 @@ def simulate(robot: Robot, plans: list[EpisodePlan]) -> tuple[list[SceneState], 
     """Run all plans side by side to the longest length: T+1 states of batch B and the T commands (T, B, A)."""
     rngs = [np.random.default_rng(plan.seed) for plan in plans]
     starts = [_start(robot, plan.task, rng) for plan, rng in zip(plans, rngs, strict=True)]
-    policies = [Policy(p.policy, p.task, rng, robot.planar) for p, rng in zip(plans, rngs, strict=True)]
+    policies = [_actor(robot, plan, rng) for plan, rng in zip(plans, rngs, strict=True)]
     states, actions = [SceneState.stack(starts)], []
     first = _scenes(states[0])
+    gain_B1 = np.array([[OPERATORS[plan.policy].gain if robot.hidden_gain else 1.0] for plan in plans], np.float32)
     for t in range(max(plan.max_steps for plan in plans)):
         scenes = _scenes(states[-1])
         action_BA = np.stack([p.act(s, f) for p, s, f in zip(policies, scenes, first, strict=True)])
@@ -106,15 +117,20 @@ def simulate(robot: Robot, plans: list[EpisodePlan]) -> tuple[list[SceneState], 
             action_BA = np.tile([0.0, 0, 0, 0, 0, 0, 1], (len(plans), 1))
         if robot.planar:
             action_BA[:, 2:6], action_BA[:, 6] = 0.0, 1.0
-        actions.append(action_BA.astype(np.float32))  # what is recorded is what was carried out
-        states.append(step(states[-1], actions[-1]))
+        actions.append(action_BA.astype(np.float32))  # what is recorded is what was commanded
+        states.append(step(states[-1], _carried_out(actions[-1], gain_B1)))
     return states, np.stack(actions)
+
+
+def _carried_out(action_BA: np.ndarray, gain_B1: np.ndarray) -> np.ndarray:
+    """Motion times the hidden gain; the gripper's command is none of motion."""
+    return np.concatenate([action_BA[:, :6] * gain_B1, action_BA[:, 6:]], axis=1)
 
 
 def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int) -> EpisodePlan:
     tasks = (UNSEEN_TASKS[split],) if split in UNSEEN_TASKS else robot.tasks
     task = TASKS[tasks[number % len(tasks)]]
-    policies = DEMONSTRATORS if robot.unseen else UNSEEN_POLICIES if split == "test" else TRAIN_POLICIES
+    policies = _policies(robot, split)
     low = config.unseen_min_steps if robot.unseen else config.min_steps
     high = config.unseen_max_steps if robot.unseen else config.max_steps
     factor = TWO_STAGE_FACTOR if task.kind == "open_throw" else 1.0
@@ -126,6 +142,16 @@ def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int)
         max_steps=round(high * factor),
         seed=np.random.SeedSequence([seed, zlib.crc32(robot.name.encode()), zlib.crc32(split.encode()), number]),
     )
+
+
+def _policies(robot: Robot, split: str) -> tuple[str, ...]:
+    if robot.hidden_gain:
+        return tuple(UNSEEN_OPERATORS if split == "test" else SEEN_OPERATORS)
+    return DEMONSTRATORS if robot.unseen else UNSEEN_POLICIES if split == "test" else TRAIN_POLICIES
+
+
+def _actor(robot: Robot, plan: EpisodePlan, rng: np.random.Generator) -> Policy | Operator:
+    return Operator(plan.policy, rng) if robot.hidden_gain else Policy(plan.policy, plan.task, rng, robot.planar)
 
 
 def _start(robot: Robot, task: Task, rng: np.random.Generator) -> SceneState:
@@ -172,6 +198,6 @@ def _length(plan: EpisodePlan, done_T: np.ndarray) -> int:
     return int(np.clip(wanted, plan.min_steps, plan.max_steps))
 
 
-def robots() -> list[Robot]:
-    """All robots, in the order their datasets are written."""
-    return list(ROBOTS.values())
+def drawn_robots(config: FleetConfig) -> list[Robot]:
+    """Those of the section, in the order their datasets are written."""
+    return [robot for name, robot in ROBOTS.items() if name in config.robots]

@@ -168,9 +168,13 @@ _EXPERTS: dict[str, Callable[[Task, Scene, Scene], Goal]] = {
 
 def expert_action(task: Task, scene: Scene, start: Scene, planar: bool = False) -> np.ndarray:
     """(7,) the expert's canonical action: a straight line to its goal, at most MAX_STEP per axis."""
-    goal = _push_flat(task, scene, start) if planar else expert_goal(task, scene, start)
+    return towards(_push_flat(task, scene, start) if planar else expert_goal(task, scene, start), scene)
+
+
+def towards(goal: Goal, scene: Scene, largest: float = table.MAX_STEP) -> np.ndarray:
+    """(7,) the canonical action straight to a goal, at most `largest` metres per axis."""
     delta = np.subtract(goal[:3], scene.tip)
-    delta *= min(1.0, table.MAX_STEP / max(float(np.abs(delta).max()), 1e-9))
+    delta *= min(1.0, largest / max(float(np.abs(delta).max()), 1e-9))
     turn = np.array([0.0, 0.0, 1.8 * goal[0]]) - scene.tilt
     return np.concatenate([delta, np.clip(turn, -MAX_TURN, MAX_TURN), [goal[3]]])
 
@@ -190,15 +194,15 @@ class Policy:
             self.task = _other_task(self.given_task, start, self.rng, self.planar)
         action = self._random() if self.name == "random" else expert_action(self.task, scene, start, self.planar)
         if self.name == "noisy_low":
-            action[:6] += self.rng.normal(0.0, 0.25, 6) * _UNIT
+            action[:6] += self.rng.normal(0.0, 0.25, 6) * UNIT
         elif self.name == "noisy_high":
-            action[:6] += self.rng.normal(0.0, 0.7, 6) * _UNIT
+            action[:6] += self.rng.normal(0.0, 0.7, 6) * UNIT
         elif self.name == "ou_expert":
             self.drift = 0.85 * self.drift + self.rng.normal(0.0, 0.3, 6)
-            action[:6] += self.drift * _UNIT
+            action[:6] += self.drift * UNIT
         elif self.name == "epsilon_greedy_expert" and self.rng.random() < 0.4:
-            action[:6] = self.rng.uniform(-1.0, 1.0, 6) * _UNIT
-        action[:6] = np.clip(action[:6], -_UNIT, _UNIT)
+            action[:6] = self.rng.uniform(-1.0, 1.0, 6) * UNIT
+        action[:6] = np.clip(action[:6], -UNIT, UNIT)
         return action
 
     def _random(self) -> np.ndarray:
@@ -206,10 +210,10 @@ class Policy:
         self.drift = 0.6 * self.drift + self.rng.uniform(-0.8, 0.8, 6)
         if self.rng.random() < 0.15:
             self.command = 1.0 - self.command
-        return np.concatenate([self.drift * _UNIT, [self.command]])
+        return np.concatenate([self.drift * UNIT, [self.command]])
 
 
-_UNIT = np.array([table.MAX_STEP] * 3 + [MAX_TURN] * 3)
+UNIT = np.array([table.MAX_STEP] * 3 + [MAX_TURN] * 3)
 TRAIN_POLICIES = ("expert", "noisy_low", "noisy_high", "random", "other_task")
 UNSEEN_POLICIES = ("ou_expert", "epsilon_greedy_expert")
 
@@ -220,7 +224,7 @@ def _other_task(task: Task, start: Scene, rng: np.random.Generator, planar: bool
         other
         for other in TASKS.values()
         if other.name != task.name
-        and (other.kind == "push" if planar else other.kind != "open_throw")
+        and (other.kind == "push" if planar else other.kind not in ("open_throw", "patrol"))
         and (other.target == table.NOTHING or start.objects[other.target][0] < table.ABSENT_LIMIT)
         and (other.kind != "pick" or start.objects[table.PLATE][0] < table.ABSENT_LIMIT)
     ]

@@ -1,7 +1,9 @@
 """The robots of the fleet: camera, look, tasks and the convention each one records its episodes in.
 
 Four robots record as real families do, so that every operation of a dataset spec has something to undo; the fifth,
-unseen one records canonically. A convention is data (`SCHEMAS`) plus one function (`_record_*`).
+unseen one records canonically. So does the sixth, which is drawn on demand: its motion is the command times a hidden
+gain, and the command is what is recorded (docs/explanation/behavior-experiment.md). A convention is data (`SCHEMAS`)
+plus one function (`_record_*`).
 
 A schema's leaves are strings: `float32[7]`, `bool[]`, `text`, `jpeg[64,64,3]`, `png[96,96,3]`; steps only.
 Shapes: T steps of one episode, A = 7 canonical action.
@@ -29,6 +31,7 @@ class Robot:
     planar: bool = False  # the effector stays on the table and only x and y are commanded
     settles: bool = False  # the first recorded step is an idle one, its action all zeros
     unseen: bool = False
+    hidden_gain: bool = False  # motion is the command times its operator's gain, which is nowhere recorded
 
 
 _TASKS_3D = ("move_bottle", "place_block", "open_bin", "throw_ball", "push_plate", "push_block_left")
@@ -71,8 +74,17 @@ _ROBOTS = (
         control_hz=5.0,
         unseen=True,
     ),
+    Robot(
+        "fleet_gain",
+        Camera(64, 64, zoom=1.15),
+        Palette((0.70, 0.78, 0.80), (0.86, 0.84, 0.78), (0.92, 0.52, 0.36), (0.44, 0.48, 0.54)),
+        ("patrol",),
+        control_hz=5.0,
+        hidden_gain=True,
+    ),
 )
 ROBOTS: dict[str, Robot] = {robot.name: robot for robot in _ROBOTS}
+DRAWN_BY_DEFAULT = ("fleet_delta", "fleet_relabel", "fleet_absolute", "fleet_planar", "fleet_unseen")
 
 _STEP = {"reward": "float32[]", "discount": "float32[]", "is_first": "bool[]", "is_last": "bool[]"}
 _STEP |= {"is_terminal": "bool[]"}
@@ -124,6 +136,12 @@ SCHEMAS: dict[str, dict] = {
     },
     "fleet_unseen": {
         "observation": {"image": "jpeg[72,72,3]", "state": "float32[7]", **_TRUTH},
+        "action": "float32[7]",
+        "language_instruction": "text",
+        **_STEP,
+    },
+    "fleet_gain": {
+        "observation": {"image": "jpeg[64,64,3]", "state": "float32[7]", **_TRUTH},
         "action": "float32[7]",
         "language_instruction": "text",
         **_STEP,
@@ -203,7 +221,7 @@ def _record_planar(frames, states, action_TA, instruction) -> dict:
     return {"observation": observation, "action": action_TA[:, :2]}
 
 
-def _record_unseen(frames, states, action_TA, instruction) -> dict:
+def _record_canonical(frames, states, action_TA, instruction) -> dict:
     observation = {"image": frames, "state": _state7(states)}
     return {"observation": observation, "action": action_TA, "language_instruction": [instruction] * len(frames)}
 
@@ -213,5 +231,6 @@ _RECORDERS = {
     "fleet_relabel": _record_relabel,
     "fleet_absolute": _record_absolute,
     "fleet_planar": _record_planar,
-    "fleet_unseen": _record_unseen,
+    "fleet_unseen": _record_canonical,
+    "fleet_gain": _record_canonical,
 }

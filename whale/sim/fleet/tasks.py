@@ -22,7 +22,7 @@ class Task:
 
     name: str
     instruction: str
-    kind: str  # pick (onto the plate), push, open, throw, open_throw
+    kind: str  # pick (onto the plate), push, open, throw, open_throw, patrol (from place to place, never done)
     target: int = table.NOTHING
     heading: float = 0.0
     distractors: bool = False
@@ -39,6 +39,7 @@ _TASKS = (
     Task("push_block_left", "push the block to the left", "push", table.BLOCK, -1.0),
     Task("push_bottle", "slide the bottle to the right", "push", table.BOTTLE, 1.0),
     Task("open_bin_throw_ball", "open the bin, then put the ball in", "open_throw", table.BALL),
+    Task("patrol", "move about above the table", "patrol"),
 )
 TASKS = {task.name: task for task in _TASKS}
 
@@ -86,7 +87,7 @@ def _cast(task: Task, rng: np.random.Generator) -> list[int]:
         "push": [table.BALL, table.BOTTLE if task.target == table.BLOCK else table.BLOCK],
         "open": [table.BLOCK, table.BOTTLE],
     }
-    others |= {"throw": [table.BOTTLE, table.PLATE], "open_throw": [table.BOTTLE]}
+    others |= {"throw": [table.BOTTLE, table.PLATE], "open_throw": [table.BOTTLE], "patrol": [table.BLOCK, table.BALL]}
     cast = [k for k in [task.target] if k != table.NOTHING] + others[task.kind]
     return cast + [table.CUP, table.CONE] * task.distractors
 
@@ -150,10 +151,15 @@ def _open_throw_progress(task: Task, state_T: SceneState) -> np.ndarray:
     return np.where(state_T.ball_in_bin, 1.0, 0.5 * opened_T + 0.4 * thrown_T * (opened_T == 1.0))
 
 
+def _patrol_progress(task: Task, state_T: SceneState) -> np.ndarray:
+    return np.zeros(len(state_T.pose))
+
+
 _PROGRESS: dict[str, Callable[[Task, SceneState], np.ndarray]] = {
     "pick": _pick_progress,
     "push": _push_progress,
     "open": _open_progress,
     "throw": _throw_progress,
     "open_throw": _open_throw_progress,
+    "patrol": _patrol_progress,
 }

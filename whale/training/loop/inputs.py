@@ -38,7 +38,7 @@ class PixelInputs:
     """Shards of one role (pretrain, with the plan of `mix`; finetune, `mix` is None).
 
     A training loader keeps `decoded_bytes` of decoded frames, in every worker; `noise_size`: numbers that a model draws
-    with in each step.
+    with in each step; `history`: steps of a sample before its segment.
     """
 
     shards: Path
@@ -48,6 +48,7 @@ class PixelInputs:
     seed: int
     decoded_bytes: int = 0
     noise_size: int = 0
+    history: int = 0
 
     def statistics(self) -> dict[str, dict]:
         """Action statistics per dataset, from the train split."""
@@ -105,6 +106,7 @@ class PixelInputs:
             stream,
             decoded_bytes,
             self.noise_size,
+            self.history,
         )
 
 

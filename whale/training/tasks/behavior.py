@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from whale.common.config import Config
+from whale.common.errors import ConfigError
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
 from whale.training.loop.early_stopping import ValidationConfig
 from whale.training.loop.optimizer import OptimizationConfig
@@ -24,6 +25,23 @@ class FinetuneBehaviorConfig(Config):
     """Section finetune_behavior: every part trains on, from the pretrained weights."""
 
     optimization: OptimizationConfig
+
+
+def steps_before(model: BehaviorConfig, window: int) -> int:
+    """How many steps before a segment a sample begins: what the prior remembers beyond the window.
+
+    Raises ConfigError for a memory that does not hold a window.
+    """
+    if model.memory is None:
+        return 0
+    if model.memory < window:
+        raise ConfigError(
+            "the prior remembers less than a segment holds",
+            place="train_behavior.model.memory",
+            found=model.memory,
+            expected=f"at least segments.window, {window}",
+        )
+    return model.memory - window
 
 
 def new_behavior_model(config: BehaviorConfig, seed: int) -> BehaviorModel:

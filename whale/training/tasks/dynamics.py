@@ -17,7 +17,7 @@ from whale.training.loop.task import Loader, Task
 class TrainDynamicsConfig(Config):
     """One entry of train_dynamics: a size, with or without z. `training_steps: 0` publishes the initial weights.
 
-    action_mode, sampler, maskgit_passes: as DynamicsConfig has them; the defaults are the paper's model.
+    action_mode, sampler, maskgit_passes, z_input: as DynamicsConfig has them; the defaults are the paper's model.
 
     That untrained entry is what "from scratch" fine-tunes from: every fine-tuning starts from an entry by name.
     """
@@ -28,6 +28,7 @@ class TrainDynamicsConfig(Config):
     action_mode: Literal["add", "prepend"] = "add"
     sampler: Literal["parallel", "maskgit"] = "parallel"
     maskgit_passes: int = Field(default=8, gt=0)
+    z_input: Literal["sample", "probabilities"] = "sample"
     optimization: OptimizationConfig
 
 
@@ -55,6 +56,7 @@ def new_dynamics(config: TrainDynamicsConfig, *, num_codes: int, z_shape: tuple[
             action_mode=config.action_mode,
             sampler=config.sampler,
             maskgit_passes=config.maskgit_passes,
+            z_input=config.z_input,
             trunk=config.size,
         )
     )
