@@ -46,7 +46,7 @@ def test_show_names_every_dataset_weight_share_and_parent(chain):
     weights = {(row["stage"], row["dataset"]): row["weight_set"] for row in found["sampled"]}
     assert weights["train_dynamics@full", "beta"] == 2.5 and weights["finetune_dynamics@full", "gamma"] == 1.0
     assert [row["stage"] for row in found["checkpoints"]] == ["train_tokenizer", "train_dynamics@full"]
-    manifest = json.loads((ART / "pretrain/shards/alpha/manifest.json").read_text())
+    manifest = json.loads((ART / "data/pretrain/shards/alpha/manifest.json").read_text())
     assert found["datasets"][0]["files"] == len(manifest["sources"])
 
 
@@ -133,7 +133,7 @@ def test_leakage_finds_a_renamed_copy_and_nothing_else(chain):
     assert whale(["lineage", "leakage", str(FINAL), "--eval", "delta:test"]) == 1
 
 
-@pytest.mark.parametrize("folder", ["pretrain/shards/alpha", "mix"])
+@pytest.mark.parametrize("folder", ["data/pretrain/shards/alpha", "mix"])
 def test_leakage_of_what_no_training_stands_above_is_refused_with_what_was_given(chain, capsys, folder):
     assert whale(["lineage", "leakage", str(ART / folder), "--eval", "alpha:test"]) == 64
     said = capsys.readouterr()
@@ -194,7 +194,7 @@ def test_near_leakage_finds_altered_copies_that_equal_no_byte_and_calls_no_other
 
 def test_near_leakage_says_that_frames_are_gone_or_are_not_those_that_were_signed(chain, capsys):
     command = ["lineage", "leakage", str(FINAL), "--eval", "gamma:test"]
-    folder = ART / "pretrain/shards/beta"
+    folder = ART / "data/pretrain/shards/beta"
     shard = next(folder.rglob("*.tar"))
     shard.rename("kept.tar")
     assert whale([*command, "--near"]) == 2
@@ -286,7 +286,7 @@ def test_the_episode_tables_add_up_and_tell_why_one_was_dropped(chain):
     found = episodes(final(graph), graph, dropped_only=True)
     (row,) = found["episodes"]
     assert row["reason"] == "too_short" and row["source_file"].startswith("alpha-train")
-    whole = pq.read_table(ART / "pretrain/shards/alpha/episodes.parquet", columns=["key", "kept"])
+    whole = pq.read_table(ART / "data/pretrain/shards/alpha/episodes.parquet", columns=["key", "kept"])
     assert found["datasets"][0]["read"] == len(whole)
 
 

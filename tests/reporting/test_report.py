@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -116,3 +117,19 @@ def test_numbers_of_unlike_protocols_are_not_averaged(report_inputs):
 def test_missing_metrics_name_the_file_and_the_remedy(report_inputs, tmp_path):
     with pytest.raises(MissingInputError, match=r"evaluate_video\.json[\s\S]*dvc repro"):
         build_report(type(report_inputs)(**(vars(report_inputs) | {"metrics": tmp_path})))
+
+
+def test_without_fine_tuning_the_page_speaks_of_the_pretraining_robots_alone(report_inputs, tmp_path):
+    for name in ("models", "data", "mix", "evaluation", "metrics"):
+        shutil.copytree(getattr(report_inputs, name), tmp_path / name)
+    for gone in ("models/finetuned", "data/finetune"):
+        shutil.rmtree(tmp_path / gone)
+    for path in (tmp_path / "evaluation").rglob("finetune.*"):
+        path.unlink()
+    for path in (tmp_path / "metrics").glob("*.json"):
+        kept = {key: value for key, value in json.loads(path.read_text()).items() if not key.startswith("finetune.")}
+        path.write_text(json.dumps(kept))
+    places = {name: tmp_path / name for name in ("models", "data", "mix", "evaluation", "metrics")}
+    both, one = build_report(report_inputs), build_report(dataclasses.replace(report_inputs, **places))
+    assert "The unseen robot" in both.html and "The unseen robot" not in one.html
+    assert "Pre-training robots" in one.html

@@ -136,7 +136,7 @@ def _raw_problems(name: str, entry: DatasetEntry, profile: Profile, facts: Facts
 def _frames(
     name: str, entry: DatasetEntry, profile: Profile, spec: DatasetSpec | None, facts: Facts, root: Path
 ) -> tuple[int | None, str]:
-    manifest = root / "artifacts" / profile.name / entry.role / "shards" / name / "manifest.json"
+    manifest = root / "artifacts" / profile.name / "data" / entry.role / "shards" / name / "manifest.json"
     if manifest.is_file():
         kept = json.loads(manifest.read_bytes())["kept"]
         return sum(counts["steps"] for counts in kept.values()), "counted in the shards"

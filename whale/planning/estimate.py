@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise, repeat
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,11 +75,15 @@ class Estimator:
     def cost(self, stage: str, item: str | None) -> Cost:
         """Cost of a node of the graph; empty for a stage that this module does not know."""
         if stage in ("train_behavior", "finetune_behavior"):
-            return self._behavior(getattr(self.profile, stage).optimization)
+            return self._behavior(self._entry(stage, item).optimization)
         if stage in ("train_tokenizer", "finetune_tokenizer"):
-            return self._tokenizer(getattr(self.profile, stage))
+            return self._tokenizer(self._entry(stage, item))
         method = getattr(self, f"_{stage}", None)
         return method(item) if method else Cost()
+
+    def _entry(self, stage: str, item: str | None) -> Any:
+        section = getattr(self.profile, stage)
+        return section if item is None else section[item]
 
     def _collect(self, item: str) -> Cost:
         raw = [name for name, entry in self.profile.datasets.items() if f"/raw/{item}/" in entry.raw]
@@ -151,6 +156,8 @@ class Estimator:
         config, total = self.profile.evaluate_uncertainty, 0.0
         predictions = 2 + sum(depth + 1 for depth in config.retracing_steps)
         for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
+            if not num_splits:  # no fine-tuning
+                continue
             size = sizes.get(config.model, next(iter(sizes.values())))
             windows = num_splits * config.max_episodes
             total += windows * predictions * self._rollout(size, config.context, config.horizon)

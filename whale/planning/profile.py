@@ -20,6 +20,8 @@ from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsC
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+ONE_ENTRY = ("finetune_tokenizer", "finetune_behavior", "finetune_embed")  # each makes one folder
+FINETUNING = (*ONE_ENTRY, "finetune_dynamics")
 
 
 class DatasetEntry(Config):
@@ -43,8 +45,8 @@ class Profile:
     train_tokenizer: TrainTokenizerConfig
     train_behavior: TrainBehaviorConfig
     train_dynamics: Mapping[str, TrainDynamicsConfig]
-    finetune_tokenizer: FinetuneTokenizerConfig
-    finetune_behavior: FinetuneBehaviorConfig
+    finetune_tokenizer: Mapping[str, FinetuneTokenizerConfig]
+    finetune_behavior: Mapping[str, FinetuneBehaviorConfig]
     finetune_dynamics: Mapping[str, FinetuneDynamicsConfig]
     evaluate_video: EvaluateVideoConfig
     evaluate_uncertainty: EvaluateUncertaintyConfig
@@ -61,6 +63,7 @@ def load_profile(path: Path) -> Profile:
     sections.raise_problems()
     checked = Profile(name=str(params.get("profile")), params=params, **profile)
     _require_known_initials(checked, path)
+    _require_one_finetuning_or_none(checked, path)
     return checked
 
 
@@ -99,3 +102,18 @@ def _require_known_initials(profile: Profile, path: Path) -> None:
             place = f"finetune_dynamics.{name}.initial"
             raise ConfigError("no such entry of train_dynamics", file=path, place=place, found=entry.initial,
                               expected=f"one of: {known}")  # fmt: skip
+
+
+def _require_one_finetuning_or_none(profile: Profile, path: Path) -> None:
+    """Demonstrations, an entry of every fine-tuning stage and splits to measure: all of them, or none."""
+    tuned = [name for name, entry in profile.datasets.items() if entry.role == "finetune"]
+    parts = {section: list(profile.params.get(section) or {}) for section in FINETUNING}
+    parts["evaluate_video.finetune_splits"] = profile.evaluate_video.finetune_splits
+    parts["evaluate_uncertainty.finetune_splits"] = profile.evaluate_uncertainty.finetune_splits
+    wrong = [name for name, found in parts.items() if bool(found) != bool(tuned)]
+    wrong += [section for section in ONE_ENTRY if len(parts[section]) > 1 and section not in wrong]
+    if wrong:
+        asked = "one entry (finetune_dynamics: one or more), and splits" if tuned else "{} or []: nothing is tuned"
+        found = f"{len(tuned)} datasets of role finetune; {', '.join(f'{name}: {parts[name]}' for name in wrong)}"
+        what = "fine-tuning is asked for in some places and not in others"
+        raise ConfigError(what, file=path, place=", ".join(wrong), found=found, expected=asked)

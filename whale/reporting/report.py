@@ -11,7 +11,7 @@ from whale.reporting.comparisons_section import comparisons_section, means
 from whale.reporting.data_section import data_section
 from whale.reporting.lineage_section import lineage_section
 from whale.reporting.measured import Numbers, horizons_of
-from whale.reporting.numbers_section import numbers_section
+from whale.reporting.numbers_section import ROLES, numbers_section
 from whale.reporting.page import Section, Tile, page, render
 from whale.reporting.pipeline_section import pipeline_section
 from whale.reporting.training_section import training_section
@@ -41,8 +41,7 @@ class ReportInputs:
     """Folders of one profile; `pipeline` is dvc.yaml or its outline, `params` is params.yaml."""
 
     models: Path
-    pretrain: Path
-    finetune: Path
+    data: Path
     mix: Path
     evaluation: Path
     metrics: Path
@@ -66,7 +65,7 @@ def build_report(inputs: ReportInputs) -> Report:
     rows = compare(found)
     films = load_arrays(inputs.evaluation / "video")
     uncertain = load_arrays(inputs.evaluation / "uncertainty")
-    roles = {"pretrain": inputs.pretrain, "finetune": inputs.finetune}
+    roles = {role: inputs.data / role for role in ROLES if (inputs.data / role).is_dir()}
     made = roles | {"mix": inputs.mix, "models": inputs.models, "evaluation": inputs.evaluation}
     sections = [
         video_section(films, uncertain),

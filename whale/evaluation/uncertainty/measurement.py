@@ -16,6 +16,7 @@ from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load
 from whale.evaluation.measuring.fidelity import psnr, squared_error
 from whale.evaluation.measuring.heldout import Dataset, Windows, read_states
 from whale.evaluation.measuring.imagination import reconstruct, rollouts
+from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.uncertainty.true_state import PositionProbe, fit_position_probe, position_error
 from whale.evaluation.uncertainty.uncertainty import Distance, Ensemble, Retracing, feature_distance
@@ -39,7 +40,7 @@ class EvaluateUncertaintyConfig(Config):
     model: str
     ensemble: list[str]
     pretrain_splits: list[str] = Field(min_length=1)
-    finetune_splits: list[str] = Field(min_length=1)
+    finetune_splits: list[str]  # none where nothing is fine-tuned
     max_episodes: int = Field(gt=0)
     context: int = Field(gt=0)
     horizon: int = Field(gt=0)
@@ -49,6 +50,10 @@ class EvaluateUncertaintyConfig(Config):
     filmstrips: int = Field(ge=0)
     resamples: int = Field(ge=100)
     batch_size: int = Field(gt=0)
+
+    def splits(self, role: str) -> list[str]:
+        """Those that are measured of each dataset of a role; ConfigError for demonstrations without any."""
+        return chosen_splits("evaluate_uncertainty", role, self.pretrain_splits, self.finetune_splits)
 
     @property
     def distance_name(self) -> str:

@@ -109,7 +109,10 @@ class PixelInputs:
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """Token and z sets of one role, and where its statistics come from (`mix`, or the datasets themselves)."""
+    """Token and z sets of one role, and where its statistics come from (`mix`, or the datasets themselves).
+
+    seed: of this training, its order and its noise; `mix` decides what is drawn, not when.
+    """
 
     tokens: Path
     z: Path
@@ -125,7 +128,7 @@ class TokenInputs:
     def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker, over the stored segment grid."""
         tokens, z = open_each(self.tokens, TokenSet.open), open_each(self.z, ZSet.open)
-        plan = Plan.load(self.mix / "plan.json", "dynamics") if self.mix is not None else None
+        plan = Plan.load(self.mix / "plan.json", "dynamics").reseeded(self.seed) if self.mix is not None else None
         names = [dataset.name for dataset in plan.datasets] if plan else sorted(tokens)
         segments = TokenSegments(
             {name: tokens[name] for name in names},
