@@ -108,7 +108,9 @@ def test_a_command_is_templated_with_names_and_paths_only():
 def test_no_name_of_a_profile_can_be_more_than_a_name(path):
     params = load_yaml(path)
     names = [params["profile"], *params["datasets"], *params["mix"]["weights"]]
-    names += [key for section in ("collect", "train_dynamics", *FINETUNING) for key in params[section]]
+    names += [
+        key for section in ("collect", "collect_metaworld", "train_dynamics", *FINETUNING) for key in params[section]
+    ]
     names += [row["role"] for row in params["datasets"].values()]
     assert not [name for name in names if not re.fullmatch(r"[a-z0-9_-]+", name)]
     raws = [row["raw"] for row in params["datasets"].values()]

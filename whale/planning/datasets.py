@@ -5,7 +5,6 @@ the simulator.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from whale.data.mixture import missing_weight
 from whale.data.spec.needed_splits import missing_splits
 from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.planning.profile import DatasetEntry, Profile
-from whale.sim.fleet.collect import FleetConfig, num_episodes, robots, split_names
+from whale.sim.fleet.collect import num_episodes, robots, split_names
+from whale.sim.metaworld.collect import SPLITS
 
 SPECS, SOURCES, MIXTURE = Path("data_specs"), Path("data_specs/sources"), Path("data_specs/mixtures/oxe.yaml")
 
@@ -144,12 +144,15 @@ def _frames(
         return spec.expect.steps, f"spec: {spec.expect.source}"
     if (steps := facts.steps(name)) is not None:
         return steps, str(MIXTURE)
-    return _simulated_frames(name, entry, profile.collect)
+    return _simulated_frames(name, entry, profile)
 
 
-def _simulated_frames(name: str, entry: DatasetEntry, collect: Mapping[str, FleetConfig]) -> tuple[int | None, str]:
-    """Episodes of the fleet's robot times the mean of the shortest and longest length."""
-    config = next((config for item, config in collect.items() if f"/raw/{item}/" in entry.raw), None)
+def _simulated_frames(name: str, entry: DatasetEntry, profile: Profile) -> tuple[int | None, str]:
+    """Meta-World: episodes times frames. The fleet: episodes times the mean of the shortest and longest length."""
+    for item, source in profile.collect_metaworld.items():
+        if entry.raw.endswith(f"/raw/{item}/{item}"):
+            return sum(map(source.total, SPLITS)) * source.frames, "collect_metaworld: episodes x frames"
+    config = next((config for item, config in profile.collect.items() if f"/raw/{item}/" in entry.raw), None)
     robot = next((robot for robot in robots() if robot.name == name), None)
     if config is None or robot is None:
         return None, "unknown"

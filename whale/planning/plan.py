@@ -13,7 +13,7 @@ from whale.data.spec.needed_splits import EVALUATIONS
 from whale.pipeline_file import PIPELINE, Node, expand, upstream
 from whale.planning.datasets import DatasetStatus, dataset_statuses
 from whale.planning.estimate import Cost, Estimator
-from whale.planning.hardware import Hardware, default_hardware, parse_hardware
+from whale.planning.hardware import CPU, DEFAULT_CORES, Hardware, default_hardware, parse_hardware
 from whale.planning.profile import Profile, load_profile
 
 UP_TO_DATE, RUNS, MAY_RUN, BLOCKED, WAITS = "up to date", "runs", "may run", "blocked", "waiting"
@@ -114,6 +114,9 @@ def _costs(
 
 
 def _hours(cost: Cost, hardware: Hardware) -> float | None:
+    if cost.core_seconds is not None:
+        cores = hardware.count if hardware.device.name == CPU else DEFAULT_CORES
+        return cost.core_seconds / cores / 3600
     return None if cost.flops is None else hardware.hours(cost.flops)
 
 

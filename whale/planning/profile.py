@@ -15,6 +15,7 @@ from whale.data.segments.grid import SegmentConfig
 from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig
 from whale.evaluation.video.video import EvaluateVideoConfig
 from whale.sim.fleet.collect import FleetConfig
+from whale.sim.metaworld.collect import MetaworldConfig
 from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorConfig
 from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
@@ -40,6 +41,7 @@ class Profile:
     datasets: Mapping[str, DatasetEntry]
     segments: SegmentConfig
     collect: Mapping[str, FleetConfig]
+    collect_metaworld: Mapping[str, MetaworldConfig]
     ingest: IngestConfig
     mix: MixConfig
     train_tokenizer: TrainTokenizerConfig

@@ -5,7 +5,8 @@ episodes give equal bytes in every file.
 
 A schema is a nested mapping whose leaves are strings, as in whale/sim/fleet/robots.py: `float32[7]`, `bool[]`,
 `int32[512]`, `text`, `jpeg[64,64,3]`, `png[96,96,3]`. Images come as uint8 (T, H, W, 3) arrays and are encoded here, in
-the channel order they have: TFDS sees finished bytes only, so that no second encoder has a say.
+the channel order they have, or as a list of bytes that `encode` made elsewhere: TFDS sees finished bytes only, so that
+no second encoder has a say.
 """
 
 import re
@@ -161,9 +162,18 @@ def _columns(values: Mapping, schema: Schema, num_steps: int, place: str) -> Ite
             _expect(len(values[name]), num_steps, here)
             yield (name,), list(values[name])
             continue
+        if kind in ENCODERS and isinstance(values[name], list):  # encoded already, by whoever drew them
+            _expect(len(values[name]), num_steps, here)
+            yield (name,), values[name]
+            continue
         _expect(values[name].shape, (num_steps, *shape), here)
         _expect(str(values[name].dtype), "uint8" if kind in ENCODERS else kind, here)
-        yield (name,), [ENCODERS[kind](image) for image in values[name]] if kind in ENCODERS else values[name]
+        yield (name,), [encode(kind, image) for image in values[name]] if kind in ENCODERS else values[name]
+
+
+def encode(kind: str, image_HWC: np.ndarray) -> bytes:
+    """One uint8 RGB picture as "jpeg" or "png", as a schema names it."""
+    return ENCODERS[kind](image_HWC)
 
 
 def _expect(found: object, expected: object, place: str) -> None:
