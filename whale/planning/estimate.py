@@ -178,6 +178,21 @@ class Estimator:
             total += windows * predictions * self._rollout(size, config.context, config.horizon)
         return Cost(total)
 
+    def _train_reward(self, item: str) -> Cost:
+        """Frames are described twice and drawn once, forward; the head is nothing beside that."""
+        config, frames = self.profile.train_reward[item].optimization, self.window + 1
+        tokens = config.batch_size * frames * self.tokenizer.num_tokens
+        encode, decode = flops.encoder(self.tokenizer, frames), flops.decoder(self.tokenizer, frames)
+        return Cost(config.training_steps * tokens * (3 * encode + decode))
+
+    def _evaluate_values(self, item: str) -> Cost:
+        """Rollouts of every model; other variants are a few frames of work each."""
+        config = self.profile.evaluate_values[item]
+        sources = self.profile.collect_metaworld.values()
+        tasks = sum(len(source.tasks) for source in sources) or len(self.datasets)
+        rollouts = sum(self._rollout(name, 1, max(config.horizons)) for name in config.models)
+        return Cost(tasks * config.sequences * len(config.pretrain_splits) * rollouts)
+
     def _roles(self, pretrain: list[str], finetune: list[str]) -> list[tuple[int, dict[str, str]]]:
         """Per role: splits of all its datasets together, and {dynamics: the entry of train_dynamics with its size}."""
         counts = [sum(status.role == role for status in self.datasets.values()) for role in ("pretrain", "finetune")]

@@ -13,11 +13,13 @@ from whale.data.ingest.ingest import IngestConfig
 from whale.data.mixture import MixConfig
 from whale.data.segments.grid import SegmentConfig
 from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig
+from whale.evaluation.values.measurement import EvaluateValuesConfig
 from whale.evaluation.video.video import EvaluateVideoConfig
 from whale.sim.fleet.collect import FleetConfig
 from whale.sim.metaworld.collect import MetaworldConfig
 from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorConfig
 from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
+from whale.training.tasks.reward.task import TrainRewardConfig
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -47,11 +49,13 @@ class Profile:
     train_tokenizer: TrainTokenizerConfig
     train_behavior: TrainBehaviorConfig
     train_dynamics: Mapping[str, TrainDynamicsConfig]
+    train_reward: Mapping[str, TrainRewardConfig]
     finetune_tokenizer: Mapping[str, FinetuneTokenizerConfig]
     finetune_behavior: Mapping[str, FinetuneBehaviorConfig]
     finetune_dynamics: Mapping[str, FinetuneDynamicsConfig]
     evaluate_video: EvaluateVideoConfig
     evaluate_uncertainty: EvaluateUncertaintyConfig
+    evaluate_values: Mapping[str, EvaluateValuesConfig]
 
 
 def load_profile(path: Path) -> Profile:
@@ -66,6 +70,7 @@ def load_profile(path: Path) -> Profile:
     checked = Profile(name=str(params.get("profile")), params=params, **profile)
     _require_known_initials(checked, path)
     _require_one_finetuning_or_none(checked, path)
+    _require_known_models(checked, path)
     return checked
 
 
@@ -119,3 +124,15 @@ def _require_one_finetuning_or_none(profile: Profile, path: Path) -> None:
         found = f"{len(tuned)} datasets of role finetune; {', '.join(f'{name}: {parts[name]}' for name in wrong)}"
         what = "fine-tuning is asked for in some places and not in others"
         raise ConfigError(what, file=path, place=", ".join(wrong), found=found, expected=asked)
+
+
+def _require_known_models(profile: Profile, path: Path) -> None:
+    """Values are those of trained dynamics, by the reward head of the same name; one entry makes the metrics file."""
+    for name, entry in profile.evaluate_values.items():
+        place = f"evaluate_values.{name}"
+        if name not in profile.train_reward or len(profile.evaluate_values) > 1:
+            raise ConfigError("one entry, named like one of train_reward", file=path, place=place,
+                              found=list(profile.evaluate_values), expected=list(profile.train_reward))  # fmt: skip
+        if unknown := sorted(set(entry.models) - set(profile.train_dynamics)):
+            raise ConfigError("no such entries of train_dynamics", file=path, place=f"{place}.models", found=unknown,
+                              expected=list(profile.train_dynamics))  # fmt: skip

@@ -59,9 +59,11 @@ class PixelInputs:
         """What an action means, per dataset."""
         return {name: shard_set.contract for name, shard_set in open_each(self.shards, ShardSet.open).items()}
 
-    def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
+    def loader(
+        self, communicator: Communicator, batch_size: int, stream: str, kind: type[PixelSegments] = PixelSegments
+    ) -> TrainingLoader:
         """Training batches of this worker; segment starts are jittered, noise is keyed by `stream`."""
-        segments = self._segments("train", jitter=True, stream=stream, decoded_bytes=self.decoded_bytes)
+        segments = self._segments("train", jitter=True, stream=stream, decoded_bytes=self.decoded_bytes, kind=kind)
         plan = _plan(self.mix, "pretrain", segments, self.segments, self.seed)
         return _loader(plan, segments, communicator, batch_size)
 
@@ -92,8 +94,10 @@ class PixelInputs:
         ]
         return torch.from_numpy(np.mean(means, axis=0) / 255).float()
 
-    def _segments(self, split: str, jitter: bool, stream: str, decoded_bytes: int = 0) -> PixelSegments:
-        return PixelSegments(
+    def _segments(
+        self, split: str, jitter: bool, stream: str, decoded_bytes: int = 0, kind: type[PixelSegments] = PixelSegments
+    ) -> PixelSegments:
+        return kind(
             open_each(self.shards, ShardSet.open),
             split,
             self.segments,
