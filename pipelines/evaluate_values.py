@@ -13,10 +13,9 @@ from whale.evaluation.measuring.metrics import save_arrays, under, written
 from whale.evaluation.measuring.stack import Stack, load_stack
 from whale.evaluation.values.measurement import (
     EvaluateValuesConfig,
+    TaskScores,
     all_frames,
-    mean_over_tasks,
     predicted_rewards,
-    task_metrics,
     values_protocol,
 )
 from whale.evaluation.values.sequences import read_sequences
@@ -61,19 +60,19 @@ def _split(
     run: Run, stack: Stack, head: RewardHead, dataset: Dataset, split: str, config: EvaluateValuesConfig
 ) -> dict[str, object]:
     """`<task>.<variant>.<metric>` of every task, and `mean.`..., their mean."""
-    tasks: dict[str, dict[str, object]] = {}
+    tasks: dict[str, TaskScores] = {}
     for sequences in read_sequences(dataset, split, max(config.horizons), config.sequences):
         frames = all_frames(stack, dataset, sequences, config)
         found = {
             name: predicted_rewards(stack, head, dataset, shown, sequences.actions, config.batch_size)
             for name, shown in frames.items()
         }
-        tasks[sequences.task] = task_metrics(sequences, found, config)
+        tasks[sequences.task] = TaskScores.of(sequences, found, config)
         arrays = {f"predicted.{name}": rewards for name, rewards in found.items()}
         about = {"policy": np.array(sequences.policy), "success": np.array(sequences.success)}
         arrays |= about | {"true": sequences.rewards, "keys": np.array(sequences.keys)}
         save_arrays(run.out / f"pretrain.{dataset.name}.{split}.{sequences.task}.npz", arrays)
-    metrics = under("mean", mean_over_tasks(tasks))
+    metrics = under("mean", TaskScores.mean(list(tasks.values())).metrics(config))
     for task, found_of_one in tasks.items():
-        metrics |= under(task, found_of_one)
+        metrics |= under(task, found_of_one.metrics(config))
     return metrics

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 Numbers = Mapping[str, Any]
-LOWER_IS_BETTER = re.compile(r"(nll|lpips|fvd|mse|error)")  # of a metric's last word
+LOWER_IS_BETTER = re.compile(r"(nll|lpips|fvd|mse|error|value_gap|regret)")  # of a metric's last word
 BASELINES = {
     "copy_last": "last frame copied",
     "mean_image": "mean image",
@@ -73,6 +73,13 @@ RULES = (
          "no relation"),
     Rule("uncertainty", r"retracing\.latent\.within_step\.pearson", "entropy.latent.within_step.pearson",
          "retracing, within a step", "entropy", "retracing.latent.within_step.pearson"),
+    Rule("values", r"mean\.full\.h(?P<h>\d+)\.value_gap", "mean.guess.h{h}.value_gap",
+         "value gap, {h} steps", "the best constant", "mean.full.h{h}.value_gap"),
+    Rule("values", r"mean\.full\.h(?P<h>\d+)\.(?P<kind>pearson|spearman)",
+         "mean.first_frame.h{h}.{kind}", "return correlation ({kind}), {h} steps", "first frame repeated",
+         "mean.full.h{h}.{kind}"),
+    Rule("values", r"mean\.full\.h(?P<h>\d+)\.regret_at_(?P<k>\d+)", "mean.guess.h{h}.regret_at_{k}",
+         "regret@{k}, {h} steps", "a random choice", "mean.full.h{h}.regret_at_{k}"),
 )  # fmt: skip
 
 

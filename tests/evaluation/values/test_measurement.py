@@ -10,12 +10,12 @@ from whale.data.segments.actions import ActionNormalizer
 from whale.data.storage.shards import ShardSet
 from whale.evaluation.measuring.heldout import Dataset
 from whale.evaluation.values.measurement import (
+    MEASURED,
     TOO_WEAK,
     EvaluateValuesConfig,
+    TaskScores,
     all_frames,
-    mean_over_tasks,
     predicted_rewards,
-    task_metrics,
     values_protocol,
 )
 from whale.evaluation.values.sequences import read_sequences
@@ -75,16 +75,27 @@ def test_rewards_of_a_sequence_do_not_depend_on_the_batch_around_it(stack, value
 
 def test_the_truth_scores_perfectly_and_a_model_that_explains_nothing_is_called_too_weak(sequences):
     some = sequences["open"]
-    found = task_metrics(some, {"recorded": some.rewards, "full": -some.rewards}, CONFIG)
+    of_task = TaskScores.of(some, {"recorded": some.rewards, "full": -some.rewards}, CONFIG)
+    found = of_task.metrics(CONFIG)
     assert found["recorded.h5.value_gap"] == 0 and found["recorded.h2.spearman"] == pytest.approx(1.0)
     assert found["recorded.h5.regret_at_2"] == 0 and found["recorded.h5.r2"] == 1.0
     assert found["full.h5.spearman"] == pytest.approx(-1.0) and found["full.status"] == TOO_WEAK
     true = some.rewards.sum(axis=1)
     assert found["guess.h5.value_gap"] == pytest.approx(np.abs(true - np.median(true)).mean())
     assert {"full.h5.value_gap.low", "full.h5.regret_at_2.high", "full.h2.pearson.low"} <= set(found)
-    together = mean_over_tasks({"a": found, "b": found | {"full.h5.value_gap": 0.0}})
-    assert together["full.h5.value_gap"] == pytest.approx(found["full.h5.value_gap"] / 2)
-    assert not [name for name in together if name.endswith((".low", ".status"))]
+
+
+def test_the_mean_over_tasks_is_plain_and_its_interval_narrower_than_that_of_one(sequences):
+    tasks = [TaskScores.of(each, {"full": 0.5 * each.rewards}, CONFIG) for each in sequences.values()]
+    together, one, other = (each.metrics(CONFIG) for each in (TaskScores.mean(tasks), *tasks))
+    name = "full.h5.value_gap"
+    assert together[name] == pytest.approx((one[name] + other[name]) / 2)
+    assert together["guess.h5.value_gap"] == pytest.approx(
+        (one["guess.h5.value_gap"] + other["guess.h5.value_gap"]) / 2
+    )
+    widths = [each[f"{name}.high"] - each[f"{name}.low"] for each in (together, one, other)]
+    assert 0 < widths[0] < max(widths[1:])
+    assert together["full.status"] in (MEASURED, TOO_WEAK)
 
 
 def test_the_protocol_names_horizons_reward_unit_and_head(stack, valued):

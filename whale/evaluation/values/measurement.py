@@ -3,14 +3,16 @@
 Shapes: B sequences, H horizon, R resolution, F features.
 """
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from whale.common.config import Config
+from whale.evaluation.measuring.bootstrap import Interval
 from whale.evaluation.measuring.fidelity import copy_last
 from whale.evaluation.measuring.heldout import Dataset
 from whale.evaluation.measuring.imagination import predictor, reconstruct_long
@@ -70,44 +72,53 @@ def predicted_rewards(
     return np.concatenate(parts)
 
 
-def task_metrics(
-    sequences: Sequences, found: Mapping[str, np.ndarray], config: EvaluateValuesConfig
-) -> dict[str, object]:
-    """`<variant>.h<horizon>.<metric>` of one task; `found`: {variant: predicted rewards [B, H]}."""
-    metrics: dict[str, object] = {"num_sequences": len(sequences)}
-    for horizon in config.horizons:
-        true_B = sequences.rewards[:, :horizon].sum(axis=1, dtype=np.float64)
-        at, k = f"h{horizon}", min(config.best_of, len(true_B))
-        metrics |= {f"{GUESS}.{at}.{name}": value for name, value in scores.guesses(true_B, k).items()}
-        metrics |= {f"true.{at}.mean": float(true_B.mean()), f"true.{at}.deviation": float(true_B.std())}
-        for name, rewards in found.items():
-            found_B = rewards[:, :horizon].sum(axis=1)
-            rng = np.random.default_rng([config.seed, *f"values.{sequences.task}.{name}.{at}".encode()])
-            gap = scores.value_gap(true_B, found_B, rng, config.resamples)
-            metrics |= gap.as_metrics(f"{name}.{at}.value_gap")
-            for kind, value in scores.correlations(true_B, found_B, rng, config.resamples).items():
-                metrics |= value.as_metrics(f"{name}.{at}.{kind}")
-            metrics[f"{name}.{at}.spearman_within_policies"] = scores.within_policies(true_B, found_B, sequences.policy)
-            missed = scores.regret_interval(true_B, found_B, k, rng, config.resamples)
-            metrics |= missed.as_metrics(f"{name}.{at}.regret_at_{k}")
-            metrics[f"{name}.{at}.r2"] = scores.explained(sequences.rewards[:, :horizon], rewards[:, :horizon])
-    longest = f"h{max(config.horizons)}"
-    for name in found:
-        r2 = metrics[f"{name}.{longest}.r2"]
-        is_explained = isinstance(r2, float) and r2 > 0
-        metrics[f"{name}.status"] = MEASURED if is_explained or name not in config.models else TOO_WEAK
-    return metrics
+@dataclass(frozen=True)
+class TaskScores:
+    """Of one task. `replicates`: {`<variant>.h<horizon>.<metric>`: its value and those of the resamples [1 + R]};
+    `numbers`: what has no interval, under such names."""
 
+    replicates: dict[str, np.ndarray]
+    numbers: dict[str, float | int]
 
-def mean_over_tasks(each: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """The paper's last step: the plain mean of every number over tasks; intervals and words have none."""
-    names = sorted(set.intersection(*(set(metrics) for metrics in each.values())))
-    numbers = {name: [metrics[name] for metrics in each.values()] for name in names}
-    return {
-        name: float(np.mean([float(value) for value in values if isinstance(value, int | float)]))
-        for name, values in numbers.items()
-        if not name.endswith((".low", ".high", "num_sequences", ".status", ".protocol"))
-    }
+    @classmethod
+    def of(cls, sequences: Sequences, found: Mapping[str, np.ndarray], config: EvaluateValuesConfig) -> Self:
+        """`found`: {variant: predicted rewards [B, H]}."""
+        replicates: dict[str, np.ndarray] = {}
+        numbers: dict[str, float | int] = {"num_sequences": len(sequences)}
+        for horizon in config.horizons:
+            true_B = sequences.rewards[:, :horizon].sum(axis=1, dtype=np.float64)
+            at, k = f"h{horizon}", min(config.best_of, len(true_B))
+            numbers |= {f"{GUESS}.{at}.{name}": value for name, value in scores.guesses(true_B, k).items()}
+            numbers |= {f"true.{at}.mean": float(true_B.mean()), f"true.{at}.deviation": float(true_B.std())}
+            for name, rewards in found.items():
+                found_B, place = rewards[:, :horizon].sum(axis=1), f"{name}.{at}"
+                rng = np.random.default_rng([config.seed, *f"values.{sequences.task}.{place}".encode()])
+                resampled = scores.replicates(true_B, found_B, k, rng, config.resamples)
+                replicates |= {f"{place}.{metric}": values for metric, values in resampled.items()}
+                within = scores.within_policies(true_B, found_B, sequences.policy)
+                numbers[f"{place}.spearman_within_policies"] = within
+                numbers[f"{place}.r2"] = scores.explained(sequences.rewards[:, :horizon], rewards[:, :horizon])
+        return cls(replicates, numbers)
+
+    @classmethod
+    def mean(cls, tasks: Sequence["TaskScores"]) -> "TaskScores":
+        """The paper's last step: the plain mean over tasks of every number, and of every resample."""
+        names = [name for name in tasks[0].replicates if all(name in task.replicates for task in tasks)]
+        kept = [name for name in tasks[0].numbers if all(name in task.numbers for task in tasks)]
+        return cls(
+            {name: np.mean([task.replicates[name] for task in tasks], axis=0) for name in names},
+            {name: float(np.mean([task.numbers[name] for task in tasks])) for name in kept if name != "num_sequences"},
+        )
+
+    def metrics(self, config: EvaluateValuesConfig) -> dict[str, object]:
+        """Every number with its interval, and of every model whether its numbers are a result."""
+        metrics: dict[str, object] = dict(self.numbers)
+        for name, values in self.replicates.items():
+            metrics |= Interval.around(float(values[0]), values[1:]).as_metrics(name)
+        for name in config.models:
+            r2 = self.numbers.get(f"{name}.h{max(config.horizons)}.r2", np.nan)
+            metrics[f"{name}.status"] = MEASURED if r2 > 0 else TOO_WEAK
+        return metrics
 
 
 def values_protocol(

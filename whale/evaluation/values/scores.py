@@ -7,21 +7,27 @@ from math import comb
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import Interval, mean_interval
-from whale.evaluation.uncertainty.correlation import interval, pearson, spearman
+from whale.evaluation.uncertainty.correlation import pearson, spearman
 
 
-def value_gap(true_B: np.ndarray, found_B: np.ndarray, rng: np.random.Generator, resamples: int) -> Interval:
-    """Mean absolute difference."""
-    return mean_interval(np.abs(true_B - found_B), np.arange(len(true_B)), rng, resamples)
+def replicates(
+    true_B: np.ndarray, found_B: np.ndarray, k: int, rng: np.random.Generator, resamples: int
+) -> dict[str, np.ndarray]:
+    """{metric: [1 + R]}: its value, then that of each resample of sequences; one set of resamples for all metrics.
 
-
-def correlations(
-    true_B: np.ndarray, found_B: np.ndarray, rng: np.random.Generator, resamples: int
-) -> dict[str, Interval]:
-    """Pearson (the paper's formula) and Spearman (its words: ordinal rankings)."""
-    kinds = {"pearson": pearson, "spearman": spearman}
-    return {name: interval(kind, true_B, found_B, rng, resamples) for name, kind in kinds.items()}
+    value_gap: mean absolute difference; pearson (the paper's formula), spearman (its words: ordinal rankings); regret.
+    """
+    number = len(true_B)
+    draws = np.sort(rng.integers(0, number, (resamples, number)), axis=1)  # ties are won by the lowest index, as ever
+    draws = np.concatenate([np.arange(number)[None], draws])
+    weights_RB = np.stack([np.bincount(draw, minlength=number) for draw in draws]).astype(np.float64)
+    pair = true_B[:, None], found_B[:, None]
+    return {
+        "value_gap": np.abs(true_B - found_B)[draws].mean(axis=1),
+        "pearson": pearson(*pair, weights_RB),
+        "spearman": spearman(*pair, weights_RB),
+        f"regret_at_{k}": np.array([regret(true_B[draw], found_B[draw], k) for draw in draws]),
+    }
 
 
 def within_policies(true_B: np.ndarray, found_B: np.ndarray, policy: list[str]) -> float:
@@ -36,16 +42,6 @@ def regret(true_B: np.ndarray, found_B: np.ndarray, k: int) -> float:
     """Best true value less the best true value among the k sequences that are predicted best; ties: lowest index."""
     chosen = np.argsort(-found_B, kind="stable")[:k]
     return float(true_B.max() - true_B[chosen].max())
-
-
-def regret_interval(
-    true_B: np.ndarray, found_B: np.ndarray, k: int, rng: np.random.Generator, resamples: int
-) -> Interval:
-    """`regret` with the percentile interval over resampled sequences."""
-    draws = rng.integers(0, len(true_B), (resamples, len(true_B)))
-    draws.sort(axis=1)  # ties are won by the lowest index, as without resampling
-    replicates = np.array([regret(true_B[draw], found_B[draw], k) for draw in draws])
-    return Interval.around(regret(true_B, found_B, k), replicates)
 
 
 def guesses(true_B: np.ndarray, k: int) -> dict[str, float]:
