@@ -242,7 +242,9 @@ def _segments(shards: Path, segments: SegmentConfig, seed: int) -> PixelSegments
 
 def _plan(name: str, args: argparse.Namespace, segments: PixelSegments, values: dict) -> Plan:
     if hasattr(args, "mix"):
-        return Plan.load(args.mix / "plan.json", "dynamics" if name == "train_dynamics" else "pretrain")
+        plan = Plan.load(args.mix / "plan.json", "dynamics" if name == "train_dynamics" else "pretrain")
+        own = values[name].get("full", {}).get("seed")
+        return plan if own is None else plan.reseeded(own)
     (dataset,) = segments.shards
     return single_dataset_plan(
         dataset, segments.num_segments(dataset), values["seed"], **values["segments"],

@@ -68,6 +68,22 @@ def test_seen_equals_a_log_of_every_draw(chain):
         assert (found.first_step, found.last_step) == expected
 
 
+def test_seen_knows_the_order_of_an_entry_with_a_seed_of_its_own(chain):
+    params = Path("params.yaml")
+    params.write_text(
+        params.read_text().replace("train_dynamics:\n  full:\n", "train_dynamics:\n  full:\n    seed: 5\n")
+    )
+    logged = toy_chain.train("train_dynamics", "full", BASE, "pretrain", initial=ART / "models/tokenizer")
+    graph = RunGraph.load()
+    run, first = final(graph, BASE), {}
+    for step, key in logged:
+        first.setdefault(key, step)
+    assert run.params["train_dynamics"]["seed"] == 5
+    found = {key: next(e for e in seen(run, key, graph) if e.stage == "train_dynamics@full") for key in first}
+    assert {key: each.first_step for key, each in found.items()} == first
+    assert sum(each.times for each in found.values()) == len(logged)
+
+
 def test_seen_follows_every_training_behind_a_checkpoint_and_works_by_digest(chain):
     graph = RunGraph.load()
     run = final(graph)

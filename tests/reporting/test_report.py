@@ -133,3 +133,14 @@ def test_without_fine_tuning_the_page_speaks_of_the_pretraining_robots_alone(rep
     both, one = build_report(report_inputs), build_report(dataclasses.replace(report_inputs, **places))
     assert "The unseen robot" in both.html and "The unseen robot" not in one.html
     assert "Pre-training robots" in one.html
+
+
+def test_values_stand_beside_the_paper_and_a_model_that_is_too_weak_is_said_to_be(report_inputs, tmp_path):
+    at = "pretrain.blocks.val.mean.full"
+    values = {f"{at}.h64.value_gap": 21.25, f"{at}.h64.spearman": 0.414, f"{at}.protocol": "metric=values|model=0123"}
+    for status, said in (("measured", "nor unit of its reward"), ("model too weak: it guesses", "it guesses")):
+        shutil.copytree(report_inputs.metrics, tmp_path / status)
+        (tmp_path / status / "evaluate_values.json").write_text(json.dumps(values | {f"{at}.status": status}))
+        page = build_report(dataclasses.replace(report_inputs, metrics=tmp_path / status)).html
+        assert "value gap, horizon 64" in page and "21.2" in page and "0.41" in page and said in page
+    assert "nor unit of its reward" not in build_report(report_inputs).html

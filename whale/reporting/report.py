@@ -62,6 +62,8 @@ def build_report(inputs: ReportInputs) -> Report:
     video, uncertainty = (_metrics(inputs.metrics / f"evaluate_{name}.json") for name in ("video", "uncertainty"))
     found = {f"evaluate_video.{name}": value for name, value in video.items()}
     found |= {f"evaluate_uncertainty.{name}": value for name, value in uncertainty.items()}
+    values = _metrics(path) if (path := inputs.metrics / "evaluate_values.json").is_file() else {}
+    found |= {f"evaluate_values.{name}": value for name, value in values.items()}
     rows = compare(found)
     films = load_arrays(inputs.evaluation / "video")
     uncertain = load_arrays(inputs.evaluation / "uncertainty")
@@ -69,7 +71,7 @@ def build_report(inputs: ReportInputs) -> Report:
     made = roles | {"mix": inputs.mix, "models": inputs.models, "evaluation": inputs.evaluation}
     sections = [
         video_section(films, uncertain),
-        comparisons_section(rows, found, video, uncertainty),
+        comparisons_section(rows, found, video, uncertainty, values),
         uncertainty_section(uncertain),
         data_section(roles, inputs.mix, inputs.models),
         training_section(inputs.models),
