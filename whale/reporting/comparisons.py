@@ -73,6 +73,8 @@ RULES = (
          "no relation"),
     Rule("uncertainty", r"retracing\.latent\.within_step\.pearson", "entropy.latent.within_step.pearson",
          "retracing, within a step", "entropy", "retracing.latent.within_step.pearson"),
+    Rule("values", r"mean\.full\.h(?P<h>\d+)\.r2", 0.0, "rewards explained (R^2), {h} steps",
+         "0 = model too weak for values"),
     Rule("values", r"mean\.full\.h(?P<h>\d+)\.value_gap", "mean.guess.h{h}.value_gap",
          "value gap, {h} steps", "the best constant", "mean.full.h{h}.value_gap"),
     Rule("values", r"mean\.full\.h(?P<h>\d+)\.(?P<kind>pearson|spearman)",
