@@ -125,7 +125,7 @@ def build(arguments: argparse.Namespace) -> None:
     for number, name in enumerate(names):
         ingest(project, name, arguments.episodes // DATASETS, arguments.shards // DATASETS, arguments.shard_bytes)
         print(f"  dataset {number + 1} of {DATASETS}", file=sys.stderr)
-    shards, tokens = ART / "pretrain/shards", ART / "pretrain/tokens"
+    shards, tokens = ART / "data/pretrain/shards", ART / "data/pretrain/tokens"
     write(project, ART / "mix", {"plan.json": 4096})
     project.run("mix", None, {"shards": shards}, ART / "mix")
     train(project, "train_tokenizer", None, {"shards": shards, "mix": ART / "mix"}, ART / "models/tokenizer", names)
@@ -143,7 +143,7 @@ def closure_of(stage: str) -> dict[str, dict[str, object]]:
 
 
 def ingest(project: Project, name: str, episodes: int, shards: int, size: int) -> None:
-    raw, out = Path("raw") / name / "1.0.0", ART / "pretrain/shards" / name
+    raw, out = Path("raw") / name / "1.0.0", ART / "data/pretrain/shards" / name
     write(project, raw, {f"{name}-train.tfrecord-{number:05}-of-00060": 4096 for number in range(60)})
     write(project, out, {f"train/{name}-train-{number:05}-000.tar": size for number in range(shards)})
     table = episode_rows(project.rng, name, episodes)

@@ -9,6 +9,7 @@ from whale.common.run import Run
 from whale.common.stage_args import StageArgs
 from whale.evaluation.measuring.heldout import Dataset, open_datasets, read_windows
 from whale.evaluation.measuring.metrics import folded, save_arrays, under, written
+from whale.evaluation.measuring.roles import roles
 from whale.evaluation.measuring.stack import Stack, load_stack
 from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
 from whale.evaluation.uncertainty.measurement import (
@@ -25,11 +26,10 @@ from whale.runtime.workers.torch_process import set_up_torch
 
 
 class Args(StageArgs):
-    """The models, and the folders that hold shards, tokens and z of both roles."""
+    """The models, and the folder that holds a folder of shards, tokens and z for each role."""
 
     models: Path
-    pretrain: Path
-    finetune: Path
+    data: Path
     evaluate_uncertainty: EvaluateUncertaintyConfig
 
 
@@ -47,21 +47,18 @@ class Split:
 
 
 def run(args: Args, run: Run) -> None:
-    """Pretrained models on the pretraining datasets, fine-tuned ones on the demonstrations' dataset."""
+    """Pretrained models on the pretraining datasets; fine-tuned ones, if any, on the demonstrations' dataset."""
     config, execution = args.evaluate_uncertainty, load_execution()
     device = execution.chosen_device()
     set_up_torch(execution.threads)
     run.note(engine={"device": device})
     with run.compute():
-        roles = {
-            "pretrain": (load_stack(args.models, device), args.pretrain, config.pretrain_splits),
-            "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
-        }
         metrics: dict[str, object] = {}
         pretrained: list[Split] = []
         calibrated = []
-        for role, (stack, directory, splits) in roles.items():
-            found, refused = _measured(run, stack, directory, splits, role, config)
+        for role, models, directory in roles(args.models, args.data):
+            stack = load_stack(models, device)
+            found, refused = _measured(run, stack, directory, config.splits(role), role, config)
             pretrained = found if role == "pretrain" else pretrained
             for each in found:
                 others = [one.measured for one in pretrained if one.dataset.name != each.dataset.name]

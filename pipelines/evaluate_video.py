@@ -8,6 +8,7 @@ from whale.common.run import Run
 from whale.common.stage_args import StageArgs
 from whale.evaluation.measuring.heldout import open_datasets
 from whale.evaluation.measuring.metrics import save_arrays, under, written
+from whale.evaluation.measuring.roles import roles
 from whale.evaluation.measuring.stack import Stack, load_stack
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
@@ -17,28 +18,24 @@ from whale.runtime.workers.torch_process import set_up_torch
 
 
 class Args(StageArgs):
-    """The models, and the folders that hold shards, tokens and z of both roles."""
+    """The models, and the folder that holds a folder of shards, tokens and z for each role."""
 
     models: Path
-    pretrain: Path
-    finetune: Path
+    data: Path
     evaluate_video: EvaluateVideoConfig
 
 
 def run(args: Args, run: Run) -> None:
-    """Pretrained models on the pretraining datasets, fine-tuned ones on the demonstrations' dataset."""
+    """Pretrained models on the pretraining datasets; fine-tuned ones, if any, on the demonstrations' dataset."""
     config, execution = args.evaluate_video, load_execution()
     device = execution.chosen_device()
     set_up_torch(execution.threads)
     run.note(engine={"device": device})
     with run.compute():
-        roles = {
-            "pretrain": (load_stack(args.models, device), args.pretrain, config.pretrain_splits),
-            "finetune": (load_stack(args.models / "finetuned", device), args.finetune, config.finetune_splits),
-        }
         metrics: dict[str, object] = {}
-        for role, (stack, directory, splits) in roles.items():
-            metrics |= under(role, _evaluate(run, stack, directory, splits, role, config))
+        for role, models, directory in roles(args.models, args.data):
+            stack = load_stack(models, device)
+            metrics |= under(role, _evaluate(run, stack, directory, config.splits(role), role, config))
     run.write_metrics(written(metrics))
 
 

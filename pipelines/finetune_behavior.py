@@ -2,8 +2,10 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from whale.common.run import Run
+from whale.common.stage_args import OF_ITEM
 from whale.data.segments.grid import SegmentConfig
 from whale.models.behavior.behavior import BehaviorModel
 from whale.runtime.train.training_stage import TrainingArgs, run_training
@@ -19,7 +21,7 @@ class Args(TrainingArgs):
 
     shards: Path
     initial: Path
-    finetune_behavior: FinetuneBehaviorConfig
+    finetune_behavior: Annotated[FinetuneBehaviorConfig, OF_ITEM]
     segments: SegmentConfig
     seed: int
 

@@ -2,9 +2,10 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from whale.common.run import Run
-from whale.common.stage_args import StageArgs
+from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.data.segments.grid import SegmentConfig, open_each
 from whale.data.storage.shards import ShardSet
 from whale.runtime.embedding.behavior_embedder import load_embedder, prior_digest, trained_statistics
@@ -17,7 +18,7 @@ class Args(StageArgs):
 
     shards: Path
     behavior: Path
-    finetune_embed: MapConfig
+    finetune_embed: Annotated[MapConfig, OF_ITEM]
     segments: SegmentConfig
 
 

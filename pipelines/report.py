@@ -14,8 +14,7 @@ class Args(StageArgs):
     is_last: ClassVar[bool] = True
 
     models: Path
-    pretrain: Path
-    finetune: Path
+    data: Path
     mix: Path
     evaluation: Path
     metrics_dir: Path
@@ -29,8 +28,7 @@ def run(args: Args, run: Run) -> None:
         report = build_report(
             ReportInputs(
                 models=args.models,
-                pretrain=args.pretrain,
-                finetune=args.finetune,
+                data=args.data,
                 mix=args.mix,
                 evaluation=args.evaluation,
                 metrics=args.metrics_dir,

@@ -39,7 +39,8 @@ def run(args: Args, run: Run) -> None:
     """The next frame's tokens from tokens, actions and z."""
     config = args.train_dynamics
     statistics = json.loads((args.mix / "statistics.json").read_text())
-    inputs = TokenInputs(args.tokens, args.z, args.mix, statistics, args.segments, args.seed)
+    seed = args.seed if config.seed is None else config.seed
+    inputs = TokenInputs(args.tokens, args.z, args.mix, statistics, args.segments, seed)
     run_training(
         run,
         partial(

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    dataset = open_dataset(options.artifacts / "pretrain", options.dataset)
+    dataset = open_dataset(options.artifacts / "data/pretrain", options.dataset)
     compared = Compared(load_stack(options.artifacts / "models"), dataset, options.with_z, options.without_z)
     asked = (compared, options.split, options.episodes)
     names = [f"{name} {compared.stack.digests[name]}" for name in (options.with_z, options.without_z)]

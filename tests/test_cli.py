@@ -166,7 +166,7 @@ def test_raw_data_are_fetched_by_their_description_and_dropped_only_after_whole_
     assert Path("copy/a.tfrecord").read_bytes() == b"episode"
     assert run(["data", "fetch", "other", str(source), "--to", "copy"]) == 2
     assert run(["data", "drop", "tiny"]) == 2 and Path("raw/tiny").is_symlink()
-    write_tiny_shards(Path("artifacts/demo/pretrain/shards/tiny"), "tiny", [5, 4])
+    write_tiny_shards(Path("artifacts/demo/data/pretrain/shards/tiny"), "tiny", [5, 4])
     assert run(["data", "drop", "tiny", "--delete"]) == 0
     assert not source.exists() and not Path("raw/tiny").is_symlink()
     assert Path("data_specs/sources/tiny.json").is_file()

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from without_finetuning import without_finetuning
 
 from whale.common.config import load_yaml
-from whale.pipeline_file import is_code
+from whale.pipeline_file import expand, is_code
+from whale.planning.profile import FINETUNING
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = ("guard", "lineage", "audit", "planning", "commands", "tracking")
@@ -33,6 +35,20 @@ def repository(tmp_path_factory):
     expected = set(re.findall(r"^(\S+)", dvc(root, "stage", "list", "--name-only"), re.M))
     assert ran(dvc(root, "repro")) == expected
     return root
+
+
+def test_a_profile_without_fine_tuning_runs_from_its_first_stage_to_its_last(repository, tmp_path):
+    for name in ("whale", "pipelines", "data_specs", "docs", ".dvcignore", "dvc.yaml"):
+        (shutil.copytree if (repository / name).is_dir() else shutil.copy)(repository / name, tmp_path / name)
+    (tmp_path / ".dvc").mkdir()
+    settings = (repository / ".dvc/config").read_text().replace(str(repository), str(tmp_path))
+    (tmp_path / ".dvc/config").write_text(settings)
+    params = without_finetuning(load_yaml(ROOT / "params.yaml"))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    found = stages(ran(dvc(tmp_path, "repro")))
+    assert found == {node.stage for node in expand(load_yaml(ROOT / "dvc.yaml"), params)}
+    assert {"collect", "train_dynamics", "evaluate_video", "evaluate_uncertainty", "report"} <= found
+    assert not found & set(FINETUNING)
 
 
 def write_dvc_yaml(root):

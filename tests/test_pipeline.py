@@ -136,8 +136,8 @@ def test_raw_bytes_are_rlds_and_shards_hold_every_episode_of_them(project):
     for name in PRETRAIN:
         raw = project / "artifacts/demo/raw/fleet" / name / "1.0.0"
         assert len(list(raw.glob(f"{name}-train.tfrecord-*-of-00004"))) == 4
-        assert check_shards(project / "artifacts/demo/pretrain/shards" / name).findings == []
-        shards = ShardSet.open(project / "artifacts/demo/pretrain/shards" / name, verify="always")
+        assert check_shards(project / "artifacts/demo/data/pretrain/shards" / name).findings == []
+        shards = ShardSet.open(project / "artifacts/demo/data/pretrain/shards" / name, verify="always")
         info = {split["name"]: split for split in json.loads((raw / "dataset_info.json").read_text())["splits"]}
         for split in shards.splits:
             assert len(shards.episodes(split)) == sum(map(int, info[split]["shardLengths"]))

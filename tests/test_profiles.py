@@ -6,14 +6,17 @@ import pytest
 
 from whale.common.config import load_yaml
 from whale.data.mixture import largest_remainder, normalized
+from whale.data.spec.spec import load_spec
 from whale.evaluation.uncertainty.measurement import require_depths_fit
 from whale.planning.datasets import load_facts
 from whale.planning.profile import load_profile
 from whale.runtime.maps.model_map import MapConfig
+from whale.sim.metaworld.tasks import NAMED, TASKS
 
-NAMES = ("bridge-sample", "demo", "hidden-gain", "whale-st-256", "whale-st-64", "whale-x")
+NAMES = ("bridge-sample", "demo", "hidden-gain", "metaworld-small", "whale-st-256", "whale-st-64", "whale-x")
+METAWORLD = ("metaworld-small", "whale-st-64", "whale-st-256")  # nothing is fine-tuned in these
 PAPER = ("whale-st-256", "whale-st-64", "whale-x")
-MAPS = ("pretokenize", "embed_behavior", "finetune_embed")
+MAPS = ("pretokenize", "embed_behavior")
 DYNAMICS_LR = (3.0e-5, 3.0e-6, 0.0)  # Table 8: max, min, weight decay
 
 
@@ -45,6 +48,8 @@ def test_a_profile_has_the_sections_of_the_demo_and_each_parses(name, profiles, 
     assert profiles[name].name == name
     for section in MAPS:
         MapConfig.load(section, params=path)
+    for entry in profiles[name].params["finetune_embed"]:
+        MapConfig.load("finetune_embed", entry, params=path)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +58,7 @@ def test_sections_agree_with_one_another(name, profiles):
     pretrain = {dataset for dataset, entry in profile.datasets.items() if entry.role == "pretrain"}
     assert set(profile.mix.weights) == pretrain
     assert set(profile.mix.dynamics.datasets) <= pretrain
-    assert len(profile.datasets) - len(pretrain) == 1  # fine-tuning is on one dataset
+    assert len(profile.datasets) - len(pretrain) <= 1  # fine-tuning is on one dataset, or left out
     sizes = {
         profile.ingest.resolution,
         profile.train_tokenizer.model.resolution,
@@ -63,16 +68,44 @@ def test_sections_agree_with_one_another(name, profiles):
     assert profile.train_behavior.model.action_size == 7
     assert profile.train_behavior.model.num_categories == profile.train_behavior.model.num_classes == 16
     require_depths_fit(profile.evaluate_uncertainty, profile.segments.window)
-    assert profile.evaluate_uncertainty.model in set(profile.train_dynamics) & set(profile.finetune_dynamics)
+    assert profile.evaluate_uncertainty.model in profile.train_dynamics
+    assert not profile.finetune_dynamics or profile.evaluate_uncertainty.model in profile.finetune_dynamics
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_profile_trains_with_and_without_z_and_from_scratch(name, profiles):
+def test_every_profile_trains_with_and_without_z_and_from_scratch_where_it_tunes(name, profiles):
     profile = profiles[name]
     full, without = profile.train_dynamics["full"], profile.train_dynamics["without_z"]
     assert full.behavior_conditioning and not without.behavior_conditioning and full.size == without.size
+    if name in METAWORLD:
+        assert not profile.finetune_dynamics
+        return
     scratch = profile.train_dynamics[profile.finetune_dynamics["from_scratch"].initial]
     assert scratch.optimization.training_steps == 0 and scratch.size == full.size
+
+
+@pytest.mark.parametrize("name", METAWORLD)
+def test_members_of_an_ensemble_differ_by_their_seed_alone(name, profiles):
+    profile = profiles[name]
+    members = [profile.train_dynamics[each] for each in ("full", *profile.evaluate_uncertainty.ensemble)]
+    assert len({profile.params["seed"] if each.seed is None else each.seed for each in members}) == len(members) == 3
+    assert len({each.model_copy(update={"seed": None}).digest() for each in members}) == 1
+
+
+@pytest.mark.parametrize("name", METAWORLD)
+def test_meta_world_is_measured_on_policies_that_nothing_was_trained_or_stopped_on(name, profiles):
+    profile = profiles[name]
+    (source,) = profile.collect_metaworld.values()
+    assert set(source.tasks) == (set(NAMED) if name == "metaworld-small" else set(TASKS))
+    for task, cross in source.tasks.items():
+        assert {cross.cross_a, cross.cross_b, cross.cross_c} <= set(TASKS) - {task}
+    for config in (profile.evaluate_video, profile.evaluate_uncertainty):
+        assert config.pretrain_splits == ["test"]
+    assert source.frames > max(profile.evaluate_video.horizons)
+    (dataset,) = profile.datasets
+    camera = load_spec(dataset).cameras["primary"]
+    assert camera.hw == [source.resolution] * 2 and source.resolution == profile.ingest.resolution
+    assert profile.datasets[dataset].raw == f"artifacts/{name}/raw/{dataset}/{dataset}"
 
 
 @pytest.mark.parametrize("name", ("bridge-sample", "demo"))
@@ -100,10 +133,12 @@ def test_values_that_the_paper_profiles_share(name, profiles):
     for entry in profile.train_dynamics.values():
         assert entry.copy_bias is None and rates(entry.optimization) == DYNAMICS_LR
         assert budget(entry.optimization) in {(5000, 64, 300_000), (0, 64, 0)}
-    steps = [profile.finetune_tokenizer, profile.finetune_behavior, profile.finetune_dynamics["full"]]
+    if name in METAWORLD:
+        return
+    steps = [profile.finetune_tokenizer["robot"], profile.finetune_behavior["robot"], profile.finetune_dynamics["full"]]
     assert [entry.optimization.training_steps for entry in steps] == [5000, 1000, 5000]
     assert profile.finetune_dynamics["from_scratch"].optimization.training_steps == 10_000
-    assert sorted(profile.finetune_tokenizer.freeze) == ["codebook", "encoder"]
+    assert sorted(profile.finetune_tokenizer["robot"].freeze) == ["codebook", "encoder"]
 
 
 @pytest.mark.parametrize(

@@ -23,23 +23,34 @@ from whale.data.storage.shards import TarWriter, array_bytes
 SIZE = 16
 
 
-def write_tiny_shards(directory: Path, name: str, lengths: list[int], per_shard: int = 2, seed: int = 0) -> Path:
-    """Episodes of `lengths` frames in split train, `per_shard` per tar; the same arguments give the same bytes."""
+def write_tiny_shards(
+    directory: Path, name: str, lengths: list[int], per_shard: int = 2, seed: int = 0, about: list[dict] | None = None
+) -> Path:
+    """Episodes of `lengths` frames in split train, `per_shard` per tar; the same arguments give the same bytes.
+
+    about: metadata of each; then step s of episode e earns s + 100 e.
+    """
     rng = np.random.default_rng([seed, *name.encode()])
     frames = [[_square(step, ordinal) for step in range(length)] for ordinal, length in enumerate(lengths)]
-    return write_encoded_shards(directory, name, frames, [_action(rng, length) for length in lengths], SIZE, per_shard)
+    actions = [_action(rng, length) for length in lengths]
+    return write_encoded_shards(directory, name, frames, actions, SIZE, per_shard, about)
 
 
 def write_encoded_shards(
-    directory: Path, name: str, frames: list[list[bytes]], actions: list[np.ndarray], size: int, per_shard: int = 2
-) -> Path:
+    directory: Path, name: str, frames: list[list[bytes]], actions: list[np.ndarray], size: int, per_shard: int = 2,
+    about: list[dict] | None = None,
+) -> Path:  # fmt: skip
     """Episodes of JPEG frames of `size` x `size` and actions (T, 7) in split train."""
     rows, shards = [], []
     for part, first in enumerate(range(0, len(frames), per_shard)):
         chosen = range(first, min(first + per_shard, len(frames)))
         file = f"train/{name}-train-00000-{part:03d}.tar"
         with TarWriter(directory, file) as tar:
-            rows += [_write_episode(tar, name, ordinal, frames[ordinal], actions[ordinal], file) for ordinal in chosen]
+            told = about or [None] * len(frames)
+            rows += [
+                _write_episode(tar, name, ordinal, frames[ordinal], actions[ordinal], file, told[ordinal])
+                for ordinal in chosen
+            ]
         keys = [episode_key(name, "train", ordinal) for ordinal in chosen]
         steps = sum(len(frames[ordinal]) for ordinal in chosen)
         digest = {"bytes": tar.info.bytes, "sha256": tar.info.sha256}
@@ -70,16 +81,27 @@ def _square(step: int, ordinal: int) -> bytes:
     return simplejpeg.encode_jpeg(frame, quality=95, colorsubsampling="444")
 
 
-def _write_episode(tar, name: str, ordinal: int, jpegs: list[bytes], action: np.ndarray, file: str) -> dict:
+def _write_episode(
+    tar, name: str, ordinal: int, jpegs: list[bytes], action: np.ndarray, file: str, about: dict | None
+) -> dict:
     key, length = episode_key(name, "train", ordinal), len(jpegs)
     arrays = {"action.npy": array_bytes(action), "action_valid.npy": array_bytes(np.ones(length, bool))}
+    if about is not None:
+        arrays["reward.npy"] = array_bytes((np.arange(length) + 100 * ordinal).astype(np.float32))
     frames = {f"primary.{step:06d}.jpg": jpeg for step, jpeg in enumerate(jpegs)}
     members = tar.write_sample(key, arrays | frames)
     columns = index_columns(
         [member for member in members if member.name.endswith(".npy")],
         {"primary": [member for member in members if member.name.endswith(".jpg")]},
     )
-    known = {"key": key, "split": "train", "kept": True, "shard": file, "language": "", "metadata": "{}"}
+    known = {
+        "key": key,
+        "split": "train",
+        "kept": True,
+        "shard": file,
+        "language": "",
+        "metadata": json.dumps(about or {}),
+    }
     steps = {"steps_in": length, "steps_out": length, "valid_steps": length, "content_sha256": "0" * 64}
     return known | steps | columns
 

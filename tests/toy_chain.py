@@ -135,7 +135,7 @@ def arguments(**values) -> argparse.Namespace:
 
 def ingest(name: str) -> None:
     config, spec = IngestConfig.load("ingest"), load_spec(name)
-    args = arguments(item=name, raw=Path("raw") / name / "1.0.0", out=ART / ROLES[name] / "shards" / name)
+    args = arguments(item=name, raw=Path("raw") / name / "1.0.0", out=ART / "data" / ROLES[name] / "shards" / name)
     with guarded("ingest", args, {"ingest": config, "spec": spec.deciding_values()}) as run:
         tasks = plan_tasks(args.raw, spec, config, run.work)
         for task in tasks:
@@ -147,7 +147,7 @@ def ingest(name: str) -> None:
 
 def mix() -> None:
     config, segments, seed = MixConfig.load("mix"), SegmentConfig.load("segments"), params()["seed"]
-    args = arguments(shards=ART / "pretrain/shards", out=ART / "mix")
+    args = arguments(shards=ART / "data/pretrain/shards", out=ART / "mix")
     with guarded("mix", args, {"mix": config, "segments": segments, "seed": seed}) as run:
         sets = open_each(args.shards, ShardSet.open)
         found = {name: DatasetSegments.count(each, "train", segments) for name, each in sets.items()}
@@ -163,11 +163,11 @@ def train(name: str, item: str | None, out: Path, role: str, initial: Path | Non
     """Draw what the real stage would draw; returns [(step, episode key)] of every draw, as a log would have it."""
     values = params()
     section = values[name] if item is None else values[name][item]
-    args = arguments(item=item, shards=ART / role / "shards", out=out)
+    args = arguments(item=item, shards=ART / "data" / role / "shards", out=out)
     if role == "pretrain":
         args.mix = ART / "mix"
     if initial is not None:
-        args.initial, args.tokens = initial, ART / role / "tokens"
+        args.initial, args.tokens = initial, ART / "data" / role / "tokens"
     config = {name: section, "segments": values["segments"], "seed": values["seed"]}
     with guarded(name, args, config) as run:
         segments = _segments(args.shards, SegmentConfig(**values["segments"]), values["seed"])
@@ -188,14 +188,16 @@ def train(name: str, item: str | None, out: Path, role: str, initial: Path | Non
 
 def pretokenize(name: str) -> None:
     role, section = ROLES[name], {"pretokenize": params()["pretokenize"]}
-    args = arguments(item=name, shards=ART / role / "shards" / name, tokenizer=ART / "models/tokenizer",
-                     out=ART / role / "tokens" / name)  # fmt: skip
+    args = arguments(item=name, shards=ART / "data" / role / "shards" / name, tokenizer=ART / "models/tokenizer",
+                     out=ART / "data" / role / "tokens" / name)  # fmt: skip
     with guarded("pretokenize", args, section) as run:
         (run.out / "tokens.bin").write_bytes(run.inputs["shards"].encode() * 50)
 
 
 def evaluate() -> None:
-    args = arguments(models=ART / "models", finetune=ART / "finetune", out=ART / "evaluation/video", metrics=METRICS)
+    args = arguments(
+        models=ART / "models", finetune=ART / "data/finetune", out=ART / "evaluation/video", metrics=METRICS
+    )
     with guarded("evaluate_video", args, {"evaluate_video": params()["evaluate_video"]}) as run:
         (run.out / "arrays.npz").write_bytes(bytes(range(256)))
         own, other = protocol("psnr", model=model_name(), **MEASURED), protocol("psnr", model="0" * 16, **MEASURED)
@@ -240,7 +242,9 @@ def _segments(shards: Path, segments: SegmentConfig, seed: int) -> PixelSegments
 
 def _plan(name: str, args: argparse.Namespace, segments: PixelSegments, values: dict) -> Plan:
     if hasattr(args, "mix"):
-        return Plan.load(args.mix / "plan.json", "dynamics" if name == "train_dynamics" else "pretrain")
+        plan = Plan.load(args.mix / "plan.json", "dynamics" if name == "train_dynamics" else "pretrain")
+        own = values[name].get("full", {}).get("seed")
+        return plan if own is None else plan.reseeded(own)
     (dataset,) = segments.shards
     return single_dataset_plan(
         dataset, segments.num_segments(dataset), values["seed"], **values["segments"],

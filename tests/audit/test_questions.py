@@ -48,7 +48,7 @@ def test_show_names_every_dataset_weight_share_and_parent(chain):
     weights = {(row["stage"], row["dataset"]): row["weight_set"] for row in found["sampled"]}
     assert weights["train_dynamics@full", "beta"] == 2.5 and weights["finetune_dynamics@full", "gamma"] == 1.0
     assert [row["stage"] for row in found["checkpoints"]] == ["train_tokenizer", "train_dynamics@full"]
-    manifest = json.loads((ART / "pretrain/shards/alpha/manifest.json").read_text())
+    manifest = json.loads((ART / "data/pretrain/shards/alpha/manifest.json").read_text())
     assert found["datasets"][0]["files"] == len(manifest["sources"])
 
 
@@ -68,6 +68,22 @@ def test_seen_equals_a_log_of_every_draw(chain):
         assert found.times == times[row["key"]] == sum(found.by_segment.values())
         expected = (min(steps[row["key"]]), max(steps[row["key"]])) if row["key"] in steps else (0, 0)
         assert (found.first_step, found.last_step) == expected
+
+
+def test_seen_knows_the_order_of_an_entry_with_a_seed_of_its_own(chain):
+    params = Path("params.yaml")
+    params.write_text(
+        params.read_text().replace("train_dynamics:\n  full:\n", "train_dynamics:\n  full:\n    seed: 5\n")
+    )
+    logged = toy_chain.train("train_dynamics", "full", BASE, "pretrain", initial=ART / "models/tokenizer")
+    graph = RunGraph.load()
+    run, first = final(graph, BASE), {}
+    for step, key in logged:
+        first.setdefault(key, step)
+    assert run.params["train_dynamics"]["seed"] == 5
+    found = {key: next(e for e in seen(run, key, graph) if e.stage == "train_dynamics@full") for key in first}
+    assert {key: each.first_step for key, each in found.items()} == first
+    assert sum(each.times for each in found.values()) == len(logged)
 
 
 def test_seen_follows_every_training_behind_a_checkpoint_and_works_by_digest(chain):
@@ -135,7 +151,7 @@ def test_leakage_finds_a_renamed_copy_and_nothing_else(chain):
     assert whale(["lineage", "leakage", str(FINAL), "--eval", "delta:test"]) == 1
 
 
-@pytest.mark.parametrize("folder", ["pretrain/shards/alpha", "mix"])
+@pytest.mark.parametrize("folder", ["data/pretrain/shards/alpha", "mix"])
 def test_leakage_of_what_no_training_stands_above_is_refused_with_what_was_given(chain, capsys, folder):
     assert whale(["lineage", "leakage", str(ART / folder), "--eval", "alpha:test"]) == 64
     said = capsys.readouterr()
@@ -196,7 +212,7 @@ def test_near_leakage_finds_altered_copies_that_equal_no_byte_and_calls_no_other
 
 def test_near_leakage_says_that_frames_are_gone_or_are_not_those_that_were_signed(chain, capsys):
     command = ["lineage", "leakage", str(FINAL), "--eval", "gamma:test"]
-    folder = ART / "pretrain/shards/beta"
+    folder = ART / "data/pretrain/shards/beta"
     shard = next(folder.rglob("*.tar"))
     shard.rename("kept.tar")
     assert whale([*command, "--near"]) == 2
@@ -288,7 +304,7 @@ def test_the_episode_tables_add_up_and_tell_why_one_was_dropped(chain):
     found = episodes(final(graph), graph, dropped_only=True)
     (row,) = found["episodes"]
     assert row["reason"] == "too_short" and row["source_file"].startswith("alpha-train")
-    whole = pq.read_table(ART / "pretrain/shards/alpha/episodes.parquet", columns=["key", "kept"])
+    whole = pq.read_table(ART / "data/pretrain/shards/alpha/episodes.parquet", columns=["key", "kept"])
     assert found["datasets"][0]["read"] == len(whole)
 
 

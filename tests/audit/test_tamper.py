@@ -25,8 +25,8 @@ from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.lineage import ledger, signing
 
-SHARD = ART / "pretrain/shards/beta/train/beta-train-00001-000.tar"
-EPISODES = ART / "pretrain/shards/alpha/episodes.parquet"
+SHARD = ART / "data/pretrain/shards/beta/train/beta-train-00001-000.tar"
+EPISODES = ART / "data/pretrain/shards/alpha/episodes.parquet"
 # `make fuzz` asks for 1,000 and 100.
 CHANGES, UNTOUCHED = int(os.environ.get("WHALE_FUZZ_CHANGES", 100)), int(os.environ.get("WHALE_FUZZ_UNTOUCHED", 8))
 
@@ -98,7 +98,7 @@ FLIPPED = {
     "params": (Path("params.yaml"), 5),
     "lock file": (Path("constraints.txt"), 3),
     "spec": (Path("data_specs/beta.yaml"), 2),
-    "manifest": (ART / "pretrain/shards/alpha/manifest.json", 30),
+    "manifest": (ART / "data/pretrain/shards/alpha/manifest.json", 30),
     "record": (None, 10),
 }
 
@@ -121,7 +121,7 @@ def test_t3_a_shard_cut_at_a_member_boundary(chain):
 
 
 def test_t4_deleted_added_renamed_swapped_linked(chain):
-    payload, other = SHARD.read_bytes(), ART / "pretrain/shards/beta/train/beta-train-00002-000.tar"
+    payload, other = SHARD.read_bytes(), ART / "data/pretrain/shards/beta/train/beta-train-00002-000.tar"
     SHARD.unlink()
     assert verdict().code == 2 and SHARD.name in files_named(verdict())
     SHARD.with_name("renamed.tar").write_bytes(payload)
@@ -333,7 +333,7 @@ def test_t14_impossible_times(chain, started, finished):
     assert report.code == 1 and "train_dynamics@full" in files_named(report)
 
 
-@pytest.mark.parametrize("gone", ["raw/alpha", "artifacts/demo/pretrain/shards/alpha", "artifacts/demo/mix"])
+@pytest.mark.parametrize("gone", ["raw/alpha", "artifacts/demo/data/pretrain/shards/alpha", "artifacts/demo/mix"])
 def test_t15_upstream_collected_is_missing_not_fine(chain, gone):
     shutil.rmtree(gone)
     report = verdict()

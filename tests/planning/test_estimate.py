@@ -45,9 +45,11 @@ def test_the_tokenizer_trains_on_one_frame_more_than_a_window(estimator):
 
 
 def test_a_frozen_encoder_saves_two_thirds_of_its_work(estimator, whale_x):
-    thawed = whale_x.finetune_tokenizer.model_copy(update={"freeze": []})
-    free = Estimator(dataclasses.replace(whale_x, finetune_tokenizer=thawed), {}, 8, 2).cost("finetune_tokenizer", None)
-    frozen = estimator.cost("finetune_tokenizer", None)
+    thawed = {"robot": whale_x.finetune_tokenizer["robot"].model_copy(update={"freeze": []})}
+    free = Estimator(dataclasses.replace(whale_x, finetune_tokenizer=thawed), {}, 8, 2).cost(
+        "finetune_tokenizer", "robot"
+    )
+    frozen = estimator.cost("finetune_tokenizer", "robot")
     assert 1 - frozen.flops / free.flops == pytest.approx(2 / 3 * 13.94 / (13.94 + 89.15), rel=0.01)
 
 

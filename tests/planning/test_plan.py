@@ -139,7 +139,7 @@ def test_the_verb_prints_estimates_as_such_and_one_json_object(project, capsys):
     assert run(["plan", "--hardware", "1x RTX 4090"]) == 0
     text = capsys.readouterr().out
     assert "estimate, not run" in text and "29% of it used" in text
-    assert "data_specs/metaworld_finetune.yaml is missing" in text
+    assert "collect_metaworld@metaworld" in text and "blocked" not in text
     assert run(["plan", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["status"] == "estimate, not run"
@@ -169,13 +169,35 @@ def test_all_wrong_sections_of_params_are_reported_at_once(project, capsys):
 
 
 def test_using_a_profile_says_what_runs_what_it_costs_and_which_data_are_missing(project, capsys):
-    assert run(["profile", "use", "whale-st-256"]) == 0
+    assert run(["profile", "use", "bridge-sample"]) == 0
     text = capsys.readouterr().out
-    assert "stages:" in text and "estimate, not run" in text and "  metaworld: " in text
-    assert "`dvc repro` (also with --dry) ends at ingest@metaworld with" in text
-    assert "No such file or directory: .../data_specs/sources/metaworld.json" in text
+    assert "stages:" in text and "estimate, not run" in text and "  bridge_sample: " in text
+    assert "`dvc repro` (also with --dry) ends at ingest@bridge_sample with" in text
+    assert "No such file or directory: .../data_specs/sources/bridge_sample.json" in text
     assert "whale data link NAME PATH" in text and text.rstrip().endswith("`whale profile use demo`")
-    assert run(["profile", "diff", "whale-st-256"]) == 0
+    assert run(["profile", "diff", "bridge-sample"]) == 0
+
+
+@pytest.mark.parametrize("name", ["metaworld-small", "whale-st-64", "whale-st-256"])
+def test_the_profiles_of_meta_world_lack_nothing_and_every_stage_that_computes_has_its_price(name, project):
+    activate(name)
+    made = make_plan(project, None)
+    assert made.count("blocked", "waiting") == 0
+    priced = {stage.stage for stage in made.stages if stage.hours}
+    assert {stage.stage for stage in made.stages} - priced == {"ingest", "mix", "report"}
+    (dataset,) = made.datasets
+    sizes = {"metaworld-small": 5 * (6 * 12 + 6 * 2 + 3 * 24) * 65}
+    assert dataset.frames == sizes.get(name, 20 * (6 * 500 + 6 * 8 + 3 * 500) * 100)
+    assert dataset.frames_from == "collect_metaworld: episodes x frames"
+
+
+def test_simulating_takes_cpu_cores_and_no_gpu(project):
+    activate("whale-st-64")
+    hours = {
+        kind: next(stage.hours for stage in make_plan(project, None, kind).stages if stage.stage == "collect_metaworld")
+        for kind in ("2x cpu", "16x cpu", "8x H200")
+    }
+    assert hours["2x cpu"] == pytest.approx(8 * hours["16x cpu"]) == hours["8x H200"]
 
 
 def test_an_unknown_profile_gets_the_nearest_name(project, capsys):

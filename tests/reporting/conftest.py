@@ -19,10 +19,10 @@ stages:
     do:
       desc: "raw episodes -> shards <safe>"
       deps: ["${item.raw}", whale/data/storage/shards.py]
-      outs: ["artifacts/${profile}/${item.role}/shards/${key}"]
-  mix: {cmd: m, deps: ["artifacts/${profile}/pretrain/shards"], outs: ["artifacts/${profile}/mix"]}
+      outs: ["artifacts/${profile}/data/${item.role}/shards/${key}"]
+  mix: {cmd: m, deps: ["artifacts/${profile}/data/pretrain/shards"], outs: ["artifacts/${profile}/mix"]}
   train_tokenizer:
-    deps: ["artifacts/${profile}/pretrain/shards", "artifacts/${profile}/mix"]
+    deps: ["artifacts/${profile}/data/pretrain/shards", "artifacts/${profile}/mix"]
     outs: ["artifacts/${profile}/models/tokenizer"]
   report: {cmd: r, deps: ["artifacts/${profile}/models", "artifacts/${profile}/mix"], outs: [page]}
 """
@@ -101,7 +101,7 @@ def _seal(folder: Path) -> None:
 def write_inputs(root: Path) -> ReportInputs:
     """Equal calls write equal bytes."""
     for role, name, _ in SPLITS:
-        _seal(write_tiny_shards(root / role / "shards" / name, name, [9, 12, 10]))
+        _seal(write_tiny_shards(root / "data" / role / "shards" / name, name, [9, 12, 10]))
     for model in ("tokenizer", "dynamics/full", "finetuned/dynamics/full"):
         folder = root / "models" / model
         folder.mkdir(parents=True)
@@ -133,7 +133,7 @@ def write_inputs(root: Path) -> ReportInputs:
         (root / "metrics" / f"evaluate_{kind}.json").write_text(json.dumps(metrics[kind]))
     (root / "dvc.yaml").write_text(DVC)
     (root / "params.yaml").write_text(PARAMS)
-    places = {name: root / name for name in ("models", "pretrain", "finetune", "mix", "evaluation", "metrics")}
+    places = {name: root / name for name in ("models", "data", "mix", "evaluation", "metrics")}
     return ReportInputs(**places, pipeline=root / "dvc.yaml", params=root / "params.yaml")
 
 

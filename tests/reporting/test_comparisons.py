@@ -81,6 +81,7 @@ def test_every_rule_can_be_met():
     """A pattern and its templates have the same groups; what a rule compares is shown once."""
     words = {r"(?P<model>\w+)": "small", r"(?P<h>\d+)": "4", METHOD: "entropy", r"\.": "."}
     words |= {"(?P<which>permuted|negated|zeroed)": "negated", r"(?P<which>(?!permuted|negated|zeroed)\w+)": "dx"}
+    words |= {"(?P<kind>pearson|spearman)": "pearson", r"(?P<k>\d+)": "5"}
     for rule in RULES:
         metric = rule.metric
         for pattern, word in words.items():
@@ -99,3 +100,17 @@ def test_columns_are_splits_and_pre_training_comes_first():
     names = ["finetune.a.test", "pretrain.b.test"]
     found = {f"evaluate_video.{name}.z.nll_gain": 1.0 for name in names}
     assert splits_of(compare(found)) == ["pretrain.b.test", "finetune.a.test"]
+
+
+def test_values_stand_beside_guesses_and_a_smaller_gap_and_regret_are_better():
+    at = "evaluate_values.pretrain.metaworld.test.mean"
+    found = {"full.h64.value_gap": 20.0, "full.h64.value_gap.low": 15.0, "full.h64.value_gap.high": 25.0}
+    found |= {"guess.h64.value_gap": 30.0, "guess.h64.regret_at_5": 10.0, "full.h64.regret_at_5": 12.0}
+    found |= {"full.h64.spearman": 0.4, "full.h64.spearman.low": 0.05, "full.h64.spearman.high": 0.6}
+    found = {f"{at}.{name}": value for name, value in (found | {"first_frame.h64.spearman": 0.1}).items()}
+    rows = {row.label: row.cells["pretrain.metaworld.test"].outcome for row in compare(found)}
+    assert rows == {
+        "value gap, 64 steps": BETTER,
+        "regret@5, 64 steps": WORSE,
+        "return correlation (spearman), 64 steps": UNCLEAR,
+    }

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -116,3 +117,30 @@ def test_numbers_of_unlike_protocols_are_not_averaged(report_inputs):
 def test_missing_metrics_name_the_file_and_the_remedy(report_inputs, tmp_path):
     with pytest.raises(MissingInputError, match=r"evaluate_video\.json[\s\S]*dvc repro"):
         build_report(type(report_inputs)(**(vars(report_inputs) | {"metrics": tmp_path})))
+
+
+def test_without_fine_tuning_the_page_speaks_of_the_pretraining_robots_alone(report_inputs, tmp_path):
+    for name in ("models", "data", "mix", "evaluation", "metrics"):
+        shutil.copytree(getattr(report_inputs, name), tmp_path / name)
+    for gone in ("models/finetuned", "data/finetune"):
+        shutil.rmtree(tmp_path / gone)
+    for path in (tmp_path / "evaluation").rglob("finetune.*"):
+        path.unlink()
+    for path in (tmp_path / "metrics").glob("*.json"):
+        kept = {key: value for key, value in json.loads(path.read_text()).items() if not key.startswith("finetune.")}
+        path.write_text(json.dumps(kept))
+    places = {name: tmp_path / name for name in ("models", "data", "mix", "evaluation", "metrics")}
+    both, one = build_report(report_inputs), build_report(dataclasses.replace(report_inputs, **places))
+    assert "The unseen robot" in both.html and "The unseen robot" not in one.html
+    assert "Pre-training robots" in one.html
+
+
+def test_values_stand_beside_the_paper_and_a_model_that_is_too_weak_is_said_to_be(report_inputs, tmp_path):
+    at = "pretrain.blocks.val.mean.full"
+    values = {f"{at}.h64.value_gap": 21.25, f"{at}.h64.spearman": 0.414, f"{at}.protocol": "metric=values|model=0123"}
+    for status, said in (("measured", "nor unit of its reward"), ("model too weak: it guesses", "it guesses")):
+        shutil.copytree(report_inputs.metrics, tmp_path / status)
+        (tmp_path / status / "evaluate_values.json").write_text(json.dumps(values | {f"{at}.status": status}))
+        page = build_report(dataclasses.replace(report_inputs, metrics=tmp_path / status)).html
+        assert "value gap, horizon 64" in page and "21.2" in page and "0.41" in page and said in page
+    assert "nor unit of its reward" not in build_report(report_inputs).html

@@ -191,7 +191,7 @@ def _require_same_names(weights: Mapping[str, Weight], found: Mapping[str, Datas
         raise ConfigError("a weight without shards", file="params.yaml", place=f"mix.weights.{name}",
                           expected=nearest(name, found), remedy="ingest the dataset, or remove its weight")  # fmt: skip
     for name in sorted(set(found) - set(weights)):
-        remove = f"rm -r artifacts/PROFILE/pretrain/shards/{name}"
+        remove = f"rm -r artifacts/PROFILE/data/pretrain/shards/{name}"
         raise ConfigError(
             "shards without a weight", file="params.yaml", place="mix.weights", found=f"shards of {name}",
             expected=f"{name}: {{weight: 1.0, source: ours}}",

@@ -18,6 +18,7 @@ from whale.data.spec.needed_splits import missing_splits
 from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.planning.profile import DatasetEntry, Profile
 from whale.sim.fleet.collect import FleetConfig, drawn_robots, num_episodes, split_names
+from whale.sim.metaworld.collect import SPLITS
 
 TAR_OVERHEAD = 750  # bytes per frame: members of a tar are padded to 512
 SPECS, SOURCES, MIXTURE = Path("data_specs"), Path("data_specs/sources"), Path("data_specs/mixtures/oxe.yaml")
@@ -153,16 +154,19 @@ def _raw_problems(name: str, entry: DatasetEntry, profile: Profile, facts: Facts
 def _frames(
     name: str, entry: DatasetEntry, profile: Profile, spec: DatasetSpec | None, facts: Facts, root: Path
 ) -> tuple[int | None, str]:
-    manifest = root / "artifacts" / profile.name / entry.role / "shards" / name / "manifest.json"
+    manifest = root / "artifacts" / profile.name / "data" / entry.role / "shards" / name / "manifest.json"
     if manifest.is_file():
         kept = json.loads(manifest.read_bytes())["kept"]
         return sum(counts["steps"] for counts in kept.values()), "counted in the shards"
-    return known_frames(name, spec, facts) or _simulated_frames(name, entry, profile.collect)
+    return known_frames(name, spec, facts) or _simulated_frames(name, entry, profile)
 
 
-def _simulated_frames(name: str, entry: DatasetEntry, collect: Mapping[str, FleetConfig]) -> tuple[int | None, str]:
-    """Episodes of the fleet's robot times the mean of the shortest and longest length."""
-    config = _collected_by(entry, collect)
+def _simulated_frames(name: str, entry: DatasetEntry, profile: Profile) -> tuple[int | None, str]:
+    """Meta-World: episodes times frames. The fleet: episodes times the mean of the shortest and longest length."""
+    for item, source in profile.collect_metaworld.items():
+        if entry.raw.endswith(f"/raw/{item}/{item}"):
+            return sum(map(source.total, SPLITS)) * source.frames, "collect_metaworld: episodes x frames"
+    config = _collected_by(entry, profile.collect)
     robot = next((robot for robot in drawn_robots(config) if robot.name == name), None) if config else None
     if config is None or robot is None:
         return None, "unknown"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise, repeat
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.planning import flops
 from whale.planning.datasets import TAR_OVERHEAD, DatasetStatus, jpeg_bytes
 from whale.planning.profile import Profile
+from whale.sim.metaworld.collect import SPLITS
 from whale.training.loop.optimizer import OptimizationConfig
 from whale.training.tasks.dynamics import new_dynamics
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
@@ -28,6 +30,8 @@ BYTES_PER_TOKEN = 2  # uint16
 TRAINING_BYTES = 16  # of one fp32 weight: itself, its gradient, two moments of AdamW
 # Values kept for the backward pass, per token, pair of layers and unit of width (32.5-33.3, counted on a built trunk).
 KEPT_VALUES = 33
+PNG_TO_JPEG = 2.2  # sizes of a 64 x 64 frame of Meta-World
+SIMULATED, DRAWN = 10.0e-3, 6.0e-8  # core seconds a frame, and a drawn pixel: 11.4 ms at 64 x 64, 13.6 at 256 x 256
 
 ASSUMPTIONS = (
     "training = 3 forward passes; causal attention counted in full; loading, validation and start-up left out",
@@ -36,17 +40,22 @@ ASSUMPTIONS = (
     "JPEG of quality 95: 22.1 kB x (resolution / 256)^1.5, measured on Meta-World frames of 64 and 256 pixels",
     "memory: weights, gradients, AdamW moments and activations of one worker's share of the batch, no micro-batches "
     "and no checkpointing of activations; in host RAM allow 2 GB more per worker, and 2 GB for Ray",
+    "collect_metaworld: 11 to 14 ms of one core a frame, measured; on the CPU cores named, on two beside a GPU",
     "evaluation: rollouts only, each frame once and half a window anew at every restart",
 )
 
 
 @dataclass(frozen=True)
 class Cost:
-    """`flops` in all, `disk` bytes of the stage's outputs, `memory` bytes of one worker; None: not estimated."""
+    """`flops` in all, `disk` bytes of the stage's outputs, `memory` bytes of one worker; None: not estimated.
+
+    `core_seconds`: of work that no GPU takes over.
+    """
 
     flops: float | None = None
     disk: float | None = None
     memory: float | None = None
+    core_seconds: float | None = None
 
 
 def num_parameters(config: Config, build: Callable[..., nn.Module]) -> int:
@@ -69,15 +78,26 @@ class Estimator:
     def cost(self, stage: str, item: str | None) -> Cost:
         """Cost of a node of the graph; empty for a stage that this module does not know."""
         if stage in ("train_behavior", "finetune_behavior"):
-            return self._behavior(getattr(self.profile, stage).optimization)
+            return self._behavior(self._entry(stage, item).optimization)
         if stage in ("train_tokenizer", "finetune_tokenizer"):
-            return self._tokenizer(getattr(self.profile, stage))
+            return self._tokenizer(self._entry(stage, item))
         method = getattr(self, f"_{stage}", None)
         return method(item) if method else Cost()
+
+    def _entry(self, stage: str, item: str | None) -> Any:
+        section = getattr(self.profile, stage)
+        return section if item is None else section[item]
 
     def _collect(self, item: str) -> Cost:
         raw = [name for name, entry in self.profile.datasets.items() if f"/raw/{item}/" in entry.raw]
         return Cost(disk=self._total(raw, jpeg_bytes(self.profile.ingest.resolution)))
+
+    def _collect_metaworld(self, item: str) -> Cost:
+        source = self.profile.collect_metaworld[item]
+        frames = source.frames * sum(map(source.total, SPLITS))
+        drawn = (source.resolution * source.supersample) ** 2
+        size = jpeg_bytes(source.resolution) * (1.0 if source.image == "jpeg" else PNG_TO_JPEG)
+        return Cost(disk=frames * size, core_seconds=frames * (SIMULATED + DRAWN * drawn))
 
     def _ingest(self, item: str) -> Cost:
         per_frame = jpeg_bytes(self.profile.ingest.resolution) + TAR_OVERHEAD
@@ -151,11 +171,28 @@ class Estimator:
         asked = 1 + sum(depth + 1 for depth in config.retracing_steps)
         predictions = asked * (config.decoding.samples + 1) + config.mc_rollouts
         for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
+            if not num_splits:  # no fine-tuning
+                continue
             size = sizes.get(config.model, next(iter(sizes.values())))
             windows = num_splits * config.max_episodes * config.windows_per_episode
             total += windows * predictions * self._rollout(size, config.context, config.horizon)
             total += windows * asked * config.decoding.draws * self._rollout(size, config.context, 1)
         return Cost(total)
+
+    def _train_reward(self, item: str) -> Cost:
+        """Frames are described twice and drawn once, forward; the head is nothing beside that."""
+        config, frames = self.profile.train_reward[item].optimization, self.window + 1
+        tokens = config.batch_size * frames * self.tokenizer.num_tokens
+        encode, decode = flops.encoder(self.tokenizer, frames), flops.decoder(self.tokenizer, frames)
+        return Cost(config.training_steps * tokens * (3 * encode + decode))
+
+    def _evaluate_values(self, item: str) -> Cost:
+        """Rollouts of every model; other variants are a few frames of work each."""
+        config = self.profile.evaluate_values[item]
+        sources = self.profile.collect_metaworld.values()
+        tasks = sum(len(source.tasks) for source in sources) or len(self.datasets)
+        rollouts = sum(self._rollout(name, 1, max(config.horizons)) for name in config.models)
+        return Cost(tasks * config.sequences * len(config.pretrain_splits) * rollouts)
 
     def _roles(self, pretrain: list[str], finetune: list[str]) -> list[tuple[int, dict[str, str]]]:
         """Per role: splits of all its datasets together, and {dynamics: the entry of train_dynamics with its size}."""

@@ -36,9 +36,10 @@ class Hardware:
         return f"{self.count}x {device.name}, {speed} each, {device.utilization:.0%} of it used ({device.why})"
 
 
+CPU = "cpu core"
 DEVICES = {
     "cpu": Device(
-        "cpu core",
+        CPU,
         100e9,
         0.33,
         None,

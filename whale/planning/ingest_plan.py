@@ -65,7 +65,7 @@ def plan_ingest(name: str, root: Path) -> IngestPlan:
     return IngestPlan(
         name=name, raw=entry["raw"], raw_is_here=here.is_dir(), place=facts.place(name),
         files=len(described.files) if described else None, read_bytes=read, frames=frames, frames_from=source,
-        out=f"artifacts/{params['profile']}/{entry['role']}/shards/{name}", write_bytes=written,
+        out=f"artifacts/{params['profile']}/data/{entry['role']}/shards/{name}", write_bytes=written,
         shards=None if written is None else max(1, -(-written // config.shard_bytes)),
         units_done=len(list((root / "work" / params["profile"] / f"ingest@{name}").glob("*/fragments/?????.json"))),
         hours=None if frames is None else frames * _frame_seconds(spec, config) / 3600, free_bytes=free,

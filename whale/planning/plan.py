@@ -14,7 +14,7 @@ from whale.data.spec.needed_splits import EVALUATIONS
 from whale.pipeline_file import PIPELINE, Node, expand, upstream
 from whale.planning.datasets import DatasetStatus, dataset_statuses
 from whale.planning.estimate import Cost, Estimator
-from whale.planning.hardware import Hardware, default_hardware, parse_hardware
+from whale.planning.hardware import CPU, DEFAULT_CORES, Hardware, default_hardware, parse_hardware
 from whale.planning.profile import Profile, load_profile
 
 UP_TO_DATE, RUNS, MAY_RUN, BLOCKED, WAITS = "up to date", "runs", "may run", "blocked", "waiting"
@@ -65,7 +65,7 @@ def make_plan(root: Path, stale: Mapping[str, Sequence[str]] | None, hardware: s
     chosen = chosen or default_hardware(sum(cost.flops or 0.0 for cost in guess.values()))
     costs = _costs(profile, datasets, nodes, chosen)
     states = stage_states(nodes, stale, _problems(datasets.values()))
-    hours = {name: None if cost.flops is None else chosen.hours(cost.flops) for name, cost in costs.items()}
+    hours = {name: _hours(cost, chosen) for name, cost in costs.items()}
     stages = [
         PlannedStage(node.stage, node.item, *states[node.name], costs[node.name], hours[node.name]) for node in nodes
     ]
@@ -112,6 +112,13 @@ def _costs(
 ) -> dict[str, Cost]:
     estimator = Estimator(profile, datasets, hardware.count, hardware.device.bytes_per_value)
     return {node.name: estimator.cost(node.stage, node.item) for node in nodes}
+
+
+def _hours(cost: Cost, hardware: Hardware) -> float | None:
+    if cost.core_seconds is not None:
+        cores = hardware.count if hardware.device.name == CPU else DEFAULT_CORES
+        return cost.core_seconds / cores / 3600
+    return None if cost.flops is None else hardware.hours(cost.flops)
 
 
 def _some(names: Sequence[str]) -> str:

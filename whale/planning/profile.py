@@ -13,11 +13,17 @@ from whale.data.ingest.ingest import IngestConfig
 from whale.data.mixture import MixConfig
 from whale.data.segments.grid import SegmentConfig
 from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig
+from whale.evaluation.values.measurement import EvaluateValuesConfig
 from whale.evaluation.video.video import EvaluateVideoConfig
 from whale.sim.fleet.collect import FleetConfig
+from whale.sim.metaworld.collect import MetaworldConfig
 from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorConfig
 from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
+from whale.training.tasks.reward.task import TrainRewardConfig
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
+
+ONE_ENTRY = ("finetune_tokenizer", "finetune_behavior", "finetune_embed")  # each makes one folder
+FINETUNING = (*ONE_ENTRY, "finetune_dynamics")
 
 
 class DatasetEntry(Config):
@@ -36,16 +42,19 @@ class Profile:
     datasets: Mapping[str, DatasetEntry]
     segments: SegmentConfig
     collect: Mapping[str, FleetConfig]
+    collect_metaworld: Mapping[str, MetaworldConfig]
     ingest: IngestConfig
     mix: MixConfig
     train_tokenizer: TrainTokenizerConfig
     train_behavior: TrainBehaviorConfig
     train_dynamics: Mapping[str, TrainDynamicsConfig]
-    finetune_tokenizer: FinetuneTokenizerConfig
-    finetune_behavior: FinetuneBehaviorConfig
+    train_reward: Mapping[str, TrainRewardConfig]
+    finetune_tokenizer: Mapping[str, FinetuneTokenizerConfig]
+    finetune_behavior: Mapping[str, FinetuneBehaviorConfig]
     finetune_dynamics: Mapping[str, FinetuneDynamicsConfig]
     evaluate_video: EvaluateVideoConfig
     evaluate_uncertainty: EvaluateUncertaintyConfig
+    evaluate_values: Mapping[str, EvaluateValuesConfig]
 
 
 def load_profile(path: Path) -> Profile:
@@ -78,6 +87,8 @@ def load_profile(path: Path) -> Profile:
         raise ConfigError("invalid parameters", file=path, place="\n            ".join(problems))
     checked = Profile(name=str(params.get("profile")), params=params, **profile)
     _require_known_initials(checked, path)
+    _require_one_finetuning_or_none(checked, path)
+    _require_known_models(checked, path)
     return checked
 
 
@@ -88,3 +99,30 @@ def _require_known_initials(profile: Profile, path: Path) -> None:
             place = f"finetune_dynamics.{name}.initial"
             raise ConfigError("no such entry of train_dynamics", file=path, place=place, found=entry.initial,
                               expected=f"one of: {known}")  # fmt: skip
+
+
+def _require_one_finetuning_or_none(profile: Profile, path: Path) -> None:
+    """Demonstrations, an entry of every fine-tuning stage and splits to measure: all of them, or none."""
+    tuned = [name for name, entry in profile.datasets.items() if entry.role == "finetune"]
+    parts = {section: list(profile.params.get(section) or {}) for section in FINETUNING}
+    parts["evaluate_video.finetune_splits"] = profile.evaluate_video.finetune_splits
+    parts["evaluate_uncertainty.finetune_splits"] = profile.evaluate_uncertainty.finetune_splits
+    wrong = [name for name, found in parts.items() if bool(found) != bool(tuned)]
+    wrong += [section for section in ONE_ENTRY if len(parts[section]) > 1 and section not in wrong]
+    if wrong:
+        asked = "one entry (finetune_dynamics: one or more), and splits" if tuned else "{} or []: nothing is tuned"
+        found = f"{len(tuned)} datasets of role finetune; {', '.join(f'{name}: {parts[name]}' for name in wrong)}"
+        what = "fine-tuning is asked for in some places and not in others"
+        raise ConfigError(what, file=path, place=", ".join(wrong), found=found, expected=asked)
+
+
+def _require_known_models(profile: Profile, path: Path) -> None:
+    """Values are those of trained dynamics, by the reward head of the same name; one entry makes the metrics file."""
+    for name, entry in profile.evaluate_values.items():
+        place = f"evaluate_values.{name}"
+        if name not in profile.train_reward or len(profile.evaluate_values) > 1:
+            raise ConfigError("one entry, named like one of train_reward", file=path, place=place,
+                              found=list(profile.evaluate_values), expected=list(profile.train_reward))  # fmt: skip
+        if unknown := sorted(set(entry.models) - set(profile.train_dynamics)):
+            raise ConfigError("no such entries of train_dynamics", file=path, place=f"{place}.models", found=unknown,
+                              expected=list(profile.train_dynamics))  # fmt: skip

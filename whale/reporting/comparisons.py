@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 Numbers = Mapping[str, Any]
-LOWER_IS_BETTER = re.compile(r"(nll|lpips|fvd|mse|error)")  # of a metric's last word
+LOWER_IS_BETTER = re.compile(r"(nll|lpips|fvd|mse|error|value_gap|regret)")  # of a metric's last word
 BASELINES = {
     "copy_last": "last frame copied",
     "mean_image": "mean image",
@@ -78,6 +78,15 @@ RULES = (
          "retracing, per rollout", "entropy", "retracing.latent.minus_entropy.per_rollout.pearson"),
     Rule("uncertainty", r"retracing\.latent\.per_rollout\.pearson", "moved.latent.per_rollout.pearson",
          "retracing, per rollout", "how far it moved", "retracing.latent.minus_moved.per_rollout.pearson"),
+    Rule("values", r"mean\.full\.h(?P<h>\d+)\.r2", 0.0, "rewards explained (R^2), {h} steps",
+         "0 = model too weak for values"),
+    Rule("values", r"mean\.full\.h(?P<h>\d+)\.value_gap", "mean.guess.h{h}.value_gap",
+         "value gap, {h} steps", "the best constant", "mean.full.h{h}.value_gap"),
+    Rule("values", r"mean\.full\.h(?P<h>\d+)\.(?P<kind>pearson|spearman)",
+         "mean.first_frame.h{h}.{kind}", "return correlation ({kind}), {h} steps", "first frame repeated",
+         "mean.full.h{h}.{kind}"),
+    Rule("values", r"mean\.full\.h(?P<h>\d+)\.regret_at_(?P<k>\d+)", "mean.guess.h{h}.regret_at_{k}",
+         "regret@{k}, {h} steps", "a random choice", "mean.full.h{h}.regret_at_{k}"),
 )  # fmt: skip
 
 

@@ -10,12 +10,16 @@ from whale.reporting.page import NOT_MEASURED, Section, number, render
 
 ROLES = {"pretrain": "pre-training robots", "finetune": "the unseen robot"}
 STATUS = "demo scale, other data: not comparable"
+UNIT = "small scale, and the paper names neither horizon nor unit of its reward: not comparable"
 PAPER_TOKENS = [
     # (what, the paper's model, its value, our keys' group and metric, scale, digits); arXiv 2411.05619, Tables 2-4
     ("PSNR (dB)", "Whale-ST, 64 x 64, horizon 64", 28.8, "pretrain", "dynamics.full.rollout.{h}.psnr", 1, 1),
     ("SSIM x 100", "Whale-ST, 64 x 64, horizon 64", 93.5, "pretrain", "dynamics.full.rollout.{h}.ssim", 100, 1),
     ("LPIPS x 100", "Whale-ST, 64 x 64", 3.7, "pretrain", "dynamics.full.rollout.lpips", 100, 1),
     ("FVD", "Whale-ST, 64 x 64", 38.5, "pretrain", "dynamics.full.rollout.fvd", 1, 1),
+    ("value gap", "Whale-ST, 64 x 64", 10.3, "values", "mean.full.{h}.value_gap", 1, 1),
+    ("return correlation (Spearman)", "Whale-ST, 64 x 64", 0.77, "values", "mean.full.{h}.spearman", 1, 2),
+    ("regret@5", "Whale-ST, 64 x 64", 7.3, "values", "mean.full.{h}.regret_at_5", 1, 1),
     ("correlation, retracing, pooled", "5 tasks, 8 steps", 0.55, "uncertainty", "retracing.latent.pearson", 1, 2),
     ("- within a step", "not said", None, "uncertainty", "retracing.latent.within_step.pearson", 1, 2),
     ("- per rollout", "not said", None, "uncertainty", "retracing.latent.per_rollout.pearson", 1, 2),
@@ -44,10 +48,6 @@ PAPER_TOKENS = [
         1,
     ),
 ]
-PAPER_ONLY = [
-    ("value gap", "Whale-ST, 64 x 64", "10.3", "not measured yet"),
-    ("return correlation", "Whale-ST, 64 x 64", "0.77", "not measured yet"),
-]
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,14 @@ class Means:
     css: str = ""
 
 
-def comparisons_section(rows: Sequence[Comparison], found: Numbers, video: Numbers, uncertainty: Numbers) -> Section:
+def comparisons_section(
+    rows: Sequence[Comparison], found: Numbers, video: Numbers, uncertainty: Numbers, values: Numbers
+) -> Section:
     """`rows` were found in `found`, names as in `whale metrics`; the others are flat metrics of one stage each."""
     present = {split.partition(".")[0] for split in splits_of(rows)}
     roles = {role: title for role, title in ROLES.items() if role in present}
     table = [(row, [means(row, role, found) for role in roles]) for row in rows]
-    paper = _paper(video, uncertainty)
+    paper = _paper(video, uncertainty, values)
     return Section("Comparisons", render("comparisons.html", roles=roles, rows=table, said=verdict(rows), paper=paper))
 
 
@@ -83,18 +85,26 @@ def means(row: Comparison, role: str, found: Numbers) -> Means:
     return Means(short(ours), short(baseline), f"{better} of {len(cells)}", marks, css)
 
 
-def _paper(video: Numbers, uncertainty: Numbers) -> list[list[str]]:
+def _paper(video: Numbers, uncertainty: Numbers, values: Numbers) -> list[list[str]]:
     """Rows: metric, the paper's model and setting, status, the paper's value, ours."""
-    horizons = horizons_of(video)
     rows = []
     for what, paper_model, paper, role, metric, scale, digits in PAPER_TOKENS:
-        source, place = (uncertainty, "pretrain") if role == "uncertainty" else (video, role)
+        own = {"uncertainty": uncertainty, "values": values}
+        source, place = (own[role], "pretrain") if role in own else (video, role)
+        horizons = horizons_of(source)
         value = group_mean(source, place, metric.format(h=horizons[-1] if horizons else "h"))
         at = f", horizon {horizons[-1][1:]}" if "{h}" in metric and horizons else ""
-        status = _why_not(source, place, metric) if value is None else STATUS
+        status = UNIT if role == "values" else STATUS
+        status = _why_not(source, place, metric) if value is None else _weakness(source) or status
         ours = number(None if value is None else value * scale, digits)
         rows.append([f"{what}{at}", paper_model, status, number(paper, digits), ours])
-    return rows + [[what, model, status, value, number(None)] for what, model, value, status in PAPER_ONLY]
+    return rows
+
+
+def _weakness(numbers: Numbers) -> str:
+    """What the evaluation of values says of a model whose frames tell no rewards; empty where they do."""
+    said = {str(value) for name, value in numbers.items() if name.endswith(".mean.full.status")}
+    return "; ".join(sorted(each for each in said if each != "measured"))
 
 
 def _why_not(numbers: Numbers, role: str, metric: str) -> str:

@@ -65,6 +65,7 @@ def numbers_section(video: Numbers, uncertainty: Numbers) -> Section:
             "uncertainty": _table(uncertainty, role, UNCERTAINTY_ROWS),
         }
         for role, title in ROLES.items()
+        if groups_of(video, role) or groups_of(uncertainty, role)
     ]
     return Section("Numbers", render("numbers.html", roles=roles, protocols=_protocols({**video, **uncertainty})))
 

@@ -12,7 +12,7 @@ from whale.reporting.comparisons_section import comparisons_section, means
 from whale.reporting.data_section import data_section
 from whale.reporting.lineage_section import lineage_section
 from whale.reporting.measured import Numbers, horizons_of
-from whale.reporting.numbers_section import numbers_section
+from whale.reporting.numbers_section import ROLES, numbers_section
 from whale.reporting.page import Section, Tile, page, render
 from whale.reporting.pipeline_section import pipeline_section
 from whale.reporting.training_section import training_section
@@ -42,8 +42,7 @@ class ReportInputs:
     """Folders of one profile; `pipeline` is dvc.yaml or its outline, `params` is params.yaml."""
 
     models: Path
-    pretrain: Path
-    finetune: Path
+    data: Path
     mix: Path
     evaluation: Path
     metrics: Path
@@ -64,14 +63,16 @@ def build_report(inputs: ReportInputs) -> Report:
     video, uncertainty = (_metrics(inputs.metrics / f"evaluate_{name}.json") for name in ("video", "uncertainty"))
     found = {f"evaluate_video.{name}": value for name, value in video.items()}
     found |= {f"evaluate_uncertainty.{name}": value for name, value in uncertainty.items()}
+    values = _metrics(path) if (path := inputs.metrics / "evaluate_values.json").is_file() else {}
+    found |= {f"evaluate_values.{name}": value for name, value in values.items()}
     rows = compare(found)
     films = load_arrays(inputs.evaluation / "video")
     uncertain = load_arrays(inputs.evaluation / "uncertainty")
-    roles = {"pretrain": inputs.pretrain, "finetune": inputs.finetune}
+    roles = {role: inputs.data / role for role in ROLES if (inputs.data / role).is_dir()}
     made = roles | {"mix": inputs.mix, "models": inputs.models, "evaluation": inputs.evaluation}
     sections = [
         video_section(films, uncertain),
-        comparisons_section(rows, found, video, uncertainty),
+        comparisons_section(rows, found, video, uncertainty, values),
         uncertainty_section(uncertain),
         data_section(roles, inputs.mix, inputs.models),
         training_section(inputs.models),

@@ -5,7 +5,8 @@ episodes give equal bytes in every file.
 
 A schema is a nested mapping whose leaves are strings, as in whale/sim/fleet/robots.py: `float32[7]`, `bool[]`,
 `int32[512]`, `text`, `jpeg[64,64,3]`, `png[96,96,3]`. Images come as uint8 (T, H, W, 3) arrays and are encoded here, in
-the channel order they have: TFDS sees finished bytes only, so that no second encoder has a say.
+the channel order they have, or as a list of bytes that `encode` made elsewhere: TFDS sees finished bytes only, so that
+no second encoder has a say.
 """
 
 import re
@@ -159,13 +160,21 @@ def _column(values: Any, leaf: Any, num_steps: int, place: str) -> Any:
     if kind == "text":
         _expect(len(values), num_steps, place)
         return list(values)
+    if kind in ENCODERS and isinstance(values, list):  # encoded already, by whoever drew them
+        _expect(len(values), num_steps, place)
+        return values
     _expect(values.shape, (num_steps, *shape), place)
     _expect(str(values.dtype), "uint8" if kind in ENCODERS else kind, place)
-    return [ENCODERS[kind](image) for image in values] if kind in ENCODERS else values
+    return [encode(kind, image) for image in values] if kind in ENCODERS else values
 
 
 def _at(columns: Mapping[str, Any], t: int) -> dict[str, Any]:
     return {name: _at(each, t) if isinstance(each, Mapping) else each[t] for name, each in columns.items()}
+
+
+def encode(kind: str, image_HWC: np.ndarray) -> bytes:
+    """One uint8 RGB picture as "jpeg" or "png", as a schema names it."""
+    return ENCODERS[kind](image_HWC)
 
 
 def _expect(found: object, expected: object, place: str) -> None:

@@ -119,7 +119,7 @@ def test_run_events_follow_the_specification_of_openlineage_and_tampered_ones_ar
 
 
 def test_a_dataset_is_read_by_mlcroissant_and_with_a_file_edited_afterwards_or_a_dangling_name_is_not(chain):
-    folder = ART / "pretrain/shards/alpha"
+    folder = ART / "data/pretrain/shards/alpha"
     document = exported("croissant", folder).decode()
     dangling = json.loads(document)
     dangling["recordSet"][0]["field"][0]["source"]["fileObject"]["@id"] = "nowhere"

@@ -23,8 +23,9 @@ GROUP = "pretrain.blocks.train"
 @pytest.fixture(scope="module")
 def artifacts(role_dir, tmp_path_factory):
     root = tmp_path_factory.mktemp("artifacts")
+    (root / "data").mkdir()
     for role in ("pretrain", "finetune"):
-        os.symlink(role_dir, root / role)
+        os.symlink(role_dir, root / "data" / role)
     return root
 
 

@@ -21,8 +21,8 @@ def test_an_address_has_three_parts():
 
 
 def test_fine_tuned_models_look_for_the_fine_tuning_data():
-    assert data_folder(Path("artifacts/demo/models")) == Path("artifacts/demo/pretrain")
-    assert data_folder(Path("artifacts/demo/models/finetuned")) == Path("artifacts/demo/finetune")
+    assert data_folder(Path("artifacts/demo/models")) == Path("artifacts/demo/data/pretrain")
+    assert data_folder(Path("artifacts/demo/models/finetuned")) == Path("artifacts/demo/data/finetune")
 
 
 def test_it_imagines_to_the_episodes_end_what_the_rollout_of_the_same_model_imagines(

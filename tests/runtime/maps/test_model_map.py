@@ -26,7 +26,7 @@ mix:
   block: 30
 pretokenize: {batch_segments: 4}
 embed_behavior: {batch_segments: 4}
-finetune_embed: {batch_segments: 4}
+finetune_embed: {robot: {batch_segments: 4}}
 """
 TRUNK = {"num_layers": 2, "num_heads": 2, "d_model": 8}
 
@@ -71,7 +71,7 @@ def test_the_stages_give_plans_tokens_and_z_that_fit_together(project):
         paths = {"item": name, "shards": f"shards/{name}"}
         run("pretokenize", **paths, tokenizer="tokenizer", out=f"out/tokens/{name}")
         run("embed_behavior", **paths, behavior="behavior", out=f"out/z/{name}")
-    run("finetune_embed", shards="shards", behavior="behavior", out="out/finetuned_z")
+    run("finetune_embed", item="robot", shards="shards", behavior="behavior", out="out/finetuned_z")
     plan = Plan.load(project / "out/mix/plan.json", "pretrain")
     for dataset in plan.datasets:
         tokens, z = TokenSet.open(project / "out/tokens" / dataset.name), ZSet.open(project / "out/z" / dataset.name)

@@ -1,5 +1,6 @@
 """One shape of z from the behavior model's config to the loss of the dynamics."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,12 @@ import tiny_training as runs
 import torch
 from tiny_shards import encode, write_tiny_shards
 
+from pipelines import train_dynamics
+from whale.common.json_files import write_json
+from whale.common.run import Run
+from whale.data.loading.sampler import Plan, SegmentSampler, single_dataset_plan
 from whale.data.segments.grid import SegmentConfig
-from whale.data.segments.token_shards import ZSet, write_manifest
+from whale.data.segments.token_shards import TokenSet, ZSet, write_manifest
 from whale.data.storage.shards import ShardSet
 from whale.models.trunk.folder import save_model
 from whale.runtime.embedding.behavior_embedder import load_embedder, prior_digest
@@ -86,3 +91,63 @@ def test_a_prior_with_memory_trains_on_longer_samples_and_stores_z_from_before_t
         second = behavior.prior_log_probs(frames[:, 4:11], taken[:, 4:11])[0]  # full: 3 of 7 stay, from step 4 on
     at_four = stored["z"][list(stored["starts"]).index(4)]
     np.testing.assert_allclose(at_four, torch.cat([first[4:], second[3:4]]).numpy(), atol=2e-3)
+
+
+def entry_of(seed: int | None) -> TrainDynamicsConfig:
+    return TrainDynamicsConfig(
+        size=tiny.SIZE, behavior_conditioning=True, copy_bias=None, optimization=runs.optimization(1), seed=seed
+    )
+
+
+@pytest.fixture(scope="module")
+def stage_folder(tmp_path_factory):
+    """Tokens, z, a plan and a tokenizer, as `train_dynamics` finds them."""
+    root = tmp_path_factory.mktemp("stage")
+    shards = write_tiny_shards(root / "shards/fleet_a", "fleet_a", [7, 2, 12, 9])
+    for name in ("behavior", "tokenizer", "mix"):
+        (root / name).mkdir()
+    save_model(root / "behavior", tiny.behavior())
+    save_model(root / "tokenizer", tiny.tokenizer(num_codes=4096))
+    statistics = ShardSet.open(shards).statistics
+    write_samples(shards, root / "z/fleet_a", "z", embed_shard, load_embedder(root / "behavior", statistics, 4))
+    write_samples(shards, root / "tokens/fleet_a", "tokens", tokenize_shard, encode)
+    tokens = TokenSet.open(root / "tokens/fleet_a")
+    plan = single_dataset_plan(
+        "fleet_a", tokens.manifest["totals"]["segments"], 0, window=SEGMENTS.window, phases=SEGMENTS.phases,
+        shards_digest=tokens.grid["shards"],
+    )  # fmt: skip
+    write_json(root / "mix/plan.json", {"dynamics": plan.model_dump(mode="json")})
+    write_json(root / "mix/statistics.json", {"fleet_a": statistics})
+    write_json(root / "tokenizer/contract.json", {})
+    return root
+
+
+def trained(root: Path, out: Path, seed: int | None) -> tuple[bytes, str]:
+    """Published weights, and the digest of the plan that the receipt names, of the real stage."""
+    args = train_dynamics.Args(
+        tokens=root / "tokens", z=root / "z", mix=root / "mix", tokenizer=root / "tokenizer",
+        train_dynamics=entry_of(seed), segments=SEGMENTS, seed=0,
+    )  # fmt: skip
+    out.mkdir(parents=True)
+    train_dynamics.run(args, Run(out, args, work=out.parent / f"{out.name}-state", stage="train_dynamics"))
+    return (out / "model.safetensors").read_bytes(), json.loads((out / "receipt.json").read_text())["plan_digest"]
+
+
+def test_members_of_an_ensemble_differ_in_weights_and_order_and_the_default_is_the_seed_of_all(stage_folder, tmp_path):
+    found = {name: trained(stage_folder, tmp_path / str(name), name) for name in (None, 0, 1, 2)}
+    assert found[None] == found[0]
+    assert len({weights for weights, _ in found.values()}) == len({plan for _, plan in found.values()}) == 3
+
+
+def test_initial_weights_and_draws_follow_the_seed(stage_folder):
+    networks = [new_dynamics(entry_of(None), num_codes=8, z_shape=(2, 3), seed=seed) for seed in (0, 0, 1)]
+    first, same, other = (torch.cat([each.flatten() for each in network.parameters()]) for network in networks)
+    assert torch.equal(first, same) and not torch.equal(first, other)
+    plan = Plan.load(stage_folder / "mix/plan.json", "dynamics")
+    assert plan.reseeded(plan.seed) == plan
+    draws = [SegmentSampler(plan.reseeded(seed)).arrays(0, plan.block)[1].tolist() for seed in (0, 1)]
+    assert draws[0] != draws[1] and sorted(draws[0]) == sorted(draws[1])
+
+
+def test_an_entry_without_a_seed_is_recorded_as_one_that_never_had_the_key():
+    assert "seed" not in entry_of(None).deciding_values() and entry_of(3).deciding_values()["seed"] == 3

@@ -138,7 +138,9 @@ def _plan(run: StageRun, graph: RunGraph, datasets: dict[str, Dataset]) -> Plan:
         if payload is None:
             raise MissingInputError("the sampling plan is gone", place=mixes[-1].name)
         name = "dynamics" if run.stage in DYNAMICS_PLAN else "pretrain"
-        return Plan.parse(json.loads(payload)[name], file="plan.json", place=name)
+        plan = Plan.parse(json.loads(payload)[name], file="plan.json", place=name)
+        own = run.params[run.stage].get("seed")  # an entry of train_dynamics may have one; others never
+        return plan if own is None else plan.reseeded(own)
     ((name, dataset),) = datasets.items()
     segments = SegmentConfig(**run.params["segments"])
     index = Episodes.of(dataset, "train", segments).index

@@ -94,7 +94,8 @@ def _print(rows: "list[MixtureRow]", block: int, every: bool) -> None:
 
 
 @app.command(
-    "export", epilog="Example: whale mix export artifacts/demo/mix --shards artifacts/demo/pretrain/shards --webdataset"
+    "export",
+    epilog="Example: whale mix export artifacts/demo/mix --shards artifacts/demo/data/pretrain/shards --webdataset",
 )
 def export(mix_dir: MixDir, shards: Shards, webdataset: Webdataset = False, plan: PlanName = "pretrain") -> None:
     """Print a loader of the mixture as Python. For people who train with their own loader."""

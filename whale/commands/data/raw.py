@@ -87,7 +87,7 @@ def drop(
         raise MissingInputError("no link to raw data", file=link)
     if not (SOURCES / f"{name}.json").is_file():
         raise MissingInputError("raw data without a description", file=SOURCES / f"{name}.json")
-    folders = [path for path in Path("artifacts").glob(f"*/*/shards/{name}") if (path / "manifest.json").is_file()]
+    folders = [path for path in Path("artifacts").glob(f"*/data/*/shards/{name}") if (path / "manifest.json").is_file()]
     whole = [path for path in folders if not check_shards(path).findings]
     if not whole:
         raise MissingInputError("no whole shards of this dataset", file="artifacts", place=name,

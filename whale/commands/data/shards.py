@@ -18,7 +18,7 @@ Decode = Annotated[bool, typer.Option("--decode", help="Decode every frame as we
 app = group("Ingested data: shards, index, manifest.")
 
 
-@app.command("verify", epilog="Example: whale shards verify artifacts/demo/pretrain/shards")
+@app.command("verify", epilog="Example: whale shards verify artifacts/demo/data/pretrain/shards")
 def verify(directory: Directory, decode: Decode = False, as_json: AsJson = False) -> None:
     """Check every byte of ingested data. Headers, payloads, padding, unlisted files; exit code 1 on a finding."""
     from whale.data.segments.grid import dataset_folders

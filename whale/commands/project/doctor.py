@@ -12,19 +12,21 @@ import typer
 
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.project.init import SITE_CACHE
+from whale.common.errors import MissingInputError
 from whale.guard import machine
 from whale.runtime.workers import environment
+from whale.sim.metaworld.opengl import drawn_by
 
 EXAMPLE = "Example: whale doctor"
 MIN_FREE_GB = 10.0
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check versions, disk and settings. Exit code 1 when something needs attention."""
+    """Check versions, disk and settings. Exit code 1 when something needs attention; what is optional needs none."""
     environment.apply()
     is_tested = sys.version_info[:2] == (3, 11)
     checks = [("python 3.11", "ok" if is_tested else "wrong", platform.python_version()), _disk(), _link_type()]
-    checks += [_private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600), _private(SITE_CACHE, 0o700)]
+    checks += [_private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600), _private(SITE_CACHE, 0o700), _metaworld()]
     facts = machine.describe()
     if as_json:
         print_json({"checks": [dict(zip(("check", "state", "found"), row, strict=True)) for row in checks], **facts})
@@ -32,7 +34,7 @@ def doctor(as_json: AsJson = False) -> None:
         print_table(["check", "state", "found"], checks)
         packages = facts["packages"]
         print("packages: " + ", ".join(f"{name} {version}" for name, version in sorted(dict(packages).items())))
-    raise typer.Exit(0 if all(state == "ok" for _, state, _ in checks) else 1)
+    raise typer.Exit(0 if all(state in ("ok", "optional") for _, state, _ in checks) else 1)
 
 
 def _disk() -> tuple[str, str, str]:
@@ -45,6 +47,15 @@ def _link_type() -> tuple[str, str, str]:
     command = [sys.executable, "-m", "dvc", "config", "cache.type"]
     found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return "dvc cache.type", "ok" if found == "hardlink" else "wrong", found or "not set"
+
+
+def _metaworld() -> tuple[str, str, str]:
+    """Its profiles need packages and an OpenGL that no other profile does."""
+    try:
+        drawn = drawn_by()
+    except MissingInputError as error:
+        return "Meta-World", "optional", f"{error.what}: {error.remedy}"
+    return "Meta-World", "ok", f"{drawn['metaworld']}, drawn by {drawn['gl_version']}"
 
 
 def _private(path: Path, mode: int) -> tuple[str, str, str]:

@@ -67,6 +67,10 @@ class Plan(Config):
         content = canonical_json(self.model_dump(mode="json", exclude={"plan_digest"}))
         return self.model_copy(update={"plan_digest": hashlib.sha256(content.encode()).hexdigest()})
 
+    def reseeded(self, seed: int) -> "Plan":
+        """The same shares in the order of another seed: what members of an ensemble draw."""
+        return self.model_copy(update={"seed": seed}).sealed()
+
     @classmethod
     def load(cls, path: Path, name: str) -> "Plan":  # type: ignore[override]  # a plan is no section of params.yaml
         """Plan `name` of a `plan.json`; a plan whose digest does not fit its content is refused."""

@@ -15,6 +15,7 @@ from whale.common.errors import BadDataError, MissingInputError
 from whale.evaluation.measuring.fidelity import copy_last, psnr
 from whale.evaluation.measuring.heldout import Dataset, Windows, open_datasets
 from whale.evaluation.measuring.metrics import under
+from whale.evaluation.measuring.roles import roles
 from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
 from whale.evaluation.video.video import EvaluateVideoConfig, RolloutScores, rollout_metrics
 from whale.evaluation.video.video_report import rollout_protocol, rollout_windows
@@ -26,9 +27,9 @@ MAX_NPY_BYTES = 2**30
 def rollout_sets(artifacts: Path, config: EvaluateVideoConfig) -> list[tuple[str, Dataset, str, Windows]]:
     """(`role.dataset.split`, dataset, split, windows) of everything evaluate_video imagines, in its order."""
     found = []
-    for role, splits in (("pretrain", config.pretrain_splits), ("finetune", config.finetune_splits)):
-        for dataset in open_datasets(artifacts / role):
-            for split in splits:
+    for role, _, data in roles(artifacts / "models", artifacts / "data"):
+        for dataset in open_datasets(data):
+            for split in config.splits(role):
                 windows = rollout_windows(dataset, split, config)
                 found.append((f"{role}.{dataset.name}.{split}", dataset, split, windows))
     return found

@@ -74,7 +74,9 @@ def model_folders(checkpoint: Path) -> tuple[Path, str]:
 
 def data_folder(models: Path) -> Path:
     """Where the shards, tokens and z of these models' role lie: `finetune` for fine-tuned ones, else `pretrain`."""
-    return models.parent.parent / "finetune" if models.name == "finetuned" else models.parent / "pretrain"
+    if models.name == "finetuned":
+        return models.parent.parent / "data" / "finetune"
+    return models.parent / "data" / "pretrain"
 
 
 def imagine_episode(

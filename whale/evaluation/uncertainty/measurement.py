@@ -20,6 +20,7 @@ from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load
 from whale.evaluation.measuring.fidelity import psnr, squared_error
 from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
 from whale.evaluation.measuring.imagination import predictor, reconstruct, rollouts
+from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.uncertainty.baselines import BASELINES, action_length, moved, nearest, variance
 from whale.evaluation.uncertainty.decodings import decoding_metrics
@@ -51,7 +52,7 @@ class EvaluateUncertaintyConfig(Config):
     model: str
     ensemble: list[str]
     pretrain_splits: list[str] = Field(min_length=1)
-    finetune_splits: list[str] = Field(min_length=1)
+    finetune_splits: list[str]  # none where nothing is fine-tuned
     max_episodes: int = Field(gt=0)
     windows_per_episode: int = Field(gt=0)
     starts: Starts
@@ -73,6 +74,10 @@ class EvaluateUncertaintyConfig(Config):
         if value == 1:
             raise ValueError("one rollout has no variance: 0, or 2 and more")
         return value
+
+    def splits(self, role: str) -> list[str]:
+        """Those that are measured of each dataset of a role; ConfigError for demonstrations without any."""
+        return chosen_splits("evaluate_uncertainty", role, self.pretrain_splits, self.finetune_splits)
 
     @property
     def distance_name(self) -> str:

@@ -25,6 +25,7 @@ from whale.evaluation.measuring.fidelity import (
 )
 from whale.evaluation.measuring.heldout import Dataset, Segments, Starts, Windows, read_segments
 from whale.evaluation.measuring.imagination import predictor, reconstruct, reconstruct_long
+from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.video.action_following import Following, action_following, imagined_divergence
 from whale.evaluation.video.likelihood import (
@@ -56,7 +57,7 @@ class EvaluateVideoConfig(Config):
 
     seed: int
     pretrain_splits: list[str] = Field(min_length=1)
-    finetune_splits: list[str] = Field(min_length=1)
+    finetune_splits: list[str]  # none where nothing is fine-tuned
     max_episodes: int = Field(gt=0)
     max_train_episodes: int = Field(gt=0)  # for the mean image and the fitted token baselines
     windows_per_episode: int = Field(gt=0)
@@ -67,6 +68,10 @@ class EvaluateVideoConfig(Config):
     action_episodes: int = Field(ge=0)  # for the action-following score; 0 = not measured
     lpips: NetworkFile | None  # weights of the feature networks; null = the metric is unavailable
     i3d: NetworkFile | None
+
+    def splits(self, role: str) -> list[str]:
+        """Those that are measured of each dataset of a role; ConfigError for demonstrations without any."""
+        return chosen_splits("evaluate_video", role, self.pretrain_splits, self.finetune_splits)
 
 
 @dataclass(frozen=True)

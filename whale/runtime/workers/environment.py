@@ -22,8 +22,6 @@ FORCED = {  # security or silence that nobody may switch off by accident
 DEFAULTS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # other kernels, other sums
-    "MUJOCO_GL": "osmesa",
-    "LP_NUM_THREADS": "0",
 }
 
 

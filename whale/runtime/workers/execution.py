@@ -27,6 +27,7 @@ TRAIN_STAGES = (
     "train_tokenizer",
     "train_behavior",
     "train_dynamics",
+    "train_reward",
     "finetune_tokenizer",
     "finetune_behavior",
     "finetune_dynamics",

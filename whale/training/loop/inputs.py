@@ -60,9 +60,11 @@ class PixelInputs:
         """What an action means, per dataset."""
         return {name: shard_set.contract for name, shard_set in open_each(self.shards, ShardSet.open).items()}
 
-    def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
+    def loader(
+        self, communicator: Communicator, batch_size: int, stream: str, kind: type[PixelSegments] = PixelSegments
+    ) -> TrainingLoader:
         """Training batches of this worker; segment starts are jittered, noise is keyed by `stream`."""
-        segments = self._segments("train", jitter=True, stream=stream, decoded_bytes=self.decoded_bytes)
+        segments = self._segments("train", jitter=True, stream=stream, decoded_bytes=self.decoded_bytes, kind=kind)
         plan = Plan.load(self.mix / "plan.json", "pretrain") if self.mix is not None else None
         names = sorted(segments.shards)
         return _loader(plan or _single(segments, names, self.segments, self.seed), segments, communicator, batch_size)
@@ -94,8 +96,10 @@ class PixelInputs:
         ]
         return torch.from_numpy(np.mean(means, axis=0) / 255).float()
 
-    def _segments(self, split: str, jitter: bool, stream: str, decoded_bytes: int = 0) -> PixelSegments:
-        return PixelSegments(
+    def _segments(
+        self, split: str, jitter: bool, stream: str, decoded_bytes: int = 0, kind: type[PixelSegments] = PixelSegments
+    ) -> PixelSegments:
+        return kind(
             open_each(self.shards, ShardSet.open),
             split,
             self.segments,
@@ -112,7 +116,10 @@ class PixelInputs:
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """Token and z sets of one role, and where its statistics come from (`mix`, or the datasets themselves)."""
+    """Token and z sets of one role, and where its statistics come from (`mix`, or the datasets themselves).
+
+    seed: of this training, its order and its noise; `mix` decides what is drawn, not when.
+    """
 
     tokens: Path
     z: Path
@@ -128,7 +135,7 @@ class TokenInputs:
     def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker, over the stored segment grid."""
         tokens, z = open_each(self.tokens, TokenSet.open), open_each(self.z, ZSet.open)
-        plan = Plan.load(self.mix / "plan.json", "dynamics") if self.mix is not None else None
+        plan = Plan.load(self.mix / "plan.json", "dynamics").reseeded(self.seed) if self.mix is not None else None
         names = [dataset.name for dataset in plan.datasets] if plan else sorted(tokens)
         segments = TokenSegments(
             {name: tokens[name] for name in names},

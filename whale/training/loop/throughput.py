@@ -85,9 +85,11 @@ class Throughput:
 
 
 def num_tokens(model: PublishedModel, row: Mapping[str, Tensor]) -> int:
-    """Tokens of one segment: stored ones, or patches of its frames."""
+    """Tokens of one segment: stored ones, frames that were described before, or patches of its frames."""
     if "tokens" in row:
         return row["tokens"][:, 1:].numel()
+    if "features" in row:
+        return row["features"].shape[1] * row["features"].shape[2]
     config = model.config
     return row["frames"].shape[1] * (config.resolution // config.patch_size) ** 2
 

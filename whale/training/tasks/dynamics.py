@@ -1,7 +1,7 @@
 """The task of training, or fine-tuning, a dynamics model on stored tokens, actions and z (Eq. 6)."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -19,6 +19,9 @@ class TrainDynamicsConfig(Config):
 
     action_mode, sampler, maskgit_passes, z_input: as DynamicsConfig has them; the defaults are the paper's model.
 
+    seed: of initial weights, order and noise; null takes that of all stages. Members of an ensemble differ by it and
+    nothing else.
+
     That untrained entry is what "from scratch" fine-tunes from: every fine-tuning starts from an entry by name.
     """
 
@@ -29,7 +32,13 @@ class TrainDynamicsConfig(Config):
     sampler: Literal["parallel", "maskgit"] = "parallel"
     maskgit_passes: int = Field(default=8, gt=0)
     z_input: Literal["sample", "probabilities"] = "sample"
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
     optimization: OptimizationConfig
+
+    def deciding_values(self) -> dict[str, Any]:
+        """Without a seed that is not the entry's own: so its record is that of an entry which never spoke of one."""
+        values = super().deciding_values()
+        return values if self.seed is not None else {name: value for name, value in values.items() if name != "seed"}
 
 
 class FinetuneDynamicsConfig(Config):

@@ -343,7 +343,8 @@ def test_the_metaworld_sample_shifts_clips_and_masks(real_data, tmp_path, projec
     values["source"] |= {"format": "npz", "splits": {"train": "all[:70%]", "val": "all[70%:]"}}
     values["cameras"]["primary"]["key"] = "observation[6:9]"
     values["language"] = {"key": None, "encoding": "utf8", "scope": "step", "kind": "none"}
-    values["episodes"]["edits"] = ["shift_action"]
+    values["episodes"] |= {"edits": ["shift_action"], "accept": []}
+    values["state"] = None  # this sample has none
     late = DatasetSpec.parse(values, file="x")
     out, report = ingest(real_data / "ivideogpt_metaworld_demos", tmp_path, late, resolution=64)
     assert report["read"] == {"episodes": 6, "steps": 606, "valid_steps": 0}
