@@ -95,12 +95,12 @@ def generate_episodes(robot: Robot, split: str, config: FleetConfig, seed: int, 
 def simulate(robot: Robot, plans: list[EpisodePlan]) -> tuple[list[SceneState], np.ndarray]:
     """Run all plans side by side to the longest length: T+1 states of batch B and the T commands (T, B, A)."""
     rngs = [np.random.default_rng(plan.seed) for plan in plans]
-    starts = [_start(robot, plan.task, rng) for plan, rng in zip(plans, rngs, strict=True)]
+    starts = [start_of(robot, plan.task, rng) for plan, rng in zip(plans, rngs, strict=True)]
     policies = [Policy(p.policy, p.task, rng, robot.planar) for p, rng in zip(plans, rngs, strict=True)]
     states, actions = [SceneState.stack(starts)], []
-    first = _scenes(states[0])
+    first = scenes_of(states[0])
     for t in range(max(plan.max_steps for plan in plans)):
-        scenes = _scenes(states[-1])
+        scenes = scenes_of(states[-1])
         action_BA = np.stack([p.act(s, f) for p, s, f in zip(policies, scenes, first, strict=True)])
         if robot.settles and t == 0:
             action_BA = np.tile([0.0, 0, 0, 0, 0, 0, 1], (len(plans), 1))
@@ -128,7 +128,8 @@ def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int)
     )
 
 
-def _start(robot: Robot, task: Task, rng: np.random.Generator) -> SceneState:
+def start_of(robot: Robot, task: Task, rng: np.random.Generator) -> SceneState:
+    """Where an episode of this task begins with this robot, batch 1."""
     state = sample_scene(task, rng)
     if robot.planar:
         state.pose[:, 1] = 0.8 * state.pose[:, 1] - 0.07  # in front of the wall
@@ -136,7 +137,8 @@ def _start(robot: Robot, task: Task, rng: np.random.Generator) -> SceneState:
     return state
 
 
-def _scenes(state: SceneState) -> list[Scene]:
+def scenes_of(state: SceneState) -> list[Scene]:
+    """Each scene of a batch as a policy looks at it."""
     pose, rest = state.pose.tolist(), (state.held, state.objects, state.ball_in_bin, state.lid, state.bin_position)
     rows = zip(pose, *(values.tolist() for values in rest), strict=True)
     return [Scene(p[:3], p[3:], *others) for p, *others in rows]

@@ -1,0 +1,97 @@
+"""Policies against a world: act, imagine, look again. All episodes of a policy are one batch.
+
+The imagined frame is what the policy sees next; nothing true enters after the first frame.
+Shapes: E episodes, H horizon, R resolution, A action.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from whale.common.errors import BadDataError
+from whale.models.world.rollout import Query
+from whale.policies.protocol import MAX_CHUNK, Actor, Beginning, Contender, Observation
+from whale.worlds.contract import ActionContract
+from whale.worlds.world import Method, World
+
+Outcome = Callable[[np.ndarray], np.ndarray]  # actions [E, A] of a step -> frames uint8 [E, R, R, 3] after it
+
+
+@dataclass(frozen=True)
+class Played:
+    """`frames` uint8 [E, H, R, R, 3] after each action; `actions` float32 [E, H, A]; `uncertainty` float64 [E, H] or
+    None."""
+
+    frames: np.ndarray
+    actions: np.ndarray
+    uncertainty: np.ndarray | None = None
+
+
+def play(
+    contender: Contender, beginnings: Sequence[Beginning], horizon: int, outcome: Outcome, contract: ActionContract,
+    progress: Callable[[], object] = lambda: None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Frames [E, H, R, R, 3] and raw actions [E, H, A] of a policy in whatever `outcome` is: a world, a simulator.
+
+    A chunk of k actions is carried out before the policy is asked again. RefusedError where the policy's rate, layout
+    or actions are not those of the contract; BadDataError for a chunk that is none.
+    """
+    contract.require_rate(contender.control_hz)
+    contract.require_layout(contender.action_dimensions)
+    actor = contender.begin(beginnings)
+    images = np.stack([each.image for each in beginnings])
+    waiting: list[list[np.ndarray]] = [[] for _ in beginnings]
+    frames, actions = [], []
+    for step in range(horizon):
+        rows = [row for row, chunk in enumerate(waiting) if not chunk]
+        _ask(actor, contender.name, contract, beginnings, images, rows, step, waiting)
+        taken = np.stack([chunk.pop(0) for chunk in waiting])
+        images = outcome(taken)
+        frames.append(images)
+        actions.append(taken)
+        progress()
+    return np.stack(frames, axis=1), np.stack(actions, axis=1)
+
+
+def imagine_policy(
+    world: World, contender: Contender, beginnings: Sequence[Beginning], horizon: int, method: Method | None,
+    progress: Callable[[], object] = lambda: None,
+) -> Played:  # fmt: skip
+    """The policy's episodes in imagination, with the uncertainty of every step."""
+    observer = None if method is None else world.observer(method)
+    placed = world.model.tokenizer.placed
+    state = world.start(np.stack([each.image for each in beginnings])[:, None]).inner
+    doubts: list[np.ndarray] = []
+
+    @torch.inference_mode()
+    def outcome(actions: np.ndarray) -> np.ndarray:
+        nonlocal state
+        query = Query(world.model, world.model.restarted(state), placed(actions))
+        if observer is not None and method is not None:
+            doubts.append(observer(query)[method].double().cpu().numpy())
+        state = query.following
+        return query.step.frame.cpu().numpy()
+
+    frames, actions = play(contender, beginnings, horizon, outcome, world.contract, progress)
+    return Played(frames, actions, np.stack(doubts, axis=1) if doubts else None)
+
+
+def _ask(
+    actor: Actor, name: str, contract: ActionContract, beginnings: Sequence[Beginning], images: np.ndarray,
+    rows: list[int], step: int, waiting: list[list[np.ndarray]],
+) -> None:  # fmt: skip
+    """Fill the queues of `rows` with what the policy answers."""
+    if not rows:
+        return
+    seen = [Observation(images[row], beginnings[row].instruction, step) for row in rows]
+    answers = actor.act(seen, rows)
+    if len(answers) != len(rows):
+        raise BadDataError("a policy answered other episodes than it was asked", place=name, found=len(answers),
+                           expected=len(rows))  # fmt: skip
+    for row, answer in zip(rows, answers, strict=True):
+        chunk = np.atleast_2d(np.asarray(answer))
+        if chunk.ndim != 2 or not 1 <= len(chunk) <= MAX_CHUNK:
+            raise BadDataError("not a chunk of actions", place=name, found=np.shape(answer), expected="[k, A], k >= 1")
+        waiting[row] = list(contract.as_raw(chunk, name))
