@@ -7,12 +7,12 @@ import numpy as np
 import tiny_models
 import torch
 
+from whale.audit.exports.world_parts import write_parts
 from whale.common.files import sha256_of_file
 from whale.common.json_files import write_json
 from whale.models.trunk.folder import save_model
 from whale.seal import seal
 from whale.sim.fleet.tasks import TASKS
-from whale.worlds.bundle import write_parts
 from whale.worlds.folder import open_folder
 from whale.worlds.reward_head import RewardHead, RewardHeadConfig
 from whale.worlds.starts import Start

@@ -12,6 +12,7 @@ from whale.policies.openpi import OpenpiServer, openpi
 from whale.policies.protocol import Beginning, Observation
 
 IMAGE = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+OBJECTS = {b"__ndarray__": True, b"dtype": "|O", b"shape": [1, 7], b"data": b"\0" * 56}
 SEEN = Observation(IMAGE, "push the plate", 0)
 
 
@@ -47,7 +48,7 @@ def test_what_the_server_says_of_its_rate_and_layout_is_heard():
         ({"actions": np.zeros((1001, 7))}, "<= 1000"),
         ([1, 2], "no mapping"),
         (b"\xc1", "not a message"),
-        (packed({"actions": {b"__ndarray__": True, b"dtype": "|O", b"shape": [1, 7], b"data": b"\0" * 56}}), "plain numbers"),
+        (packed({"actions": OBJECTS}), "plain numbers"),
         ("Traceback: CUDA out of memory", "CUDA out of memory"),
     ],
 )  # fmt: skip
@@ -88,7 +89,7 @@ def test_a_server_that_dies_between_two_answers_is_named_with_what_to_do():
             raise ConnectionError
         return {"actions": np.zeros((1, 7))}
 
-    with policy_server(infer) as url, pytest.raises(WorkerLostError, match="(?s)ended the connection.*are kept"):
+    with policy_server(infer) as url, pytest.raises(WorkerLostError, match=r"(?s)ended the connection.*are kept"):
         asked(url, [SEEN, SEEN])
 
 

@@ -72,13 +72,13 @@ def test_commands_for_another_rate_are_refused_where_it_is_said_and_warned_of_wh
     contract.require_rate(3.05)
     with pytest.raises(RefusedError, match=r"(?s)rate.*15 Hz.*3 Hz.*from_robot\(rate_hz=15\)"):
         contract.require_rate(15.0)
-    with pytest.warns(ActionWarning, match="too small.*another rate"):
+    with pytest.warns(ActionWarning, match=r"too small.*another rate"):
         contract.enforce(scaled(raw, 1 / 5, 1 / 5))
 
 
 @pytest.mark.parametrize("size", [6, 8, 14])
 def test_another_number_of_dimensions_is_refused(contract, size):
-    with pytest.raises(RefusedError, match="(?s)number of action dimensions.*x, y, z, roll"):
+    with pytest.raises(RefusedError, match=r"(?s)number of action dimensions.*x, y, z, roll"):
         contract.as_raw(np.zeros((4, size)))
 
 
@@ -91,12 +91,12 @@ def test_what_is_not_finite_is_refused(contract, raw, bad):
 
 
 def test_a_gripper_of_another_range_is_refused_with_its_adapter(contract, raw):
-    with pytest.raises(RefusedError, match="(?s)gripper.*minus_one_to_one"):
+    with pytest.raises(RefusedError, match=r"(?s)gripper.*minus_one_to_one"):
         contract.as_raw(np.c_[raw[:, :6], raw[:, 6] * 2 - 1])
 
 
 def test_an_inverted_gripper_is_warned_of_by_its_first_uses(contract, raw):
-    with pytest.warns(ActionWarning, match="(?s)gripper looks inverted.*one_is_closed"):
+    with pytest.warns(ActionWarning, match=r"(?s)gripper looks inverted.*one_is_closed"):
         contract.enforce(np.c_[raw[:, :6], 1 - raw[:, 6]], recorded=raw)
 
 
@@ -122,7 +122,7 @@ def test_a_mirrored_axis_frame_is_warned_of(contract, raw):
 
 def test_a_policy_that_names_its_dimensions_otherwise_is_refused(contract):
     contract.require_layout(tiny_world.NAMES)
-    with pytest.raises(RefusedError, match="(?s)order of action dimensions.*from_robot"):
+    with pytest.raises(RefusedError, match=r"(?s)order of action dimensions.*from_robot"):
         contract.require_layout(("y", "x", *tiny_world.NAMES[2:]))
 
 

@@ -18,6 +18,7 @@ from whale.sim.fleet.collect import FleetConfig
 from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorConfig
 from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
+from whale.trials.evaluate import TrialStageConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -48,6 +49,7 @@ class Profile:
     finetune_dynamics: Mapping[str, FinetuneDynamicsConfig]
     evaluate_video: EvaluateVideoConfig
     evaluate_uncertainty: EvaluateUncertaintyConfig
+    evaluate_policies: Mapping[str, TrialStageConfig]
 
 
 def load_profile(path: Path) -> Profile:

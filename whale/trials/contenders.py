@@ -1,11 +1,11 @@
 """Policies by name, as params.yaml and the command line say them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from whale.common.errors import ConfigError
 from whale.policies.behavior import behavior
 from whale.policies.fleet import SCRIPTED, scripted
-from whale.policies.openpi import OpenpiServer, openpi
 from whale.policies.protocol import Contender
 from whale.worlds.world import World
 
@@ -13,15 +13,16 @@ OWN = {"behavior": 0.0, "behavior_sampled": 1.0}  # how far pi's own noise is us
 ADDRESS = ("ws://", "wss://")
 
 
-def contender_of(text: str, world: World, server: OpenpiServer | None = None) -> Contender:
+def contender_of(text: str, world: World, server: Mapping[str, Any] | None = None) -> Contender:
     """`expert` and the other scripted ones, `still`, `behavior`, `behavior_sampled`, or `[NAME=]ws://HOST:PORT`.
 
-    server: the settings of a server but for its address.
+    server: settings of `OpenpiServer` beside its address.
     """
     name, _, address = text.rpartition("=") if "=" in text else ("", "", text)
     if address.startswith(ADDRESS):
-        settings = {} if server is None else {key: value for key, value in vars(server).items() if key != "url"}
-        return openpi(name or address.replace("|", "_").replace("=", "_"), OpenpiServer(address, **settings))
+        from whale.policies.openpi import OpenpiServer, openpi  # needs the extra `policies`
+
+        return openpi(name or address.replace("|", "_").replace("=", "_"), OpenpiServer(address, **(server or {})))
     if text in OWN:
         model = world.model.behavior
         if model is None:
@@ -34,6 +35,6 @@ def contender_of(text: str, world: World, server: OpenpiServer | None = None) ->
                       expected=", ".join([*SCRIPTED, "still", *OWN, "ws://127.0.0.1:PORT"]))  # fmt: skip
 
 
-def contenders_of(texts: Sequence[str], world: World, server: OpenpiServer | None = None) -> list[Contender]:
+def contenders_of(texts: Sequence[str], world: World, server: Mapping[str, Any] | None = None) -> list[Contender]:
     """In the given order."""
     return [contender_of(text, world, server) for text in texts]

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +20,7 @@ from whale.evaluation.measuring.imagination import reconstruct_long
 from whale.policies.protocol import Beginning, Contender
 from whale.trials.closed_loop import imagine_policy
 from whale.trials.fleet_truth import Truth
+from whale.trials.reward_fit import RewardFitConfig
 from whale.worlds.trust import TrustLimit
 from whale.worlds.world import Method, World
 
@@ -39,6 +41,16 @@ class TrialConfig(Config):
     coverage: float = Field(gt=0, le=1)
     seed: int = Field(ge=0)
     resamples: int = Field(ge=100)
+
+
+class TrialStageConfig(Config):
+    """An entry of the section `evaluate_policies`: which world of which robot, how its rewards are read, the trials."""
+
+    role: Literal["pretrain", "finetune"]
+    dataset: str
+    model: str
+    reward: RewardFitConfig
+    trials: TrialConfig
 
 
 @dataclass(frozen=True)

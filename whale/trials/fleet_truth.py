@@ -73,6 +73,13 @@ def simulate_policy(
     return Truth(rewards[:, 1:], frames, rewards[:, -1] == 1.0, actions)
 
 
+def fleet_judge(
+    horizon: int, contract: ActionContract, form: Form
+) -> Callable[[Contender, Sequence[Beginning]], Truth]:
+    """`simulate_policy` as run_trials asks for it."""
+    return lambda contender, beginnings: simulate_policy(contender, beginnings, horizon, contract, form)
+
+
 def _progress(scene: FleetScene, states: Sequence[SceneState], row: int) -> np.ndarray:
     episode = SceneState.stack([state.select(slice(row, row + 1)) for state in states])
     return task_progress(scene.task, episode)

@@ -12,7 +12,6 @@ from math import comb
 import numpy as np
 
 from whale.evaluation.measuring.bootstrap import Interval
-from whale.evaluation.uncertainty.correlation import weighted_ranks
 
 Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]  # imagined [R, P], true [R, P] -> [R]
 NORMAL_95 = 1.959963984540054
@@ -74,6 +73,22 @@ def random_regret(true_P: np.ndarray, k: int) -> float:
     return float(order[0] - np.dot(chances, order))
 
 
+def explained(guessed_PEH: np.ndarray, true_PEH: np.ndarray, rng: np.random.Generator, resamples: int) -> Interval:
+    """R^2 of step rewards, with its interval over starts: 0 for whoever always says the mean."""
+    count = true_PEH.shape[1]
+    missed_E = np.square(guessed_PEH - true_PEH).sum(axis=(0, 2))
+    first_E, second_E = true_PEH.sum(axis=(0, 2)), np.square(true_PEH).sum(axis=(0, 2))
+    numbers = true_PEH.shape[0] * true_PEH.shape[2]
+
+    def share(weights_RE: np.ndarray) -> np.ndarray:
+        total = weights_RE @ second_E - (weights_RE @ first_E) ** 2 / (weights_RE.sum(axis=1) * numbers)
+        missed = weights_RE @ missed_E
+        return 1 - np.divide(missed, total, out=np.full(len(total), np.nan), where=total > 1e-12)
+
+    draws_RE = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    return Interval.around(float(share(np.ones((1, count)))[0]), share(draws_RE))
+
+
 @dataclass(frozen=True)
 class Powered:
     """A policy's value from few true and many imagined episodes; `weight`: how far imagination was trusted (0..1)."""
@@ -101,5 +116,7 @@ def prediction_powered(imagined_E: np.ndarray, true_n: np.ndarray, imagined_n: n
 
 
 def _ranks(values_RP: np.ndarray) -> np.ndarray:
-    ones = np.ones((1, values_RP.shape[1]))
-    return np.stack([weighted_ranks(row, ones)[0] for row in values_RP])
+    """Ranks along the last axis; equal values share their mean rank."""
+    below = (values_RP[:, None, :] < values_RP[:, :, None]).sum(axis=2)
+    equal = (values_RP[:, None, :] == values_RP[:, :, None]).sum(axis=2)
+    return below + (equal - 1) / 2

@@ -11,11 +11,10 @@ from whale.evaluation.measuring.bootstrap import Interval, mean_interval
 from whale.evaluation.protocol import protocol
 from whale.trials import measures
 from whale.trials.evaluate import VARIANTS, Trial, TrialConfig, truncated, weighted
-from whale.trials.reward_fit import r_squared
 from whale.worlds.trust import TrustLimit
 from whale.worlds.world import World
 
-TOO_WEAK = "model too weak: its imagined rewards explain nothing of the true ones (R^2 <= 0); no result"
+TOO_WEAK = "model too weak: its imagined rewards may explain nothing of the true ones (R^2 reaches 0); no result"
 UNJUDGED = "no truth to compare with: values are imagined ones"
 MEASURED = "measured"
 TOP = (1, 3)
@@ -36,8 +35,8 @@ def trial_metrics(
     metrics["status"] = UNJUDGED
     if has_truth:
         metrics |= _compared(trials, values, config)
-        explained = metrics["r2.imagined"]
-        metrics["status"] = MEASURED if isinstance(explained, float) and explained > 0 else TOO_WEAK
+        low = metrics["r2.imagined.low"]
+        metrics["status"] = MEASURED if isinstance(low, float) and low > 0 else TOO_WEAK
     metrics["trust_limit"] = None if limit is None else limit.value
     metrics["trust_limit.source"] = "none: nothing was truncated or weighted" if limit is None else limit.source
     return metrics
@@ -96,7 +95,7 @@ def _compared(
 ) -> dict[str, object]:
     found: dict[str, object] = {}
     true_PE = np.stack([values[trial.name]["true"] for trial in trials])
-    rewards = np.concatenate([trial.rewards["true"] for trial in trials])
+    rewards = np.stack([trial.rewards["true"] for trial in trials])
     for variant in VARIANTS:
         imagined_PE = np.stack([values[trial.name][variant] for trial in trials])
         found |= _across(f"across.{variant}", imagined_PE, true_PE, config)
@@ -105,8 +104,9 @@ def _compared(
         found[f"episodes.{variant}.spearman"] = float(measures.spearman(*flat)[0])
         found[f"episodes.{variant}.gap"] = float(measures.value_gap(*flat)[0])
         if variant in trials[0].rewards:
-            guessed = np.concatenate([trial.rewards[variant] for trial in trials])
-            found[f"r2.{variant}"] = r_squared(guessed.ravel(), rewards.ravel())
+            guessed = np.stack([trial.rewards[variant] for trial in trials])
+            rng = np.random.default_rng([config.seed, *f"r2.{variant}".encode()])
+            found |= measures.explained(guessed, rewards, rng, config.resamples).as_metrics(f"r2.{variant}")
     means = true_PE.mean(axis=1)
     found["across.constant.gap"] = float(np.abs(means - np.median(means)).mean())  # of the best constant
     for k in (k for k in TOP if k < len(trials)):

@@ -1,11 +1,7 @@
 """`whale.load`: a folder -> a `World`, every byte proven first. Needs torch, numpy and safetensors, no DVC."""
 
-import hashlib
 from pathlib import Path
 
-import numpy as np
-
-from whale.data.segments.grid import normalize_actions
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
@@ -35,7 +31,7 @@ def load(
     return World(
         model=_model(found, contract, device),
         contract=contract,
-        identity=identity_of(digests),
+        digests=digests,
         lineage=found.lineage,
         starts=_starts(found, name),
         reward=None if found.reward is None else RewardHead.restore(found.reward, device),
@@ -45,23 +41,10 @@ def load(
     )
 
 
-def identity_of(digests: dict[str, str]) -> str:
-    """First 16 hex digits over the weights of all parts: what `model=` of protocol strings says."""
-    digest = hashlib.sha256()
-    for part in ("tokenizer", "behavior", "dynamics"):
-        digest.update(bytes.fromhex(digests[part]))
-    return digest.hexdigest()[:16]
-
-
 def _model(found: WorldFolder, contract: ActionContract, device: str) -> LearnedWorld:
-    normalizer = contract.normalizer
-
-    def normalize(actions: np.ndarray) -> np.ndarray:
-        return normalize_actions(normalizer.normalize, actions, np.ones(actions.shape[:-1], bool))
-
     return LearnedWorld(
         VideoTokenizer.restore(found.tokenizer, device), BehaviorModel.restore(found.behavior, device),
-        Dynamics.restore(found.dynamics, device), found.window, normalize=normalize,
+        Dynamics.restore(found.dynamics, device), found.window, normalize=contract.normalizer.normalize,
     )  # fmt: skip
 
 

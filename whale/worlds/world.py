@@ -9,6 +9,7 @@ leading batch axis B may stand before all of them or be left out: what comes bac
 Shapes: B batch, c given frames, H horizon, R resolution, A action, Z behavior embedding.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -58,7 +59,7 @@ class Imagined:
 
 @dataclass
 class World:
-    """What `whale.load` returns. `identity`: 16 hex digits over the weights; `lineage`: what it was made from.
+    """What `whale.load` returns. `digests`: sha256 of the weights of each part; `lineage`: what it was made from.
 
     `starts`: recorded beginnings that came with it. `reward`: a head that reads rewards off frames, or None.
     `checking` off: only what cannot be computed with is refused.
@@ -66,7 +67,7 @@ class World:
 
     model: LearnedWorld
     contract: ActionContract
-    identity: str
+    digests: Mapping[str, str]
     lineage: Mapping[str, Any]
     starts: Sequence[Start] = ()
     reward: RewardHead | None = None
@@ -74,6 +75,14 @@ class World:
     depths: Sequence[int] = (1, 2, 3)
     checking: Checking = "enforce"
     _seen: list[np.ndarray] = field(default_factory=list, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """First 16 hex digits over the weights of all parts: what `model=` of protocol strings says."""
+        digest = hashlib.sha256()
+        for part in ("tokenizer", "behavior", "dynamics"):
+            digest.update(bytes.fromhex(self.digests[part]))
+        return digest.hexdigest()[:16]
 
     @property
     def resolution(self) -> int:
@@ -151,6 +160,16 @@ class World:
         """The uncertainty below which `coverage` of held-out steps lay, and their mean error. MissingInputError for a
         world whose uncertainties were never measured."""
         return limit_of(self.calibration, self.identity, method, coverage)
+
+    def limit_if_known(self, coverage: float, method: Method | None) -> TrustLimit | None:
+        """`trust_limit`, or None without a method or a calibration of it: then nothing is said about trust."""
+        if (
+            method is None
+            or self.calibration is None
+            or "thresholds" not in self.calibration["methods"].get(method, {})
+        ):
+            return None
+        return self.trust_limit(coverage, method)
 
     def from_robot(self, **declared: Any) -> RobotActions:
         """Actions in other units, order, gripper or rate -> this contract's, as declared (whale.worlds.adapters)."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from whale.audit.exports.as_signed import require_as_signed, require_folder_as_signed, require_new
 from whale.audit.exports.bundle import write_statements_of
+from whale.audit.exports.recorded_starts import held_out_split, recorded_starts
+from whale.audit.exports.world_parts import write_parts
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
 from whale.data.storage.shards import ShardSet
 from whale.seal import names_below, seal
-from whale.worlds.bundle import write_parts
 from whale.worlds.folder import WorldFolder, open_folder
-from whale.worlds.recorded import held_out_split, recorded_starts
 from whale.worlds.starts import Start
 
 STARTS = 16  # recorded beginnings a dataset
