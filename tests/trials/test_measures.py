@@ -109,5 +109,6 @@ def test_prediction_powered_intervals_cover_the_truth_and_are_never_fooled(rho, 
 
 def test_without_two_truths_or_any_imagined_value_there_is_no_interval():
     assert np.isnan(prediction_powered(np.ones(5), np.ones(1), np.ones(1)).value.low)
+    assert np.isnan(prediction_powered(np.ones(5), np.zeros(4), np.arange(4.0)).value.high)
     alone = prediction_powered(np.ones(0), np.array([1.0, 2.0]), np.ones(2))
     assert alone.value.value == 1.5 and alone.weight == 0

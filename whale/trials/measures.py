@@ -101,10 +101,11 @@ def prediction_powered(imagined_E: np.ndarray, true_n: np.ndarray, imagined_n: n
     """PPI++ (Angelopoulos et al. 2023): mean of the truth, with imagination as a control of its variance.
 
     imagined_E: values of starts whose truth is unknown; true_n, imagined_n: both values of the others. Unbiased
-    whatever imagination says; the weight is the one of least variance, 0 where imagination is useless.
+    whatever imagination says; the weight is the one of least variance, 0 where imagination is useless. No interval
+    where the truths are fewer than two or all equal.
     """
     few, many = len(true_n), len(imagined_E)
-    if few < 2 or many < 1:
+    if few < 2 or many < 1 or np.ptp(true_n) == 0:  # equal truths say nothing of how far others may lie
         return Powered(Interval(float(np.mean(true_n)) if few else float("nan"), float("nan"), float("nan")), 0.0)
     spread = float(np.var(np.concatenate([imagined_E, imagined_n]), ddof=1))
     together = float(np.cov(true_n, imagined_n, ddof=1)[0, 1])
