@@ -38,7 +38,7 @@ def run(args: Args, run: Run) -> None:
     folder = args.models / "finetuned" if config.role == "finetune" else args.models
     trials = config.trials
     with run.compute():
-        world = load(folder, config.dataset, dynamics=config.model, device=device, verify=False, checking="off")
+        world = load(folder, config.dataset, dynamics=config.model, device=device, verify=False)
         shards = ShardSet.open(args.data / "shards" / config.dataset)
         world.reward = fit_reward(world.model, shards, config.reward, trials.seed)
         (run.out / "reward").mkdir()

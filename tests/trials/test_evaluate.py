@@ -9,15 +9,17 @@ from openpi_loopback import policy_server
 import whale
 from whale.common.errors import BadDataError, ConfigError, RefusedError, WorkerLostError
 from whale.evaluation.protocol import require_comparable
-from whale.policies.protocol import Contender, from_callable
+from whale.policies.protocol import Beginning, Contender, from_callable
 from whale.trials.closed_loop import imagine_policy
 from whale.trials.contenders import contender_of, contenders_of
 from whale.trials.evaluate import TrialConfig, run_trials, truncated, weighted
 from whale.trials.fleet_truth import Form, fleet_beginnings, fleet_judge, simulate_policy
 from whale.trials.report import TOO_WEAK, UNJUDGED, trial_metrics, trial_protocol
+from whale.worlds.contract import ActionWarning
 from whale.worlds.trust import TrustLimit
 
 FORM, COUNT, HORIZON = Form(16, 95), 6, 5
+INSTRUCTION = tiny_world.INSTRUCTIONS[0]
 NAMES = ["expert", "random", "other_task", "still", "behavior"]
 LIMIT = TrustLimit("entropy", 2.0, 0.8, 0.1, 0.2, "here")
 
@@ -121,6 +123,37 @@ def test_a_policy_of_another_rate_layout_or_dimension_is_refused_before_anything
         imagine_policy(world, from_callable("mine", lambda _: np.zeros(8)), beginnings, 2, None)
     with pytest.raises(BadDataError, match="not a chunk"):
         imagine_policy(world, from_callable("mine", lambda _: np.zeros((0, 7))), beginnings, 2, None)
+
+
+def test_a_policys_first_actions_are_looked_at_beside_recorded_ones(world, tmp_path):
+    watchful = whale.load(tiny_world.write_bundle(tmp_path))
+    recorded = tiny_world.recorded_actions(24, 5)
+    image = world.starts[0].frames[0]
+    starts = [Beginning(n, n, image, INSTRUCTION, recorded=action) for n, action in enumerate(recorded)]
+
+    def playing(change):
+        def begin(_):
+            return _Replay(np.asarray(change(recorded)))
+
+        return imagine_policy(watchful, Contender("mine", begin), starts, 2, None)
+
+    playing(lambda actions: actions)
+    with pytest.warns(ActionWarning, match="(?s)mine.*gripper looks inverted"):
+        playing(lambda actions: actions * [1, 1, 1, 1, 1, 1, -1] + [0, 0, 0, 0, 0, 0, 1])
+    with pytest.warns(ActionWarning, match="axes look exchanged"):
+        playing(lambda actions: actions[:, [1, 2, 0, 3, 4, 5, 6]])
+    with pytest.raises(RefusedError, match="times too small"):
+        playing(lambda actions: actions * ([1 / 55] * 6 + [1]))
+
+
+class _Replay:
+    """Does at each start what it was given for it."""
+
+    def __init__(self, actions):
+        self.actions = actions
+
+    def act(self, observations, rows):
+        return [self.actions[row][None] for row in rows]
 
 
 def test_values_are_means_of_rewards_and_the_head_on_the_first_frame_is_the_floor(world, trials):

@@ -38,13 +38,14 @@ class Policy(Protocol):
 @dataclass(frozen=True)
 class Beginning:
     """An episode as a policy meets it. `number` and `seed` are the same for all policies; `scene`: where a simulator
-    knows the true state (its own type), else None."""
+    knows the true state (its own type), else None; `recorded` [A]: the raw action that was recorded here, if any."""
 
     number: int
     seed: int
     image: np.ndarray
     instruction: str
     scene: Any = None
+    recorded: np.ndarray | None = None
 
 
 class Actor(Protocol):

@@ -14,8 +14,9 @@ from whale.common.errors import BadDataError
 from whale.models.world.rollout import Query
 from whale.policies.protocol import MAX_CHUNK, Actor, Beginning, Contender, Observation
 from whale.worlds.contract import ActionContract
-from whale.worlds.world import Method, World
+from whale.worlds.world import Checking, Method, World
 
+FIRST_USES = 32  # actions of a policy that are looked at together, once
 Outcome = Callable[[np.ndarray], np.ndarray]  # actions [E, A] of a step -> frames uint8 [E, R, R, 3] after it
 
 
@@ -31,12 +32,13 @@ class Played:
 
 def play(
     contender: Contender, beginnings: Sequence[Beginning], horizon: int, outcome: Outcome, contract: ActionContract,
-    progress: Callable[[], object] = lambda: None,
+    checking: Checking = "off",
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Frames [E, H, R, R, 3] and raw actions [E, H, A] of a policy in whatever `outcome` is: a world, a simulator.
 
     A chunk of k actions is carried out before the policy is asked again. RefusedError where the policy's rate, layout
-    or actions are not those of the contract; BadDataError for a chunk that is none.
+    or actions are not those of the contract; BadDataError for a chunk that is none. enforce: its first actions are
+    looked at as well, beside those recorded at the same frames where these are known.
     """
     contract.require_rate(contender.control_hz)
     contract.require_layout(contender.action_dimensions)
@@ -51,14 +53,14 @@ def play(
         images = outcome(taken)
         frames.append(images)
         actions.append(taken)
-        progress()
+        if checking == "enforce":
+            _look_at(contender.name, contract, beginnings, actions)
     return np.stack(frames, axis=1), np.stack(actions, axis=1)
 
 
 def imagine_policy(
-    world: World, contender: Contender, beginnings: Sequence[Beginning], horizon: int, method: Method | None,
-    progress: Callable[[], object] = lambda: None,
-) -> Played:  # fmt: skip
+    world: World, contender: Contender, beginnings: Sequence[Beginning], horizon: int, method: Method | None
+) -> Played:
     """The policy's episodes in imagination, with the uncertainty of every step."""
     observer = None if method is None else world.observer(method)
     placed = world.model.tokenizer.placed
@@ -74,8 +76,19 @@ def imagine_policy(
         state = query.following
         return query.step.frame.cpu().numpy()
 
-    frames, actions = play(contender, beginnings, horizon, outcome, world.contract, progress)
+    frames, actions = play(contender, beginnings, horizon, outcome, world.contract, world.checking)
     return Played(frames, actions, np.stack(doubts, axis=1) if doubts else None)
+
+
+def _look_at(
+    name: str, contract: ActionContract, beginnings: Sequence[Beginning], actions: Sequence[np.ndarray]
+) -> None:
+    """After the first step, beside what was recorded; and once there are enough for their sizes."""
+    recorded = [each.recorded for each in beginnings if each.recorded is not None]
+    if len(actions) == 1 and len(recorded) == len(beginnings):
+        contract.enforce(actions[0], np.stack(recorded), place=name)
+    elif (len(actions) - 1) * len(beginnings) < FIRST_USES <= len(actions) * len(beginnings):
+        contract.enforce(np.concatenate(actions), place=name)
 
 
 def _ask(

@@ -56,9 +56,8 @@ def fleet_beginnings(robot: str, count: int, seed: int, form: Form) -> list[Begi
 
 
 def simulate_policy(
-    contender: Contender, beginnings: Sequence[Beginning], horizon: int, contract: ActionContract, form: Form,
-    done: Callable[[], object] = lambda: None,
-) -> Truth:  # fmt: skip
+    contender: Contender, beginnings: Sequence[Beginning], horizon: int, contract: ActionContract, form: Form
+) -> Truth:
     """The policy's episodes in the simulator, from the same starts and seeds as in imagination."""
     scenes: list[FleetScene] = [each.scene for each in beginnings]
     states = [stacked(scenes)]
@@ -68,7 +67,7 @@ def simulate_policy(
         shown = render(states[-1], scenes[0].robot.camera, scenes[0].robot.palette)
         return np.stack([form.of(frame) for frame in shown])
 
-    frames, actions = play(contender, beginnings, horizon, outcome, contract, done)
+    frames, actions = play(contender, beginnings, horizon, outcome, contract)
     rewards = np.stack([_progress(scene, states, row) for row, scene in enumerate(scenes)])
     return Truth(rewards[:, 1:], frames, rewards[:, -1] == 1.0, actions)
 

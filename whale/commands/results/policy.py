@@ -99,7 +99,12 @@ def _setting(
         raise ConfigError("not enough recorded starts", place="--episodes", found=len(world.starts),
                           expected="2 or more in the bundle", remedy="export it with --as world")  # fmt: skip
     rows = enumerate(starts)
-    return [Beginning(n, seed * 1_000_003 + n, each.frames[-1], each.instruction) for n, each in rows], None
+    return [
+        Beginning(
+            n, seed * 1_000_003 + n, each.frames[-1], each.instruction, recorded=each.actions[len(each.frames) - 1]
+        )
+        for n, each in rows
+    ], None
 
 
 def _written(metrics: dict[str, object]) -> dict[str, Any]:
