@@ -31,15 +31,18 @@ def write_tiny_shards(directory: Path, name: str, lengths: list[int], per_shard:
 
 
 def write_encoded_shards(
-    directory: Path, name: str, frames: list[list[bytes]], actions: list[np.ndarray], size: int, per_shard: int = 2
-) -> Path:
-    """Episodes of JPEG frames of `size` x `size` and actions (T, 7) in split train."""
+    directory: Path, name: str, frames: list[list[bytes]], actions: list[np.ndarray], size: int, per_shard: int = 2,
+    rewards: list[np.ndarray] | None = None,
+) -> Path:  # fmt: skip
+    """Episodes of JPEG frames of `size` x `size`, actions (T, 7) and, if given, rewards (T,), in split train."""
     rows, shards = [], []
     for part, first in enumerate(range(0, len(frames), per_shard)):
         chosen = range(first, min(first + per_shard, len(frames)))
         file = f"train/{name}-train-00000-{part:03d}.tar"
         with TarWriter(directory, file) as tar:
-            rows += [_write_episode(tar, name, ordinal, frames[ordinal], actions[ordinal], file) for ordinal in chosen]
+            for ordinal in chosen:
+                extra = {} if rewards is None else {"reward.npy": array_bytes(rewards[ordinal])}
+                rows.append(_write_episode(tar, name, ordinal, frames[ordinal], actions[ordinal], file, extra))
         keys = [episode_key(name, "train", ordinal) for ordinal in chosen]
         steps = sum(len(frames[ordinal]) for ordinal in chosen)
         digest = {"bytes": tar.info.bytes, "sha256": tar.info.sha256}
@@ -70,9 +73,11 @@ def _square(step: int, ordinal: int) -> bytes:
     return simplejpeg.encode_jpeg(frame, quality=95, colorsubsampling="444")
 
 
-def _write_episode(tar, name: str, ordinal: int, jpegs: list[bytes], action: np.ndarray, file: str) -> dict:
+def _write_episode(
+    tar, name: str, ordinal: int, jpegs: list[bytes], action: np.ndarray, file: str, extra: dict
+) -> dict:
     key, length = episode_key(name, "train", ordinal), len(jpegs)
-    arrays = {"action.npy": array_bytes(action), "action_valid.npy": array_bytes(np.ones(length, bool))}
+    arrays = {"action.npy": array_bytes(action), "action_valid.npy": array_bytes(np.ones(length, bool))} | extra
     frames = {f"primary.{step:06d}.jpg": jpeg for step, jpeg in enumerate(jpegs)}
     members = tar.write_sample(key, arrays | frames)
     columns = index_columns(

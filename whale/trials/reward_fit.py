@@ -44,10 +44,7 @@ class Labelled:
 
 
 def labelled(world: LearnedWorld, shards: ShardSet, split: str, episodes: int, reconstructed: bool) -> Labelled:
-    """Frames 1.. of at most `episodes` episodes; the reward of frame t is that of the action that led to it.
-
-    BadDataError for a dataset whose rewards never change: there is nothing to learn.
-    """
+    """Frames 1.. of at most `episodes` episodes; the reward of frame t is that of the action that led to it."""
     firsts, nows, rewards, texts = [], [], [], []
     rows = shards.episodes(split)
     for number in np.unique(np.linspace(0, len(rows) - 1, min(episodes, len(rows))).round().astype(int)):
@@ -60,19 +57,24 @@ def labelled(world: LearnedWorld, shards: ShardSet, split: str, episodes: int, r
         firsts.append(features[:1].expand(len(frames) - 1, -1, -1))
         rewards.append(torch.from_numpy(shards.read_arrays(row, ("reward",))["reward"][:-1].astype(np.float32)))
         texts += [row.language] * (len(frames) - 1)
-    if not rewards or float(torch.cat(rewards).std()) < 1e-6:
-        raise BadDataError("no reward to learn from", file=shards.directory, place=f"split {split}",
-                           found="rewards that never change", expected="recorded rewards")  # fmt: skip
+    if not rewards:
+        raise BadDataError("a split without episodes", file=shards.directory, place=f"split {split}")
     return Labelled(torch.cat(firsts), torch.cat(nows), torch.cat(rewards), texts)
 
 
 def fit_reward(world: LearnedWorld, shards: ShardSet, config: RewardFitConfig, seed: int) -> RewardHead:
-    """The head with the least error on `val_split` among those seen every tenth of the training."""
+    """The head with the least error on `val_split` among those seen every tenth of the training.
+
+    BadDataError for a dataset whose rewards never change: there is nothing to learn.
+    """
     parts = [labelled(world, shards, "train", config.episodes, reconstructed) for reconstructed in (False, True)]
     train = Labelled(
         torch.cat([part.first for part in parts]), torch.cat([part.now for part in parts]),
         torch.cat([part.reward for part in parts]), [text for part in parts for text in part.instructions],
     )  # fmt: skip
+    if float(train.reward.std()) < 1e-6:
+        raise BadDataError("no reward to learn from", file=shards.directory, place="split train",
+                           found="rewards that never change", expected="recorded rewards")  # fmt: skip
     held = [labelled(world, shards, config.val_split, config.episodes, again) for again in (False, True)]
     instructions = sorted(set(train.instructions))
     bounds = [float(train.reward.min()), float(train.reward.max())]
