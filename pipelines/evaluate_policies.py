@@ -54,7 +54,7 @@ def run(args: Args, run: Run) -> None:
         for trial in played:
             save_arrays(run.out / f"{trial.name}.npz", _arrays(trial))
     metrics = trial_metrics(world, played, trials, limit)
-    metrics["protocol"] = trial_protocol(world, trials, config.dataset, "fleet simulator", "fleet simulator", limit)
+    metrics["protocol"] = trial_protocol(world, played, trials, "fleet simulator", "fleet simulator", limit)
     run.write_metrics(written(metrics))
 
 

@@ -231,11 +231,11 @@ def test_what_was_done_is_not_done_again_and_a_dying_server_loses_nothing(world,
     assert len(list(tmp_path.glob("*.npz"))) == 3  # another horizon is another trial
 
 
-def test_values_of_unlike_protocols_are_not_compared(world):
-    one = trial_protocol(world, config(), "fleet_delta", "recorded", "none", LIMIT)
+def test_values_of_unlike_protocols_are_not_compared(world, trials):
+    one = trial_protocol(world, trials, config(), "recorded", "none", LIMIT)
     require_comparable(one, one.replace(f"model={world.identity}", "model=0"))
     with pytest.raises(ConfigError, match="horizon"):
-        require_comparable(one, trial_protocol(world, config(horizon=9), "fleet_delta", "recorded", "none", LIMIT))
+        require_comparable(one, trial_protocol(world, trials, config(horizon=9), "recorded", "none", LIMIT))
 
 
 def test_what_is_not_there_is_named(world, beginnings, tmp_path):

@@ -1,5 +1,6 @@
 """`whale.load`: an exported bundle works elsewhere with torch alone, and not one byte of it may differ."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,8 +14,10 @@ import torch
 
 import whale
 from whale.common.errors import BadDataError, ConfigError, MismatchError, MissingInputError
+from whale.common.files import sha256_of_file
 from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
 from whale.models.world.rollout import rollout
+from whale.seal import seal
 
 ROOT = Path(__file__).parents[2]
 # What a notebook on another machine need not have: nothing of these may be imported on the way.
@@ -158,3 +161,39 @@ def test_a_trust_limit_says_its_coverage_and_what_is_not_calibrated_is_not_inven
 def test_frames_and_actions_that_do_not_fit_are_named(world, frames, actions):
     with pytest.raises(ConfigError, match="frames"):
         world.imagine(frames, actions)
+
+
+def test_z_may_be_chosen(world):
+    start, size = world.starts[0], world.model.z_size
+    chosen = np.zeros(size, np.float32)
+    off = world.imagine(start.frames, start.actions, horizon=6, z="off").frames
+    assert np.array_equal(world.imagine(start.frames, start.actions, horizon=6, z=chosen).frames, off)
+    chosen[::16] = 1
+    other = world.imagine(start.frames, start.actions, horizon=6, z=chosen, uncertainty="entropy")
+    assert not np.array_equal(
+        other.uncertainty, world.imagine(start.frames, start.actions, 6, uncertainty="entropy").uncertainty
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a.pop("window"), "window"),
+        (lambda a: a.update(window=-1), "window"),
+        (lambda a: a.update(contracts={}), "contracts"),
+        (lambda a: a["statistics"].clear(), "action contract"),
+        (lambda a: a["contracts"]["fleet_delta"].pop("dimensions"), "action contract"),
+        (lambda a: a["contracts"]["fleet_delta"].update(control_hz=0), "does not fit"),
+        (lambda a: a["statistics"]["fleet_delta"]["action"].update(q01=[0.0]), "action contract"),
+        (lambda a: a["statistics"]["fleet_delta"]["action"].update(mean=[float("nan")] * 7), "does not fit"),
+    ],
+)
+def test_a_bundle_that_is_whole_but_says_nonsense_is_refused_in_words(bundle, tmp_path, change, said):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    about = json.loads((copy / "world.json").read_bytes())
+    change(about)
+    (copy / "world.json").write_text(json.dumps(about))
+    (copy / "MANIFEST.json").unlink()
+    seal(copy, sha256_of_file)
+    with pytest.raises((BadDataError, ConfigError), match=said):
+        whale.load(copy)

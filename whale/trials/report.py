@@ -52,14 +52,15 @@ def episode_values(trial: Trial, limit: TrustLimit | None) -> dict[str, np.ndarr
 
 
 def trial_protocol(
-    world: World, config: TrialConfig, robot: str, starts: str, judge: str, limit: TrustLimit | None
+    world: World, trials: Sequence[Trial], config: TrialConfig, starts: str, judge: str, limit: TrustLimit | None
 ) -> str:
     """How these values were measured: everything but the model must be equal for two of them to be compared."""
     return protocol(
-        "policy_value", model=world.identity, data=robot, starts=starts, episodes=config.episodes,
+        "policy_value", model=world.identity, data=world.contract.dataset, starts=starts, episodes=config.episodes,
         horizon=config.horizon, value="mean reward of a step", reward="head on frames", judge=judge, seed=config.seed,
         decoding="argmax", uncertainty=config.uncertainty or "none",
-        limit="none" if limit is None else f"coverage {limit.coverage:g}", policies=",".join(config.policies),
+        limit="none" if limit is None else f"coverage {limit.coverage:g}",
+        policies=",".join(trial.name for trial in trials),
     )  # fmt: skip
 
 

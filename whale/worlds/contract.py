@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from whale.common.errors import RefusedError
+from whale.common.errors import BadDataError, RefusedError
 from whale.data.segments.actions import ActionNormalizer
 from whale.worlds.action_checks import Finding, Profile, gripper_range, suspicions
 
 RATE_TOLERANCE = 0.05
+STATISTICS = ("mean", "std", "min", "max", "q01", "q99")
 
 
 class ActionWarning(UserWarning):
@@ -33,6 +34,24 @@ class ActionContract:
     dataset: str
     sealed: Mapping[str, Any]  # contract.json of the dataset
     statistics: Mapping[str, Any]  # its entry in dataset_statistics.json
+
+    @classmethod
+    def of(cls, dataset: str, sealed: object, statistics: object, file: object) -> "ActionContract":
+        """Checked: everything read from it later is there. BadDataError that names `file` and what is missing."""
+        found = cls(dataset, sealed, statistics)  # type: ignore[arg-type]
+        try:
+            size = len(found.dimensions)
+            texts = [found.frame, found.form, found.rate_hz, found.retraceable, found.licence["spdx"]]
+            action = found.statistics["action"]
+            numbers = np.array([action[name] for name in STATISTICS], np.float64)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadDataError("not an action contract with its statistics", file=str(file), place=dataset,
+                               found=f"{type(error).__name__}: {error}"[:200]) from None  # fmt: skip
+        sound = numbers.shape == (len(STATISTICS), size) and np.isfinite(numbers).all() and found.live.shape == (size,)
+        if not sound or size < 2 or found.rate_hz <= 0 or not all(texts[:2]):
+            raise BadDataError("an action contract that does not fit its statistics", file=str(file), place=dataset,
+                               found=f"{size} dimensions, statistics {numbers.shape}")  # fmt: skip
+        return found
 
     @property
     def dimensions(self) -> tuple[str, ...]:

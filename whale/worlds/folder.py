@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
 from whale.common.files import sha256_of_file
 from whale.seal import MANIFEST_NAME, verify_sealed
@@ -27,6 +30,15 @@ from whale.seal import MANIFEST_NAME, verify_sealed
 WORLD, WEIGHTS = "world.json", "model.safetensors"
 FORMAT = 1
 MAX_JSON_BYTES = 64 * 2**20
+
+
+class About(Config):
+    """world.json of a bundle."""
+
+    format: int
+    window: int = Field(gt=0)
+    contracts: dict[str, dict[str, Any]] = Field(min_length=1)
+    statistics: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -77,14 +89,14 @@ def _bundle(path: Path, verify: bool) -> WorldFolder:
             raise MissingInputError("a bundle without its manifest", file=path / MANIFEST_NAME,
                                     remedy="export it again; a bundle is never loaded unproven")  # fmt: skip
         verify_sealed(path, sha256_of_file)
-    about = read_json(path / WORLD)
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        found = about.get("format") if isinstance(about, dict) else type(about).__name__
+    values = read_json(path / WORLD)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise BadDataError("a bundle of another format", file=path / WORLD, found=found, expected=FORMAT)
+    about = About.parse(values, file=path / WORLD)
     return WorldFolder(
         folder=path, tokenizer=path / "tokenizer", behavior=path / "behavior", dynamics=path / "dynamics",
-        window=int(about["window"]),
-        contracts=about["contracts"], statistics=about["statistics"],
+        window=about.window, contracts=about.contracts, statistics=about.statistics,
         lineage=_lineage(path), reward=_there(path / "reward"), calibration=_there(path / "calibration.json"),
         starts=_there(path / "starts"),
     )  # fmt: skip

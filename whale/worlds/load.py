@@ -25,7 +25,7 @@ def load(
     """
     found = open_folder(folder, dynamics, verify)
     name = chosen_dataset(found, robot)
-    contract = ActionContract(name, found.contracts[name], found.statistics[name])
+    contract = ActionContract.of(name, found.contracts[name], found.statistics.get(name), found.folder)
     digests = found.digests
     calibration = None if found.calibration is None else entry_of(read_json(found.calibration), digests)
     return World(

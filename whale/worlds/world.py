@@ -114,12 +114,12 @@ class World:
 
     def imagine(
         self, frames: Any, actions: Any, horizon: int | None = None, *, uncertainty: Method | None = None,
-        temperature: float = 0.0, seed: int = 0, z: Conditioning = "prior",
+        temperature: float = 0.0, seed: int = 0, z: Conditioning | np.ndarray = "prior",
     ) -> Imagined:  # fmt: skip
         """`horizon` frames after the given ones, under the actions [(B,) c - 1 + horizon or more, A] from o_1 on.
 
         horizon None: as far as the actions go. temperature 0: the most likely frame; above, drawn with `seed`. z: how
-        the behavior embedding is set (whale.models.world.rollout).
+        the behavior embedding is set: prior, frozen, off (whale.models.world.rollout), or one [(B,) Z] of your choice.
         """
         given, single = self._frames(frames)
         taken = self._actions(actions, single, "imagine")
@@ -133,7 +133,8 @@ class World:
         placed = self.model.tokenizer.placed
         skipped = max(0, count - self.window)  # a history longer than the window has its last T frames
         kept = placed(given[:, skipped:]), placed(taken[:, skipped : count - 1 + length])
-        found = rollout(self.model, *kept, length, observers, temperature=temperature, seed=seed, z=z)
+        fixed = z if isinstance(z, str) else placed(np.asarray(z, np.float32).reshape(len(given), -1))
+        found = rollout(self.model, *kept, length, observers, temperature=temperature, seed=seed, z=fixed)
         arrays = {name: values.cpu().numpy() for name, values in found.items()}
         arrays = {name: values[0] if single else values for name, values in arrays.items()}
         return Imagined(arrays["frames"], None if uncertainty is None else arrays[uncertainty])

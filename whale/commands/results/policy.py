@@ -73,7 +73,7 @@ def evaluate(
     limit = found.limit_if_known(config.coverage, config.uncertainty)
     metrics = _written(trial_metrics(found, trials, config, limit))
     starts = "fleet simulator" if truth == FLEET else "recorded"
-    metrics["protocol"] = trial_protocol(found, config, found.contract.dataset, starts, truth, limit)
+    metrics["protocol"] = trial_protocol(found, trials, config, starts, truth, limit)
     if as_json:
         print_json(metrics)
     else:
