@@ -194,6 +194,19 @@ def test_a_world_exported_from_it_loads_in_another_folder_and_a_policy_is_evalua
     assert metrics["status"].startswith("no truth")
 
 
+def test_the_readmes_example_runs_on_the_fine_tuned_world_exported_from_it(project, tmp_path):
+    exported = [BIN / "python", "-m", "whale.cli", "export", "artifacts/demo/models/finetuned/dynamics/full"]
+    exported += ["--as", "world", "--to", str(tmp_path / "world-bundle")]
+    done = subprocess.run(exported, cwd=project, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (example,) = re.findall(r"```python\n(import whale\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    command = [BIN / "python", "-W", "ignore", "-c", example]
+    elsewhere = environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=elsewhere, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "fleet_unseen: delta actions in the base frame at 5 Hz" in done.stdout
+
+
 def test_the_report_is_one_page_that_needs_no_network(project):
     page = (project / "artifacts/demo/report/index.html").read_text()
     assert "data:image/gif;base64," in page and "<svg" in page

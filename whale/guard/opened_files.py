@@ -95,7 +95,7 @@ def report(
 def undeclared_modules(
     code_root: Path, closure: Iterable[Path], modules: Mapping[str, Any] | None = None, files: Iterable[str] = ()
 ) -> list[str]:
-    """Imported files of the project that are not in the stage's import closure; an __init__.py that runs nothing is nothing.
+    """Imported files of the project that are not in the stage's import closure; one that runs nothing is none.
 
     `modules`: those of this process by default; `files`: what workers opened, code among it.
     """
