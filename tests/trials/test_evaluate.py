@@ -1,5 +1,8 @@
 """Closed loops: the same starts for all, imagined and true episodes that match, values one can recompute."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny_world
@@ -229,6 +232,14 @@ def test_what_was_done_is_not_done_again_and_a_dying_server_loses_nothing(world,
     assert [trial.name for trial in second] == ["still", "served"]
     run_trials(world, contenders_of(["still"], world), beginnings, config(horizon=3), None, tmp_path)
     assert len(list(tmp_path.glob("*.npz"))) == 3  # another horizon is another trial
+
+
+def test_the_documents_own_example_runs(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs/how-to/evaluate-a-policy.md").read_text(encoding="ascii")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(example, {"world": world, "my_network": lambda image: np.array([[0.01, 0, 0, 0, 0, 0, image[0, 0, 0] > 99]])})
+    assert "policy.mine.imagined" in capsys.readouterr().out
 
 
 def test_values_of_unlike_protocols_are_not_compared(world, trials):

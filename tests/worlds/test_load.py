@@ -13,11 +13,12 @@ import tiny_world
 import torch
 
 import whale
-from whale.common.errors import BadDataError, ConfigError, MismatchError, MissingInputError
+from whale.common.errors import BadDataError, ConfigError, MismatchError, MissingInputError, RefusedError
 from whale.common.files import sha256_of_file
 from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
 from whale.models.world.rollout import rollout
 from whale.seal import seal
+from whale.worlds.contract import ActionWarning
 
 ROOT = Path(__file__).parents[2]
 # What a notebook on another machine need not have: nothing of these may be imported on the way.
@@ -197,3 +198,21 @@ def test_a_bundle_that_is_whole_but_says_nonsense_is_refused_in_words(bundle, tm
     seal(copy, sha256_of_file)
     with pytest.raises((BadDataError, ConfigError), match=said):
         whale.load(copy)
+
+
+def test_a_policy_is_checked_at_recorded_frames_by_name(world):
+    recorded = tiny_world.recorded_actions(32)
+    flipped = np.c_[recorded[:, :6], 1 - recorded[:, 6]]
+    assert world.check_policy(recorded, recorded) == []
+    with pytest.warns(ActionWarning):
+        assert world.check_policy(flipped, recorded) == ["gripper_flipped"]
+
+
+def test_actions_that_come_one_at_a_time_are_looked_at_together(bundle):
+    watchful = whale.load(bundle)
+    start = watchful.starts[0]
+    state = watchful.start(start.frames)
+    small = tiny_world.recorded_actions(40) * ([1 / 55] * 6 + [1])
+    with pytest.raises(RefusedError, match="times too small"):
+        for action in small:
+            state, _ = watchful.step(state, action)
