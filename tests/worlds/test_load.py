@@ -44,8 +44,8 @@ def test_the_notebooks_example_runs_in_a_fresh_process_on_a_bundle_with_torch_al
     assert example in (ROOT / "README.md").read_text(encoding="ascii")
     shutil.copytree(bundle, tmp_path / "world-bundle")
     script = BLOCK.format(names=ABSENT) + example
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    command, environment = [sys.executable, "-c", script], {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "uint8" in done.stdout and "Hz" in done.stdout and "Apache-2.0" in done.stdout
 

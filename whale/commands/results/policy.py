@@ -7,6 +7,7 @@ import typer
 
 from whale.commands.output import AsJson, group, print_json, print_table
 from whale.common.errors import ConfigError
+from whale.common.progress import Progress
 
 if TYPE_CHECKING:
     from whale.policies.protocol import Beginning
@@ -69,7 +70,9 @@ def evaluate(
         found.reward = RewardHead.restore(reward)
     beginnings, judge = _setting(found, truth, config.episodes, config.horizon, config.seed)
     server = {"allow_remote": allow_remote, "answer_seconds": answer_seconds}
-    trials = run_trials(found, contenders_of(policy, found, server), beginnings, config, judge, work)
+    contenders = contenders_of(policy, found, server)
+    with Progress(len(contenders), "policies", "policy evaluate") as progress:
+        trials = run_trials(found, contenders, beginnings, config, judge, work, progress.update)
     limit = found.limit_if_known(config.coverage, config.uncertainty)
     metrics = _written(trial_metrics(found, trials, config, limit))
     starts = "fleet simulator" if truth == FLEET else "recorded"
