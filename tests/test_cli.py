@@ -27,6 +27,7 @@ VERBS += [
     "stats show",
     "stats export",
     "model counts",
+    "policy evaluate",
     "rollout",
     "spec list",
     "spec check",

@@ -56,7 +56,17 @@ def tiny_params() -> dict:
     params["evaluate_video"] |= {"max_episodes": 2, "max_train_episodes": 4, "resamples": 100, "filmstrips": 1}
     params["evaluate_uncertainty"] |= {"max_episodes": 2, "horizon": 4, "resamples": 100, "filmstrips": 1}
     params["evaluate_uncertainty"] |= {"state_episodes": 2}
+    params["evaluate_policies"] = {"fleet_delta": tiny_trials()}
     return params
+
+
+def tiny_trials() -> dict:
+    """Three policies, the model's own among them."""
+    reward = {"episodes": 8, "hidden": 8, "steps": 20, "batch_size": 16, "lr": 1.0e-3, "weight_decay": 1.0}
+    reward |= {"val_split": "val", "test_split": "test"}
+    trials = {"policies": ["expert", "still", "behavior"], "episodes": 4, "horizon": 4, "true_episodes": 2, "seed": 0}
+    trials |= {"uncertainty": "entropy", "coverage": 0.8, "resamples": 100}
+    return {"role": "pretrain", "dataset": "fleet_delta", "model": "full", "reward": reward, "trials": trials}
 
 
 def optimizations(value):
@@ -122,7 +132,7 @@ def project(tmp_path_factory) -> Path:
 
 def test_every_output_is_sealed_and_no_partial_file_is_left(project):
     sealed = [path.parent for path in (project / "artifacts").rglob("MANIFEST.json")]
-    assert len(sealed) == 24
+    assert len(sealed) == 25
     for folder in sealed:
         verify_sealed(folder, sha256_of_file)
     assert not [path for path in project.rglob("*tmp-*") if "artifacts" in path.parts or "lineage" in path.parts]
@@ -155,6 +165,48 @@ def test_metrics_name_every_claim_of_the_demo_with_its_baseline_and_protocol(pro
     assert "retracing" in uncertainty and "entropy" in uncertainty and "spearman" in uncertainty
 
 
+def test_policies_have_a_true_value_beside_the_imagined_one(project):
+    metrics = json.loads((project / "artifacts/demo/metrics/evaluate_policies.fleet_delta.json").read_text())
+    for policy in ("expert", "still", "behavior"):
+        assert metrics[f"policy.{policy}.true"] is not None and f"policy.{policy}.imagined.low" in metrics
+    assert metrics["policy.still.true"] == 0 and "judge=fleet simulator" in metrics["protocol"]
+    assert set(metrics["status"].split(":")) & {"measured", "model too weak"}
+
+
+def test_a_world_exported_from_it_loads_in_another_folder_and_a_policy_is_evaluated_in_it(project, tmp_path):
+    """Fresh processes; the second one does not even know where the project is."""
+    bundle = tmp_path / "bundle"
+    reward = "artifacts/demo/evaluation/policies/fleet_delta/reward"
+    exported = [BIN / "python", "-m", "whale.cli", "export", "artifacts/demo/models/dynamics/full", "--as", "world"]
+    exported += ["--to", str(bundle), "--reward", reward]
+    done = subprocess.run(exported, cwd=project, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert {"statements.intoto.jsonl", "lineage.json", "calibration.json", "starts", "env.py"} <= set(
+        os.listdir(bundle)
+    )
+    command = [BIN / "python", "-m", "whale.cli", "policy", "evaluate", "bundle", "--robot", "fleet_delta", "--json"]
+    command += ["--policy", "behavior", "--policy", "still", "--episodes", "2", "--horizon", "5"]
+    elsewhere = environment() | {"PYTHONPATH": str(ROOT)}
+    found = subprocess.run(command, cwd=tmp_path, env=elsewhere, capture_output=True, text=True, timeout=600)
+    assert found.returncode == 0, found.stderr
+    metrics = json.loads(found.stdout)
+    assert metrics["policy.behavior.imagined"] is not None and metrics["trust_limit.source"].startswith("calibration")
+    assert metrics["status"].startswith("no truth")
+
+
+def test_the_readmes_example_runs_on_the_fine_tuned_world_exported_from_it(project, tmp_path):
+    exported = [BIN / "python", "-m", "whale.cli", "export", "artifacts/demo/models/finetuned/dynamics/full"]
+    exported += ["--as", "world", "--to", str(tmp_path / "world-bundle")]
+    done = subprocess.run(exported, cwd=project, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (example,) = re.findall(r"```python\n(import whale\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    command = [BIN / "python", "-W", "ignore", "-c", example]
+    elsewhere = environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=elsewhere, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "fleet_unseen: delta actions in the base frame at 5 Hz" in done.stdout
+
+
 def test_the_report_is_one_page_that_needs_no_network(project):
     page = (project / "artifacts/demo/report/index.html").read_text()
     assert "data:image/gif;base64," in page and "<svg" in page
@@ -164,7 +216,7 @@ def test_the_report_is_one_page_that_needs_no_network(project):
 def test_each_run_left_a_statement_whose_inputs_are_the_digests_of_what_it_read(project):
     entries = ledger.read(project / ledger.LEDGER)
     statements = [signing.verify(entry.envelope, project / signing.PUBLIC_KEYS) for entry in entries]
-    assert len(statements) == 24
+    assert len(statements) == 25
     tokenizer = hashlib.sha256((project / "artifacts/demo/models/tokenizer/MANIFEST.json").read_bytes()).hexdigest()
     users = [json.dumps(statement["predicate"]) for statement in statements]
     assert sum(tokenizer in user for user in users) >= 4

@@ -38,19 +38,19 @@ def write_tiny_shards(
 
 def write_encoded_shards(
     directory: Path, name: str, frames: list[list[bytes]], actions: list[np.ndarray], size: int, per_shard: int = 2,
-    about: list[dict] | None = None,
+    about: list[dict] | None = None, rewards: list[np.ndarray] | None = None,
 ) -> Path:  # fmt: skip
-    """Episodes of JPEG frames of `size` x `size` and actions (T, 7) in split train."""
+    """Episodes of JPEG frames of `size` x `size`, actions (T, 7) and, if given, rewards (T,), in split train."""
     rows, shards = [], []
     for part, first in enumerate(range(0, len(frames), per_shard)):
         chosen = range(first, min(first + per_shard, len(frames)))
         file = f"train/{name}-train-00000-{part:03d}.tar"
         with TarWriter(directory, file) as tar:
             told = about or [None] * len(frames)
-            rows += [
-                _write_episode(tar, name, ordinal, frames[ordinal], actions[ordinal], file, told[ordinal])
-                for ordinal in chosen
-            ]
+            for ordinal in chosen:
+                extra = {} if rewards is None else {"reward.npy": array_bytes(rewards[ordinal])}
+                episode = (frames[ordinal], actions[ordinal], file, told[ordinal], extra)
+                rows.append(_write_episode(tar, name, ordinal, *episode))
         keys = [episode_key(name, "train", ordinal) for ordinal in chosen]
         steps = sum(len(frames[ordinal]) for ordinal in chosen)
         digest = {"bytes": tar.info.bytes, "sha256": tar.info.sha256}
@@ -82,10 +82,10 @@ def _square(step: int, ordinal: int) -> bytes:
 
 
 def _write_episode(
-    tar, name: str, ordinal: int, jpegs: list[bytes], action: np.ndarray, file: str, about: dict | None
+    tar, name: str, ordinal: int, jpegs: list[bytes], action: np.ndarray, file: str, about: dict | None, extra: dict
 ) -> dict:
     key, length = episode_key(name, "train", ordinal), len(jpegs)
-    arrays = {"action.npy": array_bytes(action), "action_valid.npy": array_bytes(np.ones(length, bool))}
+    arrays = {"action.npy": array_bytes(action), "action_valid.npy": array_bytes(np.ones(length, bool))} | extra
     if about is not None:
         arrays["reward.npy"] = array_bytes((np.arange(length) + 100 * ordinal).astype(np.float32))
     frames = {f"primary.{step:06d}.jpg": jpeg for step, jpeg in enumerate(jpegs)}

@@ -11,7 +11,7 @@ import typer
 from whale.commands.data import mix, raw, shards, spec, stats
 from whale.commands.lineage import accept, proofs, questions, taint
 from whale.commands.project import doctor, init, plan, profile, timings, track
-from whale.commands.results import evaluate, export, metrics, model, rollout
+from whale.commands.results import evaluate, export, metrics, model, policy, rollout
 from whale.guard import failure
 
 PACKAGE = "whale-world-model"
@@ -34,6 +34,7 @@ app.add_typer(stats.app, name="stats")
 app.add_typer(track.app, name="track")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(model.app, name="model")
+app.add_typer(policy.app, name="policy")
 app.add_typer(questions.app, name="lineage")
 app.command("accept", epilog=accept.EXAMPLE)(accept.accept)
 app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(proofs.audit_checkpoint)

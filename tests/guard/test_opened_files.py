@@ -75,6 +75,17 @@ def test_a_module_that_only_a_worker_imports_is_named_from_source_or_bytecode(pr
         assert found(project)["undeclared_modules"] == ["whale/extra.py"]
 
 
+def test_a_package_that_only_fetches_names_on_demand_is_no_undeclared_module_and_one_that_runs_is(project):
+    for text, expected in (
+        ("def __getattr__(name):\n    raise AttributeError\n", []),
+        ("import os\n", ["whale/__init__.py"]),
+    ):
+        opened_files.await_workers(project / "work/opened")
+        (project / "whale/__init__.py").write_text(text)
+        work([], project / "whale/__init__.py")
+        assert found(project)["undeclared_modules"] == expected
+
+
 def test_what_an_earlier_run_left_is_forgotten_and_outside_of_a_stage_nobody_listens(project):
     work([project / "artifacts/other/b"])
     opened_files.await_workers(project / "work/opened")

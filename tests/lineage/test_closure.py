@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whale.lineage.closure import closure_digest, code_files, import_closure
+from whale.lineage.closure import closure_digest, code_files, import_closure, is_inert
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -32,6 +32,23 @@ def project(tmp_path):
 
 def closure(project):
     return [path.as_posix() for path in import_closure(project, Path("pipelines/x.py"))]
+
+
+LAZY = (
+    '"""A text."""\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lib.unused import f\n'
+    '__all__ = ["f"]\n'
+    "def __getattr__(name):\n    from lib.unused import f\n    return f\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [(LAZY, False), (LAZY + "import os\n", True), (LAZY + "print(1)\n", True), ("def f():\n    pass\n", True)],
+)
+def test_a_package_that_only_fetches_names_on_demand_runs_nothing_and_is_left_out(project, text, counts):
+    (project / "lib/__init__.py").write_text(text)
+    assert ("lib/__init__.py" in closure(project)) == counts
+    assert ("lib/unused.py" in closure(project)) == (counts and "lib.unused" in text)
 
 
 def test_imports_in_functions_count_type_checking_and_empty_packages_do_not(project):
@@ -68,5 +85,5 @@ def test_what_python_really_imports_is_in_the_closure():
     script = "import sys, pipelines.mix\nfor m in list(sys.modules.values()): print(getattr(m, '__file__', None) or '')"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {Path(line) for line in done.stdout.split("\n") if line.startswith(str(ROOT)) and ".venv" not in line}
-    real = {path.relative_to(ROOT) for path in loaded if path.stat().st_size}
+    real = {path.relative_to(ROOT) for path in loaded if path.name != "__init__.py" or not is_inert(path)}
     assert real <= set(import_closure(ROOT, Path("pipelines/mix.py")))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from whale.lineage.closure import is_inert
 from whale.runtime.workers import worker
 from whale.runtime.workers.worker import WORKERS
 
@@ -92,7 +93,7 @@ def report(
 
 
 def undeclared_modules(code_root: Path, closure: Iterable[Path], files: Iterable[str]) -> list[str]:
-    """Imported files of the project that are not in the stage's import closure; an empty __init__.py is nothing.
+    """Imported files of the project that are not in the stage's import closure; one that runs nothing is none.
 
     `files`: what workers opened, code among it.
     """
@@ -105,7 +106,7 @@ def undeclared_modules(code_root: Path, closure: Iterable[Path], files: Iterable
         if not name.endswith(".py") or name.startswith((".venv/", "tests/")) or name in declared:
             continue
         full = os.path.join(code_root, name)
-        if os.path.isfile(full) and (os.path.basename(full) != "__init__.py" or os.path.getsize(full)):
+        if os.path.isfile(full) and (os.path.basename(full) != "__init__.py" or not is_inert(Path(full))):
             found.add(name)
     return sorted(found)
 

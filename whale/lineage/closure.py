@@ -2,7 +2,8 @@
 
 A folder `templates` beside a reached module is reached with it, file by file: nobody imports a page's text and style.
 With DVC the import graph is the invalidation graph: a stage's code deps are exactly this closure. Imports under
-`if TYPE_CHECKING:` never run and do not count; an empty `__init__.py` cannot change a result and is left out.
+`if TYPE_CHECKING:` never run and do not count. An `__init__.py` that is empty, or holds nothing but names that are
+fetched when somebody asks for them (`__getattr__`), cannot change a result and is left out.
 """
 
 import ast
@@ -32,14 +33,33 @@ def import_closure(root: Path, entry: Path, memory: CodeMemory | None = None) ->
         if path in seen:
             continue
         seen.add(path)
-        if path.suffix == ".py":
+        if path.suffix == ".py" and (path.name != "__init__.py" or not is_inert(path)):
             if TEMPLATES in names(str(path.parent)):
                 waiting += [each for each in (path.parent / TEMPLATES).rglob("*") if each.is_file()]
             imported = {name for name in _imports(path, root, memory) if name.partition(".")[0] in own} - modules
             found = {name for module in imported for name in _with_packages(module)}
             waiting += [file for name in sorted(found - modules) for file in _files_of(root, name, names)]
             modules |= found
-    return sorted(path.relative_to(root) for path in seen if path.stat().st_size > 0 or path.name != "__init__.py")
+    return sorted(path.relative_to(root) for path in seen if path.name != "__init__.py" or not is_inert(path))
+
+
+def is_inert(path: Path) -> bool:
+    """Whether importing this file runs nothing: text, names to be fetched on demand, imports for a type checker."""
+    if path.stat().st_size == 0:
+        return True
+    return all(_is_on_demand(node) for node in ast.parse(path.read_bytes(), filename=str(path)).body)
+
+
+def _is_on_demand(node: ast.stmt) -> bool:
+    if isinstance(node, ast.FunctionDef):
+        return node.name == "__getattr__"
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "typing"
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse
+    if isinstance(node, ast.Assign):
+        return all(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def code_files(root: Path, files: Iterable[Path], memory: CodeMemory | None = None) -> dict[str, dict[str, object]]:

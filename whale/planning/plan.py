@@ -10,7 +10,7 @@ from pathlib import Path
 
 from whale.common.config import load_yaml
 from whale.common.stage_args import node_name
-from whale.data.spec.needed_splits import EVALUATIONS
+from whale.data.spec.needed_splits import EVALUATIONS, OF_ENTRIES
 from whale.pipeline_file import PIPELINE, Node, expand, upstream
 from whale.planning.datasets import DatasetStatus, dataset_statuses
 from whale.planning.estimate import Cost, Estimator
@@ -64,7 +64,7 @@ def make_plan(root: Path, stale: Mapping[str, Sequence[str]] | None, hardware: s
     guess = _costs(profile, datasets, nodes, chosen or parse_hardware("cpu"))
     chosen = chosen or default_hardware(sum(cost.flops or 0.0 for cost in guess.values()))
     costs = _costs(profile, datasets, nodes, chosen)
-    states = stage_states(nodes, stale, _problems(datasets.values()))
+    states = stage_states(nodes, stale, _problems(nodes, datasets.values()))
     hours = {name: _hours(cost, chosen) for name, cost in costs.items()}
     stages = [
         PlannedStage(node.stage, node.item, *states[node.name], costs[node.name], hours[node.name]) for node in nodes
@@ -100,11 +100,11 @@ def stage_states(
     return states
 
 
-def _problems(datasets: Collection[DatasetStatus]) -> dict[str, tuple[str, ...]]:
+def _problems(nodes: Sequence[Node], datasets: Collection[DatasetStatus]) -> dict[str, tuple[str, ...]]:
     """{stage: what stands in its way}."""
     found = {f"ingest@{each.name}": each.problems for each in datasets}
     missing = tuple(each.missing_splits for each in datasets if each.missing_splits is not None)
-    return found | dict.fromkeys(EVALUATIONS, missing)
+    return found | {node.name: missing for node in nodes if node.stage in EVALUATIONS + OF_ENTRIES}
 
 
 def _costs(

@@ -21,6 +21,7 @@ from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorC
 from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
 from whale.training.tasks.reward.task import TrainRewardConfig
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
+from whale.trials.evaluate import TrialStageConfig
 
 ONE_ENTRY = ("finetune_tokenizer", "finetune_behavior", "finetune_embed")  # each makes one folder
 FINETUNING = (*ONE_ENTRY, "finetune_dynamics")
@@ -55,6 +56,7 @@ class Profile:
     evaluate_video: EvaluateVideoConfig
     evaluate_uncertainty: EvaluateUncertaintyConfig
     evaluate_values: Mapping[str, EvaluateValuesConfig]
+    evaluate_policies: Mapping[str, TrialStageConfig]
 
 
 def load_profile(path: Path) -> Profile:

@@ -41,6 +41,16 @@ def test_training_and_each_evaluation_need_the_splits_of_the_datasets_role():
     assert needed_splits("unnamed", PARAMS) == {} == needed_splits("tiny", {})
 
 
+def test_values_ask_every_pretraining_dataset_and_policies_the_one_they_name():
+    reward = {"val_split": "val", "test_split": "unseen"}
+    asked = {"evaluate_values": {"head": {"pretrain_splits": ["novel"]}}}
+    asked |= {"evaluate_policies": {"arm": {"dataset": "other", "reward": reward}}}
+    found = {name: needed_splits(name, PARAMS | asked) for name in ("tiny", "other", "unnamed")}
+    assert found["tiny"]["novel"] == ["evaluate_values.head.pretrain_splits"] and "novel" not in found["other"]
+    assert found["other"]["unseen"] == ["evaluate_policies.arm.reward.test_split"] and "unseen" not in found["tiny"]
+    assert found["unnamed"] == {}
+
+
 @pytest.mark.parametrize("asked", ["test", None, {"test": 1}])
 def test_what_is_no_list_of_splits_is_left_to_the_stage_that_reads_it(asked):
     assert "evaluate_video.pretrain_splits" not in str(

@@ -6,6 +6,7 @@ any in-toto verifier on statements.intoto.jsonl, with public/<keyid>.pub
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from whale.audit.exports.as_signed import require_as_signed, require_new
@@ -30,8 +31,16 @@ def write_statements(target: Target, graph: RunGraph, out: Path) -> None:
 
     Edits of code that were accepted since stand in a file of their own: somebody's claim travels with the proof.
     """
-    (out / "statements.intoto.jsonl").write_text(intoto(target, graph), encoding="ascii")
-    runs = {run.id for run in graph.ancestors(target.run)}
+    write_statements_of([target], graph, out)
+
+
+def write_statements_of(targets: Sequence[Target], graph: RunGraph, out: Path) -> None:
+    """`write_statements` of several targets together, each run once, sources first."""
+    above = {run.id: run for target in targets for run in graph.ancestors(target.run)}
+    ordered = sorted(above.values(), key=lambda run: run.entry.line)
+    lines = [canonical_json(run.entry.envelope) + "\n" for run in ordered]
+    (out / "statements.intoto.jsonl").write_text("".join(lines), encoding="ascii")
+    runs = set(above)
     accepted = [entry.envelope for entry in graph.entries if accepted_run(entry.statement) in runs]
     if accepted:
         text = "".join(canonical_json(envelope) + "\n" for envelope in accepted)

@@ -4,7 +4,7 @@ Ingest refuses by this, yet the sections of evaluation are no params of it in dv
 stage that failed runs again anyway; declared, another choice of evaluation splits would ingest and train anew.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from whale.data.spec.spec import DatasetSpec
 
 TRAINING = {"pretrain": {"train": "training", "val": "early stopping"}, "finetune": {"train": "fine-tuning"}}
 EVALUATIONS = ("evaluate_video", "evaluate_uncertainty")
+OF_ENTRIES = ("evaluate_values", "evaluate_policies")  # splits stand in the entries of these
 
 
 def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -24,7 +25,25 @@ def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
         asked = section(params, stage).get(f"{role}_splits")
         for split in asked if needed and isinstance(asked, list) else ():  # the stage itself refuses anything else
             needed.setdefault(str(split), []).append(f"{stage}.{role}_splits")
+    for place, split in _asked_by_entries(name, str(role), params):
+        if needed:
+            needed.setdefault(split, []).append(place)
     return needed
+
+
+def _asked_by_entries(name: str, role: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(what asks, split): values are those of all pretraining datasets, policies those of one dataset."""
+    values_of, policies_of = OF_ENTRIES
+    for entry, values in section(params, values_of).items():
+        asked = values.get("pretrain_splits") if isinstance(values, Mapping) and role == "pretrain" else None
+        yield from ((f"{values_of}.{entry}.pretrain_splits", str(split))
+                    for split in (asked if isinstance(asked, list) else ()))  # fmt: skip
+    for entry, values in section(params, policies_of).items():
+        if isinstance(values, Mapping) and values.get("dataset") == name:
+            reward = section(values, "reward")
+            kinds = ("val_split", "test_split")
+            yield from ((f"{policies_of}.{entry}.reward.{kind}", str(reward[kind]))
+                        for kind in kinds if kind in reward)  # fmt: skip
 
 
 def missing_splits(

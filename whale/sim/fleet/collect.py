@@ -105,13 +105,13 @@ def generate_episodes(robot: Robot, split: str, config: FleetConfig, seed: int, 
 def simulate(robot: Robot, plans: list[EpisodePlan]) -> tuple[list[SceneState], np.ndarray]:
     """Run all plans side by side to the longest length: T+1 states of batch B and the T commands (T, B, A)."""
     rngs = [np.random.default_rng(plan.seed) for plan in plans]
-    starts = [_start(robot, plan.task, rng) for plan, rng in zip(plans, rngs, strict=True)]
+    starts = [start_of(robot, plan.task, rng) for plan, rng in zip(plans, rngs, strict=True)]
     policies = [_actor(robot, plan, rng) for plan, rng in zip(plans, rngs, strict=True)]
     states, actions = [SceneState.stack(starts)], []
-    first = _scenes(states[0])
+    first = scenes_of(states[0])
     gain_B1 = np.array([[OPERATORS[plan.policy].gain if robot.hidden_gain else 1.0] for plan in plans], np.float32)
     for t in range(max(plan.max_steps for plan in plans)):
-        scenes = _scenes(states[-1])
+        scenes = scenes_of(states[-1])
         action_BA = np.stack([p.act(s, f) for p, s, f in zip(policies, scenes, first, strict=True)])
         if robot.settles and t == 0:
             action_BA = np.tile([0.0, 0, 0, 0, 0, 0, 1], (len(plans), 1))
@@ -154,7 +154,8 @@ def _actor(robot: Robot, plan: EpisodePlan, rng: np.random.Generator) -> Policy 
     return Operator(plan.policy, rng) if robot.hidden_gain else Policy(plan.policy, plan.task, rng, robot.planar)
 
 
-def _start(robot: Robot, task: Task, rng: np.random.Generator) -> SceneState:
+def start_of(robot: Robot, task: Task, rng: np.random.Generator) -> SceneState:
+    """Where an episode of this task begins with this robot, batch 1."""
     state = sample_scene(task, rng)
     if robot.planar:
         state.pose[:, 1] = 0.8 * state.pose[:, 1] - 0.07  # in front of the wall
@@ -162,7 +163,8 @@ def _start(robot: Robot, task: Task, rng: np.random.Generator) -> SceneState:
     return state
 
 
-def _scenes(state: SceneState) -> list[Scene]:
+def scenes_of(state: SceneState) -> list[Scene]:
+    """Each scene of a batch as a policy looks at it."""
     pose, rest = state.pose.tolist(), (state.held, state.objects, state.ball_in_bin, state.lid, state.bin_position)
     rows = zip(pose, *(values.tolist() for values in rest), strict=True)
     return [Scene(p[:3], p[3:], *others) for p, *others in rows]

@@ -1,0 +1,162 @@
+"""A policy behind a server that speaks openpi's websocket protocol: metadata first, then one answer per observation.
+
+The stock client pins numpy below 2 and cannot be installed beside this project, so these are the same messages on the
+packages `websockets` and `msgpack` (extra `policies`). Every wait has a limit. Only loopback unless `allow_remote`.
+"""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from whale.common.errors import BadDataError, ConfigError, MissingInputError, WorkerLostError
+from whale.policies.messages import MAX_MESSAGE_BYTES, pack, unpack
+from whale.policies.protocol import MAX_CHUNK, Beginning, Contender, Observation
+
+MAX_TEXT = 2000  # characters of a server's own error that are passed on
+
+
+@dataclass(frozen=True)
+class OpenpiServer:
+    """Where it listens and what it is told. `image`, `prompt`: names of the observation's parts; `extra`: more of them,
+    constant. `actions_used`: how many of a chunk are carried out before it is asked again (None: all)."""
+
+    url: str
+    image: str = "observation/image"
+    prompt: str = "prompt"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    actions_used: int | None = None
+    connect_seconds: float = 10.0
+    answer_seconds: float = 60.0
+    allow_remote: bool = False
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ConfigError("not the address of a policy server", place="url", found=self.url,
+                              expected="ws://HOST:PORT")  # fmt: skip
+        if not self.allow_remote and not _is_loopback(parts.hostname):
+            raise ConfigError("frames would leave this machine", place="url", found=self.url,
+                              expected="ws://127.0.0.1:PORT", remedy="say --allow-remote if you mean it")  # fmt: skip
+
+
+class Connection:
+    """One connection. `metadata`: what the server said of itself."""
+
+    def __init__(self, server: OpenpiServer):
+        from websockets.exceptions import WebSocketException
+        from websockets.sync.client import connect
+
+        self.server = server
+        try:
+            self._socket = connect(
+                server.url, compression=None, max_size=MAX_MESSAGE_BYTES, open_timeout=server.connect_seconds,
+                close_timeout=1, ping_interval=None, proxy=None,
+            )  # fmt: skip
+        except (OSError, TimeoutError, WebSocketException, ValueError, EOFError) as error:
+            raise MissingInputError(
+                "no policy server answers", file=server.url, found=f"{type(error).__name__}: {error}"[:200],
+                expected=f"a websocket within {server.connect_seconds:g} s",
+                remedy="start the server first; what was evaluated already is kept",
+            ) from None  # fmt: skip
+        try:
+            found = self._received("metadata", server.connect_seconds)
+            if not isinstance(found, dict):
+                raise BadDataError("a server's metadata are no mapping", file=server.url, found=type(found).__name__)
+        except BaseException:
+            self.close()
+            raise
+        self.metadata: dict[Any, Any] = found
+
+    def infer(self, observation: Mapping[str, Any]) -> dict[Any, Any]:
+        """The server's answer; WorkerLostError if it ends or is too slow, BadDataError for another kind of answer."""
+        from websockets.exceptions import WebSocketException
+
+        try:
+            self._socket.send(pack(dict(observation)))
+        except (OSError, WebSocketException) as error:
+            raise self._lost(error) from None
+        answer = self._received("answer", self.server.answer_seconds)
+        if not isinstance(answer, dict):
+            raise BadDataError("an answer is no mapping", file=self.server.url, found=type(answer).__name__,
+                               expected="{'actions': array}")  # fmt: skip
+        return answer
+
+    def close(self) -> None:
+        """At most a second."""
+        self._socket.close()
+
+    def _received(self, what: str, seconds: float) -> Any:
+        from websockets.exceptions import WebSocketException
+
+        try:
+            message = self._socket.recv(timeout=seconds)
+        except TimeoutError:
+            raise WorkerLostError(
+                f"the policy server sent no {what} in time", file=self.server.url, found=f"nothing for {seconds:g} s",
+                remedy="look at the server, or raise the limit (--answer-seconds)",
+            ) from None  # fmt: skip
+        except (OSError, WebSocketException, EOFError) as error:
+            raise self._lost(error) from None
+        if isinstance(message, str):  # openpi's servers send the trace of an error as text
+            raise BadDataError("the policy server reports an error", file=self.server.url, found=message[-MAX_TEXT:])
+        return unpack(message, self.server.url)
+
+    def _lost(self, error: Exception) -> WorkerLostError:
+        return WorkerLostError(
+            "the policy server ended the connection", file=self.server.url,
+            found=f"{type(error).__name__}: {error}"[:200],
+            remedy="start it again and repeat the command: finished policies are kept",
+        )  # fmt: skip
+
+
+class _OpenpiActor:
+    """One connection for all episodes: openpi's policies remember nothing between observations."""
+
+    def __init__(self, connection: Connection):
+        self.connection = connection
+
+    def act(self, observations: Sequence[Observation], rows: Sequence[int]) -> list[np.ndarray]:
+        return [self._actions(each) for each in observations]
+
+    def _actions(self, observation: Observation) -> np.ndarray:
+        server = self.connection.server
+        asked = {server.image: observation.image, server.prompt: observation.instruction, **server.extra}
+        answer = self.connection.infer(asked)
+        actions = answer.get("actions", answer.get(b"actions"))
+        if not isinstance(actions, np.ndarray) or actions.ndim != 2 or not 1 <= len(actions) <= MAX_CHUNK:
+            found = f"{actions.dtype} {actions.shape}" if isinstance(actions, np.ndarray) else type(actions).__name__
+            raise BadDataError("an answer without a chunk of actions", file=server.url, place="actions", found=found,
+                               expected=f"an array [k, A], 1 <= k <= {MAX_CHUNK}")  # fmt: skip
+        return np.asarray(actions[: server.actions_used], np.float64)
+
+
+def openpi(name: str, server: OpenpiServer) -> Contender:
+    """A contender that asks the server; connected to now, so that a wrong address is found before anything else runs.
+
+    `control_hz` and `action_dimensions` of its metadata, if it says them, are compared with the action contract.
+    """
+    connection = Connection(server)
+    said = connection.metadata
+    hz, names = said.get("control_hz"), said.get("action_dimensions")
+
+    def begin(beginnings: Sequence[Beginning]) -> _OpenpiActor:
+        return _OpenpiActor(connection)
+
+    return Contender(
+        name, begin, identity=f"openpi {server.url} {sorted(map(str, said))}",
+        control_hz=float(hz) if isinstance(hz, int | float) else None,
+        action_dimensions=tuple(map(str, names)) if isinstance(names, list | tuple) else None,
+    )  # fmt: skip
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,167 @@
+"""Where the parts of a world lie: an exported bundle, or the folders that the pipeline published.
+
+A bundle (`whale export CHECKPOINT --as world --to BUNDLE`) holds everything and needs neither the project nor DVC:
+
+| file | holds |
+|---|---|
+| `world.json` | which dynamics, its window and datasets |
+| `tokenizer/`, `behavior/`, `dynamics/` | the published weights, with statistics and contracts |
+| `reward/` | a reward head, if one was trained |
+| `calibration.json` | what its uncertainties mean, if they were measured |
+| `starts/<dataset>.npz` | first frames and actions of recorded episodes |
+| `lineage.json`, `statements.intoto.jsonl`, `public/` | what proves the origin |
+| `env.py`, `README.md` | `make_env` for LeRobot's EnvHub, and a first example |
+| `MANIFEST.json` | sha256 of every file here |
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from whale.common.config import Config
+from whale.common.errors import BadDataError, ConfigError, MissingInputError
+from whale.common.files import sha256_of_file
+from whale.seal import MANIFEST_NAME, verify_sealed
+
+WORLD, WEIGHTS = "world.json", "model.safetensors"
+FORMAT = 1
+MAX_JSON_BYTES = 64 * 2**20
+
+
+class About(Config):
+    """world.json of a bundle."""
+
+    format: int
+    window: int = Field(gt=0)
+    contracts: dict[str, dict[str, Any]] = Field(min_length=1)
+    statistics: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class WorldFolder:
+    """Folders of the parts, and what is known beside them. `reward`, `calibration`, `starts`: where there are any."""
+
+    folder: Path
+    tokenizer: Path
+    behavior: Path
+    dynamics: Path
+    window: int
+    contracts: Mapping[str, Mapping[str, Any]]
+    statistics: Mapping[str, Mapping[str, Any]]
+    lineage: Mapping[str, Any]
+    reward: Path | None = None
+    calibration: Path | None = None
+    starts: Path | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """sha256 of the weights of each part."""
+        parts = {"tokenizer": self.tokenizer, "behavior": self.behavior, "dynamics": self.dynamics}
+        return {name: sha256_of_file(path / WEIGHTS) for name, path in parts.items()}
+
+
+def open_folder(path: Path | str, dynamics: str = "full", verify: bool = True) -> WorldFolder:
+    """A bundle, `.../dynamics/NAME`, or a folder of models that holds `dynamics/<dynamics>`.
+
+    verify: every byte against MANIFEST.json; MismatchError names the file that differs, MissingInputError one that is
+    not there. Folders without a manifest (a stage called by hand) have nothing to be compared with.
+    """
+    path = Path(path)
+    if (path / WORLD).is_file():
+        return _bundle(path, verify)
+    if path.parent.name == "dynamics":
+        return _published(path, verify)
+    if (path / "dynamics" / dynamics).is_dir():
+        return _published(path / "dynamics" / dynamics, verify)
+    raise MissingInputError(
+        "no world model here", file=path, expected=f"{WORLD} of an exported bundle, or a folder .../dynamics/<name>",
+        remedy="whale export artifacts/demo/models/dynamics/full --as world --to BUNDLE",
+    )  # fmt: skip
+
+
+def _bundle(path: Path, verify: bool) -> WorldFolder:
+    if verify:
+        if not (path / MANIFEST_NAME).is_file():
+            raise MissingInputError("a bundle without its manifest", file=path / MANIFEST_NAME,
+                                    remedy="export it again; a bundle is never loaded unproven")  # fmt: skip
+        verify_sealed(path, sha256_of_file)
+    values = read_json(path / WORLD)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else type(values).__name__
+        raise BadDataError("a bundle of another format", file=path / WORLD, found=found, expected=FORMAT)
+    about = About.parse(values, file=path / WORLD)
+    return WorldFolder(
+        folder=path, tokenizer=path / "tokenizer", behavior=path / "behavior", dynamics=path / "dynamics",
+        window=about.window, contracts=about.contracts, statistics=about.statistics,
+        lineage=_lineage(path), reward=_there(path / "reward"), calibration=_there(path / "calibration.json"),
+        starts=_there(path / "starts"),
+    )  # fmt: skip
+
+
+def _published(dynamics: Path, verify: bool) -> WorldFolder:
+    models = dynamics.parent.parent
+    parts = [models / "tokenizer", models / "behavior", dynamics]
+    for part in parts:
+        if not (part / WEIGHTS).is_file():
+            raise MissingInputError("a part of the world is missing", file=part, expected=WEIGHTS)
+        if verify and (part / MANIFEST_NAME).is_file():
+            verify_sealed(part, sha256_of_file)
+    artifacts = models.parent.parent if models.name == "finetuned" else models.parent
+    calibration = _there(artifacts / "evaluation/uncertainty/calibration.json")
+    return WorldFolder(
+        folder=dynamics, tokenizer=parts[0], behavior=parts[1], dynamics=dynamics,
+        window=_window(dynamics, artifacts / "data" / ("finetune" if models.name == "finetuned" else "pretrain")),
+        contracts=read_json(dynamics / "contract.json"), statistics=read_json(dynamics / "dataset_statistics.json"),
+        lineage=_lineage(dynamics), calibration=calibration,
+    )  # fmt: skip
+
+
+def _window(dynamics: Path, role: Path) -> int:
+    """T, from what the training says of itself, else from the token shards beside it."""
+    if (dynamics / "lineage.json").is_file():
+        return int(read_json(dynamics / "lineage.json")["params"]["segments"]["window"])
+    for manifest in sorted(role.glob("tokens/*/manifest.json")):
+        return int(read_json(manifest)["grid"]["window"])
+    raise MissingInputError("how many frames this model remembers is not known", file=dynamics,
+                            expected="lineage.json, or token shards beside the models")  # fmt: skip
+
+
+def _lineage(folder: Path) -> Mapping[str, Any]:
+    """lineage.json of the dynamics; of a model made by hand, only that there is none."""
+    path = folder / "lineage.json"
+    if path.is_file():
+        return read_json(path)
+    return {"complete": False, "why": "made by hand: no lineage.json, so no claim about its origin"}
+
+
+def _there(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def read_json(path: Path) -> Any:
+    """A small JSON file; MissingInputError, or BadDataError for what is too large or no JSON."""
+    if not path.is_file():
+        raise MissingInputError("a file of the model is missing", file=path)
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_JSON_BYTES}")
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BadDataError("not JSON", file=path, found=str(error)[:200]) from None
+
+
+def chosen_dataset(folder: WorldFolder, robot: str | None) -> str:
+    """The dataset whose contract holds; ConfigError where there are several and none, or an unknown one, is named."""
+    known = sorted(folder.contracts)
+    if robot is None and len(known) == 1:
+        return known[0]
+    if robot is None or robot not in known:
+        raise ConfigError(
+            "whose actions will come? Their units and statistics differ", file=folder.folder, place="robot",
+            found=robot, expected=f"one of {', '.join(known)}",
+        )  # fmt: skip
+    return robot
