@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 import tiny_world
 import torch
 
@@ -16,6 +18,7 @@ import whale
 from whale.common.errors import BadDataError, ConfigError, MismatchError, MissingInputError, RefusedError
 from whale.common.files import sha256_of_file
 from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
+from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import rollout
 from whale.seal import seal
 from whale.worlds.contract import ActionWarning
@@ -124,6 +127,21 @@ def test_a_history_longer_than_the_window_counts_as_its_last_frames(world):
     long = world.imagine(frames, actions, horizon=4).frames
     assert np.array_equal(long, world.imagine(frames[3:], actions[3:], horizon=4).frames)
     assert world.start(frames, actions[:6]).inner.length == world.window
+
+
+def test_a_model_with_memory_infers_z_from_the_frames_before_the_window_too(world):
+    parts = tiny_models.tokenizer(), tiny_models.behavior(memory=8), tiny_models.dynamics(z_input="probabilities")
+    model = LearnedWorld(*(part.eval() for part in parts), world.window, normalize=world.contract.normalizer.normalize)
+    remembering = replace(world, model=model)
+    frames, actions = tiny_world.starts(1, given=7)[0].frames, tiny_world.recorded_actions(10)
+    placed = torch.from_numpy(frames)[None], torch.from_numpy(actions)[None]
+    expected = rollout(model, *placed, 4, seen=world.window)["frames"][0].numpy()
+    assert np.array_equal(remembering.imagine(frames, actions).frames, expected)
+    state = remembering.start(frames, actions[:6])
+    shorter = remembering.start(frames[3:], actions[3:6])
+    assert state.inner.length == shorter.inner.length == world.window
+    assert not torch.allclose(state.inner.z, shorter.inner.z)
+    assert np.array_equal(remembering.step(state, actions[6])[1], expected[0])
 
 
 def test_its_uncertainty_is_retracing_at_the_depths_that_were_calibrated(world):

@@ -92,7 +92,7 @@ class World:
 
     @property
     def window(self) -> int:
-        """T, frames that the model remembers; longer histories are cut to their last T."""
+        """T, frames of a window: of a longer history the last T, and for z as many more as the model remembers."""
         return self.model.window
 
     def start(self, frames: Any, actions: Any = None) -> State:
@@ -104,7 +104,7 @@ class World:
         taken = self._between(actions, given, single)
         keep = min(self.window, given.shape[1])
         placed = self.model.tokenizer.placed
-        inner = self.model.start(placed(given[:, -keep:]), placed(taken[:, given.shape[1] - keep :]))
+        inner = self.model.start_behind(placed(given), placed(taken), keep)
         return State(inner, single)
 
     def step(self, state: State, action: Any) -> tuple[State, np.ndarray]:
@@ -132,10 +132,11 @@ class World:
                               expected=f"as many rows, and {count} - 1 + horizon actions")  # fmt: skip
         observers: list[Observer] = [*([] if uncertainty is None else [self.observer(uncertainty)]), imagined_frames]
         placed = self.model.tokenizer.placed
-        skipped = max(0, count - self.window)  # a history longer than the window has its last T frames
+        skipped = max(0, count - max(self.window, self.model.memory))
+        seen = min(count, self.window)  # of a longer history the last T frames; z remembers those before, if it can
         kept = placed(given[:, skipped:]), placed(taken[:, skipped : count - 1 + length])
         fixed = z if isinstance(z, str) else placed(np.asarray(z, np.float32).reshape(len(given), -1))
-        found = rollout(self.model, *kept, length, observers, temperature=temperature, seed=seed, z=fixed)
+        found = rollout(self.model, *kept, length, observers, temperature=temperature, seed=seed, z=fixed, seen=seen)
         arrays = {name: values.cpu().numpy() for name, values in found.items()}
         arrays = {name: values[0] if single else values for name, values in arrays.items()}
         return Imagined(arrays["frames"], None if uncertainty is None else arrays[uncertainty])
