@@ -213,6 +213,9 @@ def run(args, run):
     (run.out / "half").write_text("x")
     if args.item == "bad": raise BadDataError("torn", file="a.tar")
     if args.item == "bug": raise ValueError("a bug")
+    if args.item == "wrapped":
+        try: print("waiting", flush=True); [time.sleep(0.1) for _ in range(6000)]
+        except BaseException as error: raise RuntimeError(f"{error} [while running 'Map']") from None
     if args.item == "wait": print("waiting", flush=True); [time.sleep(0.1) for _ in range(6000)]
 """
 
@@ -248,13 +251,14 @@ def test_a_process_ends_with_one_message_and_its_exit_code(item, code, has_trace
     assert not Path("artifacts/o").exists()
 
 
+@pytest.mark.parametrize("item", ["wait", "wrapped"])  # Beam wraps whatever ends its work
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_unwinds_the_stage_and_leaves_nothing_half(number, code):
-    process = start_toy("wait")
+def test_a_signal_unwinds_the_stage_and_leaves_nothing_half(item, number, code):
+    process = start_toy(item)
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(number)
-    process.communicate(timeout=600)
-    assert process.returncode == code
+    _, stderr = process.communicate(timeout=600)
+    assert process.returncode == code, stderr
     assert not list(Path("artifacts").iterdir())
 
 

@@ -40,6 +40,7 @@ from whale.seal import MANIFEST_NAME
 
 OUTPUTS = ("out", "metrics")
 NOT_PATHS = ("item",)
+DEFAULT_HANDLERS = (signal.SIG_DFL, signal.default_int_handler)
 ALLOW_TAINTED = "WHALE_ALLOW_TAINTED"
 HERE, RUNNER = Path(__file__).parents[2], Path("whale/run.py")
 
@@ -69,7 +70,7 @@ def stage(
             remedy="unset it: `whale accept` alone uses it",
         )
     parent_watch.die_with_dvc(grace_seconds)
-    with _sigterm_as_exit(), _locked(args):
+    with _signals_unwind() as raised, _locked(args):
         clear_after_the_dead(Path.cwd())
         if (metrics := getattr(args, "metrics", None)) and metrics.parent.is_dir():
             remove_leftovers(metrics)
@@ -83,7 +84,7 @@ def stage(
         run.attempts.start()
         opened_files.await_workers(environment.STATE_DIR / "opened" / run.identity[:16])
         try:
-            with _temporary_out(run):
+            with _still_an_exit(raised), _temporary_out(run):
                 yield run
                 with clock.capture():
                     subjects = _publish(run, args, summaries)
@@ -218,20 +219,36 @@ def _locked(args: argparse.Namespace) -> Iterator[None]:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds the stage (exit 143), unless it has a handler of its own, as training does."""
-    is_ours = threading.current_thread() is threading.main_thread() and (
-        signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    )
-    if is_ours:
-        signal.signal(signal.SIGTERM, _exit_143)
+def _signals_unwind() -> Iterator[list[BaseException]]:
+    """SIGTERM (exit 143) and SIGINT (130) unwind the stage, unless it has handlers of its own, as training does.
+
+    Yields what was raised for one.
+    """
+    raised: list[BaseException] = []
+
+    def unwind(number: int, _: object) -> None:
+        raised.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(143))
+        raise raised[-1]
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    ours = [number for number, handler in before.items() if is_main and handler in DEFAULT_HANDLERS]
+    for number in ours:
+        signal.signal(number, unwind)
+    try:
+        yield raised
+    finally:
+        for number in ours:
+            with suppress(ValueError):
+                signal.signal(number, before[number])
+
+
+@contextmanager
+def _still_an_exit(raised: list[BaseException]) -> Iterator[None]:
+    """A framework may wrap what a signal raised in an error of its own, as Beam does: it is that exit again."""
     try:
         yield
-    finally:
-        if is_ours:
-            with suppress(ValueError):
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _exit_143(*_: object) -> None:
-    raise SystemExit(143)
+    except Exception as error:
+        if raised:
+            raise raised[-1] from error
+        raise

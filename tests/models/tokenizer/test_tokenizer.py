@@ -1,7 +1,7 @@
 import tiny_models as tiny
 import torch
 
-from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.models.tokenizer.tokenizer import VideoTokenizer, held
 from whale.models.trunk.folder import load_model, save_model, tensor_digest
 
 
@@ -70,3 +70,24 @@ def test_with_a_mean_residual_an_untrained_decoder_paints_the_mean_image(tmp_pat
 def test_a_mean_residual_adds_no_parameter():
     plain, residual = tiny.tokenizer(), tiny.tokenizer(mean_residual=True)
     assert [p.shape for p in plain.parameters()] == [p.shape for p in residual.parameters()]
+
+
+def test_a_patch_that_stands_still_keeps_its_token_and_slow_motion_is_not_missed():
+    tokens = torch.tensor([[[1, 5], [2, 6], [3, 7], [4, 8]]])  # every frame another token
+    step = 3 / 255
+    first, second = torch.tensor([0.0, step, 2 * step, 3 * step]), torch.tensor([0.0, 1.0, 1.0, 1.0])
+    patches = torch.stack([first, second], dim=-1)[None, :, :, None].expand(1, 4, 2, 12)
+    # 3, 6 and 9 steps of 1 / 255 away from the frame in which the token was chosen: the third is too far.
+    assert held(tokens, patches, 8 / 255).tolist() == [[[1, 5], [1, 6], [1, 6], [4, 6]]]
+    assert held(tokens, patches, 2 / 255).tolist() == [[[1, 5], [2, 6], [3, 6], [4, 6]]]
+
+
+def test_holding_changes_tokens_of_still_patches_only():
+    frames = tiny.pixel_batch()["frames"].float() / 255
+    frames[:, :, :8] = frames[:, :1, :8]
+    plain, holding = tiny.tokenizer(), tiny.tokenizer(hold_still=0)
+    tokens = holding.encode(frames)
+    still = tokens.view(*tokens.shape[:2], -1)[:, :, : tokens.shape[-1] // 2]
+    assert torch.equal(still, still[:, :1].expand_as(still))
+    moving = slice(tokens.shape[-1] // 2, None)
+    assert torch.equal(tokens[..., moving], plain.encode(frames)[..., moving])

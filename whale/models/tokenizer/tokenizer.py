@@ -19,13 +19,17 @@ from whale.models.trunk.linear import linear
 from whale.models.trunk.masking import mean_over_valid
 from whale.models.trunk.st_transformer import STTransformer, STTransformerConfig
 
+HALF_A_STEP = 0.5 / 255  # pixels are multiples of 1 / 255, up to rounding
 MEAN_RANGE = (0.02, 0.98)  # a pixel that is always black must not cost an endless logit
 
 
 class TokenizerConfig(Config):
-    """Table 5; `pixel_weight: motion` (the paper's loss is `uniform`) and `mean_residual` are for small CPU runs only.
+    """Table 5; the options below (the paper's loss is `pixel_weight: uniform`) are for small CPU runs only.
 
     `mean_residual`: the decoder adds to the logit of the training data's mean image, its last layer starting at zero.
+    `hold_still`: a patch keeps its token while none of its pixels is further than this, in steps of 1 / 255, from when
+    the token was chosen (the skipped blocks of a video codec). Without it a small encoder relabels a sixth of the
+    patches that stand still, and no dynamics can predict that.
     """
 
     resolution: int = Field(gt=0)
@@ -35,6 +39,7 @@ class TokenizerConfig(Config):
     commitment: float = Field(ge=0)
     pixel_weight: Literal["uniform", "motion"] = "uniform"
     mean_residual: bool = False
+    hold_still: int | None = Field(default=None, ge=0, le=255)
     encoder: STTransformerConfig
     decoder: STTransformerConfig
 
@@ -91,7 +96,11 @@ class VideoTokenizer(PublishedModel):
 
     def encode(self, frames_BTRRC: Tensor) -> Tensor:
         """Frames in [0, 1] -> tokens [B, T, N] int64; frame 0 is the segment's first."""
-        return self.quantizer.lookup(self.latents(frames_BTRRC))
+        tokens_BTN = self.quantizer.lookup(self.latents(frames_BTRRC))
+        if self.config.hold_still is None:
+            return tokens_BTN
+        patches_BTNP = patchify(frames_BTRRC, self.config.patch_size)
+        return held(tokens_BTN, patches_BTNP, self.config.hold_still / 255)
 
     def decode(self, tokens_BTN: Tensor) -> Tensor:
         """Tokens -> frames [B, T, R, R, 3] in (0, 1)."""
@@ -151,6 +160,19 @@ class VideoTokenizer(PublishedModel):
         squared = (decoded.detach() - frames).square().mean((-3, -2, -1)).clamp_min(1e-10)
         psnr = mean_over_valid(-10 * squared.log10(), valid_BT)
         return loss, {"l1": mean_over_valid(error.mean((-3, -2, -1)), valid_BT), "commitment": commitment, "psnr": psnr}
+
+
+def held(tokens_BTN: Tensor, patches_BTNP: Tensor, tolerance: float) -> Tensor:
+    """Tokens that stay while no pixel [P] of their patch is further than `tolerance` from when they were chosen.
+
+    The comparison is with that patch, not with the frame before: slow motion adds up and is not missed.
+    """
+    kept, chosen_from = [tokens_BTN[:, 0]], patches_BTNP[:, 0]
+    for token_BN, patch_BNP in zip(tokens_BTN.unbind(1)[1:], patches_BTNP.unbind(1)[1:], strict=True):
+        is_still_BN = (patch_BNP - chosen_from).abs().amax(-1) <= tolerance + HALF_A_STEP
+        kept.append(torch.where(is_still_BN, kept[-1], token_BN))
+        chosen_from = torch.where(is_still_BN[..., None], chosen_from, patch_BNP)
+    return torch.stack(kept, dim=1)
 
 
 def _motion_weight(frames_BTRRC: Tensor) -> Tensor:
