@@ -34,8 +34,9 @@ TRUNK = {"num_layers": 2, "num_heads": 2, "d_model": 16}
 
 
 def tiny_params() -> dict:
-    """The demo's parameters with every size and budget cut down; two of its four pretraining robots."""
-    params = load_yaml(ROOT / "params.yaml")
+    """The fleet's parameters with every size and budget cut down; two of its four pretraining robots."""
+    params = yaml.safe_load((ROOT / "profiles/fleet.yaml").read_text().replace("artifacts/fleet/", "artifacts/demo/"))
+    params["profile"] = "demo"
     for name in set(params["datasets"]) - {*PRETRAIN, "fleet_unseen"}:
         del params["datasets"][name], params["mix"]["weights"][name]
     params["mix"]["dynamics"]["datasets"] = list(PRETRAIN)
