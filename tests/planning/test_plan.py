@@ -108,6 +108,7 @@ def test_a_linked_dataset_is_no_longer_missing_and_a_lost_link_is(project):
 def test_a_spec_that_is_wrong_blocks_its_dataset_with_the_place(project):
     path = Path("data_specs/fleet_planar.yaml")
     path.write_text(path.read_text().replace("min_steps:", "min_step:"))
+    activate("fleet")
     (problem,) = [status.problems for status in make_plan(project, None).datasets if status.name == "fleet_planar"]
     assert "min_step" in problem[0]
 
@@ -206,6 +207,7 @@ def test_an_unknown_profile_gets_the_nearest_name(project, capsys):
 
 
 def test_a_robot_that_collect_does_not_draw_is_a_problem_of_its_dataset(project):
+    activate("fleet")
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("  fleet:\n", "  fleet:\n    robots: [fleet_delta, fleet_unseen]\n"))
     made = make_plan(project, None)
