@@ -3,10 +3,10 @@
 Shapes: B batch, T frames (window + 1), N tokens per frame, R resolution, E latent width, P patch size.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,6 +42,12 @@ class TokenizerConfig(Config):
     hold_still: int | None = Field(default=None, ge=0, le=255)
     encoder: STTransformerConfig
     decoder: STTransformerConfig
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model without `hold_still` is written as it was before there was any."""
+        values = serialize(self)
+        return values if self.hold_still is not None else {key: values[key] for key in values if key != "hold_still"}
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:
