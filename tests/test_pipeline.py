@@ -19,7 +19,6 @@ import pytest
 import transcript
 import yaml
 
-from whale.common.config import load_yaml
 from whale.common.files import sha256_of_file
 from whale.data.storage.shards import ShardSet
 from whale.data.workbench.shard_check import check_shards
