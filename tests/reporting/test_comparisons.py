@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from whale.reporting.comparisons import BETTER, METHOD, RULES, UNCLEAR, WORSE, compare, splits_of, verdict
+from whale.reporting.comparisons import BETTER, METHOD, RULES, UNCLEAR, WORSE, compare, splits_of, unjudged, verdict
 
 SPLIT = "evaluate_video.pretrain.fleet_delta.test"
 ROLLOUT = f"{SPLIT}.dynamics.full.rollout.h16"
@@ -64,7 +64,7 @@ def test_one_metric_has_several_baselines_and_each_is_counted():
     numbers = {f"{ROLLOUT}.psnr": 23.0, f"{ROLLOUT}.psnr_copy_last": 22.0}
     numbers |= {f"{ROLLOUT.replace('full', 'without_z')}.psnr": 23.1}
     rows = compare(numbers)
-    assert [(row.against, row.count(WORSE)) for row in rows] == [("without z", 1), ("last frame copied", 0)]
+    assert [(row.against, row.count(WORSE)) for row in rows] == [("last frame copied", 0), ("without z", 1)]
 
 
 def test_a_baseline_that_no_rule_knows_is_shown_by_its_name():
@@ -114,3 +114,20 @@ def test_values_stand_beside_guesses_and_a_smaller_gap_and_regret_are_better():
         "regret@5, 64 steps": WORSE,
         "return correlation (spearman), 64 steps": UNCLEAR,
     }
+
+
+def test_below_a_constant_is_better_where_less_is_and_these_stand_first():
+    assert outcomes(dynamics__full__rollout__h8__ee=0.4) == {"end-effector error, 8 steps": BETTER}
+    assert outcomes(dynamics__full__rollout__h8__ee=1.2) == {"end-effector error, 8 steps": WORSE}
+    flicker = {"tokenizer__flicker": 0.03, "tokenizer__flicker__low": 0.01, "tokenizer__flicker__high": 0.05}
+    assert outcomes(**flicker) == {"still patches whose token changes": UNCLEAR}
+    found = {f"{SPLIT}.dynamics.full.shuffled_action_gap": -1.0, f"{SPLIT}.dynamics.full.nll_gap": 0.0}
+    assert [row.topic for row in compare(found)] == ["train/test gap", "following actions"]
+
+
+def test_a_probe_that_cannot_judge_is_said_and_compared_with_nothing():
+    found = {f"{ROLLOUT}.ee_unjudged": 0.5}
+    assert compare(found) == [] and unjudged(found) == [
+        "End-effector error not judged, the probe is too weak: fleet_delta (h16)."
+    ]
+    assert unjudged({f"{ROLLOUT}.ee": 0.5}) == []

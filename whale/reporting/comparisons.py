@@ -18,6 +18,7 @@ BASELINES = {
     "most_frequent": "most frequent token",
     "copy_unigram": "copy/unigram",
 }
+FIRST = ("end effector", "rollout SSIM", "rollout PSNR", "moving pixels", "flicker", "train/test gap")  # shown first
 BETTER, UNCLEAR, WORSE = "", "~", "!"
 
 
@@ -35,11 +36,19 @@ class Rule:
     label: str
     against: str
     difference: str | None = None
+    lower: bool = False  # ours is better below a constant
 
 
 METHOD = r"(?P<score>retracing|disagreement|entropy|ensemble)"  # the other scores are what they have to beat
 MODEL = r"dynamics\.(?P<model>\w+)"
 RULES = (
+    Rule("end effector", rf"{MODEL}\.rollout\.h(?P<h>\d+)\.ee", 1.0, "end-effector error, {h} steps",
+         "standing still = 1", lower=True),
+    Rule("moving pixels", rf"{MODEL}\.rollout\.h(?P<h>\d+)\.psnr_moving",
+         "dynamics.{model}.rollout.h{h}.psnr_moving_copy_last", "PSNR on moving pixels, {h} steps (dB)",
+         "last frame copied", "dynamics.{model}.rollout.h{h}.psnr_moving_above_copy_last"),
+    Rule("flicker", r"tokenizer\.flicker", 0.02, "still patches whose token changes", "at most 0.02", lower=True),
+    Rule("train/test gap", rf"{MODEL}\.nll_gap", 0.1, "token NLL, test minus train (nats)", "at most 0.1", lower=True),
     Rule("reconstruction", r"tokenizer\.psnr", "tokenizer.psnr_mean_image", "tokenizer PSNR (dB)", "mean image"),
     Rule("reconstruction", r"tokenizer\.psnr_changing_pixels", "tokenizer.psnr_changing_pixels_mean_image",
          "tokenizer PSNR, changing pixels (dB)", "mean image"),
@@ -117,7 +126,7 @@ class Comparison:
 
 
 def compare(found: Numbers, every: bool = False) -> list[Comparison]:
-    """What `found` allows; those with the most worse cells come first, else in the order of RULES.
+    """What `found` allows; the topics FIRST, then the others; of both the worst first, else by RULES.
 
     `every`: of all models, not only of `full`.
     """
@@ -134,7 +143,13 @@ def compare(found: Numbers, every: bool = False) -> list[Comparison]:
         Comparison(rule.topic, rule.metric, rule.label, rule.against, rows[number, step, rule])
         for number, step, rule in sorted(rows, key=lambda place: (*place[:2], place[-1].label))
     ]
-    return sorted(in_order, key=lambda row: (-row.count(WORSE), -row.count(UNCLEAR)))
+    return sorted(in_order, key=lambda row: (row.topic not in FIRST, -row.count(WORSE), -row.count(UNCLEAR)))
+
+
+def unjudged(found: Numbers) -> list[str]:
+    """A sentence if end-effector errors were measured by a probe that cannot judge them; they are no comparison."""
+    weak = sorted({name.split(".")[2] + f" ({name.split('.')[-2]})" for name in found if name.endswith(".ee_unjudged")})
+    return [f"End-effector error not judged, the probe is too weak: {', '.join(weak)}."] if weak else []
 
 
 def splits_of(rows: Iterable[Comparison]) -> list[str]:
@@ -181,7 +196,7 @@ def _rules_of(metric: str) -> Iterator[tuple[int, int, Rule]]:
                 label += f", {groups['model'].replace('_', ' ')}"
             baseline = rule.baseline.format(**groups) if isinstance(rule.baseline, str) else rule.baseline
             difference = rule.difference and rule.difference.format(**groups)
-            filled = Rule(rule.topic, metric, baseline, label, rule.against, difference)
+            filled = Rule(rule.topic, metric, baseline, label, rule.against, difference, rule.lower)
             yield number, int(groups.get("h", 0)), filled
     for kind, against in BASELINES.items() if not is_known else ():
         yield len(RULES), 0, Rule("others", metric, f"{metric}_{kind}", metric, against, f"{metric}_above_{kind}")
@@ -197,7 +212,7 @@ def _cell(found: Numbers, name: str, rule: Rule) -> Cell | None:
         low, high = (found.get(f"{prefix}{difference}.{end}") for end in ("low", "high"))
         if _is_number(low) and _is_number(high) and low <= (other if difference == rule.metric else 0) <= high:
             return Cell(name, ours, other, UNCLEAR)
-    lower = LOWER_IS_BETTER.match(rule.metric.rpartition(".")[2]) is not None and not is_constant
+    lower = rule.lower or (LOWER_IS_BETTER.match(rule.metric.rpartition(".")[2]) is not None and not is_constant)
     return Cell(name, ours, other, WORSE if (ours > other if lower else ours < other) else BETTER)
 
 

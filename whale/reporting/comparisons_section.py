@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from whale.reporting.comparisons import BETTER, UNCLEAR, WORSE, Comparison, short, splits_of, verdict
+from whale.reporting.comparisons import BETTER, UNCLEAR, WORSE, Comparison, short, splits_of, unjudged, verdict
 from whale.reporting.measured import Numbers, group_mean, groups_of, horizons_of, mean
 from whale.reporting.page import NOT_MEASURED, Section, number, render
 
@@ -69,7 +69,10 @@ def comparisons_section(
     roles = {role: title for role, title in ROLES.items() if role in present}
     table = [(row, [means(row, role, found) for role in roles]) for row in rows]
     paper = _paper(video, uncertainty, values)
-    return Section("Comparisons", render("comparisons.html", roles=roles, rows=table, said=verdict(rows), paper=paper))
+    return Section(
+        "Comparisons",
+        render("comparisons.html", roles=roles, rows=table, said=[*verdict(rows), *unjudged(found)], paper=paper),
+    )
 
 
 def means(row: Comparison, role: str, found: Numbers) -> Means:

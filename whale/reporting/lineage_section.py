@@ -16,10 +16,13 @@ FINAL = ("finetuned/dynamics/full", "dynamics/full")
 def lineage_section(folders: dict[str, Path], models_dir: Path) -> Section:
     """`folders`: name -> folder that is sealed or holds sealed ones, in the order in which they were made."""
     rows = [row for name, folder in folders.items() for row in _sealed_rows(name, folder)]
-    return Section("Lineage", render("lineage.html", final=_final(models_dir), made=rows, sources=_sources(folders)))
+    return Section(
+        "Lineage", render("lineage.html", final=final_checkpoint(models_dir), made=rows, sources=_sources(folders))
+    )
 
 
-def _final(models_dir: Path) -> dict[str, str] | None:
+def final_checkpoint(models_dir: Path) -> dict[str, str] | None:
+    """Name below models, sha256 of its seal and of its weights; the fine-tuned one where there is one."""
     for name in FINAL:
         manifest = models_dir / name / "MANIFEST.json"
         if manifest.is_file():

@@ -7,13 +7,13 @@ from typing import Any
 
 from whale.common.errors import MissingInputError
 from whale.evaluation.measuring.metrics import flattened
-from whale.reporting.comparisons import Comparison, compare
-from whale.reporting.comparisons_section import comparisons_section, means
+from whale.reporting.comparisons import compare
+from whale.reporting.comparisons_section import comparisons_section
 from whale.reporting.data_section import data_section
+from whale.reporting.first_screen import first_screen, profile_of
 from whale.reporting.lineage_section import lineage_section
-from whale.reporting.measured import Numbers, horizons_of
 from whale.reporting.numbers_section import ROLES, numbers_section
-from whale.reporting.page import Section, Tile, page, render
+from whale.reporting.page import Section, page, render
 from whale.reporting.pipeline_section import pipeline_section
 from whale.reporting.training_section import training_section
 from whale.reporting.uncertainty_section import uncertainty_section
@@ -28,13 +28,6 @@ CLOSING = (
     "This page is a function of its inputs: it holds no clock, host or commit. The paper's numbers are quoted from "
     "arXiv 2411.05619; ours are at demo scale on other data."
 )
-KEY_FIGURES = [
-    ("tokenizer.psnr", "mean image"),
-    ("dynamics.full.changed_accuracy", "always most frequent"),
-    ("dynamics.full.rollout.{h}.psnr", "last frame copied"),
-    ("dynamics.full.rollout.{h}.ssim", "last frame copied"),
-    ("retracing.latent.pearson", "number of the step"),
-]  # of the longest horizon
 
 
 @dataclass(frozen=True)
@@ -81,23 +74,11 @@ def build_report(inputs: ReportInputs) -> Report:
         lineage_section(made, inputs.models),
         Section("Further", render("further.html")),
     ]
-    first = next(iter(uncertain.values()), None)
-    moving = rollout_gif(first, 0, scale=3)[0] if first is not None and len(first["imagined"]) else b""
-    return Report(page(TITLE, LEAD, _tiles(rows, found), sections, CLOSING), moving)
-
-
-def _tiles(rows: list[Comparison], found: Numbers) -> list[Tile]:
-    """Key figures, means over the pre-training robots' unseen episodes, as far as they were measured."""
-    horizon = (horizons_of(found) or ["h1"])[-1]
-    by_name = {(row.metric, row.against): row for row in rows if row.of("pretrain").cells}
-    keys = [(metric.format(h=horizon), against) for metric, against in KEY_FIGURES]
-    return [_tile(by_name[key], found) for key in keys if key in by_name]
-
-
-def _tile(row: Comparison, found: Numbers) -> Tile:
-    each = means(row, "pretrain", found)
-    note = f"{row.against}: {each.baseline}; better on {each.better}"
-    return Tile(each.ours, row.label, note, each.css == "worse")
+    example = next(iter(uncertain.values()), None)
+    moving = rollout_gif(example, 0, scale=3)[0] if example is not None and len(example["imagined"]) else b""
+    shards = [path.parent for root in roles.values() for path in sorted((root / "shards").glob("*/manifest.json"))]
+    first = first_screen(films, video, uncertainty, shards, inputs.models, profile_of(inputs.params))
+    return Report(page(TITLE, LEAD, first, sections, CLOSING), moving)
 
 
 def _metrics(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval
+from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval, ratio_interval, unpaired_interval
 
 
 def _rng() -> np.random.Generator:
@@ -39,3 +40,19 @@ def test_the_same_seed_gives_the_same_interval():
 
 def test_without_any_value_the_interval_is_nan():
     assert np.isnan(mean_interval(np.full(3, np.nan), np.arange(3), _rng()).value)
+
+
+def test_a_ratio_is_that_of_sums_and_equal_episodes_leave_no_doubt():
+    episode = np.array([0, 0, 1, 2])
+    found = ratio_interval(np.array([1, 2, 3, 6]), np.array([2, 4, 6, 12]), episode, np.random.default_rng(0), 100)
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+    mixed = ratio_interval(np.array([1.0, 0.0]), np.array([1.0, 3.0]), np.arange(2), np.random.default_rng(0), 500)
+    assert mixed.value == 0.25 and mixed.low == 0.0 and mixed.high == 1.0
+
+
+def test_an_unpaired_difference_doubts_both_sides():
+    left, right = np.array([1.0, 1.0, 3.0, 3.0]), np.array([0.0, 0.0, 4.0])
+    found = unpaired_interval(left, np.arange(4), right, np.array([5, 5, 6]), np.random.default_rng(0), 2000)
+    assert found.value == pytest.approx(2 - 4 / 3) and found.low < -1 and found.high > 2
+    same = unpaired_interval(left * 0 + 2, np.arange(4), right * 0 + 2, np.arange(3), np.random.default_rng(0), 100)
+    assert (same.value, same.low, same.high) == (0, 0, 0)

@@ -61,7 +61,7 @@ def _print(found: Mapping[str, Any], artifacts: Path, every: bool) -> None:
         print(line)
     print("every number: whale metrics --only ''" + ("" if every else "; every model: whale metrics --all"))
     print()
-    print("\n".join(comparisons.verdict(rows)))
+    print("\n".join([*comparisons.verdict(rows), *comparisons.unjudged(found)]))
     print("\n".join(_next(artifacts, splits)))
 
 

@@ -53,6 +53,37 @@ def paired_interval(
     return mean_interval(np.asarray(left, np.float64) - np.asarray(right, np.float64), episode, rng, resamples)
 
 
+def unpaired_interval(
+    left: np.ndarray, left_episode: np.ndarray, right: np.ndarray, right_episode: np.ndarray,
+    rng: np.random.Generator, resamples: int = 1000,
+) -> Interval:  # fmt: skip
+    """Mean of `left` minus mean of `right`, measured on unlike items, as on two splits: each side is resampled."""
+    ratios = [
+        _resampled(*_per_episode(*side), rng, resamples) for side in ((left, left_episode), (right, right_episode))
+    ]
+    (mine, drawn), (other, redrawn) = ratios
+    return Interval.around(mine - other, drawn - redrawn)
+
+
+def ratio_interval(
+    left: np.ndarray, right: np.ndarray, episode: np.ndarray, rng: np.random.Generator, resamples: int = 1000
+) -> Interval:
+    """Sum of `left` over sum of `right`, both [M] of the same items; NaN where `right` is zero."""
+    _, index = np.unique(episode, return_inverse=True)
+    top, bottom = (np.bincount(index, weights=np.asarray(side, np.float64)) for side in (left, right))
+    return Interval.around(*_resampled(top, bottom, rng, resamples))
+
+
+def _resampled(
+    top: np.ndarray, bottom: np.ndarray, rng: np.random.Generator, resamples: int
+) -> tuple[float, np.ndarray]:
+    """Ratio of the sums of two numbers per episode, and that of resampled episodes; NaN over zero."""
+    draws_RE = rng.multinomial(len(top), np.full(len(top), 1 / len(top)), size=resamples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = (draws_RE @ top) / (draws_RE @ bottom)
+        return float(np.float64(top.sum()) / bottom.sum()), np.where(np.isfinite(drawn), drawn, np.nan)
+
+
 def _per_episode(values: np.ndarray, episode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum and count of the finite values of each episode, in the order of sorted episode numbers."""
     flat = np.asarray(values, np.float64).reshape(len(values), -1)

@@ -5,14 +5,20 @@ Shapes: S segments, B windows, T window, h horizon, N tokens per frame, V codes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from whale.common.config import Config
-from whale.evaluation.measuring.bootstrap import Interval, mean_interval, paired_interval
+from whale.evaluation.measuring.bootstrap import (
+    Interval,
+    mean_interval,
+    paired_interval,
+    ratio_interval,
+    unpaired_interval,
+)
 from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.feature_networks import NetworkFile
 from whale.evaluation.measuring.fidelity import (
@@ -28,6 +34,7 @@ from whale.evaluation.measuring.imagination import predictor, reconstruct, recon
 from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.video.action_following import Following, action_following, imagined_divergence
+from whale.evaluation.video.end_effector import fit_effector_probe
 from whale.evaluation.video.likelihood import (
     TokenLikelihood,
     from_other_episode,
@@ -35,6 +42,8 @@ from whale.evaluation.video.likelihood import (
     prior_log_probs,
     token_likelihood,
 )
+from whale.evaluation.video.pose_probe import PoseProbe
+from whale.evaluation.video.stability import flicker
 from whale.evaluation.video.tokens import (
     CopyUnigram,
     accuracy,
@@ -43,6 +52,7 @@ from whale.evaluation.video.tokens import (
     code_usage,
     fit_copy_unigram,
 )
+from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 
 Metrics = dict[str, float | int | str]
@@ -76,17 +86,24 @@ class EvaluateVideoConfig(Config):
 
 @dataclass(frozen=True)
 class Baselines:
-    """What a dataset's training split teaches without any network."""
+    """What a dataset's training split teaches without the models: baselines, and a probe of where the robot is.
+
+    `train`: the segments that the baselines were fitted on, to score the models on what they have seen.
+    """
 
     mean_image: np.ndarray
     tokens: CopyUnigram
+    train: Segments
+    probe: PoseProbe | None  # None where no state is recorded
 
 
 def fit_baselines(dataset: Dataset, num_codes: int, config: EvaluateVideoConfig) -> Baselines:
-    """Mean image, per-position unigram and copy weight of the `train` split."""
+    """Mean image, per-position unigram, copy weight and probe of the `train` split."""
     train = read_segments(dataset, "train", config.max_train_episodes)
     real = np.arange(train.frames.shape[1]) < train.num_frames[:, None]
-    return Baselines(mean_image(train.frames[real]), fit_copy_unigram(train.tokens, train.valid, num_codes))
+    tokens = fit_copy_unigram(train.tokens, train.valid, num_codes)
+    seen = replace(train, frames=train.frames[:, :0])  # pixels are no longer needed
+    return Baselines(mean_image(train.frames[real]), tokens, seen, fit_effector_probe(dataset, config.seed))
 
 
 def tokenizer_metrics(
@@ -108,8 +125,20 @@ def tokenizer_metrics(
         "psnr_changing_pixels_mean_image": _nanmean(psnr_of_changing_pixels(truth, constant, moving)),
         "changing_pixel_share": float(moving.mean()),
         "ssim": float(ssim(truth, image).mean()),
+        **flicker_metrics(segments, config),
         **codebook_metrics(used_codes(segments, tokenizer.config.num_codes)),
         "num_frames": len(truth),
+    }
+
+
+def flicker_metrics(segments: Segments, config: EvaluateVideoConfig) -> Metrics:
+    """`flicker`: share of the patches that stand still whose token changes all the same, over recorded frames."""
+    counted = np.arange(1, segments.frames.shape[1]) < segments.num_frames[:, None]
+    changed, still = flicker(segments.tokens, segments.frames, counted)
+    share = ratio_interval(changed, still, segments.episode, _rng(config, "flicker"), config.resamples)
+    return {
+        **share.as_metrics("flicker"),
+        "still_share": float(still.sum() / (counted.sum() * segments.tokens.shape[-1])),
     }
 
 
@@ -149,10 +178,21 @@ def dynamics_metrics(
         "nll_copy_unigram": _nanmean(baseline_nll),
         "copy_weight": baselines.tokens.copy_weight,
         **paired_interval(baseline_nll, nll, segments.episode, rng, config.resamples).as_metrics("nll_gain"),
+        **train_gap(dynamics, nll, segments, baselines.train, config),
         **shuffled_action_gap(stack, name, segments, scored, config).as_metrics("shuffled_action_gap"),
         "num_transitions": int(segments.valid.sum()),
     }
     return metrics, scored
+
+
+def train_gap(
+    dynamics: Dynamics, nll: np.ndarray, segments: Segments, train: Segments, config: EvaluateVideoConfig
+) -> Metrics:
+    """`nll_gap`: nll here minus nll on the training split, in nats; above 0 is overfitting, or a harder split."""
+    scored = token_likelihood(dynamics, train.tokens, train.actions, train.z_log_probs, config.batch_size)
+    seen = _where(train.valid, scored.nll)
+    gap = unpaired_interval(nll, segments.episode, seen, train.episode, _rng(config, "gap"), config.resamples)
+    return {"nll_train": _nanmean(seen), **gap.as_metrics("nll_gap")}
 
 
 def shuffled_action_gap(
@@ -199,8 +239,11 @@ def how_to_imagine(windows: Windows, config: EvaluateVideoConfig) -> dict[str, A
 
 
 def rollout_metrics(name: str, scores: RolloutScores, windows: Windows, config: EvaluateVideoConfig) -> Metrics:
-    """PSNR and SSIM of frame h for each configured horizon h (not an average over 1..h), beside floor and ceiling."""
-    rng, metrics = _rng(config, "rollout"), {}
+    """PSNR and SSIM of frame h for each configured horizon h (not an average over 1..h), beside floor and ceiling.
+
+    `psnr_moving`: over the pixels that moved since the given frame.
+    """
+    rng, metrics = _rng(config, "rollout"), dict[str, float | int | str]()
     for horizon in config.horizons:
         step, truth = horizon - 1, windows.frames[:, horizon]
         mine, floor = scores.psnr[name][:, step], scores.psnr["copy_last"][:, step]
@@ -213,7 +256,23 @@ def rollout_metrics(name: str, scores: RolloutScores, windows: Windows, config: 
         metrics.update(gain.as_metrics(f"{at}.psnr_above_copy_last"))
         metrics[f"{at}.ssim"] = float(ssim(truth, scores.frames[name][:, step]).mean())
         metrics[f"{at}.ssim_copy_last"] = float(ssim(truth, scores.frames["copy_last"][:, step]).mean())
+        metrics.update(_moving(name, scores, windows, horizon, config))
     return {**metrics, "num_windows": len(windows)}
+
+
+def _moving(name: str, scores: RolloutScores, windows: Windows, horizon: int, config: EvaluateVideoConfig) -> Metrics:
+    """PSNR over the pixels that differ between the given frame and the recorded one at this horizon."""
+    truth, rng = windows.frames[:, horizon], _rng(config, f"moving{horizon}")
+    moved = np.stack([changing_pixels(now, given) for now, given in zip(truth, windows.frames[:, 0], strict=True)])
+    mine, still = (
+        psnr_of_changing_pixels(truth, scores.frames[kind][:, horizon - 1], moved) for kind in (name, "copy_last")
+    )
+    lead = paired_interval(mine, still, windows.episode, rng, config.resamples)
+    return {
+        f"h{horizon}.psnr_moving": _nanmean(mine),
+        f"h{horizon}.psnr_moving_copy_last": _nanmean(still),
+        **lead.as_metrics(f"h{horizon}.psnr_moving_above_copy_last"),
+    }
 
 
 def z_metrics(
@@ -257,6 +316,11 @@ def action_metrics(
     predict = predictor(stack.world(FULL, dataset), config.batch_size, **how_to_imagine(windows, config))
     metrics: Metrics = {**action_following(stack, FULL, dataset, segments, settings)}
     return metrics | imagined_divergence(predict, windows, scores.frames[FULL], config.horizons, settings)
+
+
+def effector_rng(config: EvaluateVideoConfig) -> np.random.Generator:
+    """Of the end effector's intervals: the same for every variant."""
+    return _rng(config, "effector")
 
 
 def _rng(config: EvaluateVideoConfig, stream: str) -> np.random.Generator:

@@ -12,6 +12,7 @@ from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.protocol import protocol
 from whale.evaluation.video.controllable import controlled
+from whale.evaluation.video.end_effector import effector_metrics
 from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
 from whale.evaluation.video.video import (
     FULL,
@@ -21,6 +22,7 @@ from whale.evaluation.video.video import (
     RolloutScores,
     action_metrics,
     dynamics_metrics,
+    effector_rng,
     policy_metrics,
     rollout_metrics,
     rollout_scores,
@@ -62,6 +64,10 @@ def evaluate_split(
         nll[name] = scored.nll
         metrics |= under(group, found) | under(f"{group}.rollout", rollout_metrics(name, scores, windows, config))
         metrics[f"{group}.protocol"] = protocol("teacher_forcing", model=digest, z="mode", **settings)
+        ee = effector_metrics(
+            baselines.probe, scores.frames, name, windows, config.horizons, effector_rng(config), config.resamples
+        )
+        metrics |= under(f"{group}.rollout", ee)
         metrics |= under(f"{group}.rollout", perceptual_metrics(networks, windows.frames[:, 1:], scores.frames[name]))
         drawn_by = config.decoding.settings()
         metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, digest, drawn_by)
