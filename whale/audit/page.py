@@ -3,6 +3,8 @@ network: the report's page, with the runs in layers, each below all that it came
 
 from typing import Any
 
+from markupsafe import Markup
+
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.reporting.page import Section, page, parts, render
 from whale.reporting.pipeline_section import layers, without_detours
@@ -20,7 +22,7 @@ def lineage_page(target: Target, graph: RunGraph) -> str:
     sections = [Section("Runs", render("pipeline.html", layers=rows, lead=LEAD))]
     sections += [Section(title(run), parts.table(["what", "value"], _facts(run), 2)) for run in reversed(runs.values())]
     lead = f"sha256 {target.sha256}, {len(runs)} signed runs; the hashes of each are one click away."
-    return page(f"Lineage of {target.name}", lead, [], sections, "Made by `whale lineage show` from the ledger.")
+    return page(f"Lineage of {target.name}", lead, Markup(), sections, "Made by `whale lineage show` from the ledger.")
 
 
 def _box(run: StageRun, after: list[StageRun]) -> dict[str, Any]:

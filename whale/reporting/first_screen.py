@@ -33,8 +33,8 @@ def first_screen(
     groups = [*groups_of(video, "pretrain"), *groups_of(video, "finetune")]
     horizons = _rollout_horizons(video)
     last = horizons[-1:]
-    header = ["", *(f"effector error, h = {h[1:]}" for h in horizons)]
-    header += [f"SSIM | still, h = {h[1:]}" for h in last] + [f"moving PSNR | still, h = {h[1:]}" for h in last]
+    header = ["", *(f"effector error, {h}" for h in horizons)]
+    header += [f"SSIM | still, {h}" for h in last] + [f"moving PSNR | still, {h}" for h in last]
     good = [(title_of(group), _goodness(video, group, horizons)) for group in groups]
     known = [*groups_of(uncertainty, "pretrain"), *groups_of(uncertainty, "finetune")]
     knows = [(title_of(group), _doubts(uncertainty, group)) for group in known]

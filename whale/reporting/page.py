@@ -24,11 +24,32 @@ class Section:
     body: Markup
 
 
-def page(title: str, lead: str, first: Markup, sections: Sequence[Section], closing: str) -> str:
-    """The whole document: `first` is the screen that it opens with, the sections fold away below it."""
+@dataclass(frozen=True)
+class Tile:
+    """A key figure; `is_worse`: than the baseline that `note` names."""
+
+    value: object
+    label: str
+    note: str = ""
+    is_worse: bool = False
+
+
+def page(
+    title: str, lead: str, first: Markup, sections: Sequence[Section], closing: str, is_folded: bool = False
+) -> str:
+    """The whole document: `first` is what it opens with, the sections stand or fold away below it."""
     style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
     return str(
-        render("page.html", title=title, lead=lead, first=first, sections=sections, closing=closing, style=style)
+        render(
+            "page.html",
+            title=title,
+            lead=lead,
+            first=first,
+            is_folded=is_folded,
+            sections=sections,
+            closing=closing,
+            style=style,
+        )
     )
 
 

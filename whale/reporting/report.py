@@ -78,7 +78,7 @@ def build_report(inputs: ReportInputs) -> Report:
     moving = rollout_gif(example, 0, scale=3)[0] if example is not None and len(example["imagined"]) else b""
     shards = [path.parent for root in roles.values() for path in sorted((root / "shards").glob("*/manifest.json"))]
     first = first_screen(films, video, uncertainty, shards, inputs.models, profile_of(inputs.params))
-    return Report(page(TITLE, LEAD, first, sections, CLOSING), moving)
+    return Report(page(TITLE, LEAD, first, sections, CLOSING, is_folded=True), moving)
 
 
 def _metrics(path: Path) -> dict[str, Any]:

@@ -45,7 +45,13 @@ def preview_page(spec: DatasetSpec, preview: Preview) -> str:
     ]
     source = spec.source
     lead = f"{spec.robot.name}: {source.format} {source.dataset} {source.version}, read through its spec."
-    return page(f"Preview of {spec.name}", lead, top, sections, "Made by `whale spec preview` from local files only.")
+    return page(
+        f"Preview of {spec.name}",
+        lead,
+        parts.tiles(top),
+        sections,
+        "Made by `whale spec preview` from local files only.",
+    )
 
 
 def _verdicts(preview: Preview) -> Markup:
