@@ -171,9 +171,9 @@ def test_a_new_dynamics_size_trains_alone(repository, edit):
 
 
 def test_one_dataset_s_spec_reruns_its_ingest_and_what_follows_and_no_other_ingest(repository, edit):
-    edit("data_specs/fleet_planar.yaml", "min_steps: ", "min_steps: 1")
-    assert stale(repository) == {"ingest@fleet_planar"}
-    assert ran(dvc(repository, "repro", "mix")) == {"ingest@fleet_planar", "mix"}
+    edit("data_specs/fleet_delta.yaml", "min_steps: ", "min_steps: 1")
+    assert stale(repository) == {"ingest@fleet_delta"}
+    assert ran(dvc(repository, "repro", "mix")) == {"ingest@fleet_delta", "mix"}
     assert {"train_tokenizer", "train_behavior", "train_dynamics@full"} <= stale(repository)
 
 

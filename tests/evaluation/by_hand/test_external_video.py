@@ -44,12 +44,17 @@ def answers(tmp_path, windows, stack, dataset):
     return tmp_path
 
 
+def same(found, value):
+    """Equal, also where nothing moves and there is no number."""
+    return found == value or (found != found and value != value)
+
+
 def test_our_own_frames_score_as_evaluate_video_scores_them(artifacts, answers, windows, stack, dataset):
     found = score_frames(artifacts, answers, NETWORKS, CONFIG)
     expected = rollout_metrics("full", rollout_scores(stack, dataset, windows, CONFIG), windows, CONFIG)
     for name, value in expected.items():
         if "tokenizer" not in name:
-            assert found[f"{GROUP}.{name}"] == value, name
+            assert same(found[f"{GROUP}.{name}"], value), name
     ours = rollout_protocol(dataset, "train", windows, CONFIG, stack.digests["full"])
     require_comparable(ours, found[f"{GROUP}.protocol"])
     assert found[f"{GROUP}.fvd"] is None and "unavailable" in found[f"{GROUP}.fvd.status"]
