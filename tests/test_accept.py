@@ -310,9 +310,9 @@ stages:
   ingest:
     foreach: ${datasets}
     do:
-      cmd: python -m whale.run ingest --item ${key} --raw ${item.raw} --out artifacts/demo/pretrain/shards/${key}
+      cmd: python -m whale.run ingest --item ${key} --raw ${item.raw} --out artifacts/demo/data/pretrain/shards/${key}
       deps: ["${item.raw}", pipelines/ingest.py, whale/data/ingest]
-      outs: ["artifacts/demo/pretrain/shards/${key}"]
+      outs: ["artifacts/demo/data/pretrain/shards/${key}"]
 """
 
 

@@ -106,7 +106,7 @@ def licenses(
     raise typer.Exit(3 if found["refused"] else 0)
 
 
-@app.command("diff", epilog="Example: whale lineage diff train_dynamics@full train_dynamics@without_z")
+@app.command("diff", epilog="Example: whale lineage diff train_dynamics@full finetune_dynamics@full")
 def diff(one: Artefact, other: Artefact, as_json: AsJson = False) -> None:
     """Compare what two artefacts were made from. Data, mixture, code, parameters, machine; exit 1 if they differ."""
     from whale.audit.questions.diff import diff as ask
