@@ -265,6 +265,20 @@ def test_what_is_not_there_is_named(world, beginnings, tmp_path):
         run_trials(headless, contenders_of(["still"], world), beginnings, config(), None, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["", "..", "../x", "/tmp/x", "a/b", "a.b", "a b", "a\n", "|"])
+def test_a_name_that_could_leave_its_folder_is_refused_before_anything_is_connected_to(world, name):
+    with pytest.raises(ConfigError, match=r"(?s)not a name of a policy.*letters, digits.*mine="):
+        contender_of(f"{name}=ws://127.0.0.1:1", world)
+
+
+def test_a_server_without_a_name_is_called_after_its_address_in_letters_that_a_file_may_have(world):
+    with policy_server(lambda _: {}) as url:
+        port = url.rpartition(":")[2]
+        assert contender_of(url, world).name == f"server-127-0-0-1-{port}"
+        assert contender_of(f"{url}/v1?a=b", world).name == f"server-127-0-0-1-{port}-v1"
+        assert contender_of(f"My_1-x={url}", world).name == "My_1-x"
+
+
 def test_where_the_limit_was_calibrated_on_drawn_tokens_frames_are_drawn_the_same_in_any_batch(world, beginnings):
     drawn = {**world.calibration, "decoding": "sample", "temperature": 1.0, "samples": 2}
     sampling, still = replace(world, calibration=drawn), contender_of("still", world)
