@@ -14,6 +14,7 @@ import whale
 from whale.common.errors import BadDataError, ConfigError, RefusedError, WorkerLostError
 from whale.evaluation.protocol import require_comparable
 from whale.policies.protocol import Beginning, Contender, from_callable
+from whale.trials import evaluate
 from whale.trials.closed_loop import imagine_policy
 from whale.trials.contenders import contender_of, contenders_of
 from whale.trials.evaluate import TrialConfig, run_trials, truncated, weighted
@@ -233,6 +234,25 @@ def test_what_was_done_is_not_done_again_and_a_dying_server_loses_nothing(world,
     assert [trial.name for trial in second] == ["still", "served"]
     run_trials(world, contenders_of(["still"], world), beginnings, config(horizon=3), None, tmp_path)
     assert len(list(tmp_path.glob("*.npz"))) == 3  # another horizon is another trial
+
+
+def test_a_policy_of_which_nothing_is_known_is_played_again_and_not_kept(world, beginnings, tmp_path):
+    def values(speed, **said):
+        act = from_callable("mine", lambda _: np.array([[speed, 0, 0, 0, 0, 0, 1]]), **said)
+        return run_trials(world, [act], beginnings[:2], config(), None, tmp_path)[0].actions[..., 0]
+
+    assert (values(0.01) == np.float32(0.01)).all() and (values(0.02) == np.float32(0.02)).all()
+    assert not list(tmp_path.iterdir())
+    assert np.array_equal(values(0.01, identity="weights a"), values(0.02, identity="weights a"))
+    assert (values(0.02, identity="weights b") == np.float32(0.02)).all()
+
+
+def test_what_other_code_found_is_not_taken(world, beginnings, tmp_path, monkeypatch):
+    still = [contender_of("still", world)]
+    for code in ("a", "b", "a"):
+        monkeypatch.setattr(evaluate, "_code", lambda code=code: code)
+        run_trials(world, still, beginnings[:2], config(), None, tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
 def test_the_documents_own_example_runs(world, tmp_path, monkeypatch, capsys):
