@@ -42,7 +42,7 @@ def run(args: Args, run: Run) -> None:
         world.reward = fit_reward(world.model, shards, config.reward, trials.seed)
         (run.out / "reward").mkdir()
         save_model(run.out / "reward", world.reward)
-        world.calibration = entry_in(args.uncertainty / "calibration.json", world.digests)
+        world.calibrate(entry_in(args.uncertainty / "calibration.json", world.digests))
         limit = world.limit_if_known(trials.coverage, trials.uncertainty)
         form = Form(shards.law.images.resolution, shards.law.images.jpeg_quality)
         beginnings = fleet_beginnings(config.dataset, trials.episodes, trials.seed, form)

@@ -32,6 +32,14 @@ def test_policies_of_every_kind_stand_in_one_table(asked):
     assert code == 0, said.err
     assert [line.split()[0] for line in said.out.splitlines()[2:5]] == ["behavior", "still", "mine"]
     assert "status: no truth" in said.out and "protocol: metric=policy_value|" in said.out
+    assert "|episodes=6|" in said.out  # as many starts as the bundle has
+
+
+def test_the_number_of_episodes_is_that_of_the_starts_that_were_played(asked):
+    code, said = asked("--policy", "still", "--episodes", "3", "--json")
+    metrics = json.loads(said.out)
+    assert code == 0 and metrics["num_episodes"] == 3 and metrics["num_policies"] == 1
+    assert "|episodes=3|" in metrics["protocol"]
 
 
 def test_the_simulators_truth_stands_beside_it_and_a_repeated_call_says_the_same(asked):
@@ -51,6 +59,8 @@ def test_the_simulators_truth_stands_beside_it_and_a_repeated_call_says_the_same
         (["--policy", "still", "--truth", "robot"], 64, "fleet or none"),
         (["--policy", "still", "--uncertainty", "guess"], 64, "uncertainty"),
         (["--policy", "still", "--episodes", "1"], 64, "episodes"),
+        (["--policy", "still", "--episodes", "7"], 64, "6 in the bundle"),
+        (["--policy", "../x=ws://127.0.0.1:9"], 64, "not a name of a policy"),
         (["--policy", "ws://192.0.2.7:80"], 64, "leave this machine"),
         (["--policy", "ws://127.0.0.1:9"], 2, "no policy server answers"),
         (["--policy", "still", "--robot", "other"], 64, "fleet_delta"),

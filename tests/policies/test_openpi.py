@@ -8,7 +8,7 @@ import pytest
 from openpi_loopback import packed, policy_server
 
 from whale.common.errors import BadDataError, ConfigError, MissingInputError, WorkerLostError
-from whale.policies.openpi import OpenpiServer, openpi
+from whale.policies.openpi import OpenpiServer, _identity, openpi
 from whale.policies.protocol import Beginning, Observation
 
 IMAGE = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
@@ -36,6 +36,46 @@ def test_what_the_server_says_of_its_rate_and_layout_is_heard():
     with policy_server(lambda _: {}, {"control_hz": 15.0, "action_dimensions": ["x", "y"]}) as url:
         policy = openpi("mine", OpenpiServer(url))
     assert (policy.control_hz, policy.action_dimensions) == (15.0, ("x", "y"))
+
+
+@pytest.mark.parametrize("hz", [3, np.float32(3), np.int64(3), np.array(3.0)])
+@pytest.mark.parametrize("as_key", [str, str.encode])
+def test_a_rate_is_heard_in_every_form_in_which_servers_say_it(hz, as_key):
+    with policy_server(lambda _: {}, {as_key("control_hz"): hz, as_key("action_dimensions"): [b"x", "y"]}) as url:
+        policy = openpi("mine", OpenpiServer(url))
+    assert (policy.control_hz, policy.action_dimensions) == (3.0, ("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("control_hz", each) for each in ("3", True, [3], np.array([3.0]), 0, float("nan"))]
+    + [("action_dimensions", each) for each in ("xyz", 7, [1, 2], {"x": 1})],
+)
+def test_a_rate_or_layout_that_is_none_is_refused_not_passed_over(key, value):
+    with policy_server(lambda _: {}, {key: value}) as url, pytest.raises(BadDataError, match=f"(?s){key}.*leave") as e:
+        openpi("mine", OpenpiServer(url))
+    assert url in str(e.value)
+
+
+def test_all_that_decides_a_servers_answers_is_its_identity_and_waits_are_not():
+    def identity(**settings):
+        return openpi("mine", OpenpiServer(url, **settings)).identity
+
+    with policy_server(lambda _: {}, {"b": {"d": 1, "c": np.arange(2)}, "a": 1}) as url:
+        first = identity()
+        assert identity(answer_seconds=3.0, connect_seconds=4.0) == first
+        states = [{"state": np.arange(5000) * (np.arange(5000) != n)} for n in (2000, 2500)]
+        changes = [{"image": "cam"}, {"prompt": "text"}, {"actions_used": 2}, *({"extra": each} for each in states)]
+        assert len({first, *(identity(**each) for each in changes)}) == 6
+    assert _identity(OpenpiServer(url), {"a": 1, "b": {"c": np.arange(2), "d": 1}}) == first
+    assert _identity(OpenpiServer(url), {"a": 2, "b": {"c": np.arange(2), "d": 1}}) != first
+
+
+def test_a_servers_own_text_cannot_steer_the_screen():
+    with policy_server(lambda _: "no\x1b[2J\x07memory\r\nline 2") as url, pytest.raises(BadDataError) as error:
+        asked(url)
+    assert "memory" in str(error.value) and "line 2" in str(error.value)
+    assert not set("\x1b\x07\r") & set(str(error.value))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import whale
 from whale.common.errors import BadDataError, ConfigError, RefusedError, WorkerLostError
 from whale.evaluation.protocol import require_comparable
 from whale.policies.protocol import Beginning, Contender, from_callable
+from whale.trials import evaluate
 from whale.trials.closed_loop import imagine_policy
 from whale.trials.contenders import contender_of, contenders_of
 from whale.trials.evaluate import TrialConfig, run_trials, truncated, weighted
@@ -235,6 +236,25 @@ def test_what_was_done_is_not_done_again_and_a_dying_server_loses_nothing(world,
     assert len(list(tmp_path.glob("*.npz"))) == 3  # another horizon is another trial
 
 
+def test_a_policy_of_which_nothing_is_known_is_played_again_and_not_kept(world, beginnings, tmp_path):
+    def values(speed, **said):
+        act = from_callable("mine", lambda _: np.array([[speed, 0, 0, 0, 0, 0, 1]]), **said)
+        return run_trials(world, [act], beginnings[:2], config(), None, tmp_path)[0].actions[..., 0]
+
+    assert (values(0.01) == np.float32(0.01)).all() and (values(0.02) == np.float32(0.02)).all()
+    assert not list(tmp_path.iterdir())
+    assert np.array_equal(values(0.01, identity="weights a"), values(0.02, identity="weights a"))
+    assert (values(0.02, identity="weights b") == np.float32(0.02)).all()
+
+
+def test_what_other_code_found_is_not_taken(world, beginnings, tmp_path, monkeypatch):
+    still = [contender_of("still", world)]
+    for code in ("a", "b", "a"):
+        monkeypatch.setattr(evaluate, "_code", lambda code=code: code)
+        run_trials(world, still, beginnings[:2], config(), None, tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
 def test_the_documents_own_example_runs(world, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[2] / "docs/how-to/evaluate-a-policy.md").read_text(encoding="ascii")
@@ -263,6 +283,20 @@ def test_what_is_not_there_is_named(world, beginnings, tmp_path):
     headless = whale.load(tiny_world.write_bundle(tmp_path / "other", with_reward=False))
     with pytest.raises(ConfigError, match="no reward head"):
         run_trials(headless, contenders_of(["still"], world), beginnings, config(), None, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "/tmp/x", "a/b", "a.b", "a b", "a\n", "|"])
+def test_a_name_that_could_leave_its_folder_is_refused_before_anything_is_connected_to(world, name):
+    with pytest.raises(ConfigError, match=r"(?s)not a name of a policy.*letters, digits.*mine="):
+        contender_of(f"{name}=ws://127.0.0.1:1", world)
+
+
+def test_a_server_without_a_name_is_called_after_its_address_in_letters_that_a_file_may_have(world):
+    with policy_server(lambda _: {}) as url:
+        port = url.rpartition(":")[2]
+        assert contender_of(url, world).name == f"server-127-0-0-1-{port}"
+        assert contender_of(f"{url}/v1?a=b", world).name == f"server-127-0-0-1-{port}-v1"
+        assert contender_of(f"My_1-x={url}", world).name == "My_1-x"
 
 
 def test_where_the_limit_was_calibrated_on_drawn_tokens_frames_are_drawn_the_same_in_any_batch(world, beginnings):

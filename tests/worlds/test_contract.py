@@ -161,6 +161,24 @@ def test_a_faster_robots_steps_add_up(contract, raw):
         RobotActions(contract, rate_hz=15.0)(raw[:7])
 
 
+@pytest.mark.parametrize("declared", ["one_is_open", "one_is_closed", "minus_one_to_one", (0.0, 85.0)])
+def test_a_gripper_declared_wrongly_is_refused_and_not_read_as_open(contract, raw, declared):
+    with pytest.raises(RefusedError, match="not an opening in"):
+        RobotActions(contract, gripper=declared)(np.c_[raw[:, :6], raw[:, 6] * 255])
+
+
+def test_what_rounding_puts_beside_closed_and_open_is_closed_and_open(contract, raw):
+    off = (raw[:, 6] * 2 - 1) * 255.1 / 255
+    adapted = RobotActions(contract, gripper=(-1.0, 1.0))(np.c_[raw[:, :6], off])
+    assert set(adapted[:, 6]) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("same", [(1.0, 1.0), (0.0, np.nan)])
+def test_a_gripper_whose_closed_is_its_open_is_refused(contract, same):
+    with pytest.raises(ConfigError, match="closed and open"):
+        RobotActions(contract, gripper=same)
+
+
 @pytest.mark.parametrize("wrong", [{"rotation": "turns"}, {"order": ["x"]}, {"gripper": "up"}, {"rate_hz": 4.0}])
 def test_an_adapter_that_does_not_exist_is_refused(contract, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -158,6 +158,14 @@ def test_its_uncertainty_is_retracing_at_the_depths_that_were_calibrated(world):
     assert 0 < world.uncertainty(state, start.actions[2], "entropy") < np.log(64)
 
 
+def test_another_calibration_brings_its_depths_along_and_none_leaves_the_usual_ones(world):
+    other = replace(world)
+    other.calibrate({**world.calibration, "depths": [1]})
+    assert other.depths == (1,) != world.depths
+    other.calibrate(None)
+    assert other.depths == (1, 2, 3) and other.limit_if_known(0.8, "entropy") is None
+
+
 def test_a_trust_limit_says_its_coverage_and_what_is_not_calibrated_is_not_invented(world, tmp_path):
     limit = world.trust_limit(0.8)
     assert limit.values == pytest.approx((0.008, 0.004)) and limit.at(1) > limit.at(2) == limit.at(9)

@@ -84,7 +84,7 @@ class _Still:
 def scripted(name: str) -> Contender:
     """`expert`, `noisy_low`, `noisy_high`, `random`, `other_task`, `ou_expert`, `epsilon_greedy_expert`, `still`."""
     if name == "still":
-        return contender(name, lambda _: _Still())
+        return contender(name, lambda _: _Still(), identity="still")
     if name not in SCRIPTED:
         raise ConfigError("no such scripted policy", place="policy", found=name,
                           expected=f"one of {', '.join([*SCRIPTED, 'still'])}")  # fmt: skip
@@ -95,7 +95,7 @@ def scripted(name: str) -> Contender:
                               expected="episodes that begin in the simulator")  # fmt: skip
         return _Scripted(name, beginning.scene)
 
-    return contender(name, make)
+    return contender(name, make, identity=f"scripted {name}")
 
 
 def _scene(state: SceneState) -> Scene:

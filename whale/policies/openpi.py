@@ -4,9 +4,10 @@ The stock client pins numpy below 2 and cannot be installed beside this project,
 packages `websockets` and `msgpack` (extra `policies`). Every wait has a limit. Only loopback unless `allow_remote`.
 """
 
+import hashlib
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from whale.policies.messages import MAX_MESSAGE_BYTES, pack, unpack
 from whale.policies.protocol import MAX_CHUNK, Beginning, Contender, Observation
 
 MAX_TEXT = 2000  # characters of a server's own error that are passed on
+WAITS = ("connect_seconds", "answer_seconds")  # settings that decide no action
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ class Connection:
         except (OSError, WebSocketException, EOFError) as error:
             raise self._lost(error) from None
         if isinstance(message, str):  # openpi's servers send the trace of an error as text
-            raise BadDataError("the policy server reports an error", file=self.server.url, found=message[-MAX_TEXT:])
+            raise BadDataError(
+                "the policy server reports an error", file=self.server.url, found=_plain(message[-MAX_TEXT:])
+            )
         return unpack(message, self.server.url)
 
     def _lost(self, error: Exception) -> WorkerLostError:
@@ -137,20 +141,76 @@ class _OpenpiActor:
 def openpi(name: str, server: OpenpiServer) -> Contender:
     """A contender that asks the server; connected to now, so that a wrong address is found before anything else runs.
 
-    `control_hz` and `action_dimensions` of its metadata, if it says them, are compared with the action contract.
+    `control_hz` and `action_dimensions` of its metadata, if it says them, are compared with the action contract. Its
+    identity: all settings but the waits, and all metadata. What a server does not say of itself is not known.
     """
     connection = Connection(server)
-    said = connection.metadata
-    hz, names = said.get("control_hz"), said.get("action_dimensions")
+    try:
+        hz, names = _rate(connection), _dimensions(connection)
+    except BaseException:
+        connection.close()
+        raise
 
     def begin(beginnings: Sequence[Beginning]) -> _OpenpiActor:
         return _OpenpiActor(connection)
 
     return Contender(
-        name, begin, identity=f"openpi {server.url} {sorted(map(str, said))}",
-        control_hz=float(hz) if isinstance(hz, int | float) else None,
-        action_dimensions=tuple(map(str, names)) if isinstance(names, list | tuple) else None,
+        name, begin, identity=_identity(server, connection.metadata), control_hz=hz, action_dimensions=names
+    )
+
+
+def _identity(server: OpenpiServer, metadata: Mapping[Any, Any]) -> str:
+    settings = {each.name: getattr(server, each.name) for each in fields(server) if each.name not in WAITS}
+    return f"openpi {hashlib.sha256(_canonical([settings, metadata])).hexdigest()}"
+
+
+def _canonical(value: Any) -> bytes:
+    """Bytes that are equal for equal values, in whatever order a mapping holds them."""
+    if isinstance(value, Mapping):
+        rows = sorted((_canonical(key), _canonical(each)) for key, each in value.items())
+        return b"{%s}" % b",".join(b"%d:%s%d:%s" % (len(key), key, len(each), each) for key, each in rows)
+    if isinstance(value, list | tuple):
+        parts = [_canonical(each) for each in value]
+        return b"[%s]" % b",".join(b"%d:%s" % (len(each), each) for each in parts)
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype.str}{value.shape}".encode() + value.tobytes()
+    return repr(value).encode()
+
+
+def _said(connection: Connection, key: str) -> Any:
+    """Of the metadata; some servers send keys as bytes. None: nothing is said."""
+    return connection.metadata.get(key, connection.metadata.get(key.encode()))
+
+
+def _rate(connection: Connection) -> float | None:
+    found = _said(connection, "control_hz")
+    if found is None:
+        return None
+    number = np.asarray(found) if isinstance(found, int | float | np.generic | np.ndarray) else np.asarray("")
+    if number.shape or number.dtype.kind not in "iuf" or not 0 < float(number) < np.inf:
+        raise _no("a rate", "control_hz", connection, found, "a number of Hz above 0")
+    return float(number)
+
+
+def _dimensions(connection: Connection) -> tuple[str, ...] | None:
+    found = _said(connection, "action_dimensions")
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple) or not all(isinstance(each, str | bytes) for each in found):
+        raise _no("names of dimensions", "action_dimensions", connection, found, "a list of names")
+    return tuple(each.decode("utf-8", "replace") if isinstance(each, bytes) else each for each in found)
+
+
+def _no(what: str, key: str, connection: Connection, found: Any, expected: str) -> BadDataError:
+    return BadDataError(
+        f"a server's metadata do not say {what}", file=connection.server.url, place=key,
+        found=_plain(repr(found)[:80]), expected=expected, remedy="mend the server's metadata, or leave the key out",
     )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Foreign text for a person's screen: lines, and nothing else that would move a cursor or set a colour."""
+    return "".join(each if each == "\n" or each.isprintable() else " " for each in text)
 
 
 def _is_loopback(host: str) -> bool:

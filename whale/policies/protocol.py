@@ -56,7 +56,8 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class Contender:
-    """A policy in a comparison: its name, and how it begins episodes. `identity`: what else decides its actions."""
+    """A policy in a comparison: its name, and how it begins episodes. `identity`: what else decides its actions; where
+    that is not known ("") its trials are not kept, for nobody could tell whether they are still true."""
 
     name: str
     begin: Callable[[Sequence[Beginning]], Actor]
@@ -78,7 +79,10 @@ class _OneByOne:
 
 
 def contender(name: str, make: Callable[[Beginning], Policy], identity: str = "", **said: Any) -> Contender:
-    """`make` gives a policy of its own for each episode; `said`: control_hz, action_dimensions."""
+    """`make` gives a policy of its own for each episode; `said`: control_hz, action_dimensions.
+
+    Its trials are kept only under an `identity`, e.g. the digest of its weights.
+    """
     return Contender(
         name, lambda beginnings: _OneByOne([make(each) for each in beginnings], beginnings), identity, **said
     )

@@ -1,7 +1,9 @@
 """Policies by name, as params.yaml and the command line say them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from whale.common.errors import ConfigError
 from whale.policies.behavior import behavior
@@ -11,18 +13,24 @@ from whale.worlds.world import World
 
 OWN = {"behavior": 0.0, "behavior_sampled": 1.0}  # how far pi's own noise is used
 ADDRESS = ("ws://", "wss://")
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # names become files and keys of metrics
 
 
 def contender_of(text: str, world: World, server: Mapping[str, Any] | None = None) -> Contender:
     """`expert` and the other scripted ones, `still`, `behavior`, `behavior_sampled`, or `[NAME=]ws://HOST:PORT`.
 
-    server: settings of `OpenpiServer` beside its address.
+    server: settings of `OpenpiServer` beside its address. A server without a name is called after its address.
     """
-    name, _, address = text.rpartition("=") if "=" in text else ("", "", text)
+    name, is_named, address = ("", "", text) if text.startswith(ADDRESS) else text.partition("=")
     if address.startswith(ADDRESS):
+        name = name if is_named else _name_of(address)
+        if not NAME.fullmatch(name):
+            raise ConfigError("not a name of a policy", place="policy", found=name or "an empty name",
+                              expected="letters, digits, _ and - only",
+                              remedy=f"e.g. mine={address}")  # fmt: skip
         from whale.policies.openpi import OpenpiServer, openpi  # needs the extra `policies`
 
-        return openpi(name or address.replace("|", "_").replace("=", "_"), OpenpiServer(address, **(server or {})))
+        return openpi(name, OpenpiServer(address, **(server or {})))
     if text in OWN:
         model = world.model.behavior
         if model is None:
@@ -38,3 +46,10 @@ def contender_of(text: str, world: World, server: Mapping[str, Any] | None = Non
 def contenders_of(texts: Sequence[str], world: World, server: Mapping[str, Any] | None = None) -> list[Contender]:
     """In the given order."""
     return [contender_of(text, world, server) for text in texts]
+
+
+def _name_of(address: str) -> str:
+    """ws://127.0.0.1:8000 -> server-127-0-0-1-8000; what stands before an @ is nobody's business."""
+    parts = urlsplit(address)
+    said = "-".join(re.findall("[A-Za-z0-9_]+", parts.netloc.rpartition("@")[2] + parts.path))
+    return f"server-{said}"

@@ -7,6 +7,7 @@ true ones come from a judge, where there is one (the fleet: its simulator). Shap
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -72,7 +73,8 @@ def run_trials(
     judge: Judge | None, work: Path, progress: Callable[[], object] = lambda: None,
 ) -> list[Trial]:  # fmt: skip
     """Every policy from the same starts and seeds. What `work` holds of earlier, interrupted calls is not done again:
-    a policy's file is named by all that decides it."""
+    a policy's file is named by all that decides it, this package's code among it. A policy without an identity is
+    played each time, and not kept."""
     if world.reward is None:
         raise ConfigError("no reward head: imagined frames cannot be valued", place="reward",
                           remedy="export the world with one, or give --reward FOLDER")  # fmt: skip
@@ -82,10 +84,11 @@ def run_trials(
     trials = []
     for contender in contenders:
         path = work / f"{_key(world, contender, beginnings, config, judge is not None)}.npz"
-        found = _read(path, contender.name)
+        found = _read(path, contender.name) if contender.identity else None
         if found is None:
             found = _trial(world, contender, beginnings, config, judge)
-            _write(path, found)
+            if contender.identity:
+                _write(path, found)
         trials.append(found)
         progress()
     return trials
@@ -143,6 +146,7 @@ def _key(world: World, contender: Contender, beginnings: Sequence[Beginning], co
     """A name for all that decides a trial's bytes."""
     digest = hashlib.sha256()
     facts = [
+        _code(),
         world.identity,
         contender.name,
         contender.identity,
@@ -159,6 +163,15 @@ def _key(world: World, contender: Contender, beginnings: Sequence[Beginning], co
     for each in beginnings:
         digest.update(f"{each.number}|{each.seed}|{each.instruction}".encode() + each.image.tobytes())
     return digest.hexdigest()[:32]
+
+
+@cache
+def _code() -> str:
+    """sha256 over the package's modules: what other code found is not this code's result."""
+    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _write(path: Path, trial: Trial) -> None:

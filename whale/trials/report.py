@@ -32,7 +32,7 @@ def trial_metrics(
     metrics |= {
         f"reward_head.r2.{name}": value for name, value in (world.reward.config.r2 if world.reward else {}).items()
     }
-    metrics["status"] = UNJUDGED
+    metrics |= {"num_policies": len(trials), "num_episodes": _count(trials), "status": UNJUDGED}
     if has_truth:
         metrics |= _compared(trials, values, config)
         low = metrics["r2.imagined.low"]
@@ -55,8 +55,9 @@ def trial_protocol(
     world: World, trials: Sequence[Trial], config: TrialConfig, starts: str, judge: str, limit: TrustLimit | None
 ) -> str:
     """How these values were measured: everything but the model must be equal for two of them to be compared."""
+    episodes = _count(trials) if trials else config.episodes
     return protocol(
-        "policy_value", model=world.identity, data=world.contract.dataset, starts=starts, episodes=config.episodes,
+        "policy_value", model=world.identity, data=world.contract.dataset, starts=starts, episodes=episodes,
         horizon=config.horizon, value="mean reward of a step", reward="head on frames", judge=judge, seed=config.seed,
         uncertainty=config.uncertainty or "none",
         limit="none" if limit is None else f"coverage {limit.coverage:g}",
@@ -113,8 +114,12 @@ def _compared(
     found["across.constant.gap"] = float(np.abs(means - np.median(means)).mean())  # of the best constant
     for k in (k for k in TOP if k < len(trials)):
         found[f"across.blind.regret_at_{k}"] = measures.random_regret(means, k)
-    found["num_policies"], found["num_episodes"] = len(trials), true_PE.shape[1]
     return found
+
+
+def _count(trials: Sequence[Trial]) -> int:
+    """Episodes that were played, of each policy."""
+    return len(trials[0].actions)
 
 
 def _across(name: str, imagined_PE: np.ndarray, true_PE: np.ndarray, config: TrialConfig) -> dict[str, object]:

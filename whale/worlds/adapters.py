@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from whale.common.errors import ConfigError
+from whale.worlds.action_checks import GRIPPER_TOLERANCE
 from whale.worlds.contract import ActionContract
 
 TRANSLATION = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -44,6 +45,10 @@ class RobotActions:
         _one_of("normalised", self.normalised, (None, "q01_q99", "mean_std"))
         if isinstance(self.gripper, str):
             _one_of("gripper", self.gripper, GRIPPERS)
+        elif not np.isfinite(self.gripper).all() or self.gripper[0] == self.gripper[1]:
+            raise ConfigError("closed and open are one", place="gripper", found=self.gripper,
+                              expected="two numbers: what the robot sends for closed, and for open",
+                              remedy="e.g. (0, 255) or one_is_open")  # fmt: skip
         if self.order is not None and sorted(self.order) != sorted(self.contract.dimensions):
             raise ConfigError("not the contract's dimensions", place="order", found=", ".join(self.order),
                               expected=f"these, in any order: {', '.join(self.contract.dimensions)}")  # fmt: skip
@@ -60,7 +65,9 @@ class RobotActions:
         array[..., :3] *= TRANSLATION[self.translation]
         array[..., 3:-1] *= ROTATION[self.rotation]
         closed, opened = GRIPPERS[self.gripper] if isinstance(self.gripper, str) else self.gripper
-        array[..., -1] = np.clip((array[..., -1] - closed) / (opened - closed), 0.0, 1.0)
+        opening = (array[..., -1] - closed) / (opened - closed)
+        near = np.clip(opening, 0.0, 1.0)  # only of what rounding explains: as_raw refuses another range
+        array[..., -1] = np.where(np.abs(opening - near) <= GRIPPER_TOLERANCE, near, opening)
         return self.contract.as_raw(self._at_rate(array), "from_robot")
 
     def _unit_free(self, array: np.ndarray) -> np.ndarray:

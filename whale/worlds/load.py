@@ -28,17 +28,17 @@ def load(
     contract = ActionContract.of(name, found.contracts[name], found.statistics.get(name), found.folder)
     digests = found.digests
     calibration = None if found.calibration is None else entry_in(found.calibration, digests)
-    return World(
+    world = World(
         model=_model(found, contract, device),
         contract=contract,
         digests=digests,
         lineage=found.lineage,
         starts=_starts(found, name),
         reward=None if found.reward is None else RewardHead.restore(found.reward, device),
-        calibration=calibration,
-        depths=(1, 2, 3) if calibration is None else tuple(calibration["depths"]),
         checking=checking,
     )
+    world.calibrate(calibration)
+    return world
 
 
 def _model(found: WorldFolder, contract: ActionContract, device: str) -> LearnedWorld:

@@ -58,6 +58,9 @@ class Imagined:
     uncertainty: np.ndarray | None = None
 
 
+DEPTHS = (1, 2, 3)  # of retracing, where no calibration says others
+
+
 @dataclass
 class World:
     """What `whale.load` returns. `digests`: sha256 of the weights of each part; `lineage`: what it was made from.
@@ -73,7 +76,7 @@ class World:
     starts: Sequence[Start] = ()
     reward: RewardHead | None = None
     calibration: Mapping[str, Any] | None = None
-    depths: Sequence[int] = (1, 2, 3)
+    depths: Sequence[int] = DEPTHS
     checking: Checking = "enforce"
     _seen: list[np.ndarray] = field(default_factory=list, repr=False)
 
@@ -149,6 +152,11 @@ class World:
         """
         found = self.observer(method)(self._query(state, action))[method].cpu().numpy()
         return float(found[0]) if state.single else found
+
+    def calibrate(self, calibration: Mapping[str, Any] | None) -> None:
+        """Take this entry of a calibration.json, and retrace as deep as it was measured with; None: there is none."""
+        self.calibration = calibration
+        self.depths = DEPTHS if calibration is None else tuple(calibration["depths"])
 
     @property
     def decoding(self) -> Decoding:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from whale.worlds.world import World
 
 EXAMPLE = "Example: whale policy evaluate world-bundle --policy behavior --policy ws://127.0.0.1:8000 --truth none"
+EPISODES = 16  # where nobody asks for a number
+EPISODES_HELP = "Starts, the same for every policy. [default: 16, or all recorded ones if fewer]"
 JPEG_QUALITY = 95  # of the fleet's shards
 FLEET, NONE = "fleet", "none"
 Policies = Annotated[list[str], typer.Option("--policy", help="expert ..., behavior, or [NAME=]ws://HOST:PORT.")]
@@ -36,7 +38,7 @@ def evaluate(
     policy: Policies,
     robot: Robot = None,
     truth: Truth = NONE,
-    episodes: Annotated[int, typer.Option("--episodes", help="Starts, the same for every policy.")] = 16,
+    episodes: Annotated[int | None, typer.Option("--episodes", help=EPISODES_HELP)] = None,
     horizon: Annotated[int, typer.Option("--horizon", help="Steps of an episode.")] = 16,
     true_episodes: Annotated[int, typer.Option("--true-episodes", help="Starts that count as known truths.")] = 4,
     uncertainty: Annotated[str, typer.Option("--uncertainty", help="retracing, entropy or none.")] = "retracing",
@@ -58,7 +60,7 @@ def evaluate(
 
     values = {
         "policies": policy,
-        "episodes": episodes,
+        "episodes": EPISODES if episodes is None else episodes,
         "horizon": horizon,
         "true_episodes": true_episodes,
         "seed": seed,
@@ -68,6 +70,8 @@ def evaluate(
     found = load(world, robot)
     if reward is not None:
         found.reward = RewardHead.restore(reward)
+    if episodes is None and truth == NONE:
+        config = config.model_copy(update={"episodes": max(2, min(EPISODES, len(found.starts)))})
     beginnings, judge = _setting(found, truth, config.episodes, config.horizon, config.seed)
     server = {"allow_remote": allow_remote, "answer_seconds": answer_seconds}
     contenders = contenders_of(policy, found, server)
@@ -97,11 +101,12 @@ def _setting(
         )
     if truth != NONE:
         raise ConfigError("no such judge", place="--truth", found=truth, expected="fleet or none")
-    starts = world.starts[:episodes]
-    if len(starts) < 2:
-        raise ConfigError("not enough recorded starts", place="--episodes", found=len(world.starts),
-                          expected="2 or more in the bundle", remedy="export it with --as world")  # fmt: skip
-    rows = enumerate(starts)
+    if len(world.starts) < episodes:
+        known = len(world.starts)
+        remedy = f"--episodes {known}, or --truth fleet" if known > 1 else "export it with --as world"
+        raise ConfigError("not enough recorded starts", place="--episodes", found=f"{known} in the bundle",
+                          expected=f"{episodes} or more", remedy=remedy)  # fmt: skip
+    rows = enumerate(world.starts[:episodes])
     return [
         Beginning(
             n, seed * 1_000_003 + n, each.frames[-1], each.instruction, recorded=each.actions[len(each.frames) - 1]
