@@ -1,10 +1,13 @@
 """The environments are gymnasium's, and many of them are one call of the model."""
 
+import math
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
 import pytest
+import tiny_models
 import tiny_world
 from gymnasium.utils.env_checker import check_env
 
@@ -12,6 +15,9 @@ import whale
 from whale.common.errors import ConfigError, RefusedError
 from whale.env.registration import make_env
 from whale.env.world_env import WorldEnv, WorldVectorEnv
+from whale.models.world.learned import LearnedWorld
+from whale.models.world.state import WorldState
+from whale.worlds.trust import TrustLimit
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +115,48 @@ def test_an_ended_episode_begins_again_at_the_next_step_while_the_others_go_on(w
     assert np.array_equal(frames[1], beginning.frames[0])
     frames, *_, infos = many.step(actions[:, 4])
     assert infos["step"].tolist() == [0, 1, 0] and len(many.episodes.groups) == 2
+
+
+@pytest.fixture(scope="module")
+def remembering(world):
+    """Its prior looks back on 8 steps, its window holds 4."""
+    parts = tiny_models.tokenizer(), tiny_models.behavior(memory=8), tiny_models.dynamics(z_input="probabilities")
+    model = LearnedWorld(*(part.eval() for part in parts), world.window, normalize=world.contract.normalizer.normalize)
+    return replace(world, model=model)
+
+
+def test_rows_out_of_phase_in_a_world_with_memory_are_each_what_they_are_alone(remembering):
+    """A limit ends rows at steps of their own: equally long windows then have histories of unlike lengths."""
+    actions = np.stack([start.actions[:1] for start in remembering.starts[:4]]).repeat(24, axis=1)
+    free = WorldVectorEnv(remembering, 4, horizon=99, uncertainty="entropy")
+    free.reset(seed=3)
+    doubts = np.array([step[-1]["uncertainty"] for step in steps_of(free, actions, 24)])
+    first, second = np.sort(doubts[4])[::-1][:2]
+    values = (*[math.inf] * 4, float(first + second) / 2, math.inf)  # one of the four passes it at its fifth step
+    limit = TrustLimit("entropy", values, 0.1, 0.8, 0.1, 0.1, "here")
+    many = WorldVectorEnv(remembering, 4, horizon=99, uncertainty="entropy", limit=limit)
+    _, infos = many.reset(seed=3)
+    keys, unlike = [start.key for start in remembering.starts], 0
+    alone = [WorldEnv(remembering, horizon=99) for _ in range(4)]
+    for row in range(4):
+        alone[row].reset(options={"start": keys.index(infos["episode"][row])})
+    for number in range(24):
+        frames, *_, infos = many.step(actions[:, number])
+        unlike += len({state.length for _, state in many.episodes.groups}) < len(many.episodes.groups)
+        for row in range(4):
+            if infos["step"][row] == 0:
+                expected, _ = alone[row].reset(options={"start": keys.index(infos["episode"][row])})
+            else:
+                expected = alone[row].step(actions[row, number])[0]
+            assert np.abs(expected.astype(int) - frames[row].astype(int)).max() <= 1
+    assert unlike  # windows of one length with unlike histories were there
+
+
+def test_states_with_and_without_a_history_are_not_stacked(remembering):
+    state = remembering.start(remembering.starts[0].frames).inner
+    assert state.history is not None and WorldState.stack([state, state]).history.length == state.history.length
+    with pytest.raises(ConfigError, match="unlike histories"):
+        WorldState.stack([state, replace(state, history=None)])
 
 
 def test_equal_seeds_give_equal_episodes(world):

@@ -40,7 +40,7 @@ def spaces(world: World) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
 class Episodes:
     """What both environments share: rows of imagined episodes, stepped in as few model calls as their histories allow.
 
-    Rows whose windows are equally long are one call; all are as long as they begin together.
+    Rows whose windows and histories are equally long are one call; all are as long as they begin together.
     """
 
     def __init__(
@@ -216,12 +216,14 @@ def _rows(state: WorldState, held: Sequence[int], keep: Sequence[int]) -> WorldS
 
 
 def _merged(groups: Sequence[tuple[list[int], WorldState]]) -> list[tuple[list[int], WorldState]]:
-    """Groups whose windows are equally long become one."""
-    by_length: dict[int, list[tuple[list[int], WorldState]]] = {}
+    """Groups whose windows, and what the world remembers before them, are equally long become one."""
+    alike: dict[tuple[int, int, int], list[tuple[list[int], WorldState]]] = {}
     for rows, state in groups:
-        by_length.setdefault(state.length, []).append((rows, state))
+        before = -1 if state.history is None else state.history.length
+        remembered = state.caches["prior"].length if "prior" in state.caches else 0
+        alike.setdefault((state.length, before, remembered), []).append((rows, state))
     merged = []
-    for same in by_length.values():
+    for same in alike.values():
         rows = [row for held, _ in same for row in held]
         merged.append((rows, same[0][1] if len(same) == 1 else WorldState.stack([state for _, state in same])))
     return merged

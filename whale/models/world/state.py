@@ -154,4 +154,9 @@ def _stacked_histories(histories: Sequence[History | None]) -> History | None:
     held = [history for history in histories if history is not None]
     if not held:
         return None
+    lengths = {None if history is None else history.length for history in histories}
+    if len(lengths) != 1:
+        found = ", ".join(sorted(map(str, lengths)))
+        raise ConfigError("states with unlike histories are no one batch", place="WorldState.stack",
+                          found=f"lengths {found}", expected="one length for all")  # fmt: skip
     return History(torch.cat([each.frames for each in held]), torch.cat([each.actions for each in held]))
