@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import tiny_world
 
+from whale.audit.exports.world_parts import write_parts
 from whale.common.errors import BadDataError
 from whale.common.json_files import read_json, write_json
+from whale.models.reward.reward import RewardHead as ActionRewardHead
+from whale.models.reward.reward import RewardHeadConfig
+from whale.models.trunk.folder import save_model
 from whale.worlds import starts as starts_module
 from whale.worlds.contract import ActionContract
 from whale.worlds.folder import open_folder
@@ -87,6 +91,14 @@ def test_a_header_that_promises_more_than_there_is_reserves_nothing(tmp_path):
             bad.writestr(name, good.read(name).replace(b"(2, 3, 16, 16, 3), }      ", b"(2, 3, 16, 16, 3000000), }"))
     with pytest.raises(BadDataError, match="not a plain array"):
         read_starts(tmp_path / "s.npz", 16, 7)
+
+
+def test_a_reward_head_of_the_other_kind_is_not_taken_along(tmp_path):
+    world = open_folder(tiny_world.write_models(tmp_path / "models"))
+    (tmp_path / "reward").mkdir()
+    save_model(tmp_path / "reward", ActionRewardHead(RewardHeadConfig(feature_size=8, action_size=7, hidden=4)))
+    with pytest.raises(BadDataError, match=r"(?s)another kind.*reward_head.*frame_reward_head"):
+        write_parts(tmp_path / "bundle", world, {}, tmp_path / "reward")
 
 
 def calibration(tmp_path) -> dict:
