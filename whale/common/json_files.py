@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from whale.common.errors import BadDataError, MissingInputError
 from whale.common.files import write_atomically
+
+MAX_JSON_BYTES = 64 * 2**20
 
 
 def canonical_json(value: object) -> str:
@@ -35,6 +38,18 @@ def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, li
         for name in sorted({*first, *second})
         if first.get(name) != second.get(name) or (name in first) != (name in second)
     }
+
+
+def read_json(path: Path) -> Any:
+    """A small JSON file; MissingInputError, or BadDataError for what is too large or no JSON."""
+    if not path.is_file():
+        raise MissingInputError("a file of the model is missing", file=path)
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_JSON_BYTES}")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BadDataError("not JSON", file=path, found=str(error)[:200], expected="JSON") from None
 
 
 def remembered(path: Path | None) -> dict[str, Any]:

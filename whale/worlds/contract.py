@@ -44,13 +44,21 @@ class ActionContract:
             texts = [found.frame, found.form, found.rate_hz, found.retraceable, found.licence["spdx"]]
             action = found.statistics["action"]
             numbers = np.array([action[name] for name in STATISTICS], np.float64)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            mask = np.asarray(action["mask"])
+            found.normalizer, found.profile  # noqa: B018 # what the world will ask for
+        except BadDataError as error:
+            raise BadDataError(error.what, file=str(file), place=f"{dataset}: action", found=error.found,
+                               expected="numbers, and a mask of booleans, for each dimension") from None  # fmt: skip
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise BadDataError("not an action contract with its statistics", file=str(file), place=dataset,
-                               found=f"{type(error).__name__}: {error}"[:200]) from None  # fmt: skip
+                               found=f"{type(error).__name__}: {error}"[:200],
+                               expected="dimensions, rate, licence; quantiles, mask") from None  # fmt: skip
         sound = numbers.shape == (len(STATISTICS), size) and np.isfinite(numbers).all() and found.live.shape == (size,)
+        sound = sound and mask.shape == (size,) and mask.dtype == bool
         if not sound or size < 2 or found.rate_hz <= 0 or not all(texts[:2]):
             raise BadDataError("an action contract that does not fit its statistics", file=str(file), place=dataset,
-                               found=f"{size} dimensions, statistics {numbers.shape}")  # fmt: skip
+                               found=f"{size} dimensions, statistics {numbers.shape}, mask {mask.dtype} {mask.shape}",
+                               expected="finite numbers and a mask of booleans for each dimension")  # fmt: skip
         return found
 
     @property

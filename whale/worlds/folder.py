@@ -14,7 +14,6 @@ A bundle (`whale export CHECKPOINT --as world --to BUNDLE`) holds everything and
 | `MANIFEST.json` | sha256 of every file here |
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +24,19 @@ from pydantic import Field
 from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
 from whale.common.files import sha256_of_file
+from whale.common.json_files import read_json
 from whale.seal import MANIFEST_NAME, verify_sealed
 
 WORLD, WEIGHTS = "world.json", "model.safetensors"
 FORMAT = 1
-MAX_JSON_BYTES = 64 * 2**20
+MAX_WINDOW = 1024  # frames; caches reserve room for all of them
 
 
 class About(Config):
     """world.json of a bundle."""
 
     format: int
-    window: int = Field(gt=0)
+    window: int = Field(ge=1, le=MAX_WINDOW)
     contracts: dict[str, dict[str, Any]] = Field(min_length=1)
     statistics: dict[str, dict[str, Any]]
 
@@ -93,7 +93,7 @@ def _bundle(path: Path, verify: bool) -> WorldFolder:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise BadDataError("a bundle of another format", file=path / WORLD, found=found, expected=FORMAT)
-    about = About.parse(values, file=path / WORLD)
+    about = _about(values, path / WORLD)
     return WorldFolder(
         folder=path, tokenizer=path / "tokenizer", behavior=path / "behavior", dynamics=path / "dynamics",
         window=about.window, contracts=about.contracts, statistics=about.statistics,
@@ -120,12 +120,27 @@ def _published(dynamics: Path, verify: bool) -> WorldFolder:
     )  # fmt: skip
 
 
+def _about(values: object, file: Path) -> About:
+    try:
+        return About.parse(values, file=file)
+    except ConfigError as error:  # nobody wrote this file by hand
+        raise BadDataError("a bundle's description that does not hold", file=file, place=error.place,
+                           expected=f"window 1 to {MAX_WINDOW}, contracts, statistics") from None  # fmt: skip
+
+
 def _window(dynamics: Path, role: Path) -> int:
     """T, from what the training says of itself, else from the token shards beside it."""
-    if (dynamics / "lineage.json").is_file():
-        return int(read_json(dynamics / "lineage.json")["params"]["segments"]["window"])
-    for manifest in sorted(role.glob("tokens/*/manifest.json")):
-        return int(read_json(manifest)["grid"]["window"])
+    said: list[tuple[Path, tuple[str, ...]]] = [(dynamics / "lineage.json", ("params", "segments", "window"))]
+    said += [(manifest, ("grid", "window")) for manifest in sorted(role.glob("tokens/*/manifest.json"))]
+    for file, names in said:
+        if file.is_file():
+            found: Any = read_json(file)
+            for name in names:
+                found = found.get(name) if isinstance(found, dict) else None
+            if type(found) is not int or not 1 <= found <= MAX_WINDOW:
+                raise BadDataError("no such window", file=file, place=".".join(names), found=found,
+                                   expected=f"1 to {MAX_WINDOW}")  # fmt: skip
+            return found
     raise MissingInputError("how many frames this model remembers is not known", file=dynamics,
                             expected="lineage.json, or token shards beside the models")  # fmt: skip
 
@@ -140,18 +155,6 @@ def _lineage(folder: Path) -> Mapping[str, Any]:
 
 def _there(path: Path) -> Path | None:
     return path if path.exists() else None
-
-
-def read_json(path: Path) -> Any:
-    """A small JSON file; MissingInputError, or BadDataError for what is too large or no JSON."""
-    if not path.is_file():
-        raise MissingInputError("a file of the model is missing", file=path)
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_JSON_BYTES}")
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BadDataError("not JSON", file=path, found=str(error)[:200]) from None
 
 
 def chosen_dataset(folder: WorldFolder, robot: str | None) -> str:

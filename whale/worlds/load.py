@@ -28,12 +28,13 @@ def load(
     contract = ActionContract.of(name, found.contracts[name], found.statistics.get(name), found.folder)
     digests = found.digests
     calibration = None if found.calibration is None else entry_in(found.calibration, digests)
+    model = _model(found, contract, device)
     world = World(
-        model=_model(found, contract, device),
+        model=model,
         contract=contract,
         digests=digests,
         lineage=found.lineage,
-        starts=_starts(found, name),
+        starts=_starts(found, name, model.tokenizer.config.resolution, len(contract.dimensions)),
         reward=None if found.reward is None else RewardHead.restore(found.reward, device),
         checking=checking,
     )
@@ -48,6 +49,6 @@ def _model(found: WorldFolder, contract: ActionContract, device: str) -> Learned
     )  # fmt: skip
 
 
-def _starts(found: WorldFolder, name: str) -> list[Start]:
+def _starts(found: WorldFolder, name: str, resolution: int, action_size: int) -> list[Start]:
     path = None if found.starts is None else found.starts / f"{name}.npz"
-    return read_starts(path) if path is not None and path.is_file() else []
+    return read_starts(path, resolution, action_size) if path is not None and path.is_file() else []

@@ -32,7 +32,7 @@ class RewardHeadConfig(Config):
 class RewardHead(PublishedModel):
     """A two-layer network whose second layer is the task's own."""
 
-    kind = "reward_head"
+    kind = "frame_reward_head"
     config_class = RewardHeadConfig
 
     def __init__(self, config: RewardHeadConfig):

@@ -3,16 +3,23 @@
 One .npz per dataset, without pickle. Shapes: E episodes, c given frames, L actions kept, R resolution, A action.
 """
 
-from collections.abc import Sequence
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
 from whale.common.errors import BadDataError
 
-MAX_BYTES = 512 * 2**20
-KINDS = {"frames": "u", "actions": "f", "keys": "U", "instructions": "U", "lengths": "i"}
+MAX_BYTES = 512 * 2**20  # of one array, unpacked
+KINDS = {"frames": "uint8", "actions": "float", "keys": "text", "instructions": "text", "lengths": "integer"}
+UNREADABLE = (ValueError, OSError, LookupError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
+              struct.error, SyntaxError, TokenError, MemoryError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,18 +47,53 @@ def write_starts(path: Path, starts: Sequence[Start]) -> None:
     )  # fmt: skip
 
 
-def read_starts(path: Path) -> list[Start]:
-    """BadDataError for what is no such file."""
-    if path.stat().st_size > MAX_BYTES:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_BYTES}")
+def read_starts(path: Path, resolution: int, action_size: int) -> list[Start]:
+    """Frames of R = resolution, A = action_size. BadDataError for what is no such file."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in KINDS}
-    except (ValueError, OSError, KeyError) as error:
-        raise BadDataError("not a file of recorded starts", file=path, found=str(error)[:200]) from None
-    wrong = [name for name, kind in KINDS.items() if arrays[name].dtype.kind != kind]
-    sizes = {name: len(array) for name, array in arrays.items()}
-    if wrong or len(set(sizes.values())) != 1 or arrays["frames"].ndim != 5 or arrays["actions"].ndim != 3:
-        raise BadDataError("starts do not fit together", file=path, place=", ".join(wrong) or None, found=sizes)
+        with zipfile.ZipFile(path) as archive:
+            arrays = {name: _array(archive, archive.getinfo(f"{name}.npy"), path) for name in KINDS}
+    except UNREADABLE as error:
+        raise BadDataError("not a file of recorded starts", file=path, found=f"{type(error).__name__}: {error}"[:200],
+                           expected=f"an .npz of {', '.join(KINDS)}") from None  # fmt: skip
+    _require_sound(arrays, path, resolution, action_size)
     rows = zip(*(arrays[name] for name in ("keys", "instructions", "frames", "actions", "lengths")), strict=True)
     return [Start(str(key), str(text), frames, actions[:length]) for key, text, frames, actions, length in rows]
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    """One array; its size is known before anything of it is unpacked, and what unpacks to more is cut there."""
+    if member.file_size > MAX_BYTES:
+        raise BadDataError("array too large", file=path, place=member.filename, found=member.file_size,
+                           expected=f"<= {MAX_BYTES} bytes unpacked")  # fmt: skip
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read(stream)
+        expected = math.prod(shape) * dtype.itemsize
+        payload = stream.read()
+    if dtype.hasobject or is_fortran or min(shape, default=0) < 0 or len(payload) != expected:
+        raise BadDataError("not a plain array", file=path, place=member.filename, found=f"{dtype} {shape}",
+                           expected=f"a C-ordered array of {len(payload)} bytes")  # fmt: skip
+    return np.frombuffer(payload, dtype).reshape(shape).copy()
+
+
+def _require_sound(arrays: Mapping[str, np.ndarray], path: Path, resolution: int, action_size: int) -> None:
+    frames, actions, lengths = arrays["frames"], arrays["actions"], arrays["lengths"]
+    given, longest = (array.shape[1] if array.ndim > 1 else 0 for array in (frames, actions))
+    count = len(frames) if frames.ndim else 0
+    expected = {
+        "frames": ((count, given, resolution, resolution, 3), "u"), "actions": ((count, longest, action_size), "f"),
+        "keys": ((count,), "U"), "instructions": ((count,), "U"), "lengths": ((count,), "i"),
+    }  # fmt: skip
+    for name, (shape, kind) in expected.items():
+        array = arrays[name]
+        fits = array.shape == shape and array.dtype.kind == kind and (name != "frames" or array.dtype == np.uint8)
+        if not fits or not array.size:
+            raise BadDataError("starts do not fit together", file=path, place=name,
+                               found=f"{array.dtype} {array.shape}",
+                               expected=f"{KINDS[name]} {shape}, none of them 0")  # fmt: skip
+    if lengths.min() < given or lengths.max() > longest:
+        raise BadDataError("starts without an action for each frame", file=path, place="lengths",
+                           found=f"{lengths.min()} to {lengths.max()}", expected=f"{given} to {longest}")  # fmt: skip
+    if not np.isfinite(actions).all():
+        raise BadDataError("a recorded action is not finite", file=path, place="actions", expected="finite numbers")

@@ -94,4 +94,7 @@ def _reached_at(expected: float, step: Mapping[str, Any], exponent: float, floor
         return -math.inf
     if not mean or not exponent or not scale:
         return math.inf
-    return float(mean * (expected / scale) ** (1 / exponent))
+    try:
+        return float(mean * (expected / scale) ** (1 / exponent))
+    except OverflowError:
+        return math.inf

@@ -9,6 +9,7 @@ from whale.common.json_files import write_json
 from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
 from whale.worlds.contract import ActionContract
 from whale.worlds.folder import FORMAT, WORLD, WorldFolder
+from whale.worlds.reward_head import RewardHead
 from whale.worlds.starts import Start, write_starts
 from whale.worlds.trust import entry_in
 
@@ -48,6 +49,7 @@ def write_parts(
     for name in ("tokenizer", "behavior", "dynamics"):
         shutil.copytree(getattr(world, name), out / name)
     if reward is not None:
+        RewardHead.restore(reward)  # another kind of model is refused here, not by whoever opens the bundle
         shutil.copytree(reward, out / "reward")
     about: dict[str, Any] = {"format": FORMAT, "window": world.window, "statistics": dict(world.statistics)}
     write_json(out / WORLD, about | {"contracts": dict(world.contracts)})

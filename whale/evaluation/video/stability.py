@@ -1,5 +1,7 @@
 """Flicker: tokens that change although nothing moves, which no dynamics can predict.
 
+With `hold_still: 8` tokens of what counts as still here are held, so the number is then nearly met by construction.
+
 Shapes: S segments, T transitions, N = P x P patches of a frame, R resolution.
 """
 
