@@ -39,7 +39,7 @@ def run(args: Args, run: Run) -> None:
     with run.compute():
         world = load(folder, config.dataset, dynamics=config.model, device=device, verify=False)
         shards = ShardSet.open(args.data / "shards" / config.dataset)
-        world.reward = fit_reward(world.model, shards, config.reward, trials.seed)
+        world.reward = fit_reward(world.model, shards, config.reward, trials.seed, world.digests["tokenizer"])
         (run.out / "reward").mkdir()
         save_model(run.out / "reward", world.reward)
         world.calibrate(entry_in(args.uncertainty / "calibration.json", world.digests))

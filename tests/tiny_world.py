@@ -71,10 +71,10 @@ def write_models(root: Path, robots: tuple[str, ...] = (ROBOT,)) -> Path:
     return root / "dynamics/full"
 
 
-def write_reward(folder: Path) -> Path:
+def write_reward(folder: Path, tokenizer: str) -> Path:
     torch.manual_seed(5)
     config = RewardHeadConfig(num_tokens=16, latent_dim=8, hidden=8, instructions=INSTRUCTIONS, bounds=[0.0, 1.0],
-                              r2={"recorded": 0.5})  # fmt: skip
+                              tokenizer=tokenizer, r2={"recorded": 0.5})  # fmt: skip
     folder.mkdir(parents=True)
     save_model(folder, RewardHead(config))
     return folder
@@ -85,7 +85,7 @@ def write_bundle(root: Path, robots: tuple[str, ...] = (ROBOT,), with_reward: bo
     world = open_folder(write_models(root / "models", robots))
     write_calibration(root / "evaluation/uncertainty/calibration.json", world.digests)
     world = open_folder(world.dynamics)
-    reward = write_reward(root / "reward") if with_reward else None
+    reward = write_reward(root / "reward", world.digests["tokenizer"]) if with_reward else None
     write_parts(root / "bundle", world, dict.fromkeys(robots, starts()), reward)
     seal(root / "bundle", sha256_of_file)
     return root / "bundle"

@@ -8,7 +8,7 @@ import pytest
 import tiny_world
 
 from whale.audit.exports.world_parts import write_parts
-from whale.common.errors import BadDataError
+from whale.common.errors import BadDataError, RefusedError
 from whale.common.json_files import read_json, write_json
 from whale.models.reward.reward import RewardHead as ActionRewardHead
 from whale.models.reward.reward import RewardHeadConfig
@@ -99,6 +99,13 @@ def test_a_reward_head_of_the_other_kind_is_not_taken_along(tmp_path):
     save_model(tmp_path / "reward", ActionRewardHead(RewardHeadConfig(feature_size=8, action_size=7, hidden=4)))
     with pytest.raises(BadDataError, match=r"(?s)another kind.*reward_head.*frame_reward_head"):
         write_parts(tmp_path / "bundle", world, {}, tmp_path / "reward")
+
+
+def test_a_reward_head_of_another_tokenizer_is_refused(tmp_path):
+    world = open_folder(tiny_world.write_models(tmp_path / "models"))
+    other = tiny_world.write_reward(tmp_path / "reward", "0" * 64)
+    with pytest.raises(RefusedError, match=r"(?s)another tokenizer.*reward.*0{64}.*" + world.digests["tokenizer"]):
+        write_parts(tmp_path / "bundle", world, {}, other)
 
 
 def calibration(tmp_path) -> dict:

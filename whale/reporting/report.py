@@ -21,8 +21,8 @@ from whale.reporting.video_section import load_arrays, rollout_gif, video_sectio
 
 TITLE = "WHALE: a world model and where it came from"
 LEAD = (
-    "Robot episodes in, an evaluated world model out: tokenizer, behavior embedding and dynamics, trained on several "
-    "robots, fine-tuned on one more, examined on episodes that no training has seen."
+    "Robot episodes in, an evaluated world model out: tokenizer, behavior embedding and dynamics, trained on the "
+    "robots below, examined on episodes that no training has seen; a model fine-tuned on one more stands beside."
 )
 CLOSING = (
     "This page is a function of its inputs: it holds no clock, host or commit. The paper's numbers are quoted from "

@@ -16,6 +16,7 @@ from whale.common.config import Config
 from whale.common.errors import BadDataError
 from whale.data.storage.shards import ShardSet
 from whale.evaluation.measuring.imagination import reconstruct_long
+from whale.evaluation.uncertainty.correlation import explained
 from whale.models.world.learned import LearnedWorld
 from whale.worlds.reward_head import RewardHead, RewardHeadConfig
 
@@ -62,9 +63,10 @@ def labelled(world: LearnedWorld, shards: ShardSet, split: str, episodes: int, r
     return Labelled(torch.cat(firsts), torch.cat(nows), torch.cat(rewards), texts)
 
 
-def fit_reward(world: LearnedWorld, shards: ShardSet, config: RewardFitConfig, seed: int) -> RewardHead:
+def fit_reward(world: LearnedWorld, shards: ShardSet, config: RewardFitConfig, seed: int, tokenizer: str) -> RewardHead:
     """The head with the least error on `val_split` among those seen every tenth of the training.
 
+    tokenizer: sha256 of its weights, which the head is bound to.
     BadDataError for a dataset whose rewards never change: there is nothing to learn.
     """
     parts = [labelled(world, shards, "train", config.episodes, reconstructed) for reconstructed in (False, True)]
@@ -80,7 +82,7 @@ def fit_reward(world: LearnedWorld, shards: ShardSet, config: RewardFitConfig, s
     bounds = [float(train.reward.min()), float(train.reward.max())]
     begun = RewardHeadConfig(
         num_tokens=train.now.shape[1], latent_dim=train.now.shape[2], hidden=config.hidden,
-        instructions=instructions, bounds=bounds,
+        instructions=instructions, bounds=bounds, tokenizer=tokenizer,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -88,17 +90,12 @@ def fit_reward(world: LearnedWorld, shards: ShardSet, config: RewardFitConfig, s
         _train(head, train, held, config)
     tests = {name: labelled(world, shards, config.test_split, config.episodes, again)
              for name, again in (("recorded", False), ("reconstructed", True))}  # fmt: skip
-    r2 = {name: _rounded(r_squared(_predicted(head, part), part.reward.numpy())) for name, part in tests.items()}
+    r2 = {
+        name: _rounded(explained(part.reward.double().numpy(), _predicted(head, part))) for name, part in tests.items()
+    }
     measured = RewardHead(begun.model_copy(update={"r2": r2}))
     measured.load_state_dict(head.state_dict())
     return measured.to(world.device).eval()
-
-
-def r_squared(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """1 - residual / variance: 0 for whoever always says the mean, NaN if the truth never changes."""
-    predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
-    spread = np.square(truth - truth.mean()).sum()
-    return float(1 - np.square(truth - predicted).sum() / spread) if spread > 0 else float("nan")
 
 
 def _train(head: RewardHead, train: Labelled, held: Sequence[Labelled], config: RewardFitConfig) -> None:

@@ -35,7 +35,7 @@ def load(
         digests=digests,
         lineage=found.lineage,
         starts=_starts(found, name, model.tokenizer.config.resolution, len(contract.dimensions)),
-        reward=None if found.reward is None else RewardHead.restore(found.reward, device),
+        reward=None if found.reward is None else RewardHead.of_world(found.reward, digests, device),
         checking=checking,
     )
     world.calibrate(calibration)

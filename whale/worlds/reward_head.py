@@ -4,20 +4,23 @@ The rewards of many datasets depend on where an episode began (progress since th
 Shapes: B rows, N tokens, E latent width, K tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from whale.common.config import Config
-from whale.common.errors import ConfigError
+from whale.common.errors import ConfigError, RefusedError
 from whale.models.trunk.folder import PublishedModel
 
 
 class RewardHeadConfig(Config):
     """`instructions`: the tasks it knows. `bounds`: least and greatest reward recorded; predictions stay inside.
 
+    `tokenizer`: sha256 of the weights of the tokenizer whose latents it reads; another's mean something else.
     `r2`: on held-out recorded frames and on their reconstructions, so that nobody meets the head without them.
     """
 
@@ -26,6 +29,7 @@ class RewardHeadConfig(Config):
     hidden: int = Field(gt=0)
     instructions: list[str] = Field(min_length=1)
     bounds: list[float] = Field(min_length=2, max_length=2)
+    tokenizer: str = Field(pattern="^[0-9a-f]{64}$")
     r2: dict[str, float | None] = {}
 
 
@@ -43,6 +47,17 @@ class RewardHead(PublishedModel):
         self.middle = nn.Linear(config.hidden, config.hidden)
         self.task = nn.Embedding(len(config.instructions), config.hidden)
         self.head = nn.Linear(config.hidden, len(config.instructions))
+
+    @classmethod
+    def of_world(cls, folder: Path, digests: Mapping[str, str], device: str = "cpu") -> Self:
+        """The head in `folder`; RefusedError if it reads another tokenizer than the world's of these `digests`."""
+        head = cls.restore(folder, device)
+        if head.config.tokenizer != digests["tokenizer"]:
+            raise RefusedError(
+                "a reward head of another tokenizer", file=folder, place="tokenizer", found=head.config.tokenizer,
+                expected=digests["tokenizer"], remedy="fit one on this world: docs/how-to/evaluate-a-policy.md",
+            )  # fmt: skip
+        return head
 
     def forward(self, first_BNE: Tensor, now_BNE: Tensor, task_B: Tensor) -> Tensor:
         """Reward [B] of being at `now` in an episode that began at `first`; not clipped."""

@@ -1,7 +1,7 @@
 import numpy as np
 
 from whale.evaluation.uncertainty.baselines import action_length, moved, nearest, variance
-from whale.evaluation.uncertainty.decodings import decoding_metrics, moving_patches
+from whale.evaluation.uncertainty.decodings import decoding_metrics, motion
 
 RNG = np.random.default_rng(0)
 
@@ -32,10 +32,10 @@ def test_the_variance_of_rollouts_is_that_of_their_pixels_in_zero_to_one():
 def test_a_patch_moves_where_a_pixel_of_it_does():
     frames = np.zeros((1, 3, 8, 8, 3), np.uint8)
     frames[0, 1, 0, 0, 0] = 9  # one of four patches, there and back
-    assert moving_patches(frames, 4) == 0.25
+    assert motion(frames, 4) == 0.25
     frames[0, 1, 0, 0, 0] = 8
-    assert moving_patches(frames, 4) == 0
-    assert np.isnan(moving_patches(frames[:, :1], 4))
+    assert motion(frames, 4) == 0
+    assert np.isnan(motion(frames[:, :1], 4))
 
 
 def test_a_decoding_that_repeats_the_truth_beats_the_still_image_and_moves_as_the_truth_does():

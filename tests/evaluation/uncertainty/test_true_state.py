@@ -1,6 +1,7 @@
 import numpy as np
 
-from whale.evaluation.uncertainty.true_state import fit_position_probe, position_error
+from whale.evaluation.measuring.motion import position_error
+from whale.evaluation.uncertainty.true_state import fit_position_probe
 
 
 def test_the_probe_recovers_a_linear_map_from_more_features_than_frames():

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from whale.evaluation.uncertainty.correlation import explained
 from whale.evaluation.values import scores
 
 RNG = np.random.default_rng
@@ -57,6 +58,6 @@ def test_within_policies_the_differences_between_them_count_nothing():
 
 
 def test_the_mean_explains_nothing_and_the_truth_everything():
-    assert scores.explained(TRUE, np.full(7, TRUE.mean())) == pytest.approx(0.0)
-    assert scores.explained(TRUE, TRUE) == 1.0 and scores.explained(TRUE, TRUE + 5) < 0
-    assert np.isnan(scores.explained(np.ones(4), np.ones(4)))
+    assert explained(TRUE, np.full(7, TRUE.mean())) == pytest.approx(0.0)
+    assert explained(TRUE, TRUE) == 1.0 and explained(TRUE, TRUE + 5) < 0
+    assert np.isnan(explained(np.ones(4), np.ones(4)))

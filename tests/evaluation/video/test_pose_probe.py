@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from whale.evaluation.measuring.motion import position_error
 from whale.evaluation.video import pose_probe
-from whale.evaluation.video.pose_probe import fit_pose_probe, position_error
+from whale.evaluation.video.pose_probe import fit_pose_probe
 
 
 def squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,7 @@ def write_parts(
     for name in ("tokenizer", "behavior", "dynamics"):
         shutil.copytree(getattr(world, name), out / name)
     if reward is not None:
-        RewardHead.restore(reward)  # another kind of model is refused here, not by whoever opens the bundle
+        RewardHead.of_world(reward, world.digests)  # a head that does not fit is refused here, not by whoever opens it
         shutil.copytree(reward, out / "reward")
     about: dict[str, Any] = {"format": FORMAT, "window": world.window, "statistics": dict(world.statistics)}
     write_json(out / WORLD, about | {"contracts": dict(world.contracts)})

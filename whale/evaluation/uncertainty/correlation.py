@@ -157,3 +157,9 @@ def _nanmean(values: np.ndarray) -> np.ndarray:
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
     return np.where(count > 0, np.where(finite, values, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def explained(true: np.ndarray, found: np.ndarray) -> float:
+    """R^2 of single numbers: 1 - squared error over variance; NaN where they do not vary."""
+    variance = np.square(true - true.mean()).sum()
+    return float(1 - np.square(true - found).sum() / variance) if variance > 0 else float("nan")

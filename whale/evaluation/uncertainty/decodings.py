@@ -12,18 +12,12 @@ from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval
 from whale.evaluation.measuring.decoding import Mode
 from whale.evaluation.measuring.fidelity import changing_pixels, psnr, psnr_of_changing_pixels, ssim
 from whale.evaluation.measuring.metrics import under
+from whale.evaluation.measuring.motion import moving_patches
 
-STILL = 8  # levels of 255: a patch stands still where no pixel differs by more
 
-
-def moving_patches(frames: np.ndarray, patch: int) -> float:
+def motion(frames: np.ndarray, patch: int) -> float:
     """Share of patches that change from one frame to the next. uint8 [B, h, R, R, 3]; NaN for a single frame."""
-    batch, steps, height, width, _ = frames.shape
-    if steps < 2:
-        return float("nan")
-    change = np.abs(frames[:, 1:].astype(np.int16) - frames[:, :-1]).max(axis=-1)
-    patches = change.reshape(batch, steps - 1, height // patch, patch, width // patch, patch)
-    return float((patches.max(axis=(3, 5)) > STILL).mean())
+    return float(moving_patches(frames, frames.shape[2] // patch).mean()) if frames.shape[1] > 1 else float("nan")
 
 
 def decoding_metrics(
@@ -35,7 +29,7 @@ def decoding_metrics(
     psnr, psnr_moving (pixels that truth moved since then), ssim: of the last frame; motion: share of patches that
     change between imagined frames. `sample_minus_argmax`: of the same windows, with interval.
     """
-    metrics: dict[str, object] = {"truth.motion": moving_patches(truth, patch)}
+    metrics: dict[str, object] = {"truth.motion": motion(truth, patch)}
     last: dict[str, np.ndarray] = {"still": given}
     last |= {name: frames[:, -1] for name, frames in imagined.items()}
     moving = np.stack([changing_pixels(one, before) for one, before in zip(truth[:, -1], given, strict=True)])
@@ -51,7 +45,7 @@ def decoding_metrics(
         for kind, values in found.items():
             metrics |= mean_interval(values, episode, rng, resamples).as_metrics(f"{name}.{kind}")
     for name, frames in imagined.items():
-        metrics[f"{name}.motion"] = moving_patches(frames, patch)
+        metrics[f"{name}.motion"] = motion(frames, patch)
     for kind, values in scores["sample"].items():
         away = paired_interval(values, scores["argmax"][kind], episode, rng, resamples)
         metrics |= under("sample_minus_argmax", away.as_metrics(kind))

@@ -20,11 +20,12 @@ from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load
 from whale.evaluation.measuring.fidelity import psnr, squared_error
 from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
 from whale.evaluation.measuring.imagination import predictor, reconstruct, rollouts
+from whale.evaluation.measuring.motion import position_error
 from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.uncertainty.baselines import BASELINES, action_length, moved, nearest, variance
 from whale.evaluation.uncertainty.decodings import decoding_metrics
-from whale.evaluation.uncertainty.true_state import fit_position_probe, position_error
+from whale.evaluation.uncertainty.true_state import fit_position_probe
 from whale.evaluation.uncertainty.uncertainty import Distance, Ensemble, Retracing, feature_distance
 from whale.models.trunk.folder import PublishedModel
 from whale.models.world.learned import LearnedWorld

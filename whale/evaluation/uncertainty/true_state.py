@@ -44,8 +44,3 @@ def fit_position_probe(features_MF: np.ndarray, position_M3: np.ndarray) -> Posi
     penalty = min((scale * factor for factor in PENALTIES), key=score)
     weights_F3 = x.T @ (vectors @ (rotated / (eigenvalues + penalty)[:, None]))
     return PositionProbe(weights_F3, mean_y - mean_x @ weights_F3)
-
-
-def position_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Euclidean distance in metres. [..., 3] x [..., 3] -> [...]"""
-    return np.sqrt(np.square(predicted - truth).sum(axis=-1))

@@ -18,6 +18,7 @@ from whale.evaluation.measuring.heldout import Dataset
 from whale.evaluation.measuring.imagination import predictor, reconstruct_long
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.protocol import protocol
+from whale.evaluation.uncertainty.correlation import explained
 from whale.evaluation.values import scores
 from whale.evaluation.values.sequences import Sequences
 from whale.models.reward.reward import RewardHead
@@ -97,7 +98,7 @@ class TaskScores:
                 replicates |= {f"{place}.{metric}": values for metric, values in resampled.items()}
                 within = scores.within_policies(true_B, found_B, sequences.policy)
                 numbers[f"{place}.spearman_within_policies"] = within
-                numbers[f"{place}.r2"] = scores.explained(sequences.rewards[:, :horizon], rewards[:, :horizon])
+                numbers[f"{place}.r2"] = explained(sequences.rewards[:, :horizon], rewards[:, :horizon])
         return cls(replicates, numbers)
 
     @classmethod

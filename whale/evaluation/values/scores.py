@@ -54,12 +54,6 @@ def guesses(true_B: np.ndarray, k: int) -> dict[str, float]:
     }
 
 
-def explained(true: np.ndarray, found: np.ndarray) -> float:
-    """R^2 of single rewards: 1 - squared error over variance; NaN where they do not vary."""
-    variance = np.square(true - true.mean()).sum()
-    return float(1 - np.square(true - found).sum() / variance) if variance > 0 else float("nan")
-
-
 def _spearman(true_B: np.ndarray, found_B: np.ndarray) -> float:
     if len(true_B) < 3:
         return float("nan")

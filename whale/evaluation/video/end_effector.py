@@ -12,7 +12,8 @@ import numpy as np
 
 from whale.evaluation.measuring.bootstrap import ratio_interval
 from whale.evaluation.measuring.heldout import Dataset, Windows, read_states
-from whale.evaluation.video.pose_probe import PoseProbe, fit_pose_probe, position_error
+from whale.evaluation.measuring.motion import position_error
+from whale.evaluation.video.pose_probe import PoseProbe, fit_pose_probe
 
 FRAMES = 10000  # of the training split, at most about this many; the probe errs by what it has not seen
 FLOOR = 0.15  # of standing still

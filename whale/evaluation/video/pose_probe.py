@@ -89,11 +89,6 @@ def fit_pose_probe(frames: np.ndarray, position: np.ndarray, seed: int) -> PoseP
     return PoseProbe(net.eval(), mean_CHW, offset, scale)
 
 
-def position_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Euclidean distance in metres. [..., 3] x [..., 3] -> [...]"""
-    return np.sqrt(np.square(np.asarray(predicted, np.float64) - truth).sum(axis=-1))
-
-
 def _rate(step: int) -> float:
     """Rises over the first tenth, then falls to zero as a cosine."""
     done = step / STEPS

@@ -201,16 +201,21 @@ def shuffled_action_gap(
     """nll with the actions of another episode minus nll with the true ones, in nats per token.
 
     Full segments only, so that no padding is swapped in. z has read the actions, so it is inferred anew from the
-    recorded frames and the swapped actions: the gap is the effect of actions on all ways they take.
+    recorded frames and the swapped actions: the gap is the effect of actions on all ways they take. A z with memory is
+    inferred from the segment alone on both sides, or the gap would hold what the history before it is worth.
     """
     full = np.flatnonzero(segments.is_full)
     if len(full) == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     episode = segments.episode[full]
     actions = segments.actions[full][from_other_episode(episode)]
-    z = prior_log_probs(stack.behavior, segments.frames[full], actions, config.batch_size)
-    shuffled = token_likelihood(stack.dynamics[name], segments.tokens[full], actions, z, config.batch_size)
-    return paired_interval(shuffled.nll, scored.nll[full], episode, _rng(config, "actions"), config.resamples)
+
+    def of_segment_alone(taken: np.ndarray) -> np.ndarray:
+        z = prior_log_probs(stack.behavior, segments.frames[full], taken, config.batch_size)
+        return token_likelihood(stack.dynamics[name], segments.tokens[full], taken, z, config.batch_size).nll
+
+    true = scored.nll[full] if stack.behavior.config.memory is None else of_segment_alone(segments.actions[full])
+    return paired_interval(of_segment_alone(actions), true, episode, _rng(config, "actions"), config.resamples)
 
 
 @dataclass(frozen=True)
