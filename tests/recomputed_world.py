@@ -77,6 +77,7 @@ class RecomputedWorld(World):
         tokens, logits = chosen_tokens(self.learned.dynamics, state.tokens, taken, z_BCZ, draw)
         decoded = self.learned.tokenizer.decode(torch.cat([state.tokens, tokens[:, None]], dim=1))[:, -1]
         frame = (decoded * 255).round().clamp(0, 255).to(torch.uint8)
+        frame = self.learned.tokenizer.hold_pixels(frame, tokens, state.frames[:, -1], state.tokens[:, -1])
         step = Step(frame, tokens, logits, last[:, 0])
         return state.followed_by(action_BA, step), step
 

@@ -13,7 +13,7 @@ from whale.evaluation.video.video_report import rollout_protocol
 
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=3, max_train_episodes=3,
-    windows_per_episode=1, horizons=[1, 4], filmstrips=1, resamples=100, batch_size=5, action_episodes=0,
+    windows_per_episode=1, context=2, horizons=[1, 4], filmstrips=1, resamples=100, batch_size=5, action_episodes=0,
     lpips=None, i3d=None, starts="keyed", decoding=Decoding(mode="sample", temperature=1.0, samples=1),
 )  # fmt: skip
 NETWORKS = load_feature_networks(None, None)
@@ -67,11 +67,15 @@ def test_another_horizon_is_another_protocol(artifacts, answers, windows, datase
         require_comparable(other, found[f"{GROUP}.protocol"])
 
 
-def test_tasks_hold_the_given_frame_and_the_raw_actions(tmp_path, windows):
+def test_tasks_hold_the_given_frames_and_the_raw_actions(tmp_path, windows, dataset):
     assert write_tasks(tmp_path, GROUP, windows) == 3
-    folder = tmp_path / GROUP / windows.keys[1]
-    np.testing.assert_array_equal(np.load(folder / "context.npy"), windows.frames[1, :1])
-    np.testing.assert_array_equal(np.load(folder / "actions.npy"), windows.actions[1])
+    folder, (key, start) = tmp_path / GROUP / windows.keys[1], windows.keys[1].rsplit("+", 1)
+    row = next(row for row in dataset.shards.episodes("train") if row.key == key)
+    first = int(start)
+    np.testing.assert_array_equal(np.load(folder / "context.npy"), dataset.shards.read_frames(row, first, first + 2))
+    np.testing.assert_array_equal(
+        np.load(folder / "actions.npy"), dataset.shards.read_arrays(row)["action"][first : first + 5]
+    )
 
 
 def test_missing_unknown_and_misshapen_answers_are_named(artifacts, answers, windows):

@@ -76,3 +76,14 @@ def test_no_keyed_window_comes_twice_and_fewer_windows_are_among_more(dataset):
 
 def test_an_episode_keeps_its_starts_whatever_others_are_read(dataset):
     assert set(read_windows(dataset, "train", 6, 2, 1, "keyed").keys) < set(keyed(dataset, 1).keys)
+
+
+def test_given_frames_lie_before_what_is_scored(dataset):
+    whole = read_windows(dataset, "train", 7, 99, 2)
+    behind = whole.behind(3)
+    np.testing.assert_array_equal(behind.given, whole.frames[:, :3])
+    np.testing.assert_array_equal(behind.frames, whole.frames[:, 2:])
+    np.testing.assert_array_equal(behind.with_earlier(behind.actions), whole.actions)
+    some = behind.repeated(2).take(slice(1, 4))
+    np.testing.assert_array_equal(some.given, whole.frames[[0, 1, 1], :3])
+    assert some.keys == [whole.keys[0] + "#1", whole.keys[1], whole.keys[1] + "#1"]

@@ -15,7 +15,7 @@ from whale.evaluation.video.video_report import evaluate_split
 
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
-    windows_per_episode=2, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5,
+    windows_per_episode=2, context=1, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5,
     action_episodes=4, lpips=None, i3d=None, starts="keyed",
     decoding=Decoding(mode="argmax", temperature=1.0, samples=1),
 )  # fmt: skip

@@ -82,6 +82,20 @@ def test_a_patch_that_stands_still_keeps_its_token_and_slow_motion_is_not_missed
     assert held(tokens, patches, 2 / 255).tolist() == [[[1, 5], [2, 6], [3, 6], [4, 6]]]
 
 
+def test_a_patch_shows_what_it_showed_while_its_token_stays_and_only_where_tokens_are_held():
+    plain, holding = tiny.tokenizer(), tiny.tokenizer(hold_still=0)
+    size, patch, count = holding.config.resolution, holding.config.patch_size, holding.config.num_tokens
+    image = torch.zeros(1, size, size, 3, dtype=torch.uint8)
+    shown = image + 9
+    before = torch.arange(count)[None]
+    now = before.clone()
+    now[0, 1] = 0  # the second patch of the first row
+    found = holding.hold_pixels(image, now, shown, before)
+    assert not found[:, :patch, patch : 2 * patch].any()
+    assert int((found == 0).sum()) == 3 * patch**2
+    assert torch.equal(plain.hold_pixels(image, now, shown, before), image)
+
+
 def test_holding_changes_tokens_of_still_patches_only():
     frames = tiny.pixel_batch()["frames"].float() / 255
     frames[:, :, :8] = frames[:, :1, :8]

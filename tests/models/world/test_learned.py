@@ -12,8 +12,8 @@ from whale.models.world.rollout import entropy, frames, rollout, tokens
 from whale.models.world.state import WorldState
 
 
-def world(window: int = tiny.WINDOW, **changes) -> LearnedWorld:
-    parts = (tiny.tokenizer(), tiny.behavior(), tiny.dynamics(**changes))
+def world(window: int = tiny.WINDOW, hold_still: int | None = None, **changes) -> LearnedWorld:
+    parts = (tiny.tokenizer(hold_still=hold_still), tiny.behavior(), tiny.dynamics(**changes))
     for part in parts:
         part.double().eval()
     return LearnedWorld(*parts, window=window)
@@ -51,7 +51,8 @@ def recomputed(model, frames, actions, horizon):
         z = mode(model.behavior.prior_log_probs(held.double() / 255, taken)).flatten(2)
         chosen.append(chosen_tokens(model.dynamics, tokens, taken, z)[0])
         tokens = torch.cat([tokens, chosen[-1][:, None]], dim=1)
-        imagined.append((model.tokenizer.decode(tokens)[:, -1] * 255).round().clamp(0, 255).to(torch.uint8))
+        decoded = (model.tokenizer.decode(tokens)[:, -1] * 255).round().clamp(0, 255).to(torch.uint8)
+        imagined.append(model.tokenizer.hold_pixels(decoded, tokens[:, -1], held[:, -1], tokens[:, -2]))
         held = torch.cat([held, imagined[-1][:, None]], dim=1)
     return tuple(torch.stack(part, dim=1) for part in (imagined, chosen))
 
@@ -62,6 +63,7 @@ def recomputed(model, frames, actions, horizon):
         (1, {}),
         (3, {}),
         (tiny.WINDOW, {}),
+        (2, {"hold_still": 8}),
         (1, {"action_mode": "prepend"}),
         (3, {"sampler": "maskgit", "maskgit_passes": 3, "action_mode": "prepend"}),
     ],

@@ -1,9 +1,10 @@
 """Score anybody's generated videos by the protocol of evaluate_video: the way to fill the rows of other systems.
 
-First the tasks are written: one folder per window with `context.npy` (uint8 [1, R, R, 3], the given frame) and
-`actions.npy` (float32 [h, 7], raw units). A system answers each with `frames.npy` (uint8 [h, R, R, 3]) in a folder of
-the same name: DIR/<role>.<dataset>.<split>/<episode>+<start>/. Every task must be answered, and nothing else.
-Shapes: B windows, h horizon, R resolution.
+First the tasks are written: one folder per window with `context.npy` (uint8 [c, R, R, 3], the given frames) and
+`actions.npy` (float32 [c-1+h, 7], raw units: the first is taken at the first given frame). A system answers each with
+`frames.npy` (uint8 [h, R, R, 3]) in a folder of the same name: DIR/<role>.<dataset>.<split>/<episode>+<start>/. Every
+task must be answered, and nothing else.
+Shapes: B windows, c given frames, h horizon, R resolution.
 """
 
 import hashlib
@@ -16,8 +17,9 @@ from whale.evaluation.measuring.fidelity import copy_last, psnr
 from whale.evaluation.measuring.heldout import Dataset, Windows, open_datasets
 from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.roles import roles
+from whale.evaluation.video.end_effector import effector_metrics, fit_effector_probe
 from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
-from whale.evaluation.video.video import EvaluateVideoConfig, RolloutScores, rollout_metrics
+from whale.evaluation.video.video import EvaluateVideoConfig, RolloutScores, effector_rng, rollout_metrics
 from whale.evaluation.video.video_report import rollout_protocol, rollout_windows
 
 EXTERNAL = "external"
@@ -36,12 +38,13 @@ def rollout_sets(artifacts: Path, config: EvaluateVideoConfig) -> list[tuple[str
 
 
 def write_tasks(directory: Path, group: str, windows: Windows) -> int:
-    """What a system is given: the first frame and the raw actions of every window. Returns how many were written."""
+    """What a system is given: frames and raw actions of every window. Returns how many were written."""
+    given, actions = windows.given, windows.with_earlier(windows.actions)
     for index, key in enumerate(windows.keys):
         folder = directory / group / key
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "context.npy", windows.frames[index, :1], allow_pickle=False)
-        np.save(folder / "actions.npy", windows.actions[index], allow_pickle=False)
+        np.save(folder / "context.npy", given[index], allow_pickle=False)
+        np.save(folder / "actions.npy", actions[index], allow_pickle=False)
     return len(windows)
 
 
@@ -72,7 +75,12 @@ def external_metrics(
     truth = windows.frames[:, 1:]
     shown = {EXTERNAL: frames, "copy_last": copy_last(windows.frames[:, :1], truth.shape[1])}
     scores = RolloutScores({name: psnr(truth, image) for name, image in shown.items()}, shown)
-    metrics = {**rollout_metrics(EXTERNAL, scores, windows, config), **perceptual_metrics(networks, truth, frames)}
+    probe = fit_effector_probe(dataset, config.seed)
+    metrics = {
+        **rollout_metrics(EXTERNAL, scores, windows, config),
+        **effector_metrics(probe, shown, EXTERNAL, windows, config.horizons, effector_rng(config), config.resamples),
+        **perceptual_metrics(networks, truth, frames),
+    }
     return metrics | {"protocol": rollout_protocol(dataset, split, windows, config, model)}
 
 

@@ -61,23 +61,57 @@ class Segments:
 
 @dataclass(frozen=True)
 class Windows:
-    """Equally long pieces of episodes. `actions` are in RAW units."""
+    """Equally long pieces of episodes. `actions` are in RAW units.
+
+    Where more than the first frame is given, the others lie before it: `earlier_frames`, `earlier_actions`.
+    """
 
     frames: np.ndarray  # uint8 [B, L, R, R, 3]
     actions: np.ndarray  # float32 [B, L-1, A]
     episode: np.ndarray  # int64 [B]
     keys: list[str]
     state: np.ndarray | None = None  # float32 [B, L, 7]: reached pose and gripper; None where none is recorded
+    earlier_frames: np.ndarray | None = None  # uint8 [B, c-1, R, R, 3]
+    earlier_actions: np.ndarray | None = None  # float32 [B, c-1, A]
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def given(self) -> np.ndarray:
+        """What a rollout is given: c frames uint8 [B, c, R, R, 3], the first of `frames` the last of them."""
+        first = self.frames[:, :1]
+        return first if self.earlier_frames is None else np.concatenate([self.earlier_frames, first], axis=1)
+
+    def with_earlier(self, actions: np.ndarray) -> np.ndarray:
+        """Actions [B, h, A] of a rollout, behind those that led to its first frame: [B, c-1+h, A]."""
+        return actions if self.earlier_actions is None else np.concatenate([self.earlier_actions, actions], axis=1)
+
+    def behind(self, context: int) -> "Windows":
+        """The same windows with their first `context` frames given."""
+        if context == 1:
+            return self
+        at = context - 1
+        return replace(
+            self,
+            frames=self.frames[:, at:],
+            actions=self.actions[:, at:],
+            state=None if self.state is None else self.state[:, at:],
+            earlier_frames=self.frames[:, :at],
+            earlier_actions=self.actions[:, :at],
+        )
+
+    def take(self, rows: np.ndarray | slice) -> "Windows":
+        """Some of the windows."""
+        chosen = np.arange(len(self))[rows]
+        parts = {name: value[chosen] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, keys=[self.keys[index] for index in chosen], **parts)
 
     def repeated(self, times: int) -> "Windows":
         """Each window `times` times, one after the other; copies have names of their own, and so draw differently."""
         if times == 1:
             return self
-        fields = {name: value.repeat(times, axis=0) for name in ("frames", "actions", "episode", "state")
-                  if (value := getattr(self, name)) is not None}  # fmt: skip
+        fields = {name: part.repeat(times, axis=0) for name, part in vars(self).items() if isinstance(part, np.ndarray)}
         keys = [f"{key}#{copy}" if copy else key for key in self.keys for copy in range(times)]
         return replace(self, keys=keys, **fields)
 

@@ -52,12 +52,32 @@ def reconstruct(tokenizer: VideoTokenizer, frames: np.ndarray, batch_size: int) 
     return np.concatenate(parts)
 
 
+@torch.inference_mode()
 def reconstruct_long(tokenizer: VideoTokenizer, frames: np.ndarray, window: int, batch_size: int) -> np.ndarray:
-    """Reconstruct windows longer than a segment piece by piece, T + 1 frames each: the ceiling of a rollout."""
-    pieces = range(0, frames.shape[1], window + 1)
-    return np.concatenate(
-        [reconstruct(tokenizer, frames[:, start : start + window + 1], batch_size) for start in pieces], axis=1
-    )
+    """What a rollout from the first frame shows if every token is right: its ceiling. uint8 [B, L, R, R, 3], the same.
+
+    The first frame is given, and stays. Encoded in pieces of T + 1 frames, each beginning where the last one ended.
+    """
+    shown = frames[:, :1]
+    for start in range(0, frames.shape[1] - 1, window):
+        piece = frames[:, start : start + window + 1]
+        parts = [
+            _repainted(tokenizer, piece[at : at + batch_size], shown[at : at + batch_size, -1])
+            for at in range(0, len(piece), batch_size)
+        ]
+        shown = np.concatenate([shown, np.concatenate(parts)], axis=1)
+    return shown
+
+
+def _repainted(tokenizer: VideoTokenizer, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The frames behind the first, of which `first` is what is shown."""
+    tokens = tokenizer.encode(tokenizer.pixels(frames))
+    decoded, shown = torch.from_numpy(_to_uint8(tokenizer.decode(tokens))), [torch.from_numpy(first)]
+    tokens = tokens.cpu()
+    for number in range(1, frames.shape[1]):
+        before, now = tokens[:, number - 1], tokens[:, number]
+        shown.append(tokenizer.hold_pixels(decoded[:, number], now, shown[-1], before))
+    return torch.stack(shown[1:], dim=1).numpy()
 
 
 def _to_uint8(frames: Tensor) -> np.ndarray:

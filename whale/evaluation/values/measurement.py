@@ -44,7 +44,7 @@ class EvaluateValuesConfig(Config):
 def all_frames(
     stack: Stack, dataset: Dataset, sequences: Sequences, config: EvaluateValuesConfig
 ) -> dict[str, np.ndarray]:
-    """{variant: frames [B, H + 1, R, R, 3]}; every variant but the reconstructed one starts with the recorded frame."""
+    """{variant: frames [B, H + 1, R, R, 3]}; every variant starts with the recorded frame."""
     horizon = sequences.actions.shape[1]
     first, window = sequences.frames[:, :1], dataset.window
     found = {

@@ -76,17 +76,18 @@ def imagined_divergence(
     """At each horizon, how far altered actions move the imagined frame from the one of the true actions `followed`.
 
     `divergence`: mean absolute difference in levels of 255; `psnr_drop`: what the alteration costs against the
-    recorded frame, in dB, with interval. Only the first `max_episodes` windows are imagined again.
+    recorded frame, in dB, with interval. Only the first `max_episodes` windows are imagined again; what led through
+    the given frames stays as recorded.
     """
-    used = slice(0, settings.max_episodes)
-    frames, actions, episode = windows.frames[used], windows.actions[used], windows.episode[used]
+    used = windows.take(slice(0, settings.max_episodes))
+    frames, actions, episode, followed = used.frames, used.actions, used.episode, followed[: len(used)]
     metrics: dict[str, float] = {}
     if len(frames) < 2:
         return metrics
     for label, alter in ALTERATIONS.items():
-        imagined = predict(frames[:, :1], alter(actions, episode).astype(np.float32), max(horizons))
+        imagined = predict(used.given, used.with_earlier(alter(actions, episode).astype(np.float32)), max(horizons))
         for horizon in horizons:
-            other, mine = imagined[:, horizon - 1], followed[used, horizon - 1]
+            other, mine = imagined[:, horizon - 1], followed[:, horizon - 1]
             away = np.abs(other.astype(np.float32) - mine.astype(np.float32)).mean(axis=(1, 2, 3))
             at = f"{label}.h{horizon}"
             metrics |= mean_interval(away, episode, settings.rng, settings.resamples).as_metrics(f"{at}.divergence")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LARGEST = 64  # pixels; larger frames are averaged down to it
-CHANNELS, LAST_CHANNELS, HIDDEN = 48, 16, 128
-STEPS, BATCH, LEARNING_RATE, WARMUP = 900, 64, 2e-3, 0.1
+CHANNELS, HIDDEN = (24, 48, 64, 16), 128
+STEPS, BATCH, LEARNING_RATE, WARMUP = 1400, 64, 3e-3, 0.1
 CONTRAST = 0.25  # of pixels in [0, 1] around their mean image
 
 
@@ -26,16 +26,15 @@ class PoseNet(nn.Module):
 
     def __init__(self, size: int):
         super().__init__()
+        first, second, third, last = CHANNELS
         self.trunk = nn.Sequential(
-            nn.Conv2d(5, CHANNELS, 8, stride=4, padding=2), nn.ReLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(CHANNELS, LAST_CHANNELS, 1),
+            nn.Conv2d(5, first, 4, stride=4), nn.ReLU(),
+            nn.Conv2d(first, second, 4, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(second, third, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(third, last, 1),
         )  # fmt: skip
-        side = (size - 4) // 4 + 1
-        self.head = nn.Sequential(
-            nn.Dropout(0.2), nn.Linear(LAST_CHANNELS * side**2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 3)
-        )
+        features = last * (size // 8) ** 2
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 3))
         line = torch.linspace(-1, 1, size)
         self.register_buffer("place_1YX", torch.stack(torch.meshgrid(line, line, indexing="ij"))[None])
 

@@ -60,7 +60,7 @@ FULL, WITHOUT_Z = "full", "without_z"
 
 
 class EvaluateVideoConfig(Config):
-    """Section `evaluate_video`. Episodes are spread evenly over a split; rollouts start from one recorded frame."""
+    """Section `evaluate_video`. Episodes are spread evenly over a split; rollouts start from `context` frames."""
 
     decoding: Decoding  # how a rollout chooses tokens; `samples` rollouts of each window, which count alike
     starts: Starts
@@ -71,6 +71,7 @@ class EvaluateVideoConfig(Config):
     max_episodes: int = Field(gt=0)
     max_train_episodes: int = Field(gt=0)  # for the mean image and the fitted token baselines
     windows_per_episode: int = Field(gt=0)
+    context: int = Field(gt=0)  # given frames of a rollout
     horizons: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
     filmstrips: int = Field(ge=0)
     resamples: int = Field(ge=100)
@@ -227,14 +228,14 @@ class RolloutScores:
 
 
 def rollout_scores(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateVideoConfig) -> RolloutScores:
-    """Imagine each window from its first frame with every dynamics; floor: copy-last, ceiling: tokenizer."""
+    """Imagine each window from its given frames with every dynamics; floor: copy-last, ceiling: tokenizer."""
     horizon = windows.frames.shape[1] - 1
     truth = windows.frames[:, 1:]
     ceiling = reconstruct_long(stack.tokenizer, windows.frames, dataset.window, config.batch_size)[:, 1:]
     frames = {"copy_last": copy_last(windows.frames[:, :1], horizon), "tokenizer": ceiling}
     for name in sorted(stack.dynamics):
         predict = predictor(stack.world(name, dataset), config.batch_size, **how_to_imagine(windows, config))
-        frames[name] = predict(windows.frames[:, :1], windows.actions, horizon)
+        frames[name] = predict(windows.given, windows.with_earlier(windows.actions), horizon)
     return RolloutScores({name: psnr(truth, image) for name, image in frames.items()}, frames)
 
 

@@ -74,7 +74,7 @@ def evaluate_split(
         if name == FULL and config.action_episodes:
             metrics |= under(f"{group}.actions", action_metrics(stack, dataset, segments, windows, scores, config))
             metrics[f"{group}.actions.protocol"] = protocol(
-                "action_following", model=digest, context=1, horizons=_horizons(config), z="inferred anew",
+                "action_following", model=digest, context=config.context, horizons=_horizons(config), z="inferred anew",
                 run_with=config.decoding.settings(), **(settings | {"episodes": config.action_episodes}),
             )  # fmt: skip
     if {FULL, WITHOUT_Z} <= nll.keys():
@@ -91,10 +91,11 @@ def evaluate_split(
 
 def rollout_windows(dataset: Dataset, split: str, config: EvaluateVideoConfig) -> Windows:
     """What is imagined of a split, by whatever system."""
-    length = max(config.horizons) + 1
-    return read_windows(
+    length = config.context + max(config.horizons)
+    windows = read_windows(
         dataset, split, length, config.max_episodes, config.windows_per_episode, config.starts, config.seed
     )
+    return windows.behind(config.context)
 
 
 def rollout_protocol(
@@ -113,7 +114,7 @@ def rollout_protocol(
         shards=dataset.shards.digest[:16],
         pixels="uint8",
         resolution=windows.frames.shape[-2],
-        context=1,
+        context=config.context,
         horizons=_horizons(config),
         windows=len(set(key.partition("#")[0] for key in windows.keys)),
         starts=config.starts,
@@ -145,10 +146,10 @@ def _any_digest(stack: Stack) -> str:
 
 def _controlled(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateVideoConfig) -> dict[str, np.ndarray]:
     """`controlled.<factor>`: the shown windows imagined with scaled actions (Fig. 8)."""
-    shown, horizon = _shown(windows, config), max(config.horizons)
-    how = config.decoding.how([windows.keys[index] for index in shown], config.seed)
+    shown, horizon = windows.take(_shown(windows, config)), max(config.horizons)
+    how = config.decoding.how(shown.keys, config.seed)
     predict = predictor(stack.world(FULL, dataset), config.batch_size, **how)
-    found = controlled(predict, windows.frames[shown, :1], windows.actions[shown], horizon)
+    found = controlled(predict, shown.given, shown.with_earlier(shown.actions), horizon)
     return {f"controlled.{factor}": frames for factor, frames in found.items()}
 
 

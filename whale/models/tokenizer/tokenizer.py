@@ -28,8 +28,9 @@ class TokenizerConfig(Config):
 
     `mean_residual`: the decoder adds to the logit of the training data's mean image, its last layer starting at zero.
     `hold_still`: a patch keeps its token while none of its pixels is further than this, in steps of 1 / 255, from when
-    the token was chosen (the skipped blocks of a video codec). Without it a small encoder relabels a sixth of the
-    patches that stand still, and no dynamics can predict that.
+    the token was chosen, and a rollout shows the same pixels while the token stays (the skipped blocks of a video
+    codec). Without it a small encoder relabels a sixth of the patches that stand still, and no dynamics can predict
+    that; and a small decoder blurs what the given frame shows sharply.
     """
 
     resolution: int = Field(gt=0)
@@ -115,6 +116,18 @@ class VideoTokenizer(PublishedModel):
     def decode_latents(self, latents_BTNE: Tensor) -> Tensor:
         """Normalised codes (or latents) -> frames in (0, 1)."""
         return self._paint(self.decoder["trunk"](self.decoder["latents"](latents_BTNE)))
+
+    def hold_pixels(self, image_BRRC: Tensor, tokens_BN: Tensor, shown_BRRC: Tensor, before_BN: Tensor) -> Tensor:
+        """A decoded image, with what the frame before `shown` wherever the token is still that `before`.
+
+        Of the same dtype as `shown`. Without `hold_still` the image as it is.
+        """
+        if self.config.hold_still is None:
+            return image_BRRC
+        patch, side = self.config.patch_size, self.config.resolution // self.config.patch_size
+        stays_BPP = (tokens_BN == before_BN).unflatten(-1, (side, side))
+        stays_BRR1 = stays_BPP.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[..., None]
+        return torch.where(stays_BRR1, shown_BRRC, image_BRRC)
 
     def empty_cache(self, batch: int, capacity: int) -> TemporalCache:
         """Room for `capacity` decoded frames."""

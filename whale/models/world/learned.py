@@ -133,6 +133,7 @@ class LearnedWorld(World):
             pixels, caches["decoder"] = self.tokenizer.extend(tokens_BN[:, None], state.caches["decoder"])
             # Rounded to uint8, so that a rollout read back from disk continues identically.
             frame = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+            frame = self.tokenizer.hold_pixels(frame, tokens_BN, state.frames[:, -1], state.tokens[:, -1])
             step = Step(frame, tokens_BN, logits_BNV, z_B1Z[:, 0])
             return state.followed_by(action_BA, step, caches), step
 
