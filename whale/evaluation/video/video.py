@@ -42,6 +42,7 @@ from whale.evaluation.video.likelihood import (
     prior_log_probs,
     token_likelihood,
 )
+from whale.evaluation.video.objects import hue_borders
 from whale.evaluation.video.pose_probe import PoseProbe
 from whale.evaluation.video.stability import flicker
 from whale.evaluation.video.tokens import (
@@ -96,15 +97,17 @@ class Baselines:
     tokens: CopyUnigram
     train: Segments
     probe: PoseProbe | None  # None where no state is recorded
+    hues: np.ndarray  # where one colour ends and the next begins
 
 
 def fit_baselines(dataset: Dataset, num_codes: int, config: EvaluateVideoConfig) -> Baselines:
-    """Mean image, per-position unigram, copy weight and probe of the `train` split."""
+    """Mean image, per-position unigram, copy weight, probe and colours of the `train` split."""
     train = read_segments(dataset, "train", config.max_train_episodes)
     real = np.arange(train.frames.shape[1]) < train.num_frames[:, None]
     tokens = fit_copy_unigram(train.tokens, train.valid, num_codes)
     seen = replace(train, frames=train.frames[:, :0])  # pixels are no longer needed
-    return Baselines(mean_image(train.frames[real]), tokens, seen, fit_effector_probe(dataset, config.seed))
+    frames, probe = train.frames[real], fit_effector_probe(dataset, config.seed)
+    return Baselines(mean_image(frames), tokens, seen, probe, hue_borders(frames))
 
 
 def tokenizer_metrics(
@@ -327,6 +330,11 @@ def action_metrics(
 def effector_rng(config: EvaluateVideoConfig) -> np.random.Generator:
     """Of the end effector's intervals: the same for every variant."""
     return _rng(config, "effector")
+
+
+def objects_rng(config: EvaluateVideoConfig) -> np.random.Generator:
+    """Of the objects' intervals."""
+    return _rng(config, "objects")
 
 
 def _rng(config: EvaluateVideoConfig, stream: str) -> np.random.Generator:

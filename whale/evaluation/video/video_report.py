@@ -13,6 +13,7 @@ from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.protocol import protocol
 from whale.evaluation.video.controllable import controlled
 from whale.evaluation.video.end_effector import effector_metrics
+from whale.evaluation.video.objects import object_metrics
 from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
 from whale.evaluation.video.video import (
     FULL,
@@ -23,6 +24,7 @@ from whale.evaluation.video.video import (
     action_metrics,
     dynamics_metrics,
     effector_rng,
+    objects_rng,
     policy_metrics,
     rollout_metrics,
     rollout_scores,
@@ -67,7 +69,10 @@ def evaluate_split(
         ee = effector_metrics(
             baselines.probe, scores.frames, name, windows, config.horizons, effector_rng(config), config.resamples
         )
-        metrics |= under(f"{group}.rollout", ee)
+        objects = object_metrics(
+            baselines.hues, scores.frames, name, windows, config.horizons, objects_rng(config), config.resamples
+        )
+        metrics |= under(f"{group}.rollout", ee | objects)
         metrics |= under(f"{group}.rollout", perceptual_metrics(networks, windows.frames[:, 1:], scores.frames[name]))
         drawn_by = config.decoding.settings()
         metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, digest, drawn_by)
