@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import cv2
 import numpy as np
 
 from whale.common.errors import BadDataError
@@ -212,19 +213,32 @@ def read_frames(dataset: Dataset, split: str, max_episodes: int) -> np.ndarray:
     return np.concatenate([dataset.shards.read_frames(row, 0, row.num_steps) for row in rows])
 
 
-def read_states(dataset: Dataset, split: str, max_episodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Frames uint8 [M, R, R, 3], states [M, 7] and episode numbers [M]; None where no state is recorded."""
+def read_states(
+    dataset: Dataset, split: str, max_episodes: int, resolution: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Frames uint8 [M, R, R, 3], states [M, 7] and episode numbers [M]; None where no state is recorded.
+
+    resolution: larger frames are averaged down to it, episode by episode: whole ones of a long split fill the memory.
+    """
     frames, states, episode = [], [], []
     for number, row in enumerate(spread(dataset.shards.episodes(split), max_episodes)):
         arrays = dataset.shards.read_arrays(row)
         if "state" not in arrays:
             return None
-        frames.append(dataset.shards.read_frames(row, 0, row.num_steps))
+        whole = dataset.shards.read_frames(row, 0, row.num_steps)
+        frames.append(whole if resolution is None else shrunk(whole, resolution))
         states.append(arrays["state"])
         episode.append(np.full(row.num_steps, number))
     if not frames:
         raise _empty(dataset, split)
     return np.concatenate(frames), np.concatenate(states), np.concatenate(episode)
+
+
+def shrunk(frames: np.ndarray, resolution: int) -> np.ndarray:
+    """Frames uint8 [M, R, R, 3] averaged down to `resolution`; those that are no larger stay as they are."""
+    if frames.shape[1] <= resolution:
+        return frames
+    return np.stack([cv2.resize(frame, (resolution, resolution), interpolation=cv2.INTER_AREA) for frame in frames])
 
 
 def _frames(dataset: Dataset, row, starts: np.ndarray) -> np.ndarray:

@@ -13,9 +13,9 @@ import numpy as np
 from whale.evaluation.measuring.bootstrap import ratio_interval
 from whale.evaluation.measuring.heldout import Dataset, Windows, read_states
 from whale.evaluation.measuring.motion import position_error
-from whale.evaluation.video.pose_probe import PoseProbe, fit_pose_probe
+from whale.evaluation.video.pose_probe import LARGEST, PoseProbe, fit_pose_probe
 
-FRAMES = 10000  # of the training split, at most about this many; the probe errs by what it has not seen
+FRAMES = 20000  # of the training split, at most about this many; the probe errs by what it has not seen
 FLOOR = 0.15  # of standing still
 
 
@@ -24,7 +24,7 @@ def fit_effector_probe(dataset: Dataset, seed: int) -> PoseProbe | None:
     episodes = dataset.shards.episodes("train")
     steps = sum(row.num_steps for row in episodes)
     count = max(1, min(len(episodes), round(len(episodes) * FRAMES / max(steps, 1))))
-    found = read_states(dataset, "train", count)
+    found = read_states(dataset, "train", count, LARGEST)
     return None if found is None else fit_pose_probe(found[0], found[1][:, :3], seed)
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from whale.evaluation.measuring.heldout import shrunk
 
 LARGEST = 64  # pixels; larger frames are averaged down to it
 CHANNELS, HIDDEN = (24, 48, 64, 16), 128
-STEPS, BATCH, LEARNING_RATE, WARMUP = 1400, 64, 3e-3, 0.1
+STEPS, BATCH, LEARNING_RATE, WARMUP = 1700, 64, 3e-3, 0.1
 CONTRAST = 0.25  # of pixels in [0, 1] around their mean image
 
 
@@ -95,8 +96,7 @@ def _rate(step: int) -> float:
 
 
 def _pixels(frames: np.ndarray) -> Tensor:
-    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
-    return functional.adaptive_avg_pool2d(images, LARGEST) if images.shape[-1] > LARGEST else images
+    return torch.from_numpy(shrunk(frames, LARGEST)).permute(0, 3, 1, 2).float() / 255
 
 
 def _images(frames: np.ndarray, mean_CHW: Tensor) -> Tensor:
