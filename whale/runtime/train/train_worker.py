@@ -5,6 +5,7 @@ import json
 import os
 import time
 from datetime import timedelta
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,8 +21,9 @@ from whale.runtime.train.training_job import FOUND, LIVE, STOP, Engine, Training
 from whale.runtime.workers.torch_process import set_up_torch
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import FitResult, fit
-from whale.training.loop.optimizer import whole
+from whale.training.loop.optimizer import on_host
 from whale.training.loop.recomputation import recompute
+from whale.training.loop.replay import replay
 from whale.training.loop.task import Hooks, Task
 
 LONGEST_SILENCE = timedelta(minutes=30)  # of another worker inside a collective
@@ -79,9 +81,23 @@ def work(job: TrainingJob, communicator: Communicator) -> None:
 def recompute_steps(job: TrainingJob, start: int, until: int) -> int:
     """Compute the steps between two saved states of a run of one worker again, in this process: see `recompute`."""
     _same_sums(job.engine)
-    alone = Communicator()
+    alone = Communicator(device=_device(job.engine, 0))
     hooks = Hooks(wrap=partial(_wrapped, engine=job.engine, communicator=alone), micro_batch=job.engine.micro_batch)
     return recompute(job.build(alone), job.states(), start, until, hooks)
+
+
+def replay_step(job: TrainingJob, step: int) -> int:
+    """Look at one step again on the run's device, in this process: see `replay`.
+
+    The whole batch of the group is here; it is cut into what a worker had at a time.
+    """
+    _same_sums(job.engine)
+    alone = Communicator(device=_device(job.engine, 0))
+    task = job.build(alone)
+    own_rows = -(-task.optimization.batch_size // max(job.num_workers, 1))
+    engine = replace(job.engine, sharding="ddp")  # alone, weights are whole
+    wrap = partial(_wrapped, engine=engine, communicator=alone)
+    return replay(task, job.states(), step, Hooks(wrap=wrap, micro_batch=job.engine.micro_batch or own_rows))
 
 
 def _same_sums(engine: Engine) -> None:
@@ -120,12 +136,14 @@ def _wrapped(model: PublishedModel, engine: Engine, communicator: Communicator) 
         return model
     # Buffers are constants that every worker computes alike: broadcasting them would be one more wait in each step.
     devices = [communicator.device] if torch.device(communicator.device).type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False)
+    return DistributedDataParallel(
+        model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
+    )
 
 
 def _publish(job: TrainingJob, task: Task, result: FitResult, communicator: Communicator, seconds: float) -> None:
     """Sharded weights are put together by all, written by the lead."""
-    weights = {name: whole(value) for name, value in task.model.state_dict().items()}
+    weights = on_host(task.model.state_dict(), communicator.is_lead)
     if not communicator.is_lead:
         return
     if not result.is_stopped:
