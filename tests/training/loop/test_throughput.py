@@ -34,6 +34,7 @@ def trained(kind: str, folder: Path, backend: str | None, stop_at: int | None = 
 @pytest.fixture(autouse=True)
 def fresh_compiler():
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     yield
     torch._dynamo.reset()
 
