@@ -86,8 +86,8 @@ def test_under_autocast_a_gpu_keeps_keys_and_values_in_its_precision(monkeypatch
     with torch.autocast("cpu", torch.bfloat16):
         assert {layer.room.dtype for layer in model.empty_cache(1, TOKENS, 3).layers} == {torch.float32}
     model.to("meta")
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: True)
-    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.bfloat16)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *kind: True)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda *kind: torch.bfloat16)
     there = model.empty_cache(1, TOKENS, 3)
     monkeypatch.undo()
     here = model.empty_cache(1, TOKENS, 3)

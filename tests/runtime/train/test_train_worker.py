@@ -31,7 +31,7 @@ def test_on_a_gpu_attention_that_no_fused_kernel_takes_is_an_error():
     _same_sums(Engine(device="cpu"))
     assert torch.backends.cuda.math_sdp_enabled()
     _same_sums(Engine(device="cuda"))
-    with pytest.raises(RuntimeError, match="[Nn]o (viable|available)"):
+    with pytest.raises(RuntimeError, match=r"[Nn]o (viable|available)"):
         F.scaled_dot_product_attention(query, query, query, mask)
 
 

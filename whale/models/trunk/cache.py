@@ -58,8 +58,8 @@ class TemporalCache:
     def empty(cls, num_layers: int, shape: tuple[int, int, int, int], capacity: int, like: Tensor) -> "TemporalCache":
         """Room for `capacity` frames of `shape` = (B, N, h, d), in the precision and on the device of `like`.
 
-        Under autocast keys and values come in its precision, and a GPU keeps them so; a CPU, where half the memory is no
-        gain, keeps them in that of `like`.
+        Under autocast keys and values come in its precision, and a GPU keeps them so; a CPU, which gains nothing by
+        it, keeps them in that of `like`.
         """
         kind, dtype = like.device.type, like.dtype
         if kind != "cpu" and torch.is_autocast_enabled(kind):

@@ -4,8 +4,8 @@ import faulthandler
 import json
 import os
 import time
-from datetime import timedelta
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 

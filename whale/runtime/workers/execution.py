@@ -51,12 +51,12 @@ class Execution(Config):
     `decode_threads` of each decode them, "auto" is its share of the cores but one, 6 at most.
 
     Training: `train_workers` "auto" is one a GPU, as many as the batch divides by; without a GPU two processes for
-    tokenizer and dynamics, this process for the others. `micro_batch` rows per forward pass of a worker (None: all it has), their gradients are accumulated;
-    `sharding` fsdp spreads weights over the workers; `restarts` of a group that lost a worker; a worker that finishes
-    no step in `hang_seconds` is ended with its stacks. `train_launcher`: workers are processes of this machine (a start
-    of 3 s) or Ray Train's actors (20 s); "auto" is Ray from two GPUs on, processes otherwise; with a `ray_address` they
-    are Ray actors there, whatever it says. Saved states are copied to `state_storage`, an fsspec URI, and come back
-    from there on another machine.
+    tokenizer and dynamics, this process for the others. `micro_batch` rows per forward pass of a worker (None: all it
+    has), their gradients are accumulated; `sharding` fsdp spreads weights over the workers; `restarts` of a group that
+    lost a worker; a worker that finishes no step in `hang_seconds` is ended with its stacks. `train_launcher`: workers
+    are processes of this machine (a start of 3 s) or Ray Train's actors (20 s); "auto" is Ray from two GPUs on,
+    processes otherwise; with a `ray_address` they are Ray actors there, whatever it says. Saved states are copied to
+    `state_storage`, an fsspec URI, and come back from there on another machine.
 
     Map engine "auto": Ray Data for a dataset of at least `ray_from_frames` frames, this process for a smaller one,
     which is done before Ray has started (10 s).
@@ -111,7 +111,7 @@ class Execution(Config):
             place="execution.device (local.yaml or WHALE_DEVICE)",
             found=f"{self.device}; {', '.join(cards) or 'no card'}; torch {torch.__version__} for {built}",
             expected="a driver at least as new as torch's CUDA" if cards else "auto or cpu",
-            remedy="look at nvidia-smi and CUDA_VISIBLE_DEVICES, renew the driver or install a torch for it; or choose cpu",
+            remedy="look at nvidia-smi and CUDA_VISIBLE_DEVICES, renew the driver or the torch; or choose cpu",
         )
 
     def num_gpus(self) -> int:
