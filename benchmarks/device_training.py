@@ -2,7 +2,7 @@
 
     python benchmarks/device_training.py --shards FOLDER [--profile whale-st-64] [--steps 30] [--batch 4] [--json FILE]
 
-FOLDER is one or more datasets as `ingest` leaves them (artifacts/<profile>/data/pretrain). Same weights, same samples,
+FOLDER holds one dataset as `ingest` leaves it (artifacts/<profile>/data/pretrain/shards). Same weights, same samples,
 same order; float32 on both, then bfloat16 on the GPU, by the loop of the stages. Without a GPU the CPU trains in both
 precisions, so that everything but the device is tried. Exit 1 where losses differ by more than --tolerance.
 """
@@ -88,9 +88,8 @@ def main() -> None:
         print({name: value for name, value in run.items() if name != "losses"}, flush=True)
     if options.json:
         options.json.write_text(json.dumps(list(runs.values()), indent=1))
-    raise SystemExit(
-        0 if worst <= options.tolerance else f"losses differ by {worst:.3g}: more than {options.tolerance}"
-    )
+    if worst > options.tolerance:
+        raise SystemExit(f"losses differ by {worst:.3g}: more than {options.tolerance}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make gpu`: everything that needs a GPU, in pieces of at most ten minutes; `make gpu-bundle`: what another machine needs.
+"""`make gpu`: all that needs a GPU, in pieces of at most ten minutes; `make gpu-bundle`: what another machine needs.
 
     python scripts/gpu.py [run] [--only NAME ...] [--again] [--dry-run] [--shards FOLDER]
     python scripts/gpu.py bundle [--shards FOLDER] [--out build/gpu-bundle.tar.gz]
@@ -29,27 +29,9 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS, LIMIT_MB, DATA_MB = 600, 60, 40
 # What the pieces import, besides what these need: neither Ray nor DVC, MLflow, Beam or TensorFlow.
-WHEELS = (
-    "torch",
-    "numpy",
-    "pydantic",
-    "pyyaml",
-    "ruamel.yaml",
-    "safetensors",
-    "pytest",
-    "pytest-timeout",
-    "simplejpeg",
-)
-WHEELS += (
-    "opencv-python-headless",
-    "pyarrow",
-    "google-crc32c",
-    "fsspec",
-    "cryptography",
-    "scipy",
-    "torchmetrics",
-    "typer",
-)
+WHEELS = ("torch", "numpy", "pydantic", "pyyaml", "ruamel.yaml", "safetensors", "pytest", "pytest-timeout")
+WHEELS += ("simplejpeg", "opencv-python-headless", "pyarrow", "google-crc32c", "fsspec", "cryptography")
+WHEELS += ("scipy", "torchmetrics", "typer")
 TESTS = {
     "tests-models": ["tests/test_on_gpu.py"],
     "tests-training": ["tests/training/test_on_gpu.py"],
@@ -67,7 +49,7 @@ BENCHMARKS = {
 def command(name: str, out: Path, shards: Path | None) -> list[str]:
     """What a piece runs; its numbers go to `out`."""
     if name in TESTS:
-        return [sys.executable, "-m", "pytest", "-m", "gpu", "-n0", *TESTS[name], f"--junitxml={out}.xml"]
+        return [sys.executable, "-m", "pytest", "-m", "gpu", *TESTS[name], f"--junitxml={out}.xml"]
     given = [part.replace("{shards}", str(shards)) for part in BENCHMARKS[name]]
     return [sys.executable, *given, "--json", str(out)]
 
@@ -162,7 +144,7 @@ def run(options: argparse.Namespace) -> int:
 
 def find_shards() -> Path | None:
     """One dataset for a short training: of the bundle, or of a demo that ran here."""
-    found = [ROOT / "data/pretrain"] + sorted(ROOT.glob("artifacts/*/data/pretrain"))
+    found = [ROOT / "data/shards", *sorted(ROOT.glob("artifacts/*/data/pretrain/shards"))]
     return next((path for path in found if path.is_dir() and 0 < size_mb(path) <= DATA_MB), None)
 
 
@@ -210,13 +192,13 @@ def bundle(options: argparse.Namespace) -> int:
         found = "nothing" if shards is None else f"{size_mb(shards):.0f} MB in {shards}"
         raise SystemExit(
             f"no data for a short training\n  found:    {found}\n  expected: a folder of ingested datasets, at most "
-            f"{DATA_MB} MB, as artifacts/<profile>/data/pretrain\n  remedy:   run `make demo`, or give --shards FOLDER"
+            f"{DATA_MB} MB, as artifacts/<profile>/data/pretrain/shards\n  remedy:   run `make demo`, or give --shards FOLDER"
         )
     members = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in code_files()}
     members["FILES"] = ("\n".join(sorted(members)) + "\n").encode()
     members["wheels.txt"] = ("\n".join(sorted(wheels())) + "\n").encode()
     for path in sorted(each for each in shards.rglob("*") if each.is_file()):
-        members[f"data/pretrain/{path.relative_to(shards).as_posix()}"] = path.read_bytes()
+        members[f"data/shards/{path.relative_to(shards).as_posix()}"] = path.read_bytes()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = options.out.with_name(f".{options.out.name}.tmp")
     with tarfile.open(temporary, "w:gz", compresslevel=6) as tar:
