@@ -192,7 +192,8 @@ def bundle(options: argparse.Namespace) -> int:
         found = "nothing" if shards is None else f"{size_mb(shards):.0f} MB in {shards}"
         raise SystemExit(
             f"no data for a short training\n  found:    {found}\n  expected: a folder of ingested datasets, at most "
-            f"{DATA_MB} MB, as artifacts/<profile>/data/pretrain/shards\n  remedy:   run `make demo`, or give --shards FOLDER"
+            f"{DATA_MB} MB, as artifacts/<profile>/data/pretrain/shards\n"
+            "  remedy:   run `make demo`, or give --shards FOLDER"
         )
     members = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in code_files()}
     members["FILES"] = ("\n".join(sorted(members)) + "\n").encode()

@@ -1,4 +1,4 @@
-"""`make gpu` and its bundle, as far as a machine without a GPU can try them: from the outside, in the unpacked bundle."""
+"""`make gpu` and its bundle, as far as a machine without a GPU can try them: in the unpacked bundle."""
 
 import json
 import subprocess
