@@ -36,4 +36,4 @@ def test_bytes_kept_by_a_block_stay_within_their_budget():
     with without_initial_numbers(), torch.device("meta"):
         block, x = STBlock(512, 8, 1.0), torch.empty(2, 16, 256, 512, requires_grad=True)
     per_value = bytes_kept(lambda: block(x)) / x.numel()
-    assert per_value < 190  # 184 on 2026-12-01
+    assert per_value < 150  # 145.3 measured on 2026-12-01
