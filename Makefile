@@ -10,11 +10,13 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help demo test nightly faults soak lint format ui dag docs clean install validators fuzz
+.PHONY: help demo test nightly gpu gpu-bundle faults soak lint format ui dag docs clean install validators fuzz
 help:
 	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics, a verdict and what to try next"
 	@echo "make test   install, lint, run the tests (and, once, others' validators into .venv/validators)"
 	@echo "make nightly  the longer tests: whole grids, FSDP2"
+	@echo "make gpu    on a machine with a GPU: its tests, steps, rollouts, NCCL, losses, in resumable pieces of <= 10 min"
+	@echo "make gpu-bundle  code, data and list of wheels for such a machine without a network, at most 60 MB"
 	@echo "make faults inject every fault, print what came of each (5 min; fails when one is silent)"
 	@echo "make soak   kill and resume stages at random (1 h; CYCLES=500 WORKERS=2 MINUTES=600 to choose)"
 	@echo "make fuzz   1,000 changed bytes, each found; 100 untouched chains, no alarm (about 5 minutes)"
@@ -35,6 +37,13 @@ test: $(INSTALLED) $(VALIDATORS) lint
 
 nightly: $(INSTALLED)
 	@$(BIN)/python -m pytest -m nightly
+
+# No installation: a machine with a GPU has its own torch.
+gpu:
+	@python scripts/gpu.py $(PIECES)
+
+gpu-bundle: $(INSTALLED)
+	@$(BIN)/python scripts/gpu.py bundle $(if $(SHARDS),--shards $(SHARDS))
 
 faults: $(INSTALLED)
 	@$(BIN)/python scripts/fault_table.py

@@ -35,15 +35,15 @@ def build(communicator: Communicator, config: FinetuneBehaviorConfig, inputs: Pi
 def run(args: Args, run: Run) -> None:
     """All three networks learn."""
     config = args.finetune_behavior
-    model, decoded = BehaviorModel.restore(args.initial).config, load_execution().decoded_bytes
+    model, execution = BehaviorModel.restore(args.initial).config, load_execution()
     inputs = PixelInputs(
-        args.shards, None, args.segments, model.resolution, args.seed, decoded, model.num_categories,
-        history=steps_before(model, args.segments.window),
+        args.shards, None, args.segments, model.resolution, args.seed, execution.decoded_bytes, model.num_categories,
+        steps_before(model, args.segments.window), execution.decode_threads,
     )  # fmt: skip
     run_training(
         run,
         partial(build, config=config, inputs=inputs, initial=args.initial),
-        config.optimization.training_steps,
+        config.optimization,
         statistics=inputs.statistics(),
         contracts=inputs.contracts(),
     )

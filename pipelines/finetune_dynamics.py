@@ -42,7 +42,7 @@ def run(args: Args, run: Run) -> None:
     run_training(
         run,
         partial(build, config=config, inputs=inputs, initial=args.initial),
-        config.optimization.training_steps,
+        config.optimization,
         statistics=statistics,
         contracts=json.loads((args.behavior / "contract.json").read_text()),
     )

@@ -34,13 +34,16 @@ def build(communicator: Communicator, config: FinetuneTokenizerConfig, inputs: P
 
 def run(args: Args, run: Run) -> None:
     """The decoder learns; encoder and codebook stay, so tokens stay valid."""
-    config = args.finetune_tokenizer
+    config, execution = args.finetune_tokenizer, load_execution()
     resolution = VideoTokenizer.restore(args.initial).config.resolution
-    inputs = PixelInputs(args.shards, None, args.segments, resolution, args.seed, load_execution().decoded_bytes)
+    inputs = PixelInputs(
+        args.shards, None, args.segments, resolution, args.seed, execution.decoded_bytes,
+        decode_threads=execution.decode_threads,
+    )  # fmt: skip
     run_training(
         run,
         partial(build, config=config, inputs=inputs, initial=args.initial),
-        config.optimization.training_steps,
+        config.optimization,
         statistics=inputs.statistics(),
         contracts=inputs.contracts(),
     )

@@ -37,16 +37,15 @@ def build(communicator: Communicator, config: TrainBehaviorConfig, inputs: Pixel
 
 def run(args: Args, run: Run) -> None:
     """The posterior sees a whole segment, the prior only what lies before a step."""
-    config = args.train_behavior
-    decoded = load_execution().decoded_bytes
+    config, execution = args.train_behavior, load_execution()
     inputs = PixelInputs(
-        args.shards, args.mix, args.segments, config.model.resolution, args.seed, decoded, config.model.num_categories,
-        history=steps_before(config.model, args.segments.window),
+        args.shards, args.mix, args.segments, config.model.resolution, args.seed, execution.decoded_bytes,
+        config.model.num_categories, steps_before(config.model, args.segments.window), execution.decode_threads,
     )  # fmt: skip
     run_training(
         run,
         partial(build, config=config, inputs=inputs),
-        config.optimization.training_steps,
+        config.optimization,
         statistics=inputs.statistics(),
         contracts=inputs.contracts(),
     )

@@ -46,7 +46,7 @@ def run(args: Args, run: Run) -> None:
         partial(
             build, config=config, inputs=inputs, num_codes=read_config(args.tokenizer, "video_tokenizer")["num_codes"]
         ),
-        config.optimization.training_steps,
+        config.optimization,
         statistics=statistics,
         contracts=json.loads((args.tokenizer / "contract.json").read_text()),
     )

@@ -27,23 +27,23 @@ class Args(TrainingArgs):
     seed: int
 
 
-def build(
-    communicator: Communicator, config: TrainRewardConfig, inputs: PixelInputs, tokenizer: Path, device: str
-) -> Task:
+def build(communicator: Communicator, config: TrainRewardConfig, inputs: PixelInputs, tokenizer: Path) -> Task:
     """The task of one worker."""
-    return train_reward_task(communicator, config, inputs, VideoTokenizer.restore(tokenizer, device))
+    return train_reward_task(communicator, config, inputs, VideoTokenizer.restore(tokenizer, communicator.device))
 
 
 def run(args: Args, run: Run) -> None:
     """What an action earned, from the frames before and after it."""
     config, execution = args.train_reward, load_execution()
     resolution = VideoTokenizer.restore(args.tokenizer).config.resolution
-    inputs = PixelInputs(args.shards, args.mix, args.segments, resolution, args.seed, execution.decoded_bytes)
-    device = execution.chosen_device()
+    inputs = PixelInputs(
+        args.shards, args.mix, args.segments, resolution, args.seed, execution.decoded_bytes,
+        decode_threads=execution.decode_threads,
+    )  # fmt: skip
     run_training(
         run,
-        partial(build, config=config, inputs=inputs, tokenizer=args.tokenizer, device=device),
-        config.optimization.training_steps,
+        partial(build, config=config, inputs=inputs, tokenizer=args.tokenizer),
+        config.optimization,
         statistics=inputs.statistics(),
         contracts=inputs.contracts(),
     )

@@ -34,13 +34,15 @@ def build(communicator: Communicator, config: TrainTokenizerConfig, inputs: Pixe
 
 def run(args: Args, run: Run) -> None:
     """Frames in, frames out, through a codebook."""
-    config = args.train_tokenizer
-    decoded = load_execution().decoded_bytes
-    inputs = PixelInputs(args.shards, args.mix, args.segments, config.model.resolution, args.seed, decoded)
+    config, execution = args.train_tokenizer, load_execution()
+    inputs = PixelInputs(
+        args.shards, args.mix, args.segments, config.model.resolution, args.seed, execution.decoded_bytes,
+        decode_threads=execution.decode_threads,
+    )  # fmt: skip
     run_training(
         run,
         partial(build, config=config, inputs=inputs),
-        config.optimization.training_steps,
+        config.optimization,
         statistics=inputs.statistics(),
         contracts=inputs.contracts(),
     )

@@ -3,7 +3,7 @@ import pytest
 from tiny_shards import SIZE, write_tiny_shards
 
 from whale.common.errors import BadDataError, ConfigError, RefusedError
-from whale.data.loading.loader import PixelSegments, SegmentLoader
+from whale.data.loading.loader import PixelSegments, SegmentLoader, share_of_cores
 from whale.data.loading.sampler import Draw, SegmentSampler, single_dataset_plan
 from whale.data.mixture import DatasetSegments, MixConfig, pretrain_plan
 from whale.data.segments.actions import ActionNormalizer
@@ -222,3 +222,12 @@ def test_frames_with_history_are_counted_as_they_are_drawn(shards, sampler):
     found = segments.fetch(draws)["num_frames"]
     for i, draw in enumerate(draws):
         assert segments.valid_frames(draw.dataset, np.array([draw.segment]), np.array([draw.index])) == found[i]
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "threads"), [(2, 2, 1), (2, 0, 1), (16, 1, 6), (16, 0, 6), (192, 8, 6), (32, 8, 3), (8, 8, 1)]
+)
+def test_a_worker_decodes_with_its_share_of_the_cores_but_one(monkeypatch, cores, workers, threads):
+    """One thread starved a behavior model on eight GPUs three to six times over."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    assert share_of_cores(workers) == threads

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from whale.models.dynamics import token_loss
-from whale.models.dynamics.token_loss import tied_cross_entropy
+from whale.models.dynamics.token_loss import add_by_comparison, tied_cross_entropy
 from whale.models.trunk.masking import mean_over_valid, mean_weights
 
 TOKENS, WIDTH, CODES = 37, 6, 11
@@ -68,3 +68,12 @@ def test_mean_weights_give_the_mean_over_valid():
     value, valid = torch.rand(4, 5, generator=generator), torch.rand(4, 5, generator=generator) > 0.4
     valid[2] = False
     torch.testing.assert_close((value * mean_weights(valid, value.dtype)).sum(), mean_over_valid(value, valid))
+
+
+def test_adding_by_comparison_is_scatter_add():
+    generator = torch.Generator().manual_seed(7)
+    rows, value = torch.randn(50, 9, generator=generator), torch.randn(50, 1, generator=generator)
+    place = torch.randint(0, 9, (50, 1), generator=generator)
+    expected = rows.clone().scatter_add_(1, place, value)
+    add_by_comparison(rows, place, value)
+    assert torch.equal(rows, expected)

@@ -4,7 +4,9 @@ import torch
 from whale.models.trunk.attention import (
     LONGEST_WRITTEN_OUT,
     attend,
+    attend_to_past,
     composite_attention,
+    mixed_by_kernel,
     plain_attention,
 )
 from whale.models.trunk.cpu_kernels import fused_attention
@@ -78,3 +80,13 @@ def test_autocast_takes_the_implementation_that_keeps_qk_norm_in_float(dtype):
     out = attend(qkv.to(dtype), *gains, "space")
     assert out.dtype == dtype
     torch.testing.assert_close(out.float(), composite_attention(qkv, *gains, "space"), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_new_frame_sees_the_past_alike_by_sums_and_by_the_kernel_for_gpus(dtype):
+    generator = torch.Generator().manual_seed(2)
+    query = torch.randn(2, 5, 3, 1, 8, generator=generator, dtype=dtype)
+    keys, values = (torch.randn(6, 2, 5, 3, 8, generator=generator, dtype=dtype) for _ in range(2))
+    expected = attend_to_past(query, keys, values)
+    torch.testing.assert_close(mixed_by_kernel(query, keys, values), expected)
+    assert expected.shape == (2, 1, 5, 24)

@@ -78,3 +78,18 @@ def test_dropping_the_oldest_entry_is_not_the_shorter_window():
 def test_the_memory_is_what_the_documents_say():
     cache = trunk().empty_cache(BATCH, TOKENS, FRAMES)
     assert cache.num_bytes == 2 * 2 * BATCH * TOKENS * FRAMES * WIDTH * 8  # keys and values x pairs x ... x float64
+
+
+def test_under_autocast_a_gpu_keeps_keys_and_values_in_its_precision(monkeypatch):
+    """Half the memory and no conversion in each step; a CPU keeps what it kept, to the byte."""
+    model = STTransformer(STTransformerConfig(num_layers=4, num_heads=2, d_model=WIDTH))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {layer.room.dtype for layer in model.empty_cache(1, TOKENS, 3).layers} == {torch.float32}
+    model.to("meta")
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *kind: True)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda *kind: torch.bfloat16)
+    there = model.empty_cache(1, TOKENS, 3)
+    monkeypatch.undo()
+    here = model.empty_cache(1, TOKENS, 3)
+    assert {layer.room.dtype for layer in there.layers} == {torch.bfloat16}
+    assert there.num_bytes * 2 == here.num_bytes

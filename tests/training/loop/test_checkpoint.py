@@ -1,7 +1,10 @@
+import threading
+
 import pytest
 import torch
 
-from whale.training.loop.checkpoint import StateFolder, TrainingState
+from whale.common.errors import CannotWriteError
+from whale.training.loop.checkpoint import SavesBehind, StateFolder, TrainingState
 
 
 def state(step: int) -> TrainingState:
@@ -66,3 +69,40 @@ def test_what_a_killed_writer_left_is_not_a_state_and_is_removed(tmp_path):
     assert folder.newest().step == 1
     folder.clean()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+class Slow(StateFolder):
+    """A disk that waits until it is told to go on."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.may_go_on = threading.Event()
+
+    def save(self, state):
+        assert self.may_go_on.wait(60)
+        return super().save(state)
+
+
+def test_training_goes_on_while_a_state_is_written_and_waits_before_the_next(tmp_path):
+    folder, saves = Slow(tmp_path), SavesBehind()
+    saves.save(folder, state(1))
+    assert folder.newest() is None  # here training computes its next steps
+    folder.may_go_on.set()
+    saves.save(folder, state(2))
+    assert folder.newest().step >= 1
+    saves.finish()
+    assert folder.newest().step == 2
+
+
+def test_an_error_of_a_save_is_raised_at_the_next_one_and_never_lost(tmp_path):
+    class Full(StateFolder):
+        def save(self, state):
+            raise CannotWriteError("cannot save the training state", found="no space left")
+
+    saves = SavesBehind()
+    saves.save(Full(tmp_path), state(1))
+    with pytest.raises(CannotWriteError, match="no space left"):
+        saves.save(StateFolder(tmp_path), state(2))
+    saves.save(StateFolder(tmp_path), state(3))
+    saves.finish()
+    assert StateFolder(tmp_path).newest().step == 3

@@ -5,6 +5,7 @@ contiguous slice. Nothing about a sample depends on a worker's or a rank's histo
 resumed run, see the same samples.
 """
 
+import os
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,13 @@ __all__ = ["PixelSegments", "SegmentLoader", "TokenSegments"]
 PREFETCH_BATCHES = 2
 BATCHES_ALIVE = PREFETCH_BATCHES + 4  # those that wait, two that are made, one handed over, one in use
 TASKS_OF_A_THREAD = 2  # a batch is cut into so many for each: handing over single samples costs what a thread gains
+MOST_THREADS = 6  # more wait for one another
+
+
+def share_of_cores(num_workers: int) -> int:
+    """Threads that decode for one of so many workers of this machine: its cores but the one that trains, 1 to 6."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores // max(num_workers, 1) - 1, 1), MOST_THREADS)
 
 
 def _require_planned_data(plan: Plan, segments: Segments) -> None:

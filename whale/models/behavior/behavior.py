@@ -110,7 +110,9 @@ class BehaviorModel(PublishedModel):
         """q(z | tau): [B, K, M] from the features at each segment's last valid step; frames in [0, 1]."""
         features_BTD = self.posterior_encoder(frames_BTRRC, actions_BTA)
         last_B = (num_steps_B - 1).clamp_min(0)
-        return self._log_probs(self.posterior_head(features_BTD[torch.arange(len(last_B)), last_B]))
+        return self._log_probs(
+            self.posterior_head(features_BTD[torch.arange(len(last_B), device=last_B.device), last_B])
+        )
 
     def prior_log_probs(self, frames_BTRRC: Tensor, actions_BTA: Tensor) -> Tensor:
         """p(z | tau_h) for every h: [B, T, K, M]; step h reads o_1..o_h and a_1..a_h, nothing later."""

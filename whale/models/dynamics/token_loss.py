@@ -56,7 +56,7 @@ class _TiedCrossEntropy(torch.autograd.Function):
             part = slice(start, start + size)
             x, target, here = features[part], targets[part, None], current[part, None]
             logits = product(x, codes).to(weights.dtype)
-            logits.scatter_add_(1, here, bias.to(logits.dtype).expand(here.shape))
+            _add_at(logits, here, bias.to(logits.dtype).expand(here.shape))
             highest, own = logits.amax(1, keepdim=True), logits.gather(1, target)
             is_hit[part] = (own >= highest)[:, 0]
             probs = torch.softmax(logits, 1, out=logits)
@@ -65,7 +65,7 @@ class _TiedCrossEntropy(torch.autograd.Function):
                 continue
             weight = weights[part, None]
             grad = probs.mul_(weight)  # d loss / d logits = weight (softmax - one-hot)
-            grad.scatter_add_(1, target, -weight)
+            _add_at(grad, target, -weight)
             by_bias += grad.gather(1, here).sum()
             grad = grad.to(x.dtype)
             by_features[part] = product(grad, codes.to(x.dtype).T)
@@ -79,3 +79,17 @@ class _TiedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scaled = [saved * grads[0].to(saved.dtype) for saved in ctx.saved_tensors]
         return (*scaled, None, None, None, None)
+
+
+def _add_at(rows_MV: Tensor, place_M1: Tensor, value_M1: Tensor) -> None:
+    """Add a value to one place of each row. A GPU that must add in a fixed order would sort all places to do so."""
+    if rows_MV.device.type == "cpu":
+        rows_MV.scatter_add_(1, place_M1, value_M1)
+    else:
+        add_by_comparison(rows_MV, place_M1, value_M1)
+
+
+def add_by_comparison(rows_MV: Tensor, place_M1: Tensor, value_M1: Tensor) -> None:
+    """As `scatter_add_` along the columns, for one place a row."""
+    is_there_MV = torch.arange(rows_MV.shape[1], device=rows_MV.device) == place_M1
+    rows_MV.add_(torch.where(is_there_MV, value_M1, 0))

@@ -56,8 +56,15 @@ class TemporalCache:
 
     @classmethod
     def empty(cls, num_layers: int, shape: tuple[int, int, int, int], capacity: int, like: Tensor) -> "TemporalCache":
-        """Room for `capacity` frames of `shape` = (B, N, h, d), in the precision and on the device of `like`."""
-        rooms = (like.new_empty(2, capacity, *shape, requires_grad=False) for _ in range(num_layers))
+        """Room for `capacity` frames of `shape` = (B, N, h, d), in the precision and on the device of `like`.
+
+        Under autocast keys and values come in its precision, and a GPU keeps them so; a CPU, which gains nothing by
+        it, keeps them in that of `like`.
+        """
+        kind, dtype = like.device.type, like.dtype
+        if kind != "cpu" and torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+        rooms = (like.new_empty(2, capacity, *shape, dtype=dtype, requires_grad=False) for _ in range(num_layers))
         return cls(tuple(KeyValues(room, 0) for room in rooms))
 
     @property

@@ -28,7 +28,7 @@ class PublishedModel(nn.Module):
     config: Any
 
     @classmethod
-    def restore(cls, directory: Path, device: str = "cpu") -> Self:
+    def restore(cls, directory: Path, device: torch.device | str = "cpu") -> Self:
         """The model in `directory`, in evaluation mode, on `device`.
 
         Raises MissingInputError if there is none, BadDataError if it is of another kind or its tensors do not fit.

@@ -57,7 +57,7 @@ def map_dataset(
             tasks,
             make_state=partial(make_state, device=device),
             engine=execution.engine_for(run.stage, num_frames),
-            num_workers=execution.map_workers,
+            num_workers=execution.mappers(),
             needs_gpu=device == "cuda",
             ray_address=execution.ray_address,
             progress=progress,

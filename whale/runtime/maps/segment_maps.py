@@ -7,7 +7,8 @@ Shapes: S segments of an episode, T window, N tokens per frame, F frames, H W C 
 K x M categories x classes of z.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,8 @@ from whale.runtime.maps.history import along_the_episode, cut_z, history_starts
 
 Encode = Callable[[np.ndarray], np.ndarray]
 Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Arrays = Mapping[str, np.ndarray]
+Members = Callable[[EpisodeRow, np.ndarray, np.ndarray, Arrays], Arrays]
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,8 @@ def tokenize_shard(encode: Encode, task: ShardTask) -> dict[str, Any]:
     """Write the token shard of a task; returns its manifest fragment. One episode is one call of `encode`."""
     window = task.segments.window
 
-    def members(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray) -> dict[str, np.ndarray]:
-        frames_FHWC = shard_set.read_frames(row, 0, row.num_steps)
-        action_STA, valid_ST = _actions(shard_set, row, starts, window)
+    def members(row: EpisodeRow, starts: np.ndarray, frames_FHWC: np.ndarray, arrays: Arrays) -> Arrays:
+        action_STA, valid_ST = _actions(arrays, starts, window)
         tokens_STN = encode(_windows(frames_FHWC, starts, window + 1))
         if tokens_STN.dtype != np.uint16:
             raise TypeError(f"tokens are stored as uint16, not {tokens_STN.dtype}")
@@ -84,11 +86,9 @@ def embed_shard(embedder: Embedder, task: ShardTask) -> dict[str, Any]:
     """Write the z shard of a task; returns its manifest fragment. One episode is one call of `embed`."""
     window = task.segments.window
 
-    def members(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray) -> dict[str, np.ndarray]:
-        frames_FHWC = shard_set.read_frames(row, 0, row.num_steps)
-
+    def members(row: EpisodeRow, starts: np.ndarray, frames_FHWC: np.ndarray, arrays: Arrays) -> Arrays:
         def embedded(starts: np.ndarray, length: int) -> np.ndarray:
-            action_STA, valid_ST = _actions(shard_set, row, starts, length)
+            action_STA, valid_ST = _actions(arrays, starts, length)
             normalized_STA = grid.normalize_actions(embedder.normalizer.normalize, action_STA, valid_ST)
             return embedder.embed(_windows(frames_FHWC, starts, length), normalized_STA)
 
@@ -109,26 +109,42 @@ def grid_of_shards(shards_dir: Path, segments: SegmentConfig) -> dict[str, int |
     return grid.grid_of(segments, ShardSet.open(shards_dir).digest)
 
 
-def _map_shard(
-    task: ShardTask, members: Callable[[ShardSet, EpisodeRow, np.ndarray], dict[str, np.ndarray]]
-) -> dict[str, Any]:
+def _map_shard(task: ShardTask, members: Members) -> dict[str, Any]:
     shard_set = _opened(task.shards_dir, task.shards_digest)
     window, phases = task.segments.window, task.segments.phases
     rows: list[dict[str, Any]] = []
-    too_short = 0
+    episodes = list(shard_set.episodes(task.split).in_shard(task.file))
+    cut = [(row, grid.segment_starts(row.num_steps, window, phases)) for row in episodes]
+    long_enough = [(row, starts) for row, starts in cut if len(starts)]
+    too_short = len(cut) - len(long_enough)
     with TarWriter(Path(task.out_dir), task.file) as tar:
-        for row in shard_set.episodes(task.split).in_shard(task.file):
-            starts = grid.segment_starts(row.num_steps, window, phases)
-            if not len(starts):
-                too_short += 1
-                continue
-            arrays = {"starts": starts, **members(shard_set, row, starts)}
+        for (row, starts), (frames_FHWC, read) in zip(long_enough, _read_ahead(shard_set, long_enough), strict=True):
+            arrays = {"starts": starts, **members(row, starts, frames_FHWC, read)}
             written = tar.write_sample(row.key, {f"{name}.npy": array_bytes(array) for name, array in arrays.items()})
             rows.append(_index_row(row, len(starts), task.file, written))
     if tar.info is None:
         raise AssertionError("a finished shard has no info")
     shard = {"file": task.file, "split": task.split, "bytes": tar.info.bytes, "sha256": tar.info.sha256}
     return {**shard, "episodes": len(rows), "too_short": too_short, "rows": rows}
+
+
+def _read_ahead(
+    shard_set: ShardSet, cut: Sequence[tuple[EpisodeRow, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, Arrays]]:
+    """Frames and arrays of each episode; the next one is read and decoded while the model has the one before."""
+
+    def read(row: EpisodeRow) -> tuple[np.ndarray, Arrays]:
+        return shard_set.read_frames(row, 0, row.num_steps), shard_set.read_arrays(row)
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = None
+        for row, _ in cut:
+            coming = reader.submit(read, row)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = coming
+        if ahead is not None:
+            yield ahead.result()
 
 
 @lru_cache(maxsize=2)
@@ -159,7 +175,6 @@ def _windows(frames_FHWC: np.ndarray, starts: np.ndarray, length: int) -> np.nda
     return np.stack([grid.pad_frames(frames_FHWC[start : start + length], length) for start in starts])
 
 
-def _actions(shard_set: ShardSet, row: EpisodeRow, starts: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
-    arrays = shard_set.read_arrays(row)
+def _actions(arrays: Arrays, starts: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     cuts = [grid.cut_actions(arrays["action"], arrays["action_valid"], int(start), window) for start in starts]
     return np.stack([action for action, _ in cuts]), np.stack([valid for _, valid in cuts])

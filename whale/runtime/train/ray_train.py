@@ -5,25 +5,25 @@ import os
 import torch
 
 from whale.common.errors import WhaleError, WorkerLostError
-from whale.runtime.train.train_worker import work
+from whale.runtime.train.train_worker import longest_silence, work
 from whale.runtime.train.training_job import TrainingJob
 from whale.runtime.workers import worker
-from whale.runtime.workers.ray_session import lean_trainer
 from whale.training.loop.communicator import Communicator
 
 
 def run_on_ray(job: TrainingJob) -> None:
     """A worker group of Ray actors, in the session that is open."""
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+    from ray.train import ControllerError, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     settings = {"job": job, "directory": os.getcwd(), "opened": os.environ.get(worker.WORKERS, "")}
-    trainer = lean_trainer(
+    trainer = TorchTrainer(
         _train_worker,
         train_loop_config=settings,
         scaling_config=ScalingConfig(
             num_workers=job.num_workers, use_gpu=job.engine.device == "cuda", placement_strategy=job.placement
         ),
+        torch_config=TorchConfig(timeout_s=longest_silence(job.engine)),
         run_config=RunConfig(name="run", storage_path=str((job.work / "ray").absolute())),
     )
     try:
@@ -58,7 +58,7 @@ def _cause(error: Exception) -> Exception:
     causes = [getattr(failures[rank], "_base_exc", failures[rank]) for rank in sorted(failures)]
     lost = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
     if named := [cause for cause in causes if isinstance(cause, WhaleError)]:
-        return named[0]
+        return min(named, key=lambda cause: isinstance(cause, WorkerLostError))  # who says why comes first
     if any(isinstance(cause, lost) or "Health" in type(cause).__name__ for cause in causes) or (
         causes and all(_is_broken_connection(cause) for cause in causes)
     ):

@@ -4,6 +4,7 @@ import faulthandler
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -16,15 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 from whale.common.errors import ConfigError
 from whale.common.json_files import write_json
 from whale.models.trunk.folder import PublishedModel, save_model
+from whale.runtime.train.device_errors import device_errors_named
 from whale.runtime.train.training_job import FOUND, LIVE, STOP, Engine, TrainingJob
 from whale.runtime.workers.torch_process import set_up_torch
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import FitResult, fit
-from whale.training.loop.optimizer import whole
+from whale.training.loop.optimizer import on_host
 from whale.training.loop.recomputation import recompute
+from whale.training.loop.replay import replay
 from whale.training.loop.task import Hooks, Task
 
-LONGEST_SILENCE = timedelta(minutes=30)  # of another worker inside a collective
+LEAST_SILENCE = 1800  # seconds; of another worker inside a collective
 
 
 def work_alone(job: TrainingJob) -> None:
@@ -36,8 +39,14 @@ def work_in_group(job: TrainingJob, rank: int, store: Any) -> None:
     """Train as worker `rank` of `job.num_workers`, which find one another in `store` (torch's TCPStore)."""
     device = _device(job.engine, rank)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=job.num_workers, timeout=LONGEST_SILENCE)
+    silence = timedelta(seconds=longest_silence(job.engine))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=job.num_workers, timeout=silence)
     work(job, Communicator(rank, job.num_workers, device))
+
+
+def longest_silence(engine: Engine) -> int:
+    """Seconds after which a collective gives up: later than the watchdog, whose stacks say who hung and where."""
+    return max(LEAST_SILENCE, 2 * engine.hang_seconds)
 
 
 def _device(engine: Engine, rank: int) -> torch.device:
@@ -72,20 +81,37 @@ def work(job: TrainingJob, communicator: Communicator) -> None:
             on_alive=watchdog.alive,
             replay=job.replay,
         )
-        result = fit(task, job.states(), communicator, hooks)
+        with device_errors_named(communicator.world_size):
+            result = fit(task, job.states(), communicator, hooks)
     _publish(job, task, result, communicator, time.monotonic() - started)
 
 
 def recompute_steps(job: TrainingJob, start: int, until: int) -> int:
     """Compute the steps between two saved states of a run of one worker again, in this process: see `recompute`."""
     _same_sums(job.engine)
-    alone = Communicator()
+    alone = Communicator(device=_device(job.engine, 0))
     hooks = Hooks(wrap=partial(_wrapped, engine=job.engine, communicator=alone), micro_batch=job.engine.micro_batch)
     return recompute(job.build(alone), job.states(), start, until, hooks)
 
 
+def replay_step(job: TrainingJob, step: int) -> int:
+    """Look at one step again on the run's device, in this process: see `replay`.
+
+    The whole batch of the group is here; it is cut into what a worker had at a time.
+    """
+    _same_sums(job.engine)
+    alone = Communicator(device=_device(job.engine, 0))
+    task = job.build(alone)
+    own_rows = -(-task.optimization.batch_size // max(job.num_workers, 1))
+    engine = replace(job.engine, sharding="ddp")  # alone, weights are whole
+    wrap = partial(_wrapped, engine=engine, communicator=alone)
+    return replay(task, job.states(), step, Hooks(wrap=wrap, micro_batch=job.engine.micro_batch or own_rows))
+
+
 def _same_sums(engine: Engine) -> None:
     set_up_torch(engine.threads)
+    if engine.device == "cuda":  # attention that no fused kernel takes is an error, not a quiet fall to the slow one
+        torch.backends.cuda.enable_math_sdp(False)
     # Without this workspace torch refuses products of matrices on a GPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
@@ -120,12 +146,12 @@ def _wrapped(model: PublishedModel, engine: Engine, communicator: Communicator) 
         return model
     # Buffers are constants that every worker computes alike: broadcasting them would be one more wait in each step.
     devices = [communicator.device] if torch.device(communicator.device).type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False)
+    return DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def _publish(job: TrainingJob, task: Task, result: FitResult, communicator: Communicator, seconds: float) -> None:
     """Sharded weights are put together by all, written by the lead."""
-    weights = {name: whole(value) for name, value in task.model.state_dict().items()}
+    weights = on_host(task.model.state_dict(), communicator.is_lead)
     if not communicator.is_lead:
         return
     if not result.is_stopped:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from whale.common.errors import WhaleError, WorkerLostError, portable
 from whale.runtime.train.training_job import TrainingJob
+from whale.runtime.workers.environment import on_this_machine_only
 from whale.runtime.workers.worker import die_with_parent, listen_in_worker
 
 REPORT_SECONDS = 5.0  # how long the others may take to say what they know when one has ended badly
@@ -91,13 +92,18 @@ def _wait(workers: list[_Worker]) -> None:
 def _cause(ended: list[_Worker]) -> BaseException:
     """A named error first; then a worker that was lost (others only saw its connection close); then any error."""
     errors = {worker.rank: worker.error() for worker in sorted(ended, key=lambda worker: worker.rank)}
-    named = [error for error in errors.values() if isinstance(error, WhaleError)]
+    # Where one worker says why, the others may have seen its connection close.
+    named = sorted((error for error in errors.values() if isinstance(error, WhaleError)), key=_is_lost)
     lost = [worker for worker in ended if worker.process.exitcode and errors[worker.rank] is None]
     if named:
         return named[0]
     if lost:
         return WorkerLostError(", ".join(f"worker {each.rank}, exit code {each.process.exitcode}" for each in lost))
     return next(error for error in errors.values() if error is not None)
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(error, WorkerLostError)
 
 
 @contextlib.contextmanager
@@ -120,7 +126,7 @@ def _start(job: TrainingJob, rank: int, port: int, errors: Any, parent: int) -> 
         return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    on_this_machine_only()
     if job.engine.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a worker that sees no GPU cannot take memory of one
     from torch.distributed import TCPStore

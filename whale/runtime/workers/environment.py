@@ -43,6 +43,12 @@ def apply(root: Path | None = None) -> None:
         _make_token(token)
 
 
+def on_this_machine_only() -> None:
+    """gloo and NCCL find their peers over the loopback, not over the interface that they think the best."""
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(name, "lo")
+
+
 def cores_are_busy(threads: int, looks: int = 5) -> bool:
     """Whether, beside what runs now, `threads` more would have to share cores; False where Linux does not tell."""
     running = []

@@ -42,6 +42,8 @@ def ray_session(num_workers: int, address: str | None = None) -> Iterator[None]:
         return
     for name, value in LEAN.items():
         os.environ.setdefault(name, value)
+    if address is None:
+        environment.on_this_machine_only()  # Ray's processes inherit it
     import ray
 
     _remove_leftovers()
@@ -98,15 +100,3 @@ def _remove_leftovers() -> None:
         match = re.match(r"whale-ray-(\d+)-", path.name)
         if match and not Path(f"/proc/{match[1]}").exists() and Path("/proc").exists():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def lean_trainer(*args: Any, **kwargs: Any) -> Any:
-    """Ray Train's TorchTrainer without the actor that outlives a lost driver: our Ray ends with the driver anyway."""
-    from ray.train.torch import TorchTrainer
-
-    class LeanTorchTrainer(TorchTrainer):
-        def _create_default_callbacks(self) -> list:
-            callbacks = super()._create_default_callbacks()
-            return [each for each in callbacks if type(each).__name__ != "PlacementGroupCleanerCallback"]
-
-    return LeanTorchTrainer(*args, **kwargs)

@@ -46,16 +46,20 @@ class Communicator:
         dist.all_gather(parts, value.contiguous())
         return torch.cat(parts)
 
-    def any_soon(self, flag: bool) -> Callable[[], bool]:
-        """Ask whether `flag` is true on any worker, without waiting; every worker must call what this returns."""
+    def any_soon(self, flag: bool) -> Callable[[], Tensor | bool]:
+        """Ask whether `flag` is true on any worker, without waiting; every worker must call what this returns.
+
+        The answer of a group lies on the device: who looks at it waits for the device, so look at it with what else
+        is to be read there.
+        """
         if self.world_size == 1:
             return lambda: flag
-        value = torch.tensor(float(flag), device=self.device)
+        value = torch.full((), float(flag), device=self.device)  # written there; a number made here would be copied
         asked = dist.all_reduce(value, async_op=True)
 
-        def answer() -> bool:
+        def answer() -> Tensor:
             asked.wait()
-            return bool(value > 0)
+            return value > 0
 
         return answer
 

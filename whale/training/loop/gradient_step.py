@@ -4,7 +4,6 @@ The gradient is that of the mean over the whole global batch, however it is cut:
 DDP or FSDP) and, within a worker, into micro-batches (weighted by their rows). Cuts change float sums, nothing else.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -32,8 +31,11 @@ class GradientStep:
         self.micro_batch = micro_batch
         self.device = next(inner.parameters()).device
 
-    def gradients(self, batch: Batch) -> tuple[dict[str, Tensor], bool]:
-        """Forward, backward, clip: the logs (scalars) and whether loss and gradient are finite, on every worker."""
+    def gradients(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Forward, backward, clip: the logs (scalars) and whether loss and gradient are finite, on every worker.
+
+        Both lie on the device, and nothing here waits for it: a GPU has its next kernels while it computes.
+        """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         logs: dict[str, Tensor] = {}
@@ -42,14 +44,15 @@ class GradientStep:
             with self._synchronised(number == len(parts) - 1):
                 with self.autocast():
                     loss, found = self.model(part)
-                # A loss that is not finite makes every gradient NaN, so all workers see it in what they exchange.
-                (loss * torch.where(loss.detach().isfinite(), share, math.nan)).backward()
+                # A loss that is not finite makes every gradient NaN, so all workers see it in what they exchange:
+                # 0 times inf is NaN. `where` with numbers would copy them to the device in each step.
+                (loss * (loss.detach() * 0 + share)).backward()
             for name, value in {"loss": loss, **found}.items():
                 weighted = value.detach() * share if share != 1 else value.detach()
                 logs[name] = logs[name] + weighted if name in logs else weighted
         norm = whole(nn.utils.clip_grad_norm_(self.inner.parameters(), self.config.grad_clip))
         logs["grad_norm"] = norm
-        return logs, bool(torch.isfinite(norm))
+        return logs, torch.isfinite(norm)
 
     def update(self, step: int) -> float:
         """Move the weights at the rate of 0-based `step`; returns the rate."""

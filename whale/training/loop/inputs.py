@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whale.data.loading.loader import SegmentLoader
+from whale.data.loading.loader import SegmentLoader, share_of_cores
 from whale.data.loading.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments, TokenSegments
 from whale.data.segments.actions import ActionNormalizer
@@ -38,7 +39,8 @@ class PixelInputs:
     """Shards of one role (pretrain, with the plan of `mix`; finetune, `mix` is None).
 
     A training loader keeps `decoded_bytes` of decoded frames, in every worker; `noise_size`: numbers that a model draws
-    with in each step; `history`: steps of a sample before its segment.
+    with in each step; `history`: steps of a sample before its segment; `decode_threads` of a worker, "auto": its share
+    of the cores.
     """
 
     shards: Path
@@ -49,6 +51,7 @@ class PixelInputs:
     decoded_bytes: int = 0
     noise_size: int = 0
     history: int = 0
+    decode_threads: int | Literal["auto"] = "auto"
 
     def statistics(self) -> dict[str, dict]:
         """Action statistics per dataset, from the train split."""
@@ -67,7 +70,9 @@ class PixelInputs:
         segments = self._segments("train", jitter=True, stream=stream, decoded_bytes=self.decoded_bytes, kind=kind)
         plan = Plan.load(self.mix / "plan.json", "pretrain") if self.mix is not None else None
         names = sorted(segments.shards)
-        return _loader(plan or _single(segments, names, self.segments, self.seed), segments, communicator, batch_size)
+        plan = plan or _single(segments, names, self.segments, self.seed)
+        threads = share_of_cores(communicator.world_size) if self.decode_threads == "auto" else self.decode_threads
+        return _loader(plan, segments, communicator, batch_size, threads)
 
     def held_out(self, split: str, num_segments: int, batch_size: int) -> list[Mapping[str, np.ndarray]]:
         """The same `num_segments` segments of `split` every time, spread evenly over datasets and episodes."""
@@ -170,5 +175,6 @@ def _normalizers(statistics: Mapping[str, dict]) -> dict[str, ActionNormalizer]:
     return {name: ActionNormalizer.from_statistics(of_one) for name, of_one in statistics.items()}
 
 
-def _loader(plan: Plan, segments, communicator: Communicator, batch_size: int) -> TrainingLoader:
-    return TrainingLoader(SegmentSampler(plan), segments, batch_size, communicator.rank, communicator.world_size)
+def _loader(plan: Plan, segments, communicator: Communicator, batch_size: int, threads: int = 1) -> TrainingLoader:
+    rank, world_size = communicator.rank, communicator.world_size
+    return TrainingLoader(SegmentSampler(plan), segments, batch_size, rank, world_size, decode_threads=threads)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from whale.training.loop.average import WeightAverage
-from whale.training.loop.checkpoint import StateFolder
+from whale.training.loop.checkpoint import SavesBehind, StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.early_stopping import EarlyStopping
 from whale.training.loop.gradient_step import GradientStep
@@ -44,7 +44,8 @@ class FitResult:
 def fit(task: Task, states: StateFolder, communicator: Communicator, hooks: Hooks | None = None) -> FitResult:
     """Train `task.model` in place for its budget of steps, resuming from `states`.
 
-    Raises BadDataError on a loss or gradient that is not finite, CannotWriteError when a state can't be saved.
+    States are written while training goes on; when this ends, the last one is on the disk. Raises BadDataError on a
+    loss or gradient that is not finite, CannotWriteError when a state can't be saved.
     """
     hooks = hooks or Hooks()
     return _Fit(task, hooks.wrap(task.model), states, communicator, hooks).run()
@@ -68,13 +69,18 @@ class _Fit:
         self.device = self.gradient_step.device
         self.parts = TrainedParts(task.model, self.optimizer, task.upkeep, self.stopping, self.average, communicator)
         self.speed = Throughput(self.device, self.config.batch_size, communicator.world_size)
+        self.saves = SavesBehind()
         self.result = FitResult()
 
     def run(self) -> FitResult:
         start = self._resume()
         is_exhausted = bool(self.stopping and self.stopping.is_exhausted)
         if start < self.config.training_steps and not is_exhausted:
-            self._train()
+            try:
+                self._train()
+            finally:
+                self.saves.wait()
+            self.saves.finish()
         if self.average and not self.result.is_stopped:
             self.average.exchange()
         if self.stopping and not self.result.is_stopped:
@@ -105,20 +111,20 @@ class _Fit:
         if self.speed.flops_of_segment is None:
             self.speed.measure(self.task.model, batch)
         is_stopped = self.communicator.any_soon(self.hooks.stop_requested())
-        logs, is_finite = self.gradient_step.gradients(batch)
-        self.result.is_stopped = is_stopped()
+        logs, all_finite = self.gradient_step.gradients(batch)
+        self.result.is_stopped, is_finite = _read(is_stopped(), all_finite)
         if not is_finite:
             self._refuse(step, logs, batch)
         rate = self.gradient_step.update(step)
         if self.average:
             self.average.update(step)
-        logs["lr"] = torch.tensor(rate)
+        self.rate = rate
         if upkeep:
             average = self.average.values if self.average else {}
             logs |= upkeep.after_step(step, self.communicator, self.optimizer, average)
         self.hooks.on_alive()
         self.speed.step_done()
-        return {name: value.detach().to(self.device) for name, value in logs.items()}
+        return logs
 
     def _close_step(self, step: int, logs: dict[str, Tensor]) -> bool:
         """Record, validate, save; True when training ends."""
@@ -126,7 +132,8 @@ class _Fit:
         is_last = done >= self.config.training_steps
         record: dict[str, float] = {"step": done}
         if done % max(1, self.config.training_steps // CURVE_POINTS) == 0 or is_last:
-            record |= self.communicator.mean(logs)
+            logs["lr"] = torch.tensor(self.rate)
+            record |= self.communicator.mean({name: value.detach().to(self.device) for name, value in logs.items()})
         if self.task.validation and self.stopping and self._is_validated(done):
             with self.speed.paused():
                 loss = self._validate(self.task.validation[1])
@@ -159,9 +166,9 @@ class _Fit:
         losses = []
         with self.average.applied() if self.average else nullcontext(), self.gradient_step.autocast():
             for batch in batches:
-                losses.append(float(self.task.model(self._to_device(batch))[0]))
+                losses.append(self.task.model(self._to_device(batch))[0].double())
                 self.hooks.on_alive()
-        return sum(losses) / len(losses)
+        return sum(torch.stack(losses).tolist()) / len(losses)
 
     def _averaged_weights(self) -> dict[str, Tensor]:
         """What would be published now."""
@@ -178,20 +185,41 @@ class _Fit:
         return state.step
 
     def _save(self, done: int, states: StateFolder) -> None:
-        """Every worker takes part in putting the state together; the lead writes it."""
-        state = self.parts.state(done, {"curve": self.result.curve, "loader": self.task.loader.position(done)})
+        """Every worker takes part in putting the state together; the lead writes it, meanwhile training goes on."""
+        state = self.parts.state(done, {"curve": list(self.result.curve), "loader": self.task.loader.position(done)})
         if self.communicator.is_lead:
-            states.save(state)
+            self.saves.save(states, state)
         self.hooks.on_alive()
 
     def _refuse(self, step: int, logs: dict[str, Tensor], batch: dict[str, Tensor]) -> None:
         """Keep the state before the step for a replay, then raise."""
         self._save(step, StateFolder(replay_folder(self.states), self.states.say, self.states.identity))
-        describe = self.task.loader.describe
-        raise refusal(step, logs, batch, self.task.model, self.communicator, describe, self.hooks.replay)
+        self.saves.finish()
+        describe, autocast = self.task.loader.describe, self.gradient_step.autocast
+        raise refusal(step, logs, batch, self.task.model, self.communicator, describe, autocast, self.hooks.replay)
 
     def _to_device(self, batch: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        return {name: torch.as_tensor(value).to(self.device) for name, value in batch.items()}
+        return to_device(batch, self.device)
+
+
+def to_device(batch: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """A batch as tensors on `device`; to a GPU through pinned memory, so that the copy waits its turn there, not here.
+
+    torch keeps the pinned copy until the GPU has read it. The loader's own arrays could not be lent that long: they are
+    used again once nothing refers to them, and a copy under way refers to nothing.
+    """
+    tensors = {name: torch.as_tensor(value) for name, value in batch.items()}
+    if device.type != "cuda":
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
+    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in tensors.items()}
+
+
+def _read(flag: Tensor | bool, other: Tensor) -> tuple[bool, bool]:
+    """Both, in one look: each look waits for the device, and a step affords one."""
+    if isinstance(flag, bool):
+        return flag, bool(other)
+    first, second = torch.stack([flag, other]).tolist()
+    return first, second
 
 
 def replay_folder(states: StateFolder) -> Path:

@@ -5,6 +5,7 @@ read again by its number. `replay` is the command that shows the step again, wit
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,13 @@ from whale.common.errors import BadDataError
 from whale.training.loop.communicator import Communicator
 
 MAX_NAMED = 8
+Autocast = Callable[[], AbstractContextManager]
 
 
-def bad_samples(model: nn.Module, batch: dict[str, Tensor]) -> list[bool]:
-    """For each row whether its own loss is not finite; no gradient, one row at a time."""
+def bad_samples(model: nn.Module, batch: dict[str, Tensor], autocast: Autocast = nullcontext) -> list[bool]:
+    """For each row whether its own loss is not finite, in the precision of training; no gradient, row by row."""
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), autocast():
         rows = ({name: value[i : i + 1] for name, value in batch.items()} for i in range(len(batch["sample_index"])))
         return [not bool(torch.isfinite(model(row)[0])) for row in rows]
 
@@ -30,10 +32,11 @@ def refusal(
     model: nn.Module,
     communicator: Communicator,
     describe: Callable[[list[int]], list[str]],
+    autocast: Autocast,
     replay: str,
 ) -> BadDataError:
     """The error that ends the run; every worker must call it, and each gets the samples of all."""
-    flags = torch.tensor(bad_samples(model, batch), device=batch["sample_index"].device)
+    flags = torch.tensor(bad_samples(model, batch, autocast), device=batch["sample_index"].device)
     bad = communicator.gather(flags.to(torch.uint8)).bool()
     samples = communicator.gather(batch["sample_index"])
     named = samples[bad] if bool(bad.any()) else samples

@@ -1,6 +1,7 @@
 """AdamW with linear warm-up and cosine decay, as every table of the paper prints it."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -60,26 +61,41 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The moments and step counts of AdamW under `<moment>.<parameter name>`, whole also when they are sharded."""
+    """The moments and step counts of AdamW under `<moment>.<parameter name>`, where and as they are."""
     return {
-        f"{key}.{name}": whole(value)
+        f"{key}.{name}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
 def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`."""
+    """The inverse of `optimizer_tensors`. The fused kernel reads counts and moments where the parameter lies."""
     for name, parameter in model.named_parameters():
         for key in MOMENTS:
             if (value := tensors.get(f"{key}.{name}")) is not None:
-                optimizer.state[parameter][key] = value.clone() if key == "step" else placed_like(value, parameter)
+                is_count = key == "step"  # a scalar, which is never sharded
+                placed = value.to(parameter.device, copy=True) if is_count else placed_like(value, parameter)
+                optimizer.state[parameter][key] = placed
 
 
 def whole(tensor: Tensor) -> Tensor:
     """A sharded tensor put together (every worker must call it), any other as it is."""
     full_tensor = getattr(tensor, "full_tensor", None)  # of a DTensor, whose import costs every start half a second
     return tensor if full_tensor is None else full_tensor()
+
+
+def on_host(tensors: Mapping[str, Tensor], is_lead: bool) -> dict[str, Tensor]:
+    """Copies in this machine's memory, whole, on the lead; others (all must call it) only help to put shards together.
+
+    One after the other: all at once, whole weights and moments are more than a card holds beside a training.
+    """
+    kept = {}
+    for name, tensor in tensors.items():
+        put_together = whole(tensor)
+        if is_lead:
+            kept[name] = put_together.detach().to("cpu", copy=True)
+    return kept
 
 
 def placed_like(tensor: Tensor, parameter: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from whale.training.loop.average import WeightAverage
 from whale.training.loop.checkpoint import TrainingState, prefixed, section
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.early_stopping import EarlyStopping
-from whale.training.loop.optimizer import load_optimizer_tensors, optimizer_tensors, placed_like, whole
+from whale.training.loop.optimizer import load_optimizer_tensors, on_host, optimizer_tensors, placed_like
 from whale.training.loop.task import Upkeep
 
 
@@ -37,20 +37,21 @@ class TrainedParts:
     def state(self, done: int, record: Mapping[str, Any]) -> TrainingState:
         """The state after `done` steps, with the loop's own `record` (JSON); every worker must call it.
 
-        Shards and generators are gathered.
+        Shards and generators are gathered. The tensors are copies in this machine's memory, which training on does not
+        change; the workers that do not lead get none.
         """
-        tensors = prefixed({name: whole(value) for name, value in self.model.state_dict().items()}, "model")
+        tensors = prefixed(dict(self.model.state_dict()), "model")
         tensors |= prefixed(optimizer_tensors(self.model, self.optimizer), "optimizer")
-        tensors["random"] = self._gathered_generators()
         record = {**record, "world_size": self.communicator.world_size}
         if self.upkeep:
             tensors |= prefixed(self.upkeep.tensors(), "upkeep")
         if self.average:
-            tensors |= prefixed({name: whole(value) for name, value in self.average.values.items()}, "average")
+            tensors |= prefixed(self.average.values, "average")
         if self.stopping:
             tensors |= prefixed(self.stopping.weights, "best")
             record["early_stopping"] = self.stopping.record()
-        return TrainingState(done, tensors, record)
+        kept = on_host(tensors, self.communicator.is_lead)
+        return TrainingState(done, kept | {"random": self._gathered_generators()}, record)
 
     @torch.no_grad()
     def load(self, state: TrainingState) -> None:

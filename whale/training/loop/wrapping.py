@@ -24,10 +24,13 @@ def allow_compilations() -> None:
 
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
-    """Compile each block, whose code all blocks of a model share; what surrounds them stays as it is."""
+    """Compile each block, whose code all blocks of a model share; what surrounds them stays as it is.
+
+    Shapes are taken as they come: a training has few, and code for any shape is slower.
+    """
     allow_compilations()
     for block in _blocks(model):
-        block.compile(fullgraph=True, backend=backend)
+        block.compile(fullgraph=True, dynamic=False, backend=backend)
 
 
 def shard(model: PublishedModel) -> nn.Module:

@@ -56,9 +56,10 @@ class CodebookUpkeep:
         if not self.model.is_quantizing:
             return {}
         num_codes = self.model.config.num_codes
-        counts = torch.bincount(torch.cat(self._tokens).flatten(), minlength=num_codes).float()
-        counts = communicator.sum(counts).cpu()
-        self.idle_steps = torch.where(counts > 0, 0, self.idle_steps + 1)
+        tokens_M = torch.cat(self._tokens).flatten()
+        counts = tokens_M.new_zeros(num_codes).scatter_add_(0, tokens_M, torch.ones_like(tokens_M)).float()
+        counts = communicator.sum(counts)
+        self.idle_steps = (self.idle_steps.to(counts.device) + 1) * (counts == 0)
         period = self.config.dead_code_steps
         if period and (step + 1) % max(period // 4, 1) == 0 and step < self.last_reset_step:
             self._replace(self.idle_steps >= period, step, communicator, optimizer, average)
@@ -89,20 +90,21 @@ class CodebookUpkeep:
         optimizer: torch.optim.Optimizer,
         average: Mapping[str, Tensor],
     ) -> None:
-        """Set dead codes to latents of the global batch, drawn without replacement; moments and averages start anew."""
-        num_dead = int(dead_K.sum())
-        if num_dead == 0:
-            return
+        """Set dead codes to latents of the global batch, drawn without replacement; moments and averages start anew.
+
+        Written for all codes and without asking how many are dead, which only the device knows.
+        """
         codebook = self.model.quantizer.codebook
         latents_ME = communicator.gather(torch.cat(self._latents).flatten(0, 1)).flatten(0, -2)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        order = torch.randperm(len(latents_ME), generator=generator)
-        chosen = order[torch.arange(num_dead) % len(order)]
-        dead = dead_K.to(codebook.device)
-        codebook[dead] = latents_ME[chosen.to(codebook.device)].to(codebook.dtype)
+        order_M = torch.randperm(len(latents_ME), generator=generator).to(codebook.device)
+        dead_K = dead_K.to(codebook.device)
+        place_K = (dead_K.cumsum(0) - 1).clamp_min(0) % len(order_M)  # among the dead ones
+        dead_K1, fresh_KE = dead_K[:, None], latents_ME[order_M[place_K]].to(codebook.dtype)
+        codebook.copy_(torch.where(dead_K1, fresh_KE, codebook))
         for moment in ("exp_avg", "exp_avg_sq"):
             if moment in optimizer.state.get(codebook, {}):
-                optimizer.state[codebook][moment][dead] = 0
+                optimizer.state[codebook][moment].masked_fill_(dead_K1, 0)
         if CODEBOOK in average:
-            average[CODEBOOK][dead] = codebook[dead]
-        self.idle_steps[dead_K] = 0
+            average[CODEBOOK].copy_(torch.where(dead_K1, codebook, average[CODEBOOK]))
+        self.idle_steps = self.idle_steps.to(codebook.device).masked_fill(dead_K, 0)
