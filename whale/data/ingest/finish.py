@@ -18,7 +18,7 @@ from whale.common.errors import BadDataError
 from whale.common.files import sync_file
 from whale.common.json_files import write_json
 from whale.data.ingest.ingest import IngestTask, read_fragment
-from whale.data.ingest.quality.gate import Evidence, enforce, judge
+from whale.data.ingest.quality.gate import Evidence, enforce, judge, unjudged
 from whale.data.ingest.statistics import action_statistics
 from whale.data.spec.episode import ACTION_NAMES, BAD_REASONS
 from whale.data.spec.spec import DatasetSpec
@@ -85,7 +85,8 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     checked = manifest.Manifest.parse(listed, file=out / "manifest.json")
     write_listing(out / "manifest.json", checked.model_dump(mode="json"))
     outcomes = Counter(verdict["outcome"] for verdict in report["verdicts"])
-    return {"name": spec.name, **counts.as_dict(), "shards": len(shards), "quality": dict(sorted(outcomes.items()))}
+    return {"name": spec.name, **counts.as_dict(), "shards": len(shards), "quality": dict(sorted(outcomes.items())),
+            "not_judged": unjudged(report["verdicts"])}  # fmt: skip
 
 
 def one_line(report: Mapping[str, Any], seconds: float) -> str:
@@ -96,7 +97,8 @@ def one_line(report: Mapping[str, Any], seconds: float) -> str:
         f"{sum(kept.values()):,} of {report['read']['episodes']:,} episodes kept ({_counted(kept)})",
         f"{sum(dropped.values()):,} dropped" + (f" ({_counted(dropped)})" if dropped else ""),
         f"{steps:,} steps in {report['shards']:,} shards",
-        f"verdicts: {_counted(report['quality'])}",
+        f"verdicts: {_counted(report['quality'])}".replace("not_judged", "not judged"),
+        *([f"NOT JUDGED: {'; '.join(report['not_judged'])}"] if report["not_judged"] else []),
         f"{seconds:.1f} s",
     ]
     return f"{report['name']}: {'; '.join(parts)}"

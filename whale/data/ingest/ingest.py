@@ -172,7 +172,8 @@ def _canonical(raw: RawEpisode, task: IngestTask, key: str) -> Episode | Rejecte
 
 def canonical_frames(images: Sequence[bytes], camera: Camera, resolution: int, quality: int) -> list[bytes]:
     """JPEG of `quality`, square; EpisodeError names the step of a frame that cannot be had."""
-    convert = partial(canonical_frame, hw=camera.hw, channels=camera.channels, rotate=camera.rotate)
+    convert = partial(canonical_frame, hw=camera.hw, channels=camera.channels, rotate=camera.rotate,
+                      flip=camera.flip)  # fmt: skip
     frames = []
     for step, data in enumerate(images):
         try:

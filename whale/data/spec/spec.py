@@ -12,12 +12,20 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from whale.common.config import Config, load_yaml
 from whale.common.errors import ConfigError
 from whale.data.ingest.sources.source import ALL
-from whale.data.spec.operations import check_operation
+from whale.data.spec.operations import Orientation, check_operation
 
 NAME_LENGTH = 64
 NAME = rf"^[a-z0-9_]{{1,{NAME_LENGTH}}}$"
@@ -132,12 +140,20 @@ class Robot(Config):
 
 
 class Camera(Config):
+    """flip: as the picture must be turned over to stand right (before `rotate`); nothing is written where it is None,
+    so that a spec without it keeps its digest."""
+
     key: str
     channels: Literal["rgb", "bgr"]
     hw: Annotated[list[int], Field(min_length=2, max_length=2)]
     view: Literal["fixed", "head", "wrist", "varied"]
     rotate: Literal[0, 180]
     optional: bool
+    flip: Literal["vertical", "horizontal"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_flip(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if (name, value) != ("flip", None)}
 
 
 class Language(Config):
@@ -147,12 +163,18 @@ class Language(Config):
     kind: Literal["natural", "templated", "constant", "none"]
 
 
+PoseForm = Literal[
+    "xyz_rpy", "xyz_quat_xyzw", "xyz_quat_wxyz", "xyz_axis_angle", "xyz_euler_xyz", "xyz_euler_xzy", "xyz_euler_yxz",
+    "xyz_euler_yzx", "xyz_euler_zxy", "xyz_euler_zyx", "xyz", "xy",
+]  # fmt: skip
+
+
 class StatePose(Config):
     """xy and xyz measure a part of the pose: enough to check actions against, not stored as state."""
 
     key: str
     slice: Slice
-    form: Literal["xyz_rpy", "xyz_quat_xyzw", "xyz_axis_angle", "xyz", "xy"]
+    form: PoseForm
     units: list[Unit] = Field(min_length=1, max_length=2)
 
 
@@ -208,6 +230,10 @@ class Part(Config):
         if factor is not None and all(op.arguments["factor"] == 1.0 for op in self.ops if op.name == "scale"):
             raise ValueError(f"unit {self.unit} is not converted: add {{scale: {{factor: {factor}}}}} to ops")
         return self
+
+    def orientations(self) -> list[Orientation]:
+        """How the rotation is written, as far as the operations say."""
+        return [op.arguments["form"] for op in self.ops if "form" in op.arguments]
 
     def differences(self) -> bool:
         return any(op.name == "difference" for op in self.ops)

@@ -57,7 +57,7 @@ def generated_episode(spec: DatasetSpec, seed: int, lowest_gripper: float = 0.0)
         size = pose.slice[1] - pose.slice[0]
         if gripper is not None:
             _place(columns, gripper.key, gripper.slice, rng.uniform(0, 1, (NUM_STEPS, 1)))
-        rotation = _quaternions(rng) if size == 7 else rng.uniform(-1, 1, (NUM_STEPS, 3))
+        rotation = _quaternions(rng, "wxyz" in pose.form) if size == 7 else rng.uniform(-1, 1, (NUM_STEPS, 3))
         _place(columns, pose.key, pose.slice, np.concatenate([rng.uniform(-1, 1, (NUM_STEPS, 3)), rotation], axis=1))
     action = spec.action  # last: it may read columns of the state
     for part in (action.translation, action.rotation, action.gripper):
@@ -85,7 +85,7 @@ def _pose_values(part: Part, rng: np.random.Generator) -> np.ndarray:
     assert part.slice is not None
     width = part.slice[1] - part.slice[0]
     if width == 4:
-        return _quaternions(rng)
+        return _quaternions(rng, "quat_wxyz" in part.orientations())
     step = {"m": 0.02, "mm": 20.0, "rad": 0.05, "deg": 3.0}.get(part.unit or "", 1.0)
     steps = rng.uniform(-step, step, (NUM_STEPS, width))
     return steps.cumsum(axis=0) + 10 * step if part.differences() else steps
@@ -98,11 +98,12 @@ def _gripper_values(part: GripperPart, rng: np.random.Generator, lowest: float) 
     return np.resize(np.roll(levels, rng.integers(len(levels))), NUM_STEPS)[:, None]
 
 
-def _quaternions(rng: np.random.Generator) -> np.ndarray:
-    """Turns of up to 0.1 rad around one axis, [T, 4] xyzw."""
+def _quaternions(rng: np.random.Generator, scalar_first: bool = False) -> np.ndarray:
+    """Turns of up to 0.1 rad around one axis, [T, 4] xyzw or wxyz."""
     half = rng.uniform(-0.05, 0.05, (NUM_STEPS, 1))
     axis = rng.normal(size=3)
-    return np.concatenate([np.sin(half) * axis / np.linalg.norm(axis), np.cos(half)], axis=1)
+    quat_T4 = np.concatenate([np.sin(half) * axis / np.linalg.norm(axis), np.cos(half)], axis=1)
+    return np.roll(quat_T4, 1, axis=1) if scalar_first else quat_T4
 
 
 def _place(columns: dict[str, list[np.ndarray]], key: str, where: Slice, values: np.ndarray) -> None:
