@@ -37,10 +37,12 @@ def test_read_is_kept_plus_dropped_and_all_kept_episodes_can_be_read(tmp_path):
 
 def test_one_line_says_what_was_kept_and_dropped_and_what_the_gate_found(tmp_path):
     _, report = ingest(tiny_rlds(tmp_path), tmp_path)
-    verdicts = ", ".join(f"{number} {outcome}" for outcome, number in report["quality"].items())
+    verdicts = ", ".join(f"{number} {outcome}".replace("_", " ") for outcome, number in report["quality"].items())
     assert one_line(report, 1.25) == (
         "tiny: 5 of 6 episodes kept (4 train, 1 val); 1 dropped (1 too_short); 31 steps in 3 shards; "
-        f"verdicts: {verdicts}; 1.2 s"
+        f"verdicts: {verdicts}; NOT JUDGED: action_lag, action_sign, action_scale, swapped_columns, absolute_as_delta "
+        "(26 moving steps, at least 500: 474 missing), gripper_polarity (10 answers of the gripper, at least 10: 0 missing)"
+        "; 1.2 s"
     )
     assert sum(report["quality"].values()) == len(json.loads((tmp_path / "out/quality.json").read_text())["verdicts"])
 

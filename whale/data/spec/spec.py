@@ -103,10 +103,12 @@ class Source(Config):
             raise ValueError("hash splits are not for format rlds, nor beside others")
         slices = _slices(splits)
         for name, part in slices.items():
-            if kind not in ("rlds", None) and part.split != ALL:
+            if kind in ("lerobot", "npz") and part.split != ALL:
                 raise ValueError(f"format {kind} has one split, '{ALL}', to cut from: {name} is {part}")
             if not part.start < part.stop <= 100:
                 raise ValueError(f"{name} ({part}) must end behind its start, at most at 100%")
+        if kind == "hdf5" and ALL in (named := {part.split for part in slices.values()}) and len(named) > 1:
+            raise ValueError(f"'{ALL}' holds the demos of every mask: cut all splits from it, or name masks alone")
         for (one, first), (other, second) in combinations(slices.items(), 2):
             if first.shares(second):
                 raise ValueError(f"{one} ({first}) and {other} ({second}) overlap: an episode would be in both")

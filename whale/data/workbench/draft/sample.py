@@ -13,8 +13,8 @@ import numpy as np
 from whale.common.errors import BadDataError, MissingInputError
 from whale.data.ingest.sources.location import MARKERS, looks_like
 from whale.data.ingest.sources.opening import open_source
-from whale.data.ingest.sources.source import Source
-from whale.data.spec.episode import RawEpisode, Rejected
+from whale.data.ingest.sources.source import Source, require_files
+from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
 from whale.data.storage.images import ImageError, image_size
 
 EPISODES = 12
@@ -48,6 +48,11 @@ class Sample:
                 found[name] = image_size(values[0])
             except ImageError:
                 continue
+            except EpisodeError as error:
+                raise BadDataError(
+                    "the first frame of a camera cannot be read", file=self.source.directory, place=name, found=str(error),
+                    remedy="repair or take away what is named, then draft again",
+                ) from None  # fmt: skip
         return found
 
     def texts(self) -> dict[str, list[str]]:
@@ -90,6 +95,7 @@ def take_sample(path: Path) -> Sample:
         raise MissingInputError(f"none of the formats {', '.join(MARKERS)}", file=path, expected=expected)
     source = open_source(kind, path, path.resolve().name, "1.0.0")
     split = "train" if "train" in source.splits else next(iter(source.splits))
+    require_files(source, source.splits[split][:1])
     outcomes = first_episodes(source, split, EPISODES)
     episodes = [outcome for outcome in outcomes if isinstance(outcome, RawEpisode) and outcome.num_steps > 0]
     if not episodes:
