@@ -41,7 +41,9 @@ def test_one_line_says_what_was_kept_and_dropped_and_what_the_gate_found(tmp_pat
     assert one_line(report, 1.25) == (
         "tiny: 5 of 6 episodes kept (4 train, 1 val); 1 dropped (1 too_short); 31 steps in 3 shards; "
         f"verdicts: {verdicts}; NOT JUDGED: action_lag, action_sign, action_scale, swapped_columns, absolute_as_delta "
-        "(26 moving steps, at least 500: 474 missing), gripper_polarity (10 answers of the gripper, at least 10: 0 missing)"
+        "(26 moving steps, at least 500: 474 missing); gripper_polarity (7 answers of the gripper, at least 10: "
+        "3 missing); dead_dims, outlier (20 valid steps, at least 500: 480 missing); channel_order (1133 dark coloured "
+        "pixels, at least 2000: 867 missing)"
         "; 1.2 s"
     )
     assert sum(report["quality"].values()) == len(json.loads((tmp_path / "out/quality.json").read_text())["verdicts"])

@@ -14,7 +14,7 @@ from whale.data.ingest.canonical.canonical import check_keys
 from whale.data.ingest.quality.gate import QualityConfig
 from whale.data.ingest.sources.location import DescribedFile, Location, locate
 from whale.data.ingest.sources.opening import open_source
-from whale.data.ingest.sources.source import ShardFile, Source, require_files
+from whale.data.ingest.sources.source import ALL, ShardFile, Source, require_files
 from whale.data.spec.spec import DatasetSpec, SplitSlice
 
 RATE_TOLERANCE = 0.05
@@ -65,6 +65,11 @@ class IngestTask:
     @property
     def fragment(self) -> Path:
         return Path(self.work) / "fragments" / f"{self.file_number:05d}.json"
+
+    @property
+    def progress(self) -> Path:
+        """How many records are done, while the task runs."""
+        return self.fragment.with_suffix(".progress")
 
     @property
     def train_actions(self) -> Path:
@@ -130,6 +135,18 @@ def find_source(
     assignments = _assign(source, spec)
     require_files(source, [unit for split, _, unit in _files(source, assignments)])
     return location, source, assignments
+
+
+def left_out(source: Source, spec: DatasetSpec) -> list[str]:
+    """What the dataset holds and nobody takes, in words: splits without a name in the spec, what cannot be read."""
+    named = {part.split for part in spec.source.slices().values()}
+    unnamed = {split: sum(unit.records for unit in units) for split, units in source.splits.items()}
+    told = [
+        f"split {split} of the source: {records} episodes, not named in source.splits"
+        for split, records in unnamed.items()
+        if records and split not in named and split != ALL
+    ]
+    return told + [f"{name}: {' '.join(why.split())}" for name, why in source.left_out.items()]
 
 
 def empty_splits(tasks: list[IngestTask]) -> list[str]:

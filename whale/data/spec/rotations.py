@@ -1,4 +1,4 @@
-"""Rotations as arrays: quaternion (x y z w or w x y z), axis-angle and Euler angles to matrices, matrices to roll pitch yaw.
+"""Rotations as arrays: quaternions, axis-angle and Euler angles to matrices, matrices to roll pitch yaw.
 
 Roll pitch yaw are extrinsic x, y, z: R = Rz(yaw) Ry(pitch) Rx(roll). Shapes: T steps; all float64, radians.
 """

@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import yaml
 from pydantic import (
     BeforeValidator,
     Field,
@@ -32,6 +33,7 @@ NAME = rf"^[a-z0-9_]{{1,{NAME_LENGTH}}}$"
 SPLIT = re.compile(
     r"(?P<split>[A-Za-z0-9_]+)(\[((?P<from>\d{1,3})%)?:((?P<to>\d{1,3})%)?\])?|hash\((?P<hash>\d{1,3})%\)"
 )
+QUESTION = re.compile(r"(?<=\s)#\s*\?(.*)")  # of a draft; its answer is the line without the mark
 # What the bytes of the shards depend on; licence, expect and errata may change without a new ingest.
 INGEST_KEYS = ("name", "source", "robot", "cameras", "language", "state", "action", "episodes")
 
@@ -363,4 +365,37 @@ def load_spec(name: str, directory: Path = Path("data_specs")) -> DatasetSpec:
     spec = DatasetSpec.parse(load_yaml(file), file=file)
     if spec.name != name:
         raise ConfigError("a spec is named like its file", file=file, place="name", found=spec.name, expected=name)
+    return spec
+
+
+def open_questions(text: str) -> dict[int, str]:
+    """Number of a line -> its question, of the lines that a draft marks `# ?` and nobody has answered."""
+    scalars = [(token.start_mark.index, token.end_mark.index) for token in yaml.scan(text, yaml.SafeLoader)
+               if isinstance(token, yaml.ScalarToken)]  # fmt: skip
+    found = {}
+    for match in QUESTION.finditer(text):
+        if not any(start <= match.start() < end for start, end in scalars):
+            found[text.count("\n", 0, match.start()) + 1] = match[1].strip()
+    return found
+
+
+def unanswered(name: str, directory: Path = Path("data_specs")) -> ConfigError | None:
+    """What is wrong with a spec that still has open questions: it is a draft, and its guesses are nobody's word."""
+    file = Path(directory) / f"{name}.yaml"
+    questions = open_questions(file.read_text(encoding="utf-8"))
+    if not questions:
+        return None
+    listed = [f"line {line}: {question}" for line, question in questions.items()]
+    return ConfigError(
+        "a draft with open questions", file=file, place=f"{len(listed)} lines marked `# ?`",
+        found="\n            ".join(listed), expected="an answer to each",
+        remedy="check each line, correct it or not, and delete its `?`; `whale spec preview` shows what it makes",
+    )  # fmt: skip
+
+
+def load_answered_spec(name: str, directory: Path = Path("data_specs")) -> DatasetSpec:
+    """As `load_spec`, for whoever takes the spec at its word; ConfigError for one that is still a draft."""
+    spec = load_spec(name, directory)
+    if (error := unanswered(name, directory)) is not None:
+        raise error
     return spec

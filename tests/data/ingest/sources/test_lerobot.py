@@ -232,7 +232,7 @@ def test_episodes_routed_to_another_file_are_refused_and_all_are_named(tmp_path)
 
 def test_files_that_changed_places_are_refused(tmp_path):
     changes = {number: {FILE: int(number < 3)} for number in range(6)}
-    with pytest.raises(BadDataError, match="episode 3, .*before episode 2"):
+    with pytest.raises(BadDataError, match=r"episode 3, .*before episode 2"):
         planned(write_v3(tmp_path / "tiny", [[5, 5, 5], [5, 5, 5]], changes))
 
 
@@ -264,7 +264,7 @@ UNREAD = {
 def test_a_camera_that_no_spec_reads_blocks_nothing_and_is_told(tmp_path, case):
     """lerobot#2429: null routing of a camera refused the whole dataset."""
     root = second_camera(write_v3(tmp_path / "tiny", [LENGTHS]), **UNREAD[case])
-    out, report = ingest(root, tmp_path, lerobot_spec("3.0.0"))
+    _, report = ingest(root, tmp_path, lerobot_spec("3.0.0"))
     assert report["dropped"] == {} and "observation.images.side" in LeRobotSource(root, "tiny").left_out
     optional = lerobot_spec("3.0.0").cameras["primary"].model_dump() | {"optional": True}
     cameras = {"primary": optional | {"optional": False}, "side": optional | {"key": "observation.images.side"}}

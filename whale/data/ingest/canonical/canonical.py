@@ -68,7 +68,8 @@ def check_keys(
     missing = sorted(needed_keys(spec, roles) - set(features))
     if unreadable := [key for key in missing if key in left_out]:
         raise BadDataError(
-            f"what data_specs/{spec.name}.yaml reads cannot be read", file=str(file), place=", ".join(map(shown, unreadable)),
+            f"what data_specs/{spec.name}.yaml reads cannot be read", file=str(file),
+            place=", ".join(map(shown, unreadable)),
             found="\n            ".join(f"{shown(key)}: {left_out[key]}" for key in unreadable),
             remedy="repair the data, or let the spec read something else",
         )  # fmt: skip

@@ -131,7 +131,10 @@ def count_verdicts(counts: Counter[str], spec: DatasetSpec) -> list[Verdict]:
     if counts["without_is_last"]:
         verdicts.append(Verdict("truncated_episode", "dataset", "undecided", "the source has no is_last"))
     if episodes >= LEAST_EPISODES and counts["first_zero"] >= 0.99 * episodes:
-        verdicts.append(Verdict("shifted_action", "dataset", "advice", "every first action is zero", "drop_first?"))
+        cure = (
+            "drop_first; shift_action where an action is stored with the frame that it LED TO (then action_lag says so)"
+        )
+        verdicts.append(Verdict("shifted_action", "dataset", "advice", "every first action is zero", cure))
     if counts["idle_steps"] > IDLE * valid:
         verdicts.append(Verdict("idle", "dataset", "advice", f"{counts['idle_steps'] / valid:.0%} of steps do nothing"))
     if spec.language.kind not in ("none", "constant") and counts["empty_language"]:

@@ -134,7 +134,7 @@ def _walk(node: Mapping[str, Any], name: str, in_steps: bool, found: dict[str, F
 
 
 def _class_of(node: Mapping[str, Any]) -> str | None:
-    """None for a class that is not read (Video, BBox, Audio, one that somebody wrote): it blocks nobody who does not."""
+    """None for a class that is not read (Video, BBox, Audio, somebody's own)."""
     class_name = str(node.get("pythonClassName", node.get("type")))
     return CLASSES.get(class_name.removeprefix(PACKAGE)) if class_name.startswith(PACKAGE) else None
 
@@ -156,8 +156,9 @@ def _leaf(node: Mapping[str, Any], kind: str | None, name: str, in_steps: bool) 
         why = f"a tensor of dtype {dtype[:40]}, encoding {encoding[:40]}, not read"
         return Feature(name, "unsupported", in_steps=in_steps, why=why)
     if dtype in ("string", "object"):
-        kind, why = ("bytes", "") if shape == () else ("unsupported", f"text of shape {shape}, not read")
-        return Feature(name, kind, shape, "string", in_steps=in_steps, why=why)
+        if shape == ():
+            return Feature(name, "bytes", in_steps=in_steps)
+        return Feature(name, "unsupported", shape, in_steps=in_steps, why=f"text of shape {shape}, not read")
     unknown = shape.count(None)
     supported = unknown == 0 if encoding != "none" else unknown <= 1
     why = "" if supported else f"a tensor of shape {shape}, encoding {encoding}, not read"

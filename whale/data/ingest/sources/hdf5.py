@@ -195,8 +195,9 @@ def _masks(group: h5py.Group) -> dict[str, set[str]]:
     found = {}
     for name in group:
         node = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
-        is_list = isinstance(node, h5py.Dataset) and len(node.shape or ()) == 1 and node.size <= MAX_MASKED
-        if name != ALL and MASK.fullmatch(name) and is_list and node.dtype.kind in "SO" and _why_unsafe(node) is None:
+        if not isinstance(node, h5py.Dataset) or len(node.shape or ()) != 1 or node.size > MAX_MASKED:
+            continue
+        if name != ALL and MASK.fullmatch(name) and node.dtype.kind in "SO" and _why_unsafe(node) is None:
             found[name] = {bytes(value).decode("utf-8", "replace") for value in node[()]}
     return found
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -143,7 +143,7 @@ class LeRobotMeta:
         """task_index -> text."""
         if self.version != "3.0.0":
             file, rows = "meta/tasks.jsonl", read_json_lines(self.directory / "meta" / "tasks.jsonl")
-            pairs = [(row.get("task_index"), row.get("task")) for row in rows]
+            pairs: list[tuple[Any, Any]] = [(row.get("task_index"), row.get("task")) for row in rows]
         else:
             file, path = "meta/tasks.parquet", self.directory / "meta" / "tasks.parquet"
             if not path.is_file():
@@ -287,7 +287,9 @@ class LeRobotMeta:
         text = self.info.get(template)
         try:
             name = PLACEHOLDER.sub(value, text if isinstance(text, str) else "{absent}")
-            inside(self.directory, name)
+            if set(name) & set("{}:"):
+                raise KeyError(name)  # a placeholder that there is not, an address
+            inside(self.directory, name, any_letters=True)
         except (KeyError, BadDataError):
             if not any(line.startswith(f"meta/info.json: {template}") for line in self.problems.lines):
                 self._say(template, text, f"a path below the folder, of {', '.join(f'{{{key}}}' for key in values)}")
@@ -317,8 +319,8 @@ class LeRobotMeta:
             if key in self.of_cameras:
                 self.left_out[key] = self.of_cameras[key].text()
             elif lacking:
-                clip = entries[lacking[0]].clips.get(key)
-                why = "no video is named" if clip is None else f"{clip.file} is not there"
+                named = entries[lacking[0]].clips.get(key)
+                why = "no video is named" if named is None else f"{named.file} is not there"
                 which = "any episode" if len(lacking) == len(kept) else f"{len(lacking)} of {len(kept)} episodes"
                 self.left_out[key] = f"no video of {which}, e.g. episode {kept[lacking[0]].index}: {why}"
         return kept
@@ -329,11 +331,11 @@ def _natural(file: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", file)]
 
 
-def _is_count(value: Any, most: int) -> bool:
+def _is_count(value: Any, most: int) -> TypeGuard[float]:
     """A whole number from 0 to `most`."""
     is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     return is_number and 0 <= value <= most and int(value) == value
 
 
-def _is_column(values: object) -> bool:
+def _is_column(values: object) -> TypeGuard[np.ndarray]:
     return isinstance(values, np.ndarray) and values.ndim == 1

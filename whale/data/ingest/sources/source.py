@@ -49,7 +49,9 @@ class Source(Protocol):
     name: str
     version: str
     splits: dict[str, list[ShardFile]]
-    rate: float | None
+
+    @property
+    def rate(self) -> float | None: ...
 
     @property
     def left_out(self) -> Mapping[str, str]: ...
