@@ -318,8 +318,8 @@ def test_a_primary_camera_without_pictures_is_an_error_of_its_episode_also_where
 # ---- D9: what the spec does not read blocks nothing
 
 
-UNREAD_CLASSES = ["video_feature.Video", "bounding_boxes.BBoxFeature", "optional_feature.Optional", "audio_feature.Audio",
-                  "labeled_image.LabeledImage"]  # fmt: skip
+UNREAD_CLASSES = ["video_feature.Video", "bounding_boxes.BBoxFeature", "optional_feature.Optional",
+                  "audio_feature.Audio", "labeled_image.LabeledImage"]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", UNREAD_CLASSES)

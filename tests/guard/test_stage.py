@@ -153,7 +153,7 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay():
     for path in (stale, alive, other):
         path.mkdir(parents=True)
     run_toy()
-    assert (stale.exists(), alive.exists(), other.exists()) == (False, True, True)
+    assert (stale.exists(), alive.exists(), other.exists()) == (False, True, False)
 
 
 def test_a_second_writer_of_one_output_is_refused_with_the_first_ones_pid():
