@@ -3,8 +3,8 @@
 python -m benchmarks.gate_on_real_arms [--trials N]
 
 The faults are those of benchmarks/quality_gate.py, on all five robots of the fleet with fresh seeds (from 2000); a
-trial is a dataset of 40 episodes. sigma: of each coordinate of the measured pose, independent from step to step (arms with
-encoders of 12 bits and some play: about 1 mm at the tool; industrial ones 0.1 mm). Told for each condition: faults
+trial is a dataset of 40 episodes. sigma: of each coordinate of the measured pose, independent from step to step (arms
+with encoders of 12 bits and some play: about 1 mm at the tool; industrial ones 0.1 mm). Told for each condition: faults
 raised, of all; shares of faults not judged (too little data, which ingest's last line says) and undecided; false alarms
 on clean data. Two minutes of one core with the default.
 """

@@ -86,9 +86,8 @@ def guess_splits(sample: Sample) -> Guess:
     unused = f"; not read: {', '.join(others)}" if others else ""
     absent = [split for split in ("val", "test") if split not in own]
     if records[base] <= len(absent):
-        return Guess(
-            f"{{train: {base}}}", f"{base} has {records[base]} episodes: too few to cut others from them{unused}"
-        )
+        why = f"{base} has {records[base]} episodes: too few to cut others from them (add-a-dataset.md, 5){unused}"
+        return Guess(f"{{train: {base}}}", why)
     share = 5 if records[base] >= MANY_EPISODES else max(10, ceil(100 / records[base]))
     bounds = [0, *(100 - share * left for left in range(len(absent), -1, -1))]
     cut = {name: f'"{SplitSlice(split=base, start=start, stop=stop)}"'
