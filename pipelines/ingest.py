@@ -7,12 +7,14 @@ from typing import Annotated
 from whale.common.config import load_yaml
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
+from whale.data.ingest.canonical.instruction_text import shown
 from whale.data.ingest.episode_table import episode_table
 from whale.data.ingest.finish import finish, one_line
 from whale.data.ingest.ingest import IngestConfig, IngestTask, empty_splits, plan_tasks
 from whale.data.ingest.sources.location import described_files
+from whale.data.ingest.tasks import left_out, source_of
 from whale.data.spec.needed_splits import require_splits
-from whale.data.spec.spec import DatasetSpec, load_spec
+from whale.data.spec.spec import DatasetSpec, load_answered_spec
 from whale.runtime.beam_ingest import load_beam_config, run_tasks
 from whale.runtime.workers.execution import load_execution
 
@@ -22,7 +24,7 @@ class Args(StageArgs):
 
     raw: Path
     ingest: IngestConfig
-    spec: Annotated[DatasetSpec, load_spec]
+    spec: Annotated[DatasetSpec, load_answered_spec]
 
 
 def run(args: Args, run: Run) -> None:
@@ -32,12 +34,16 @@ def run(args: Args, run: Run) -> None:
     planned = plan_tasks(args.raw, args.spec, args.ingest, run.work)
     require_splits(args.spec, load_yaml("params.yaml"), empty_splits(planned))
     tasks = run.sampled(planned, IngestTask.holds_train)  # without train there are no statistics
-    with run.compute(), run.progress(len(tasks), "source files") as bar:
+    with run.compute(), run.progress(sum(task.shard.records for task in tasks), "episodes") as bar:
         run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
         report = finish(tasks, run.work, run.out)
     run.add_dataset(args.spec.source.dataset, args.spec.source.version)
+    unread = left_out(source_of(planned[0]), args.spec) if planned else []
+    run.note(left_out=unread)
     run.keep("episodes.parquet", episode_table(run.out))
     run.log_metrics(report_metrics(report))
+    for each in unread:
+        print(f"{args.spec.name}: not read: {shown(each)}", flush=True)
     print(one_line(report, time.monotonic() - started), flush=True)
 
 

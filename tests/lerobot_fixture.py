@@ -1,6 +1,7 @@
 """Tiny LeRobot datasets of all three versions, written with pyarrow and PyAV: what a recorder leaves on disk."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -30,13 +31,16 @@ def picture(episode: int, step: int) -> np.ndarray:
     return np.full((SIZE, SIZE, 3), [40 + 50 * episode, 30 + 6 * step, 90], np.uint8)
 
 
-def write_video(path: Path, frames: list[np.ndarray]) -> None:
+def write_video(path: Path, frames: list[np.ndarray], times: list[int] | None = None) -> None:
+    """`times`: when each frame is shown, in periods; one after the other if not given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=FPS)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = SIZE, SIZE, "yuv420p", 4_000_000
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for image, time in zip(frames, times or range(len(frames)), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 

@@ -13,7 +13,9 @@ import pytest
 from tiny_shards import write_tiny_shards
 
 from whale.cli import run
+from whale.common.files import HOST
 
+DVC = Path(sys.executable).with_name("dvc")
 ROOT = Path(__file__).parents[1]
 VERBS = ["init", "plan", "timings", "metrics", "doctor", "profile list", "profile use", "profile diff", "data link"]
 VERBS += [
@@ -150,12 +152,38 @@ def test_raw_data_are_linked_and_described(project, capsys):
     assert "not a folder" in capsys.readouterr().err
 
 
-def test_init_makes_a_private_site_cache_and_says_so_to_dvc(project):
+def test_init_makes_a_private_site_cache_and_says_so_to_dvc(project, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project / "home"))
     for _ in range(2):
         assert run(["init"]) == 0
-    site = project / ".dvc/tmp/site"
+    site = project / "home/whale/dvc-site"
     assert site.stat().st_mode & 0o777 == 0o700
     assert Path(".dvc/config.local").read_text().count(str(site)) == 1
+
+
+def test_a_project_that_was_moved_leaves_nothing_at_its_old_place(project, tmp_path_factory, monkeypatch):
+    """DVC makes its site cache, of pickles, wherever the config says: never at a path of the project."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("home")))
+    old, new = (tmp_path_factory.mktemp("places") / name for name in ("old", "new"))
+    old.mkdir()
+    monkeypatch.chdir(old)
+    subprocess.run([DVC, "init", "-q", "--no-scm"], check=True, capture_output=True)
+    assert run(["init"]) == 0
+    monkeypatch.chdir(old.parent)
+    old.rename(new)
+    monkeypatch.chdir(new)
+    subprocess.run([DVC, "status"], check=True, capture_output=True)
+    assert not old.exists() and not (new / ".dvc/tmp/site").exists()
+
+
+def test_init_removes_what_killed_stages_left_and_says_so(project, monkeypatch, capsys):
+    """Where nothing has to run again, no stage would clear it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project / "home"))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = Path(f"artifacts/demo/models/.full.tmp-{HOST}-{ended.pid}-{'a' * 32}")
+    left.mkdir(parents=True)
+    assert run(["init"]) == 0 and not left.exists() and left.name in capsys.readouterr().out
 
 
 def test_raw_data_are_fetched_by_their_description_and_dropped_only_after_whole_shards(project, capsys):

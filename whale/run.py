@@ -5,16 +5,20 @@ stands the guard: inputs are proven, one writer holds the output, what was made 
 ledger says so. None of that is code of the stage, so no edit of it makes a stage run again.
 """
 
+import hashlib
 import importlib
 import os
 import pkgutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 STAGES = "pipelines"
-USAGE = "usage: python -m whale.run STAGE --name PATH ...   (STAGE --help names its paths)"
+CHECK = "--check-values"
+VALUES = ("params.yaml", "dvc.yaml", "data_specs")
+USAGE = "usage: python -m whale.run STAGE --name PATH ...   (STAGE --help names its paths), or --check-values"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,6 +31,10 @@ def main(argv: Sequence[str]) -> None:
 
     failure.install()  # an error before the guard (a wrong key in params.yaml) ends like one inside it
     environment.apply()
+    if list(argv) == [CHECK]:
+        check_values()
+        return
+    _require_values()
     _say_position()  # before anybody listens: dvc.yaml is no input
     worker.listen()
     run_stage(argv)
@@ -53,6 +61,61 @@ def run_stage(argv: Sequence[str]) -> None:
         replay_all()
 
 
+def check_values() -> None:
+    """Load what every stage of dvc.yaml would load; ConfigError names all that is wrong, stage by stage."""
+    from whale.common.config import load_yaml
+    from whale.common.errors import ConfigError
+    from whale.pipeline_file import expand
+
+    wrong: dict[str, list[str]] = {}
+    for node in expand(load_yaml("dvc.yaml"), load_yaml("params.yaml")):
+        if node.stage in _known():
+            kind = _module([node.stage])[1].Args
+            try:
+                kind.load(node.item, **{name: Path(name) for name in kind.inputs()})
+            except ConfigError as error:
+                wrong.setdefault(str(error), []).append(node.name)
+    if wrong:
+        lines = [f"{', '.join(names)}: {text}" for text, names in wrong.items()]
+        raise ConfigError("a later stage would refuse its values", file="params.yaml", found="\n".join(lines),
+                          remedy="correct them now: nothing has run yet")  # fmt: skip
+
+
+def _require_values() -> None:
+    """Before the first stage of `dvc repro` after an edit: every section, in a process of its own, which imports all.
+
+    Raises SystemExit(64) when a stage's values are wrong; that process has said which.
+    """
+    from whale.common.files import write_atomically
+    from whale.runtime.workers.environment import STATE_DIR
+
+    if "DVC_STAGE" not in os.environ or not all(Path(name).is_file() for name in VALUES[:2]):
+        return
+    memory, digest = STATE_DIR / "values-checked", _values_digest()
+    if memory.is_file() and memory.read_text() == digest:
+        return
+    ended = subprocess.run([sys.executable, "-m", "whale.run", CHECK], stdin=subprocess.DEVNULL, check=False)
+    if ended.returncode:
+        raise SystemExit(ended.returncode)
+    write_atomically(memory, digest.encode(), lasts=False)
+
+
+def _values_digest() -> str:
+    """Of the values and of the code that reads them, the latter by size and time of each file."""
+    digest = hashlib.sha256()
+    for path in [Path(VALUES[0]), Path(VALUES[1]), *sorted(Path(VALUES[2]).glob("*.yaml"))]:
+        digest.update(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for folder in (Path(__file__).parent, Path(__file__).parents[1] / STAGES):
+        for path in sorted(folder.rglob("*.py")):
+            about = path.stat()
+            digest.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _known() -> list[str]:
+    return sorted(each.name for each in pkgutil.iter_modules(importlib.import_module(STAGES).__path__))
+
+
 def _say_position() -> None:
     """`stage 7 of 30`, where DVC runs the whole; it says the name itself."""
     if name := os.environ.get("DVC_STAGE"):
@@ -64,7 +127,7 @@ def _say_position() -> None:
 
 def _module(argv: Sequence[str]) -> tuple[str, ModuleType]:
     name = argv[0] if argv else ""
-    known = sorted(each.name for each in pkgutil.iter_modules(importlib.import_module(STAGES).__path__))
+    known = _known()
     if name in ("-h", "--help"):
         print(f"{USAGE}\nstages: {', '.join(known)}")
         raise SystemExit(0)

@@ -33,11 +33,13 @@ def test_files_of_dead_writers_go_and_those_of_living_ones_stay(tmp_path):
         touched(tmp_path, f"lineage/runs/12ab/{temporary('timings.json', dead)}"),
         touched(tmp_path, f".whale/{temporary('verify-cache.json', dead, kind='old')}"),
         touched(tmp_path, f"work/demo/train_dynamics@full/12ab/{temporary('fit.json', dead)}"),
+        touched(tmp_path, f"artifacts/demo/{temporary('mix', dead)}"),
+        touched(tmp_path, f"artifacts/demo/data/pretrain/shards/{temporary('full', dead)}"),
     ]
     kept = [
         touched(tmp_path, f"lineage/runs/12ab/{temporary('timings.json', living)}"),
         touched(tmp_path, f"lineage/runs/12ab/{temporary('timings.json', dead)[1:]}"),
-        touched(tmp_path, f"artifacts/demo/{temporary('model', dead)}"),
+        touched(tmp_path, f"artifacts/demo/models/{temporary('full', living)}"),
         touched(tmp_path, "lineage/runs/12ab/.hidden"),
     ]
     assert clear_after_the_dead(tmp_path) == sorted(gone)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from whale.common.config import Config
-from whale.common.errors import BadDataError, BusyError, MismatchError, MissingInputError
+from whale.common.errors import BadDataError, BusyError, CannotWriteError, MismatchError, MissingInputError
 from whale.common.files import HOST, sha256_of_file
 from whale.guard import lock
 from whale.guard.stage import stage
@@ -153,7 +153,7 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay():
     for path in (stale, alive, other):
         path.mkdir(parents=True)
     run_toy()
-    assert (stale.exists(), alive.exists(), other.exists()) == (False, True, True)
+    assert (stale.exists(), alive.exists(), other.exists()) == (False, True, False)
 
 
 def test_a_second_writer_of_one_output_is_refused_with_the_first_ones_pid():
@@ -289,3 +289,43 @@ def test_what_decides_nothing_stands_in_no_output():
     build = entry.statement["predicate"]["buildDefinition"]
     assert build["internalParameters"]["derivation_sha256"] not in text
     assert len(entry.statement["predicate"]["runDetails"]["builder"]["version"]["guard_sha256"]) == 64
+
+
+def link_itself(elsewhere):
+    Path("artifacts/demo").mkdir(parents=True)
+    Path("artifacts/demo/toy").symlink_to(elsewhere)
+
+
+def link_above(elsewhere):
+    Path("artifacts").mkdir()
+    Path("artifacts/demo").symlink_to(elsewhere)
+
+
+def link_to_nowhere(elsewhere):
+    Path("artifacts").symlink_to(elsewhere / "gone")
+
+
+def link_of_metrics(elsewhere):
+    Path("artifacts/demo/metrics").mkdir(parents=True)
+    Path("artifacts/demo/metrics/toy.json").symlink_to(elsewhere / "toy.json")
+
+
+@pytest.mark.parametrize("spoil", [link_itself, link_above, link_to_nowhere, link_of_metrics], ids=lambda f: f.__name__)
+def test_an_output_that_is_a_link_or_below_one_is_refused_before_any_work(tmp_path_factory, spoil):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    spoil(elsewhere)
+    worked = []
+    with pytest.raises(CannotWriteError, match="symbolic link"), stage("toy", arguments(), ToyConfig()):
+        worked.append(1)
+    assert not worked and not list(elsewhere.iterdir()) and not records()
+    assert not [path for path in Path("artifacts").rglob(".*")]
+
+
+@pytest.mark.parametrize("out", ["../toy", "artifacts/../../toy"])
+def test_an_output_outside_of_the_project_is_refused_before_any_work(out):
+    with (
+        pytest.raises(CannotWriteError, match="outside of the project"),
+        stage("toy", arguments(out=Path(out)), ToyConfig()),
+    ):
+        raise AssertionError
+    assert not Path("../toy").exists()

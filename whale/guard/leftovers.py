@@ -1,7 +1,7 @@
-"""What killed writers left beside records, keys, caches, notes of a resume and states.
+"""What killed writers left beside outputs, records, keys, caches, notes of a resume and states.
 
-Outputs are cleared by who holds their lock (publish.py); these places have many writers, and each stage clears after
-the dead ones when it starts.
+A stage clears after the dead ones when it starts, and `whale init` where nothing has to run. Who makes an output clears
+its own temporary names under the lock (publish.py).
 """
 
 import shutil
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from whale.common.files import is_abandoned
 
-# Below the project: where files are written outside of outputs.
-PLACES = ("lineage", "lineage/keys", "lineage/runs/*", ".whale", ".whale/*", "work/*/*/*")
+# Below the project: where files are written, and where outputs get their names.
+PLACES = [*("lineage", "lineage/keys", "lineage/runs/*", ".whale", ".whale/*", "work/*/*/*")]
+PLACES += ["artifacts" + "/*" * depth for depth in range(1, 5)]
 
 
 def clear_after_the_dead(project: Path) -> list[Path]:

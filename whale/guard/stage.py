@@ -26,7 +26,7 @@ from whale.guard import lock, opened_files, parent_watch
 from whale.guard.guarded_run import SAMPLE, Derived, GuardedRun
 from whale.guard.leftovers import clear_after_the_dead
 from whale.guard.process_clock import ProcessClock
-from whale.guard.publish import open_temporary, publish, remove_leftovers
+from whale.guard.publish import open_temporary, publish, remove_leftovers, require_contained
 from whale.guard.run_record import write_run_record, write_timings
 from whale.lineage.closure import closure_digest, code_files, import_closure
 from whale.lineage.code_memory import CodeMemory
@@ -58,8 +58,8 @@ def stage(
 
     `grace_seconds`: time between SIGTERM and SIGKILL when DVC ends; training needs it to save a step.
     `code`: the file that runs; pipelines/<name>.py by default.
-    Raises ConfigError (a sample that DVC asked for), MissingInputError, MismatchError (inputs), BusyError (another
-    process makes this output).
+    Raises ConfigError (a sample that DVC asked for), CannotWriteError (an output that is a link), MissingInputError,
+    MismatchError (inputs), BusyError (another process makes this output).
     """
     environment.apply()
     if os.environ.get(SAMPLE) and "DVC_STAGE" in os.environ:
@@ -69,6 +69,8 @@ def stage(
             found=os.environ[SAMPLE],
             remedy="unset it: `whale accept` alone uses it",
         )
+    for output in filter(None, (getattr(args, name, None) for name in OUTPUTS)):
+        require_contained(output)
     parent_watch.die_with_dvc(grace_seconds)
     with _signals_unwind() as raised, _locked(args):
         clear_after_the_dead(Path.cwd())

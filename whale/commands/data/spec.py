@@ -79,8 +79,10 @@ def _refused(specs: "Mapping[str, DatasetSpec | None]", allow: str) -> dict[str,
 def check(files: Files = None, as_json: AsJson = False) -> None:
     """Check specs without any data. Schema, operations on a generated episode, splits of params.yaml; exit 1 if wrong.
 
-    Where data are linked (raw/NAME), they are checked too: identity, splits, features, a first episode of train.
+    A draft whose lines are still marked `# ?` is wrong: ingest would refuse it. Where data are linked (raw/NAME), they
+    are checked too: identity, rate, splits, features, a first episode of train.
     """
+    from whale.data.ingest.canonical.instruction_text import shown
     from whale.planning.datasets import SPECS
 
     paths = files or sorted(SPECS.glob("*.yaml"))
@@ -88,22 +90,28 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
         if not path.is_file():
             raise MissingInputError("no such spec", file=path, expected="data_specs/<name>.yaml")
     params = _params()
-    found, tried, unlinked = dict[str, list[str]](), list[str](), list[str]()
+    found, told = dict[str, list[str]](), dict[str, list[str]]()
+    tried, unlinked = list[str](), list[str]()
     for path in paths:
         spec, problems = _check(path, params)
-        if spec is not None and not problems and (Path("raw") / spec.name).is_dir():
-            problems = _try(spec)
+        is_linked = spec is not None and (Path("raw") / spec.name).is_dir()
+        if spec is not None and is_linked and not problems:
+            problems, told[str(path)] = _try(spec)
             tried.append(str(path))
-        elif spec is not None and (SOURCES / f"{spec.name}.json").is_file():
+        elif spec is not None and not is_linked and (SOURCES / f"{spec.name}.json").is_file():
             unlinked.append(spec.name)
         found[str(path)] = problems
     wrong = {name: problems for name, problems in found.items() if problems}
     if as_json:
-        print_json({"specs": found, "ok": len(found) - len(wrong), "wrong": len(wrong), "tried": tried})
+        print_json(
+            {"specs": found, "ok": len(found) - len(wrong), "wrong": len(wrong), "tried": tried, "not_read": told}
+        )
     else:
         for name, problems in wrong.items():
             print(f"{name}:")
             print("\n".join(f"  {problem}" for problem in problems))
+        for name, lines in told.items():
+            print("\n".join(f"{name}: not read: {shown(line)}" for line in lines), end="\n" if lines else "")
         print(f"{len(found) - len(wrong)} of {len(found)} specs are valid, {len(tried)} checked against data in raw/")
         for name in unlinked:
             print(f"{name}: not checked against data, raw/{name} is not there: `whale data link {name} PATH`")
@@ -132,14 +140,16 @@ def init(
         raise ConfigError("the spec exists", file=target, remedy="choose another --name, or move it away")
     draft = draft_spec(sample, name)
     write_atomically(target, draft.text.encode())
-    problems = _check(target, _params())[1]
+    problems = _check(target, _params(), is_draft=True)[1]
+    not_read = draft.unread | dict(sample.source.left_out)
     if as_json:
         guesses = {place: {"value": guess.value, "why": guess.why} for place, guess in draft.guesses.items()}
-        print_json({"file": str(target), "guesses": guesses, "not_read": draft.unread, "problems": problems})
+        print_json({"file": str(target), "guesses": guesses, "not_read": not_read, "problems": problems})
         return
     print_table(["guess", "value", "why"], [[place, g.value, g.why] for place, g in draft.guesses.items()])
-    print("\n".join([*(f"not read: {shown(key)}, {what}" for key, what in draft.unread.items()), *problems]))
-    print(f"{target}: check every line marked ?, then `whale spec preview {name} --raw {path}`")
+    print("\n".join([*(f"not read: {shown(key)}, {what}" for key, what in not_read.items()), *problems]))
+    print(f"{target}: answer every line marked ?, then delete the mark (ingest refuses a draft)")
+    print(f"look at it: `whale spec preview {name} --raw {path}`")
 
 
 @app.command("preview", epilog="Example: whale spec preview my_robot --raw /data/my_robot/1.0.0")
@@ -158,7 +168,7 @@ def preview_spec(
 
     spec = load_spec(name, SPECS)
     _, source, _ = find_source(Path("raw") / name if raw is None else raw, spec, spec.cameras)
-    found = preview(source, spec, episodes)
+    found = preview(source, spec, episodes, _ingested(_params()))
     target = out if out is not None else Path("work/preview") / f"{name}.html"
     write_atomically(target, preview_page(spec, found).encode())
     verdicts = found.report["verdicts"]
@@ -201,23 +211,35 @@ def _params() -> Mapping[str, Any]:
     return load_yaml(PARAMS) if PARAMS.is_file() else {}
 
 
-def _check(path: Path, params: Mapping[str, Any]) -> "tuple[DatasetSpec | None, list[str]]":
+def _ingested(params: Mapping[str, Any]) -> list[str]:
+    """The roles that ingest takes: what is wrong with another camera fails nothing."""
+    from whale.data.spec.needed_splits import section
+
+    cameras = section(params, "ingest").get("cameras")
+    return list(map(str, cameras)) if isinstance(cameras, list) else ["primary"]
+
+
+def _check(path: Path, params: Mapping[str, Any], is_draft: bool = False) -> "tuple[DatasetSpec | None, list[str]]":
     from whale.data.mixture import missing_weight
     from whale.data.spec.needed_splits import missing_splits
-    from whale.data.spec.spec import load_spec
+    from whale.data.spec.spec import load_spec, unanswered
     from whale.data.workbench.spec_check import check_spec
 
     try:
         spec = load_spec(path.stem, path.parent)
     except ConfigError as error:
         return None, [str(error)]
-    of_params = missing_splits(spec, params, specs=path.parent), missing_weight(spec.name, params)
+    of_draft = None if is_draft else unanswered(spec.name, path.parent)
+    of_params = of_draft, missing_splits(spec, params, specs=path.parent), missing_weight(spec.name, params)
     return spec, [str(problem) for problem in (*check_spec(spec), *of_params) if problem is not None]
 
 
-def _try(spec: "DatasetSpec") -> list[str]:
-    """What the linked data say against the spec: identity, splits, features, and no episode that it can use."""
-    from whale.data.ingest.tasks import find_source
+def _try(spec: "DatasetSpec") -> tuple[list[str], list[str]]:
+    """(what the linked data say against the spec, what of them it does not read).
+
+    Against it: identity, splits, features, and no episode that it can use.
+    """
+    from whale.data.ingest.tasks import find_source, left_out
     from whale.data.workbench.draft.preview import why_unusable
 
     described = SOURCES / f"{spec.name}.json"
@@ -226,12 +248,12 @@ def _try(spec: "DatasetSpec") -> list[str]:
         _, source, _ = find_source(raw, spec, spec.cameras)
         rejected = why_unusable(source, spec, TRIED)
     except WhaleError as error:
-        return [str(error)]
+        return [str(error)], []
     reasons = Counter((one.reason, one.detail) for one in rejected)
     return [
         f"{len(rejected)} episodes of train were tried, none can be used; {count} x {reason}: {detail}"
         for (reason, detail), count in reasons.most_common(3)
-    ]
+    ], left_out(source, spec)
 
 
 def _status(name: str, problems: list[str]) -> str:

@@ -18,7 +18,7 @@ from whale.reporting.pictures import filmstrip, png
 
 HEIGHT, EPISODES_SHOWN, EVENTS_SHOWN, AROUND = 96, 3, 4, (-2, 0, 2, 4)
 SEEN = "primary"  # the one role that training and evaluation read
-OUTCOMES = ("fault", "accepted", "advice", "undecided", "ok", "absent")
+OUTCOMES = ("fault", "accepted", "advice", "not_judged", "undecided", "ok", "absent")
 
 
 def preview_page(spec: DatasetSpec, preview: Preview) -> str:

@@ -18,7 +18,7 @@ from whale.common.errors import BadDataError
 from whale.common.files import sync_file
 from whale.common.json_files import write_json
 from whale.data.ingest.ingest import IngestTask, read_fragment
-from whale.data.ingest.quality.gate import Evidence, enforce, judge
+from whale.data.ingest.quality.gate import Evidence, enforce, judge, unjudged
 from whale.data.ingest.statistics import action_statistics
 from whale.data.spec.episode import ACTION_NAMES, BAD_REASONS
 from whale.data.spec.spec import DatasetSpec
@@ -85,7 +85,8 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     checked = manifest.Manifest.parse(listed, file=out / "manifest.json")
     write_listing(out / "manifest.json", checked.model_dump(mode="json"))
     outcomes = Counter(verdict["outcome"] for verdict in report["verdicts"])
-    return {"name": spec.name, **counts.as_dict(), "shards": len(shards), "quality": dict(sorted(outcomes.items()))}
+    return {"name": spec.name, **counts.as_dict(), "shards": len(shards), "quality": dict(sorted(outcomes.items())),
+            "not_judged": unjudged(report["verdicts"])}  # fmt: skip
 
 
 def one_line(report: Mapping[str, Any], seconds: float) -> str:
@@ -96,7 +97,8 @@ def one_line(report: Mapping[str, Any], seconds: float) -> str:
         f"{sum(kept.values()):,} of {report['read']['episodes']:,} episodes kept ({_counted(kept)})",
         f"{sum(dropped.values()):,} dropped" + (f" ({_counted(dropped)})" if dropped else ""),
         f"{steps:,} steps in {report['shards']:,} shards",
-        f"verdicts: {_counted(report['quality'])}",
+        f"verdicts: {_counted(report['quality'])}".replace("not_judged", "not judged"),
+        *([f"NOT JUDGED: {'; '.join(report['not_judged'])}"] if report["not_judged"] else []),
         f"{seconds:.1f} s",
     ]
     return f"{report['name']}: {'; '.join(parts)}"
@@ -140,11 +142,13 @@ def _tables(tasks: Sequence[IngestTask], fragments: Sequence[Mapping[str, Any]])
 
 def _require_few_bad(dropped: Sequence[Mapping[str, Any]], max_bad: int, report: Path, total: int) -> None:
     bad = [row for row in dropped if row["reason"] in BAD_REASONS]
+    bad.sort(key=lambda row: (row["source_file"], row["record_index"]))
     if len(bad) > max_bad:
         lines = [f"{row['source_file']} record {row['record_index']}: {row['reason']}: {row['detail']}" for row in bad]
+        byte = f", byte {bad[0]['byte_offset']}" if bad[0]["byte_offset"] >= 0 else ""
         raise BadDataError(
             f"{len(bad)} of {total} episodes are broken, max_bad is {max_bad}", file=bad[0]["source_file"],
-            place=f"record {bad[0]['record_index']}, byte {bad[0]['byte_offset']}",
+            place=f"record {bad[0]['record_index']}{byte}",
             found="\n            ".join(lines[:5]), expected=f"at most {max_bad}",
             remedy=f"see {report}; repair the source and describe it anew (`whale data link`); or raise ingest.max_bad",
         )  # fmt: skip
@@ -175,6 +179,12 @@ class _Counts:
         dropped = {reason: count["episodes"] for reason, count in sorted(self.dropped.items())}
         if not kept:
             raise BadDataError("no episode is left", found=dropped)
+        if empty := [split for split, count in self.kept.items() if not count["episodes"]]:
+            raise BadDataError(
+                "a split is left without an episode", place=f"source.splits: {', '.join(empty)}",
+                found=f"dropped: {dropped}", expected="at least one episode of each split",
+                remedy="give the split a larger share, or change what is dropped (filters, min_steps, exclude)",
+            )  # fmt: skip
         stored = sum(shard["episodes"] for shard in shards)
         assert self.read["episodes"] == kept + sum(dropped.values()), (self.read, kept, dropped)
         assert kept == stored, (kept, stored)

@@ -9,6 +9,7 @@ Law: read = kept + dropped.
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from whale.data.storage.shards import STEP_ARRAYS, array_bytes
 __all__ = ["IngestConfig", "IngestTask", "empty_splits", "plan_tasks", "process_source_shard"]
 
 # What the gate compares between episodes at the end: the only part of an index row that stays in memory.
+SIGN_SECONDS = 1.0
 COMPARED = ("key", "split", "kept", "reason", "content_sha256", "agreement", "warm", "accepted")
 
 
@@ -47,11 +49,13 @@ def process_source_shard(task: IngestTask) -> None:
     evidence = Evidence()
     source = source_of(task)
     reader = source.read_shard(task.source_split, task.index, wanted_keys(task.spec, task.spec.cameras))
+    sign = _SignOfLife(task)
     with TarParts(Path(task.work), task.spec.name, task.file_number, task.config.shard_bytes) as tars:
         for raw in reader:
             split = task.split_of(task.shard.first_ordinal + raw.record_index)
             if split is not None:
                 rows.append(_process_record(raw, task, split, tars, actions, evidence))
+            sign.give(raw.record_index + 1)
     location = Location(Path(task.directory), {file.path: file for file in task.expected})
     for file, (_, sha256) in reader.files.items():
         location.check_sha256(file, sha256)
@@ -65,6 +69,30 @@ def process_source_shard(task: IngestTask) -> None:
     write_json(task.fragment, fragment | {"quality": evidence.to_json(), "compared": compared})
 
 
+def records_done(task: IngestTask) -> int:
+    """How far the task is, for whoever waits: all records of a finished unit, else what it last said."""
+    if task.fragment.is_file():
+        return task.shard.records
+    try:
+        return min(int(task.progress.read_text() or 0), task.shard.records)
+    except (OSError, ValueError):
+        return 0
+
+
+class _SignOfLife:
+    """A number in a file of the working folder, now and then: one source file may take hours."""
+
+    def __init__(self, task: IngestTask):
+        self.path, self._said = task.progress, time.monotonic()
+
+    def give(self, records: int) -> None:
+        now = time.monotonic()
+        if now - self._said >= SIGN_SECONDS:
+            self._said = now
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(str(records))
+
+
 def _is_broken(fragment: Mapping[str, Any]) -> bool:
     """A unit with broken episodes is read again: somebody may have repaired the file."""
     return any(row.get("reason") in BAD_REASONS for row in fragment["compared"])
@@ -72,6 +100,7 @@ def _is_broken(fragment: Mapping[str, Any]) -> bool:
 
 def clear_leftovers(task: IngestTask) -> None:
     """Remove what a killed writer of this unit left under temporary names."""
+    task.progress.unlink(missing_ok=True)
     for pattern in (f"*/.*-{task.file_number:05d}-*.tar.tmp-*", f"fragments/.{task.file_number:05d}.*.tmp-*"):
         for path in Path(task.work).glob(pattern):
             path.unlink(missing_ok=True)
@@ -172,7 +201,8 @@ def _canonical(raw: RawEpisode, task: IngestTask, key: str) -> Episode | Rejecte
 
 def canonical_frames(images: Sequence[bytes], camera: Camera, resolution: int, quality: int) -> list[bytes]:
     """JPEG of `quality`, square; EpisodeError names the step of a frame that cannot be had."""
-    convert = partial(canonical_frame, hw=camera.hw, channels=camera.channels, rotate=camera.rotate)
+    convert = partial(canonical_frame, hw=camera.hw, channels=camera.channels, rotate=camera.rotate,
+                      flip=camera.flip)  # fmt: skip
     frames = []
     for step, data in enumerate(images):
         try:

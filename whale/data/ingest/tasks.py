@@ -14,9 +14,10 @@ from whale.data.ingest.canonical.canonical import check_keys
 from whale.data.ingest.quality.gate import QualityConfig
 from whale.data.ingest.sources.location import DescribedFile, Location, locate
 from whale.data.ingest.sources.opening import open_source
-from whale.data.ingest.sources.source import ShardFile, Source
+from whale.data.ingest.sources.source import ALL, ShardFile, Source, require_files
 from whale.data.spec.spec import DatasetSpec, SplitSlice
 
+RATE_TOLERANCE = 0.05
 METADATA = (".json", ".jsonl", ".parquet")
 
 
@@ -64,6 +65,11 @@ class IngestTask:
     @property
     def fragment(self) -> Path:
         return Path(self.work) / "fragments" / f"{self.file_number:05d}.json"
+
+    @property
+    def progress(self) -> Path:
+        """How many records are done, while the task runs."""
+        return self.fragment.with_suffix(".progress")
 
     @property
     def train_actions(self) -> Path:
@@ -116,15 +122,31 @@ def find_source(
 ) -> tuple[Location, Source, dict[str, list[Assignment]]]:
     """Where the data lie, what reads them, and which records of its splits go to which of ours; raises as `plan_tasks`.
 
-    Checked: sizes and metadata as described, identity, features, splits. No episode is read.
+    Checked: sizes and metadata as described, identity, features, rate, splits, and that the files of these splits are
+    there. No episode is read.
     """
     _opened.cache_clear()  # what lies there now
     location = locate(raw, spec.source.dataset, spec.source.version, links, spec.source.format)
     source = _open(location.directory, spec)
     _check_metadata(location, source)
     _check_identity(source, spec)
-    check_keys(spec, source.features, cameras, source.directory)
-    return location, source, _assign(source, spec)
+    check_keys(spec, source.features, cameras, source.directory, source.left_out)
+    _check_rate(source, spec)
+    assignments = _assign(source, spec)
+    require_files(source, [unit for split, _, unit in _files(source, assignments)])
+    return location, source, assignments
+
+
+def left_out(source: Source, spec: DatasetSpec) -> list[str]:
+    """What the dataset holds and nobody takes, in words: splits without a name in the spec, what cannot be read."""
+    named = {part.split for part in spec.source.slices().values()}
+    unnamed = {split: sum(unit.records for unit in units) for split, units in source.splits.items()}
+    told = [
+        f"split {split} of the source: {records} episodes, not named in source.splits"
+        for split, records in unnamed.items()
+        if records and split not in named and split != ALL
+    ]
+    return told + [f"{name}: {' '.join(why.split())}" for name, why in source.left_out.items()]
 
 
 def empty_splits(tasks: list[IngestTask]) -> list[str]:
@@ -168,6 +190,17 @@ def _check_identity(source: Source, spec: DatasetSpec) -> None:
         )  # fmt: skip
 
 
+def _check_rate(source: Source, spec: DatasetSpec) -> None:
+    """The rate turns velocities into steps, and tells one robot's step from another's."""
+    rate = source.rate
+    if rate is not None and abs(spec.robot.control_hz / rate - 1.0) > RATE_TOLERANCE:
+        raise MismatchError(
+            "another rate than the spec's", file=source.directory, found=f"{rate:g} frames a second",
+            place="robot.control_hz", expected=f"{spec.robot.control_hz:g}, as the spec says",
+            remedy="correct robot.control_hz; if the files are wrong, correct them",
+        )  # fmt: skip
+
+
 def _assign(source: Source, spec: DatasetSpec) -> dict[str, list[Assignment]]:
     """Source split -> which of its records go to which of our splits."""
     assignments: dict[str, list[Assignment]] = {}
@@ -185,12 +218,13 @@ def _assign(source: Source, spec: DatasetSpec) -> dict[str, list[Assignment]]:
 
 
 def _files(source: Source, assignments: dict[str, list[Assignment]]) -> list[tuple[str, int, ShardFile]]:
-    """Files with at least one assigned record."""
+    """Files with at least one assigned record; one that promises none (a writer's empty shard) is not opened."""
     return [
         (split, index, shard)
         for split in sorted(assignments)
         for index, shard in enumerate(source.splits[split])
-        if any(
+        if shard.records
+        and any(
             a.start < shard.first_ordinal + shard.records and shard.first_ordinal < a.stop for a in assignments[split]
         )
     ]

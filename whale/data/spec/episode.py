@@ -21,6 +21,7 @@ BAD_REASONS = (
     "shape_mismatch",
     "dtype_mismatch",
     "decode_error",
+    "time_gap",
     "nan",
     "empty",
     "unsafe",

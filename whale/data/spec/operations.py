@@ -17,7 +17,7 @@ from whale.data.spec import rotations
 
 Numbers = float | list[float]
 Orientation = Literal[
-    "quat_xyzw", "axis_angle", "euler_xyz", "euler_xzy", "euler_yxz", "euler_yzx", "euler_zxy", "euler_zyx"
+    "quat_xyzw", "quat_wxyz", "axis_angle", "euler_xyz", "euler_xzy", "euler_yxz", "euler_yzx", "euler_zxy", "euler_zyx"
 ]
 
 
@@ -78,13 +78,19 @@ def to_euler(x_TD: np.ndarray, form: Orientation) -> np.ndarray:
     return rotations.to_rpy(_matrices(x_TD, form))
 
 
-def difference(x_TD: np.ndarray, wrap: bool = False, kind: Literal["value", "rotation"] = "value") -> np.ndarray:
+def difference(
+    x_TD: np.ndarray,
+    wrap: bool = False,
+    kind: Literal["value", "rotation"] = "value",
+    form: Orientation | None = None,
+) -> np.ndarray:
     """What the robot did between t and t + 1: x[t + 1] - x[t]; the last step is undefined (NaN).
 
-    wrap: angles, to (-pi, pi]. kind rotation: R[t + 1] R[t]^T as roll pitch yaw, from quaternions (D = 4) or rpy (3).
+    wrap: angles, to (-pi, pi]. kind rotation: R[t + 1] R[t]^T as roll pitch yaw, from what `form` says; where it says
+    nothing, 4 columns are quaternions x y z w and 3 are roll pitch yaw.
     """
     if kind == "rotation":
-        R_T33 = _matrices(x_TD, "quat_xyzw" if x_TD.shape[1] == 4 else "euler_xyz")
+        R_T33 = _matrices(x_TD, form or ("quat_xyzw" if x_TD.shape[1] == 4 else "euler_xyz"))
         step_TD = rotations.to_rpy(R_T33[1:] @ R_T33[:-1].transpose(0, 2, 1))
     else:
         step_TD = x_TD[1:] - x_TD[:-1]
@@ -106,7 +112,7 @@ def check_operation(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(OPERATIONS)}"
         raise ValueError(f"unknown operation '{name}'; {hint}")
     try:
-        return _arguments_model(name).model_validate(dict(arguments)).model_dump()
+        return _arguments_model(name).model_validate(dict(arguments)).model_dump(exclude_none=True)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False)]
         raise ValueError(f"operation '{name}': {'; '.join(problems)}") from None
@@ -136,11 +142,13 @@ def _forward_fill(value_TD: np.ndarray, decided_TD: np.ndarray, start_D: np.ndar
 
 
 def _matrices(x_TD: np.ndarray, form: str) -> np.ndarray:
-    expected = 4 if form == "quat_xyzw" else 3
+    expected = 4 if form.startswith("quat_") else 3
     if x_TD.shape[1] != expected:
         raise ValueError(f"{form} needs {expected} columns, found {x_TD.shape[1]}")
     if form == "quat_xyzw":
         return rotations.from_quat_xyzw(x_TD)
+    if form == "quat_wxyz":
+        return rotations.from_quat_wxyz(x_TD)
     if form == "axis_angle":
         return rotations.from_axis_angle(x_TD)
     return rotations.from_euler(x_TD, form.removeprefix("euler_"))

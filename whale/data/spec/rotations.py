@@ -1,4 +1,4 @@
-"""Rotations as arrays: quaternion (x, y, z, w), axis-angle and Euler angles to matrices, matrices to roll pitch yaw.
+"""Rotations as arrays: quaternions, axis-angle and Euler angles to matrices, matrices to roll pitch yaw.
 
 Roll pitch yaw are extrinsic x, y, z: R = Rz(yaw) Ry(pitch) Rx(roll). Shapes: T steps; all float64, radians.
 """
@@ -6,6 +6,7 @@ Roll pitch yaw are extrinsic x, y, z: R = Rz(yaw) Ry(pitch) Rx(roll). Shapes: T 
 import numpy as np
 
 EULER_AXES = "xyz"
+UNIT_NORM = 1.0e-2  # a quaternion's norm may be this far from 1
 
 
 def wrap_angle(angle: np.ndarray) -> np.ndarray:
@@ -14,9 +15,9 @@ def wrap_angle(angle: np.ndarray) -> np.ndarray:
 
 
 def from_quat_xyzw(quat_T4: np.ndarray) -> np.ndarray:
-    """(T, 4) -> (T, 3, 3). q and -q give the same; a norm further than 1e-2 from 1 raises ValueError."""
+    """(T, 4) -> (T, 3, 3). q and -q give the same; a norm further than UNIT_NORM from 1 raises ValueError."""
     norm_T1 = np.linalg.norm(quat_T4, axis=1, keepdims=True)
-    if len(norm_T1) and not (np.abs(norm_T1 - 1.0) < 1.0e-2).all():
+    if len(norm_T1) and not (np.abs(norm_T1 - 1.0) < UNIT_NORM).all():
         raise ValueError(f"quaternion norm {norm_T1.ravel()[np.abs(norm_T1 - 1.0).argmax()]:.4f} is not 1")
     x, y, z, w = (quat_T4 / norm_T1).T
     return _matrix(
@@ -24,6 +25,11 @@ def from_quat_xyzw(quat_T4: np.ndarray) -> np.ndarray:
         (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
         (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
     )
+
+
+def from_quat_wxyz(quat_T4: np.ndarray) -> np.ndarray:
+    """The same with the scalar first, as MuJoCo, IsaacLab and others write it."""
+    return from_quat_xyzw(np.roll(quat_T4, -1, axis=1))
 
 
 def from_axis_angle(vector_T3: np.ndarray) -> np.ndarray:

@@ -12,18 +12,28 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from whale.common.config import Config, load_yaml
 from whale.common.errors import ConfigError
 from whale.data.ingest.sources.source import ALL
-from whale.data.spec.operations import check_operation
+from whale.data.spec.operations import Orientation, check_operation
 
 NAME_LENGTH = 64
 NAME = rf"^[a-z0-9_]{{1,{NAME_LENGTH}}}$"
 SPLIT = re.compile(
     r"(?P<split>[A-Za-z0-9_]+)(\[((?P<from>\d{1,3})%)?:((?P<to>\d{1,3})%)?\])?|hash\((?P<hash>\d{1,3})%\)"
 )
+QUESTION = re.compile(r"(?<=\s)#\s*\?(.*)")  # of a draft; its answer is the line without the mark
 # What the bytes of the shards depend on; licence, expect and errata may change without a new ingest.
 INGEST_KEYS = ("name", "source", "robot", "cameras", "language", "state", "action", "episodes")
 
@@ -95,10 +105,12 @@ class Source(Config):
             raise ValueError("hash splits are not for format rlds, nor beside others")
         slices = _slices(splits)
         for name, part in slices.items():
-            if kind not in ("rlds", None) and part.split != ALL:
+            if kind in ("lerobot", "npz") and part.split != ALL:
                 raise ValueError(f"format {kind} has one split, '{ALL}', to cut from: {name} is {part}")
             if not part.start < part.stop <= 100:
                 raise ValueError(f"{name} ({part}) must end behind its start, at most at 100%")
+        if kind == "hdf5" and ALL in (named := {part.split for part in slices.values()}) and len(named) > 1:
+            raise ValueError(f"'{ALL}' holds the demos of every mask: cut all splits from it, or name masks alone")
         for (one, first), (other, second) in combinations(slices.items(), 2):
             if first.shares(second):
                 raise ValueError(f"{one} ({first}) and {other} ({second}) overlap: an episode would be in both")
@@ -132,12 +144,20 @@ class Robot(Config):
 
 
 class Camera(Config):
+    """flip: as the picture must be turned over to stand right (before `rotate`); nothing is written where it is None,
+    so that a spec without it keeps its digest."""
+
     key: str
     channels: Literal["rgb", "bgr"]
     hw: Annotated[list[int], Field(min_length=2, max_length=2)]
     view: Literal["fixed", "head", "wrist", "varied"]
     rotate: Literal[0, 180]
     optional: bool
+    flip: Literal["vertical", "horizontal"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_flip(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if (name, value) != ("flip", None)}
 
 
 class Language(Config):
@@ -147,12 +167,18 @@ class Language(Config):
     kind: Literal["natural", "templated", "constant", "none"]
 
 
+PoseForm = Literal[
+    "xyz_rpy", "xyz_quat_xyzw", "xyz_quat_wxyz", "xyz_axis_angle", "xyz_euler_xyz", "xyz_euler_xzy", "xyz_euler_yxz",
+    "xyz_euler_yzx", "xyz_euler_zxy", "xyz_euler_zyx", "xyz", "xy",
+]  # fmt: skip
+
+
 class StatePose(Config):
     """xy and xyz measure a part of the pose: enough to check actions against, not stored as state."""
 
     key: str
     slice: Slice
-    form: Literal["xyz_rpy", "xyz_quat_xyzw", "xyz_axis_angle", "xyz", "xy"]
+    form: PoseForm
     units: list[Unit] = Field(min_length=1, max_length=2)
 
 
@@ -208,6 +234,10 @@ class Part(Config):
         if factor is not None and all(op.arguments["factor"] == 1.0 for op in self.ops if op.name == "scale"):
             raise ValueError(f"unit {self.unit} is not converted: add {{scale: {{factor: {factor}}}}} to ops")
         return self
+
+    def orientations(self) -> list[Orientation]:
+        """How the rotation is written, as far as the operations say."""
+        return [op.arguments["form"] for op in self.ops if "form" in op.arguments]
 
     def differences(self) -> bool:
         return any(op.name == "difference" for op in self.ops)
@@ -335,4 +365,37 @@ def load_spec(name: str, directory: Path = Path("data_specs")) -> DatasetSpec:
     spec = DatasetSpec.parse(load_yaml(file), file=file)
     if spec.name != name:
         raise ConfigError("a spec is named like its file", file=file, place="name", found=spec.name, expected=name)
+    return spec
+
+
+def open_questions(text: str) -> dict[int, str]:
+    """Number of a line -> its question, of the lines that a draft marks `# ?` and nobody has answered."""
+    scalars = [(token.start_mark.index, token.end_mark.index) for token in yaml.scan(text, yaml.SafeLoader)
+               if isinstance(token, yaml.ScalarToken)]  # fmt: skip
+    found = {}
+    for match in QUESTION.finditer(text):
+        if not any(start <= match.start() < end for start, end in scalars):
+            found[text.count("\n", 0, match.start()) + 1] = match[1].strip()
+    return found
+
+
+def unanswered(name: str, directory: Path = Path("data_specs")) -> ConfigError | None:
+    """What is wrong with a spec that still has open questions: it is a draft, and its guesses are nobody's word."""
+    file = Path(directory) / f"{name}.yaml"
+    questions = open_questions(file.read_text(encoding="utf-8"))
+    if not questions:
+        return None
+    listed = [f"line {line}: {question}" for line, question in questions.items()]
+    return ConfigError(
+        "a draft with open questions", file=file, place=f"{len(listed)} lines marked `# ?`",
+        found="\n            ".join(listed), expected="an answer to each",
+        remedy="check each line, correct it or not, and delete its `?`; `whale spec preview` shows what it makes",
+    )  # fmt: skip
+
+
+def load_answered_spec(name: str, directory: Path = Path("data_specs")) -> DatasetSpec:
+    """As `load_spec`, for whoever takes the spec at its word; ConfigError for one that is still a draft."""
+    spec = load_spec(name, directory)
+    if (error := unanswered(name, directory)) is not None:
+        raise error
     return spec

@@ -35,10 +35,14 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfileobj(stream, copy, CHUNK_BYTES)
 
 
-def inside(root: Path, name: str) -> Path:
-    """`root / name` for a name that came from a file: relative, plain characters, no `..`, and it stays inside."""
+def inside(root: Path, name: str, any_letters: bool = False) -> Path:
+    """`root / name` for a name that came from a file: relative, plain characters, no `..`, and it stays inside.
+
+    any_letters: files of others, which may have spaces and letters of any language in their names.
+    """
     parts = PurePosixPath(name).parts
-    if not RELATIVE_PATH.fullmatch(name) or name.startswith("/") or ".." in parts:
+    is_plain = name.isprintable() and "\\" not in name if any_letters else RELATIVE_PATH.fullmatch(name)
+    if not name or not is_plain or name.startswith("/") or ".." in parts:
         raise BadDataError("unsafe file name", file=root, found=name[:200], expected="a relative path without '..'")
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):

@@ -125,9 +125,10 @@ def resize(image_HWC: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def canonical_frame(
-    data: bytes, *, resolution: int, quality: int, hw: Sequence[int], channels: str = "rgb", rotate: int = 0
-) -> bytes:
-    """One source image -> RGB JPEG of `resolution` x `resolution`, upright.
+    data: bytes, *, resolution: int, quality: int, hw: Sequence[int], channels: str = "rgb", rotate: int = 0,
+    flip: str | None = None,
+) -> bytes:  # fmt: skip
+    """One source image -> RGB JPEG of `resolution` x `resolution`, upright: turned over (`flip`), then rotated.
 
     hw: the size the spec promises; another one raises ImageError("shape_mismatch") before anything is decoded.
     A JPEG that already is what we would write keeps its bytes (its whole stream is read all the same: `check_jpeg`).
@@ -135,13 +136,15 @@ def canonical_frame(
     size = image_size(data)
     if size != tuple(hw):
         raise ImageError("image size is not the spec's", reason="shape_mismatch", found=size, expected=tuple(hw))
-    untouched = channels == "rgb" and rotate == 0 and size == (resolution, resolution)
+    untouched = channels == "rgb" and rotate == 0 and flip is None and size == (resolution, resolution)
     if untouched and data.startswith(JPEG_MAGIC):
         check_jpeg(data)
         return data
     image_HWC = decode(data)
     if channels == "bgr":
         image_HWC = image_HWC[:, :, ::-1]
+    if flip is not None:
+        image_HWC = image_HWC[::-1] if flip == "vertical" else image_HWC[:, ::-1]
     if rotate == 180:
         image_HWC = image_HWC[::-1, ::-1]
     if size != (resolution, resolution):

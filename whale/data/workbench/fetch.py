@@ -37,7 +37,7 @@ def fetch_files(
 
     fetched = 0
     for file in files:
-        path = inside(target, file.path)
+        path = inside(target, file.path, any_letters=True)
         if path.is_file() and path.stat().st_size == file.bytes and sha256_of_file(path) == file.sha256:
             continue
         filesystem, root = fsspec.core.url_to_fs(uri.rstrip("/"))

@@ -17,6 +17,7 @@ DIMENSIONS = "xyzrpwg"
 SPARE_COLUMNS = 2  # beside those a spec takes, so that a slice is a slice
 # Largest plausible answer (translation, rotation) to generated steps of at most 2 cm and 3 degrees, or 1 of a command.
 LARGEST_STEP = {"metric": (0.1, 0.5), "command": (2.0, 2.0)}
+OTHER_UNIT = 5.0  # times as wide, or as narrow, as 0 to 1
 METRIC_UNITS = ("m", "mm", "rad", "deg", "one")
 
 
@@ -35,9 +36,22 @@ class Problem:
 def check_spec(spec: DatasetSpec, seed: int = 0) -> list[Problem]:
     """Every contradiction found; none means that the spec is consistent, not that it is true of the data.
 
-    A spec does not say whether a raw absolute gripper spans [0, 1] or [-1, 1]: it holds if it holds for one of them.
+    A spec does not say what a raw absolute gripper spans: it holds if it holds for [0, 1], for [-1, 1], or for a range
+    of another unit (metres, bytes, degrees) that its first `scale` brings to [0, 1].
     """
-    return min((_problems(spec, generated_episode(spec, seed, lowest)) for lowest in (0.0, -1.0)), key=len)
+    ranges = [(0.0, 1.0), (-1.0, 1.0), *_other_unit(spec.action.gripper)]
+    return min((_problems(spec, generated_episode(spec, seed, span)) for span in ranges), key=len)
+
+
+def _other_unit(part: GripperPart) -> list[tuple[float, float]]:
+    """The raw range that the first `scale` makes 0 to 1, if it is one that nobody takes for 0 to 1 itself."""
+    scale = next((op.arguments for op in part.ops if op.name == "scale"), None)
+    factor, offset = (scale["factor"], scale["offset"]) if scale is not None else (1.0, 0.0)
+    if not isinstance(factor, float) or not isinstance(offset, float) or factor == 0.0:
+        return []
+    low, high = sorted((-offset / factor, (1.0 - offset) / factor))
+    is_other = high - low >= OTHER_UNIT or high - low <= 1.0 / OTHER_UNIT
+    return [(low, high)] if is_other else []
 
 
 def _problems(spec: DatasetSpec, raw: RawEpisode) -> list[Problem]:
@@ -48,8 +62,11 @@ def _problems(spec: DatasetSpec, raw: RawEpisode) -> list[Problem]:
     return [*_sizes(spec, made), *_gripper(spec, made), *_live(spec, made)]
 
 
-def generated_episode(spec: DatasetSpec, seed: int, lowest_gripper: float = 0.0) -> RawEpisode:
-    """A raw episode of `NUM_STEPS` steps with every feature that the spec reads, in the units that it names."""
+def generated_episode(spec: DatasetSpec, seed: int, span: tuple[float, float] = (0.0, 1.0)) -> RawEpisode:
+    """A raw episode of `NUM_STEPS` steps with every feature that the spec reads, in the units that it names.
+
+    span: closed and open (or the other way about) of an absolute gripper.
+    """
     rng = np.random.default_rng(seed)
     columns: dict[str, list[np.ndarray]] = {}
     if spec.state is not None:
@@ -57,14 +74,12 @@ def generated_episode(spec: DatasetSpec, seed: int, lowest_gripper: float = 0.0)
         size = pose.slice[1] - pose.slice[0]
         if gripper is not None:
             _place(columns, gripper.key, gripper.slice, rng.uniform(0, 1, (NUM_STEPS, 1)))
-        rotation = _quaternions(rng) if size == 7 else rng.uniform(-1, 1, (NUM_STEPS, 3))
+        rotation = _quaternions(rng, "wxyz" in pose.form) if size == 7 else rng.uniform(-1, 1, (NUM_STEPS, 3))
         _place(columns, pose.key, pose.slice, np.concatenate([rng.uniform(-1, 1, (NUM_STEPS, 3)), rotation], axis=1))
     action = spec.action  # last: it may read columns of the state
     for part in (action.translation, action.rotation, action.gripper):
         if part.key is not None and part.slice is not None:
-            values = (
-                _gripper_values(part, rng, lowest_gripper) if isinstance(part, GripperPart) else _pose_values(part, rng)
-            )
+            values = _gripper_values(part, rng, span) if isinstance(part, GripperPart) else _pose_values(part, rng)
             _place(columns, part.key, part.slice, values)
     steps: dict[str, np.ndarray | list[bytes]] = {key: _joined(parts, rng) for key, parts in columns.items()}
     steps["is_first"] = np.arange(NUM_STEPS) == 0
@@ -85,24 +100,24 @@ def _pose_values(part: Part, rng: np.random.Generator) -> np.ndarray:
     assert part.slice is not None
     width = part.slice[1] - part.slice[0]
     if width == 4:
-        return _quaternions(rng)
+        return _quaternions(rng, "quat_wxyz" in part.orientations())
     step = {"m": 0.02, "mm": 20.0, "rad": 0.05, "deg": 3.0}.get(part.unit or "", 1.0)
     steps = rng.uniform(-step, step, (NUM_STEPS, width))
     return steps.cumsum(axis=0) + 10 * step if part.differences() else steps
 
 
-def _gripper_values(part: GripperPart, rng: np.random.Generator, lowest: float) -> np.ndarray:
-    levels = (
-        np.array([1.0, 0.0, 0.0, -1.0, 0.0, 0.0]) if part.raw == "relative" else np.array([lowest, lowest, 1.0, 1.0])
-    )
+def _gripper_values(part: GripperPart, rng: np.random.Generator, span: tuple[float, float]) -> np.ndarray:
+    low, high = span
+    levels = np.array([1.0, 0.0, 0.0, -1.0, 0.0, 0.0] if part.raw == "relative" else [low, low, high, high])
     return np.resize(np.roll(levels, rng.integers(len(levels))), NUM_STEPS)[:, None]
 
 
-def _quaternions(rng: np.random.Generator) -> np.ndarray:
-    """Turns of up to 0.1 rad around one axis, [T, 4] xyzw."""
+def _quaternions(rng: np.random.Generator, scalar_first: bool = False) -> np.ndarray:
+    """Turns of up to 0.1 rad around one axis, [T, 4] xyzw or wxyz."""
     half = rng.uniform(-0.05, 0.05, (NUM_STEPS, 1))
     axis = rng.normal(size=3)
-    return np.concatenate([np.sin(half) * axis / np.linalg.norm(axis), np.cos(half)], axis=1)
+    quat_T4 = np.concatenate([np.sin(half) * axis / np.linalg.norm(axis), np.cos(half)], axis=1)
+    return np.roll(quat_T4, 1, axis=1) if scalar_first else quat_T4
 
 
 def _place(columns: dict[str, list[np.ndarray]], key: str, where: Slice, values: np.ndarray) -> None:

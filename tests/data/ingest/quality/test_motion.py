@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from rlds_fixture import spec_values, tiny_spec
 
-from whale.data.ingest.quality.motion import MotionSums, correlations, cosines, measure_motion, motion, slopes
+from whale.data.ingest.quality.motion import (
+    LAGS,
+    MotionSums,
+    correlations,
+    cosines,
+    measure_motion,
+    motion,
+    motion_per_command,
+)
 from whale.data.ingest.quality.verdicts import gripper_verdict, motion_verdicts
 
 EPISODES, T = 30, 30
@@ -83,10 +91,13 @@ def test_the_lag_that_fits_is_found(lag):
     assert best.startswith(f"{-lag:+d}:")
 
 
-def test_too_little_motion_is_undecided_and_never_ok():
+def test_too_little_motion_is_not_judged_and_says_how_much_is_missing():
     for change in (lambda *parts: parts, FAULTS["action_sign"]):
         _, found = raised(change, episodes=10)
-        assert {v.outcome for v in found if v.detector.startswith("action_")} == {"undecided"}
+        assert {v.outcome for v in found if v.detector.startswith("action_")} == {"not_judged"}
+        assert {(v.found, v.expected) for v in found if v.detector.startswith("action_")} == {
+            ("290 moving steps", "at least 500: 210 missing")
+        }
 
 
 def test_two_lags_that_fit_alike_are_undecided():
@@ -139,7 +150,8 @@ def test_correlations_and_slopes_equal_the_textbook():
     for dimension in range(6):
         a, m = action[:-1, dimension] * 0.5, moved[:, dimension]
         np.testing.assert_allclose(correlations(sums.lagged[3, dimension]), np.corrcoef(a, m)[0, 1], atol=1e-12)
-        np.testing.assert_allclose(slopes(sums.lagged[3, dimension]), (a @ m) / (a @ a) / 2, atol=1e-12)
+        slope = motion_per_command(sums, LAGS.index(0), dimension)
+        np.testing.assert_allclose(slope, (a @ m) / (a @ a) / 2, rtol=0.03)  # half a bin
     np.testing.assert_allclose(np.diag(cosines(sums)[:, :6]), 1.0, atol=1e-12)
 
 
@@ -157,3 +169,80 @@ def test_the_motion_of_angles_wraps():
     pose = np.zeros((2, 6))
     pose[:, 5] = [np.pi - 0.1, -np.pi + 0.1]
     np.testing.assert_allclose(motion(pose)[0, [5, 8]], 0.2)
+
+
+def pose_of(change):
+    return lambda action, pose, *rest: (action, change(pose), *rest)
+
+
+def jump(metres, columns=slice(0, 3), episodes=1):
+    """One sample of the sensor is far away, in the first episodes."""
+    seen = []
+
+    def change(pose):
+        seen.append(1)
+        spoiled = pose.copy()
+        if len(seen) <= episodes:
+            spoiled[7, columns] += metres
+        return spoiled
+
+    return change
+
+
+def unit_of_first(factor, episodes=3):
+    """Some episodes in another unit than the others."""
+    seen = []
+
+    def change(pose):
+        seen.append(1)
+        return pose * np.array([factor] * 3 + [1.0] * 3) if len(seen) <= episodes else pose
+
+    return change
+
+
+OUTLIERS = {
+    "1000 m once": lambda: jump(1000.0),
+    "0.9 m once": lambda: jump(0.9),
+    "1000 m in every episode": lambda: jump(1000.0, episodes=EPISODES),
+    "0.3 m in every episode": lambda: jump(0.3, episodes=EPISODES),
+    "3 rad once": lambda: jump(3.0, slice(3, 6)),
+    "three episodes in millimetres": lambda: unit_of_first(1000.0),
+    "three episodes in decimetres": lambda: unit_of_first(10.0),
+}
+
+
+@pytest.mark.parametrize("outlier", OUTLIERS)
+@pytest.mark.parametrize("detector", [None, "action_sign", "action_scale", "action_lag", "swapped_columns"])
+def test_outliers_of_the_pose_neither_disarm_a_detector_nor_raise_one(outlier, detector):
+    spoil = OUTLIERS[outlier]()
+    fault = FAULTS[detector] if detector else lambda *parts: parts
+    faults, found = raised(lambda *parts: pose_of(spoil)(*fault(*parts)))
+    assert faults == ({detector} if detector != "swapped_columns" and detector else set()) | (
+        faults & {"swapped_columns", "action_sign"} if detector == "swapped_columns" else set()
+    )
+    assert detector is None or detector in faults
+    wild = [v for v in found if v.scope == "pose"]
+    assert bool(wild) == (outlier.startswith(("1000", "3 rad", "three episodes in milli"))), outlier
+
+
+@pytest.mark.parametrize("metres", [1000.0, 1.0])
+def test_outliers_of_the_command_do_not_disarm_a_detector(metres):
+    def spoil(action):
+        spoiled = action.copy()
+        spoiled[3, :3] = metres
+        return spoiled
+
+    for detector in ("action_sign", "action_scale", "action_lag"):
+        faults, _ = raised(lambda *parts, d=detector: changed_action(spoil)(*FAULTS[d](*parts)))
+        assert faults == {detector}
+    assert raised(changed_action(spoil))[0] == set()
+
+
+@pytest.mark.parametrize("factor", [0.08, 1.0, 255.0, 850.0])
+def test_a_gripper_is_judged_in_whatever_unit_its_sensor_reads_and_beside_a_single_jump(factor):
+    def spoil(action, pose, command, opening):
+        opening = opening * factor
+        opening[11] = 40 * factor
+        return action, pose, 1 - command, opening
+
+    assert raised(spoil)[0] == {"gripper_polarity"}

@@ -27,8 +27,8 @@ LENGTHS = {"demo_2": 6, "demo_10": 7, "demo_1": 5}
 IN_ORDER = ["demo_1", "demo_2", "demo_10"]
 
 
-def read(source):
-    return [raw for index in range(len(source.splits["all"])) for raw in source.read_shard("all", index)]
+def read(source, keys=None):
+    return [raw for index in range(len(source.splits["all"])) for raw in source.read_shard("all", index, keys)]
 
 
 def pictures(episode, length):
@@ -165,9 +165,21 @@ def test_a_demo_that_reaches_out_or_contradicts_itself_is_rejected_alone(tmp_pat
     secret.write_bytes(b"s" * 64)
     with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
         spoil(file["data/demo_1"], secret)
-    outcomes = read(Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0"))
+    outcomes = read(Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0"), {"actions", "obs/elsewhere"})
     assert [isinstance(raw, Rejected) for raw in outcomes] == [True, False, False]
     assert outcomes[0].reason == SPOILS[spoil] and "demo_1" in outcomes[0].detail
+
+
+UNREAD = [external, soft, virtual, stored_outside, longer, never_written, bomb_of_numbers]
+
+
+@pytest.mark.parametrize("spoil", UNREAD, ids=lambda spoil: spoil.__name__)
+def test_what_no_spec_reads_blocks_nothing_and_is_told(tmp_path, spoil):
+    with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
+        spoil(file["data/demo_1"], tmp_path / "secret.bin")
+    source = Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0")
+    assert all(isinstance(raw, RawEpisode) for raw in read(source, {"actions", "obs/state"}))
+    assert "obs/elsewhere" in source.left_out and "obs/elsewhere" not in source.features
 
 
 def test_numbers_that_would_not_fit_into_memory_are_refused_before_they_are_read(hdf5, monkeypatch):
@@ -218,7 +230,7 @@ def test_a_demo_that_became_a_link_since_the_file_was_listed_is_rejected(tmp_pat
 
 def test_a_first_demo_that_cannot_be_read_is_an_error_of_its_file(tmp_path):
     with write_hdf5(tmp_path / "tiny" / "task.hdf5") as file:
-        external(file["data/demo_1"], tmp_path / "other.hdf5")
+        group_within_itself(file["data/demo_1"], tmp_path / "other.hdf5")
     with pytest.raises(BadDataError, match="data/demo_1"):
         _ = Hdf5Source(tmp_path / "tiny", "tiny", "1.0.0").features
 
@@ -325,7 +337,7 @@ NPZ_SPOILS = {pickled: "decode_error", unequal: "length_mismatch", bomb: "unsafe
 def test_an_npz_that_must_not_be_loaded_is_rejected_alone(tmp_path, spoil):
     root = write_npz(tmp_path / "tiny")
     spoil(root / "001.npz")
-    outcomes = read(NpzSource(root, "tiny", "1.0.0"))
+    outcomes = read(NpzSource(root, "tiny", "1.0.0"), {"action", "state", "readme.txt"})
     assert [isinstance(raw, Rejected) for raw in outcomes] == [False, True, False]
     assert outcomes[1].reason == NPZ_SPOILS[spoil]
 

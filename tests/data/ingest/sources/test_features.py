@@ -25,11 +25,13 @@ def test_a_name_may_hold_slashes_itself():
 
 
 @pytest.mark.parametrize("name", ["antigravity", "os.path", PACKAGE + "tensor_feature.Tensor2", "this_module.X"])
-def test_a_class_outside_the_list_is_refused_and_not_imported(name):
+def test_a_class_outside_the_list_is_told_and_neither_read_nor_imported(name):
     tree = feature_tree()
     tree["featuresDict"]["features"]["evil"] = {"pythonClassName": name}
-    with pytest.raises(BadDataError, match="unknown feature class"):
-        parse_features(tree)
+    found = parse_features(tree)["evil"]
+    assert found.kind == "unsupported" and name in found.why
+    with pytest.raises(EpisodeError):
+        found.decode([b"x"], 1)
     assert "antigravity" not in sys.modules
 
 

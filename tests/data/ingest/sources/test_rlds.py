@@ -6,6 +6,7 @@ from rlds_fixture import episode, episodes, write_rlds
 
 from whale.common.errors import BadDataError, MissingInputError
 from whale.data.ingest.sources.rlds import RldsSource
+from whale.data.ingest.sources.source import require_files
 from whale.data.ingest.sources.tfrecord import TFRecordFile
 from whale.data.spec.episode import RawEpisode, Rejected
 
@@ -118,8 +119,11 @@ def test_missing_files_are_named(tmp_path):
         RldsSource(tmp_path)
     directory = write(tmp_path)
     train_file(directory).unlink()
+    source = RldsSource(directory)
     with pytest.raises(MissingInputError, match="tiny-train"):
-        RldsSource(directory)
+        require_files(source, source.splits["train"])
+    others = [unit for split, units in source.splits.items() if split != "train" for unit in units]
+    require_files(source, others)  # nobody who does not read the split is stopped
 
 
 @pytest.mark.real_data

@@ -20,6 +20,11 @@ def project(tmp_path, monkeypatch, project_root):
     return root
 
 
+def answer(spec):
+    """Every guess is right here: what is left to do is to say so."""
+    spec.write_text(spec.read_text().replace("# ?", "#"))
+
+
 def test_a_draft_is_written_once_holds_together_and_its_preview_is_a_page(project, capsys):
     raw = str(project.parent / "data" / "odd_robot" / "1.0.0")
     assert run(["spec", "init", raw, "--json"]) == 0
@@ -27,6 +32,8 @@ def test_a_draft_is_written_once_holds_together_and_its_preview_is_a_page(projec
     assert (drafted["file"], drafted["problems"]) == ("data_specs/odd_robot.yaml", [])
     assert drafted["guesses"]["action.form"]["value"] == "absolute"
     assert run(["spec", "init", raw]) == 64
+    assert run(["spec", "check"]) == 1 and "13 lines marked `# ?`" in capsys.readouterr().out
+    answer(project / "data_specs/odd_robot.yaml")
     assert run(["spec", "check"]) == 0
     capsys.readouterr()
     assert run(["spec", "preview", "odd_robot", "--raw", raw, "--episodes", "4", "--json"]) == 0
@@ -37,6 +44,10 @@ def test_a_draft_is_written_once_holds_together_and_its_preview_is_a_page(projec
 def test_a_spec_is_tried_on_the_data_once_they_are_linked(project, capsys):
     raw, spec = str(project.parent / "data" / "odd_robot" / "1.0.0"), project / "data_specs" / "odd_robot.yaml"
     assert run(["spec", "init", raw]) == 0 and run(["data", "link", "odd_robot", raw]) == 0
+    assert run(["spec", "check", str(spec)]) == 1
+    found = capsys.readouterr().out
+    assert "a draft with open questions" in found and "is not there" not in found  # it is linked
+    answer(spec)
     capsys.readouterr()
     assert run(["spec", "check", str(spec)]) == 0 and "1 checked against data" in capsys.readouterr().out
     text = spec.read_text()

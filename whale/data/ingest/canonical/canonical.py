@@ -5,7 +5,8 @@ Shapes: T steps, A = 7 action dimensions.
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from whale.data.spec.episode import Episode, EpisodeError, RawEpisode, Rejected
 from whale.data.spec.operations import apply_operation
 from whale.data.spec.spec import DatasetSpec, EpisodeFilter, Part, State
 
+WHAT_IMAGES_ARE = (
+    "expected images: encoded JPEG or PNG, or uint8 (T, H, W, 3), (T, H, W, 4) or (T, 3, H, W); convert floats to uint8"
+)
 GRIPPER_TOLERANCE = 1.0e-3
 # RLDS step fields; a source without one means what the array on the right says.
 STEP_FIELDS = {"is_terminal": (bool, False), "reward": (np.float32, 0.0), "discount": (np.float32, 1.0)}
@@ -32,8 +36,10 @@ def canonical_episode(raw: RawEpisode, spec: DatasetSpec, key: str, roles: Itera
 
 def needed_keys(spec: DatasetSpec, roles: Iterable[str]) -> set[str]:
     """Step and metadata features that must exist for this spec."""
+    roles = list(roles)
     cameras = [spec.cameras[role] for role in roles if role in spec.cameras]
     keys = {camera.key for camera in cameras if not camera.optional}
+    keys |= {spec.cameras["primary"].key} if "primary" in roles and "primary" in spec.cameras else set()  # always
     keys |= {part.key for part in _parts(spec) if part.key is not None}
     keys |= {rule.key for rule in spec.episodes.filters} | {"is_first"}
     keys |= {spec.language.key} if spec.language.key is not None else set()
@@ -48,9 +54,25 @@ def wanted_keys(spec: DatasetSpec, roles: Iterable[str]) -> set[str]:
     return needed_keys(spec, roles) | optional | set(STEP_FIELDS) | {"is_last"}
 
 
-def check_keys(spec: DatasetSpec, features: Collection[str], roles: Iterable[str], file: object) -> None:
-    """A spec that names a feature the dataset lacks is wrong as a whole, not episode by episode."""
+def check_keys(
+    spec: DatasetSpec,
+    features: Collection[str],
+    roles: Iterable[str],
+    file: object,
+    left_out: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """A spec that names a feature the dataset lacks is wrong as a whole, not episode by episode.
+
+    left_out: features that are there but cannot be read, and why.
+    """
     missing = sorted(needed_keys(spec, roles) - set(features))
+    if unreadable := [key for key in missing if key in left_out]:
+        raise BadDataError(
+            f"what data_specs/{spec.name}.yaml reads cannot be read", file=str(file),
+            place=", ".join(map(shown, unreadable)),
+            found="\n            ".join(f"{shown(key)}: {left_out[key]}" for key in unreadable),
+            remedy="repair the data, or let the spec read something else",
+        )  # fmt: skip
     if missing:
         near = {key: difflib.get_close_matches(key, list(features), n=1) for key in missing}
         hints = [f"{key} (did you mean {shown(close[0])}?)" if close else key for key, close in near.items()]
@@ -181,14 +203,21 @@ def _step_field(raw: RawEpisode, name: str) -> np.ndarray:
     return values.astype(dtype)
 
 
+def _is_absent(raw: RawEpisode, key: str) -> bool:
+    """No picture of this camera: the feature is not there, or every step's is empty."""
+    images = raw.steps.get(key, ())
+    return not isinstance(images, np.ndarray) and not any(len(image) for image in images)
+
+
 def _frames(raw: RawEpisode, spec: DatasetSpec, roles: Iterable[str], steps: slice) -> dict[str, Sequence[bytes]]:
     frames = {}
     for role in roles:
         camera = spec.cameras.get(role)
-        if camera is None or (camera.optional and not any(raw.steps.get(camera.key, []))):
+        if camera is None or (camera.optional and role != "primary" and _is_absent(raw, camera.key)):
             continue
         images = step_feature(raw, camera.key)
         if isinstance(images, np.ndarray):
-            raise EpisodeError("dtype_mismatch", f"'{camera.key}' holds numbers, expected images")
+            found = f"{images.dtype} of shape {images.shape}"
+            raise EpisodeError("dtype_mismatch", f"'{camera.key}' holds {found}, {WHAT_IMAGES_ARE}")
         frames[role] = images[steps]
     return frames

@@ -4,6 +4,7 @@ Shapes: T steps, D columns.
 """
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -11,9 +12,9 @@ from whale.data.spec.episode import EpisodeError, RawEpisode
 from whale.data.spec.operations import Orientation, to_euler
 from whale.data.spec.spec import UNIT_FACTORS, State
 
-ORIENTATIONS: dict[str, Orientation | None] = {
-    "xyz_rpy": None, "xyz_quat_xyzw": "quat_xyzw", "xyz_axis_angle": "axis_angle",
-}  # fmt: skip
+ORIENTATIONS: dict[str, Orientation | None] = {"xyz_rpy": None} | {
+    f"xyz_{form}": form for form in get_args(Orientation)
+}
 
 
 def step_feature(raw: RawEpisode, key: str) -> np.ndarray | Sequence[bytes]:
@@ -44,9 +45,10 @@ def measured_pose(raw: RawEpisode, state: State) -> np.ndarray:
         pose_T6[:, : pose_TD.shape[1]] = pose_TD * units[0]
         return pose_T6
     orientation = ORIENTATIONS[state.pose.form]
-    _require_width(pose_TD, 7 if orientation == "quat_xyzw" else 6, state)
+    is_quaternion = (orientation or "").startswith("quat_")
+    _require_width(pose_TD, 7 if is_quaternion else 6, state)
     pose_T6[:, :3] = pose_TD[:, :3] * units[0]
-    turn_TD = pose_TD[:, 3:] * units[-1] if orientation != "quat_xyzw" else pose_TD[:, 3:]
+    turn_TD = pose_TD[:, 3:] if is_quaternion else pose_TD[:, 3:] * units[-1]
     try:
         pose_T6[:, 3:] = to_euler(turn_TD, orientation) if orientation else turn_TD
     except ValueError as error:

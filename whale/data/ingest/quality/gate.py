@@ -77,6 +77,7 @@ def judge(
         detectors.gripper_verdict(evidence.motion, spec),
         *(detectors.statistics_verdicts(statistics["action"], spec) if statistics is not None else []),
         *detectors.count_verdicts(evidence.counts, spec),
+        detectors.convention_verdict(spec),
     ]
     found = _between_episodes(inspected, verdicts)
     verdicts += [
@@ -93,6 +94,17 @@ def judge(
         "motion": _table(evidence.motion),
         "counts": dict(sorted(evidence.counts.items())),
     }
+
+
+def unjudged(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What the gate could not tell, in words: the detectors of each reason together."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for verdict in verdicts:
+        if verdict["outcome"] == "not_judged":
+            groups[f"{verdict['found']}, {verdict['expected']}"].append(verdict["detector"])
+        elif verdict["outcome"] == "absent" and verdict["detector"] in detectors.OF_MOTION:
+            groups[verdict["found"]].append(verdict["detector"])
+    return [f"{', '.join(dict.fromkeys(names))} ({why})" for why, names in groups.items()]
 
 
 def enforce(report: Mapping[str, Any], quality: QualityConfig, file: object) -> None:

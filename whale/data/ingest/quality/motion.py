@@ -2,7 +2,10 @@
 
 One direction only: motion[t] = pose[t + 1] - pose[t] is compared with action[t - lag]. Lag 0 is the contract (action[t]
 leads from observation[t] to observation[t + 1]); lag 1: motion follows one step late.
-Shapes: T steps, L lags, P pairs of an action dimension with a measured motion, S sums.
+
+No single step and no single episode decides: every episode is measured by its own scale (so one in millimetres counts
+like the others), values far beyond that scale are cut to it, and steps that no arm can do are left out and counted.
+Shapes: T steps, L lags, P pairs of an action dimension with a measured motion, S sums, B bins.
 """
 
 from dataclasses import dataclass, fields
@@ -19,26 +22,36 @@ GRIPPER_LAGS = tuple(range(5))
 PAIRS = tuple((name, dimension) for dimension, name in enumerate(("x", "y", "z", "roll", "pitch", "yaw")))
 PAIRS += (("roll", 3), ("pitch", 4), ("yaw", 5))
 NUM_DIMENSIONS, NUM_PAIRS = 6, len(PAIRS)
+DIMENSIONS = [dimension for _, dimension in PAIRS]  # of the action, pair by pair
 ANGLES, ROTATION = slice(3, 6), slice(6, 9)
 N, SUM_A, SUM_B, SUM_AA, SUM_BB, SUM_AB = range(6)
 # Smaller motions are noise of the sensor: half a millimetre, 0.3 degrees.
 LEAST_MOTION = np.array([5.0e-4] * 3 + [5.0e-3] * 6)
+# Larger ones are jumps of the sensor, whatever the robot: a metre, 2.5 rad within one step.
+MOST_MOTION = np.array([1.0] * 3 + [2.5] * 6)
+SCALE_QUANTILE, CUT = 0.9, 3.0  # an episode's scale is this quantile; values are cut at so many times it
+LEAST_SHARE_OF_SCALE = 0.05  # of the largest of x, y, z (or of the angles): what is smaller in an episode is rounding
+DECADES, PER_DECADE = 4, 40  # bins of motion per command: 1e-4 to 1e4
+BINS = 2 * DECADES * PER_DECADE + 1
 GRIPPER_EVENT = 0.5  # a command that changes by this much is an event
 GRIPPER_ANSWER = 0.05  # so much of its stroke must the opening change to be an answer
-METRES, STROKE = 0.25, 0.08  # a sensor that never reads more reports the width in metres; strokes are near 8 cm
+STROKE = 0.08  # metres: an opening that moves less within an episode is not taken for the whole stroke
 
 
 @dataclass(frozen=True)
 class MotionSums:
-    """Sums over the steps of any number of episodes; `+` merges.
+    """Sums over the steps of any number of episodes; `+` merges. Action and motion are in units of their episode.
 
     lagged (L, P, 6): count, sum a, b, aa, bb, ab of action and motion; level (6, 6): of action and the pose itself.
     cross (6, 9): sum a b at lag 0, every action dimension with every motion. moving (P,): steps beyond LEAST_MOTION.
+    wild (1,): steps beyond MOST_MOTION, which are in no sum. gains (P, B): moving steps by log10 of motion per command.
     gripper (5, 6): command against opening at lags 0 to 4. answers (2,): events that the opening followed, opposed.
     """
 
     steps: np.ndarray
+    wild: np.ndarray
     moving: np.ndarray
+    gains: np.ndarray
     lagged: np.ndarray
     cross: np.ndarray
     level: np.ndarray
@@ -48,7 +61,8 @@ class MotionSums:
     @classmethod
     def zero(cls) -> Self:
         return cls(
-            steps=np.zeros(1), moving=np.zeros(NUM_PAIRS), lagged=np.zeros((len(LAGS), NUM_PAIRS, 6)),
+            steps=np.zeros(1), wild=np.zeros(1), moving=np.zeros(NUM_PAIRS), gains=np.zeros((NUM_PAIRS, BINS)),
+            lagged=np.zeros((len(LAGS), NUM_PAIRS, 6)),
             cross=np.zeros((NUM_DIMENSIONS, NUM_PAIRS)), level=np.zeros((NUM_DIMENSIONS, 6)),
             gripper=np.zeros((len(GRIPPER_LAGS), 6)), answers=np.zeros(2),
         )  # fmt: skip
@@ -75,18 +89,25 @@ def measure_motion(
         return MotionSums.zero()  # nothing is measured, nothing adds up
     action_T6 = np.where(valid_T[:, None], action_T6, np.nan).astype(np.float64)
     motion_T9 = np.where(valid_T[:-1, None], motion(pose_T6), np.nan)
-    a_TP = action_T6[:-1, [dimension for _, dimension in PAIRS]]
-    known_T9 = np.isfinite(motion_T9) & np.isfinite(a_TP)
-    moving_T9 = known_T9 & (np.abs(np.nan_to_num(motion_T9)) > LEAST_MOTION)
+    wild_T9 = np.abs(motion_T9) > MOST_MOTION  # NaN is not
+    motion_T9[wild_T9] = np.nan
+    moving_T9 = np.isfinite(motion_T9) & (np.abs(motion_T9) > LEAST_MOTION)
+    scale_6, scale_9 = _command_scale(action_T6[:-1]), np.maximum(_scale(motion_T9, LEAST_MOTION), LEAST_MOTION)
+    a_T6, b_T9 = _cut(action_T6[:-1], scale_6), _cut(motion_T9, scale_9)
+    a_TP = a_T6[:, DIMENSIONS]
+    moving_T9 &= np.isfinite(a_TP)
+    moving_P = moving_T9.sum(axis=0, dtype=np.float64)
     return MotionSums(
         steps=np.array([float(moving_T9.any(axis=1).sum())]),
-        moving=moving_T9.sum(axis=0, dtype=np.float64),
-        lagged=_lagged_sums(a_TP, motion_T9, LAGS),
-        cross=np.nan_to_num(action_T6[:-1]).T @ np.nan_to_num(motion_T9),
-        level=_lagged_sums(action_T6, pose_T6, (0,))[0],
+        wild=np.array([float(wild_T9.any(axis=1).sum())]),
+        moving=moving_P,
+        gains=_gains(scale_9, scale_6[DIMENSIONS], moving_P),
+        lagged=_lagged_sums(a_TP, b_T9, LAGS),
+        cross=np.nan_to_num(a_T6).T @ np.nan_to_num(b_T9),
+        level=_lagged_sums(_centred(action_T6), _centred(pose_T6), (0,))[0],
         gripper=_lagged_sums(command_T[:, None], opening_T[:, None], GRIPPER_LAGS)[:, 0],
         answers=_answers(command_T, opening_T),
-    )  # fmt: skip
+    )
 
 
 def motion(pose_T6: np.ndarray) -> np.ndarray:
@@ -118,9 +139,58 @@ def cosines(sums: MotionSums) -> np.ndarray:
     return np.where(scale_69 > 0, sums.cross / np.where(scale_69 > 0, scale_69, 1.0), 0.0)
 
 
-def slopes(sums: np.ndarray) -> np.ndarray:
-    """(..., 6) sums -> (...) what one unit of action moves: sum ab / sum aa; 0 without action."""
-    return np.where(sums[..., SUM_AA] > 0, sums[..., SUM_AB] / np.where(sums[..., SUM_AA] > 0, sums[..., SUM_AA], 1), 0)
+def motion_per_command(sums: MotionSums, lag: int, pair: int) -> float:
+    """What one unit of action moves: sum ab / sum aa at LAGS[lag], times the median over episodes of their scales.
+
+    0 without action; exact to half a bin of `gains` (3 %).
+    """
+    squares, weights_B = sums.lagged[lag, pair, SUM_AA], sums.gains[pair].cumsum()
+    if squares <= 0 or weights_B[-1] <= 0:
+        return 0.0
+    middle = int(np.searchsorted(weights_B, weights_B[-1] / 2))
+    gain = 10.0 ** (middle / PER_DECADE - DECADES)
+    return float(sums.lagged[lag, pair, SUM_AB] / squares * gain)
+
+
+def _scale(x_TD: np.ndarray, least_D: np.ndarray | float = 0.0) -> np.ndarray:
+    """(D,) the quantile SCALE_QUANTILE of the |x| beyond `least`; 0 for a column without any."""
+    if not len(x_TD):
+        return np.zeros(x_TD.shape[1])
+    size_TD = np.abs(x_TD)
+    counted_TD = size_TD > least_D
+    counts_D = counted_TD.sum(axis=0)
+    ordered_TD = np.sort(np.where(counted_TD, size_TD, np.inf), axis=0)
+    place_D = np.maximum(np.ceil(SCALE_QUANTILE * counts_D).astype(int) - 1, 0)
+    return np.where(counts_D > 0, ordered_TD[place_D, np.arange(x_TD.shape[1])], 0.0)
+
+
+def _command_scale(action_T6: np.ndarray) -> np.ndarray:
+    """(6,) of an action, whose unit nobody knows: nothing is smaller than a share of its neighbours."""
+    scale_23 = _scale(action_T6).reshape(2, 3)
+    return np.maximum(scale_23, LEAST_SHARE_OF_SCALE * scale_23.max(axis=1, keepdims=True)).ravel()
+
+
+def _cut(x_TD: np.ndarray, scale_D: np.ndarray) -> np.ndarray:
+    """In units of `scale`, at most CUT; 0 where the scale is."""
+    return np.clip(x_TD / np.where(scale_D > 0, scale_D, np.inf), -CUT, CUT)
+
+
+def _centred(x_TD: np.ndarray) -> np.ndarray:
+    """In units of the episode's scale around its median."""
+    ordered_TD = np.sort(x_TD, axis=0)  # NaN last
+    middle_D = np.maximum(np.isfinite(x_TD).sum(axis=0) - 1, 0) // 2
+    x_TD = x_TD - ordered_TD[middle_D, np.arange(x_TD.shape[1])]
+    return _cut(x_TD, _scale(x_TD))
+
+
+def _gains(motion_P: np.ndarray, command_P: np.ndarray, moving_P: np.ndarray) -> np.ndarray:
+    """(P, B) the moving steps of one episode, in the bin of its motion per command."""
+    gains_PB = np.zeros((NUM_PAIRS, BINS))
+    known_P = (moving_P > 0) & (command_P > 0)
+    ratio_P = np.where(known_P, motion_P / np.where(known_P, command_P, 1.0), 1.0)
+    bin_P = np.clip(np.round((np.log10(ratio_P) + DECADES) * PER_DECADE), 0, BINS - 1).astype(int)
+    gains_PB[np.arange(NUM_PAIRS), bin_P] = np.where(known_P, moving_P, 0.0)
+    return gains_PB
 
 
 def _lagged_sums(a_TD: np.ndarray, b_TD: np.ndarray, lags: tuple[int, ...]) -> np.ndarray:
@@ -142,5 +212,8 @@ def _answers(command_T: np.ndarray, opening_T: np.ndarray) -> np.ndarray:
     events = np.flatnonzero(np.abs(np.diff(command_T)) > GRIPPER_EVENT) + 1
     later = np.minimum(events + GRIPPER_LAGS[-1], len(opening_T) - 1)
     answer = (opening_T[later] - opening_T[events]) * np.sign(command_T[events] - command_T[events - 1])
-    least = GRIPPER_ANSWER * (1.0 if np.abs(opening_T).max() > METRES else STROKE)
+    # In whatever unit the sensor reads (metres, 0 to 1, 0 to 255): of the range it goes through, but for single jumps.
+    ordered_T = np.sort(opening_T)
+    spare = len(ordered_T) // 20
+    least = GRIPPER_ANSWER * max(float(ordered_T[-1 - spare] - ordered_T[spare]), STROKE)
     return np.array([(answer > least).sum(), (answer < -least).sum()], np.float64)

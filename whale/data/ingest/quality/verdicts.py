@@ -1,8 +1,8 @@
 """Verdicts on a whole dataset: what its spec claims against what was added up over its episodes.
 
-An outcome is ok, fault, accepted (a fault that the spec knows), advice (look at it; nothing fails), undecided (too
-little or too ambiguous to tell: never "ok") or absent (nothing to measure it by). Thresholds were set on three robots
-of the fleet; benchmarks/quality_gate.py reports the others.
+An outcome is ok, fault, accepted (a fault that the spec knows), advice (look at it; nothing fails), not_judged (too
+little data: never "ok"), undecided (enough data, which do not tell) or absent (nothing to measure it by). Thresholds
+were set on three robots of the fleet; benchmarks/quality_gate.py reports the others.
 """
 
 from collections import Counter
@@ -18,7 +18,8 @@ from whale.data.ingest.quality.motion import LAGS, PAIRS, MotionSums
 from whale.data.spec.episode import ACTION_NAMES
 from whale.data.spec.spec import DatasetSpec
 
-Outcome = Literal["ok", "fault", "accepted", "advice", "undecided", "absent"]
+Outcome = Literal["ok", "fault", "accepted", "advice", "not_judged", "undecided", "absent"]
+OF_MOTION = ("action_lag", "action_sign", "action_scale", "swapped_columns", "absolute_as_delta")
 LEAST_STEPS, LEAST_MOVING = 500, 100  # moving steps of the dataset, and of one dimension, before it is judged
 CLEAR = 0.3  # a correlation below this says nothing
 LAG_MARGIN = 0.05  # two lags closer than this can't be told apart
@@ -45,7 +46,7 @@ class Verdict:
 
 def motion_verdicts(sums: MotionSums, spec: DatasetSpec) -> list[Verdict]:
     """action_lag, action_sign, action_scale, swapped_columns and absolute_as_delta: actions against measured motion."""
-    names = ("action_lag", "action_sign", "action_scale", "swapped_columns", "absolute_as_delta")
+    names = OF_MOTION
     contract = spec.action.contract
     if spec.state is None or not sums.lagged[..., 0].any():
         why = "no pose is measured" if spec.state is None else "no command is recorded beside the measured pose"
@@ -54,9 +55,11 @@ def motion_verdicts(sums: MotionSums, spec: DatasetSpec) -> list[Verdict]:
         why = f"frame {contract.frame}, form {contract.form}"
         return [Verdict(name, "dataset", "absent", why, "frame base or world, not absolute") for name in names]
     judged = _judged(sums, spec)
-    if sums.steps[0] < LEAST_STEPS or not judged:
-        found = f"{int(sums.steps[0])} moving steps"
-        return [Verdict(name, "dataset", "undecided", found, f"at least {LEAST_STEPS}") for name in names]
+    if sums.steps[0] < LEAST_STEPS:
+        return [_too_few(name, "dataset", int(sums.steps[0]), LEAST_STEPS, "moving steps") for name in names]
+    if not judged:
+        most = int(sums.moving.max())
+        return [_too_few(name, "dataset", most, LEAST_MOVING, "moving steps of one dimension") for name in names]
     lag, lag_verdict = _lag(sums, judged)
     signs = [_sign(sums, pair, lag) for pair in judged]
     return [
@@ -65,7 +68,27 @@ def motion_verdicts(sums: MotionSums, spec: DatasetSpec) -> list[Verdict]:
         *(_scale(sums, pair, lag, spec) for pair in judged),
         _swapped(sums, judged),
         _absolute(sums, judged),
+        *_wild(sums),
     ]
+
+
+def _too_few(detector: str, scope: str, found: int, least: int, what: str) -> Verdict:
+    """Not judged, and how much is missing."""
+    return Verdict(
+        detector, scope, "not_judged", f"{found} {what}", f"at least {least}: {max(least - found, 0)} missing"
+    )
+
+
+def convention_verdict(spec: DatasetSpec) -> Verdict:
+    """What no comparison of a dataset with itself can show, because its actions and its state may share the mistake."""
+    words = [f"frame {spec.action.contract.frame}"]
+    words += [f"state {spec.state.pose.form}"] if spec.state is not None else []
+    words += [f"rotation {form}" for form in spec.action.rotation.orientations()]
+    found = f"{', '.join(words)}: as the spec states"
+    expected = (
+        "read in the dataset's documentation: frame, Euler order and axis-angle read as roll pitch yaw do not show"
+    )
+    return Verdict("conventions", "dataset", "absent", found, expected)
 
 
 def gripper_verdict(sums: MotionSums, spec: DatasetSpec) -> Verdict:
@@ -80,7 +103,7 @@ def gripper_verdict(sums: MotionSums, spec: DatasetSpec) -> Verdict:
     followed, opposed = sums.answers
     found, total = f"{followed:.0f} of {followed + opposed:.0f} answers follow the command", followed + opposed
     if total < LEAST_EVENTS:
-        return Verdict(name, "gripper", "undecided", found, f"at least {LEAST_EVENTS} answers")
+        return _too_few(name, "gripper", int(total), LEAST_EVENTS, "answers of the gripper")
     share = followed / total
     outcome: Outcome = "ok" if share >= LEAST_SHARE else "fault" if share <= 1 - LEAST_SHARE else "undecided"
     return Verdict(name, "gripper", outcome, found, f"at least {LEAST_SHARE:.0%}; 1 = open")
@@ -89,8 +112,9 @@ def gripper_verdict(sums: MotionSums, spec: DatasetSpec) -> Verdict:
 def statistics_verdicts(action: Mapping[str, Any], spec: DatasetSpec) -> list[Verdict]:
     """dead_dims, outlier, unwrapped_angle and a range that excludes 0, from statistics.json."""
     if action["count"] < LEAST_STEPS:
-        found, expected = f"{action['count']} steps", f"at least {LEAST_STEPS}"
-        return [Verdict(name, "dataset", "undecided", found, expected) for name in ("dead_dims", "outlier")]
+        return [
+            _too_few(name, "dataset", action["count"], LEAST_STEPS, "valid steps") for name in ("dead_dims", "outlier")
+        ]
     low, high, q01, q99 = (np.asarray(action[name]) for name in ("min", "max", "q01", "q99"))
     return [
         *_dead(high - low, spec),
@@ -107,7 +131,10 @@ def count_verdicts(counts: Counter[str], spec: DatasetSpec) -> list[Verdict]:
     if counts["without_is_last"]:
         verdicts.append(Verdict("truncated_episode", "dataset", "undecided", "the source has no is_last"))
     if episodes >= LEAST_EPISODES and counts["first_zero"] >= 0.99 * episodes:
-        verdicts.append(Verdict("shifted_action", "dataset", "advice", "every first action is zero", "drop_first?"))
+        cure = (
+            "drop_first; shift_action where an action is stored with the frame that it LED TO (then action_lag says so)"
+        )
+        verdicts.append(Verdict("shifted_action", "dataset", "advice", "every first action is zero", cure))
     if counts["idle_steps"] > IDLE * valid:
         verdicts.append(Verdict("idle", "dataset", "advice", f"{counts['idle_steps'] / valid:.0%} of steps do nothing"))
     if spec.language.kind not in ("none", "constant") and counts["empty_language"]:
@@ -157,7 +184,7 @@ def _scale(sums: MotionSums, pair: int, lag: int, spec: DatasetSpec) -> Verdict:
     if part.unit not in ("m", "mm", "rad", "deg", "one") or form not in ("delta", "velocity"):
         return Verdict("action_scale", name, "absent", f"unit {part.unit}, form {form}")
     step = 1.0 if form == "delta" else 1.0 / spec.robot.control_hz
-    slope = abs(float(motion.slopes(sums.lagged[lag, pair]))) / step
+    slope = abs(motion.motion_per_command(sums, lag, pair)) / step
     expected = f"{SCALE[0]:.2g} to {SCALE[1]:.2g}"
     if abs(float(motion.correlations(sums.lagged[lag, pair]))) < CLEAR:
         return Verdict("action_scale", name, "undecided", f"motion per command {slope:.3g}", expected)
@@ -191,6 +218,13 @@ def _absolute(sums: MotionSums, judged: Sequence[int]) -> Verdict:
     found = f"{PAIRS[judged[worst]][0]}: pose {level[worst]:.2f}, motion {change[worst]:.2f}"
     outcome: Outcome = "fault" if level[worst] - change[worst] > ABSOLUTE_MARGIN else "ok"
     return Verdict("absolute_as_delta", "dataset", outcome, found, "the motion fits better")
+
+
+def _wild(sums: MotionSums) -> list[Verdict]:
+    """Jumps of the measured pose: they are in no comparison, but nobody should learn from them unseen."""
+    if not (number := int(sums.wild[0])):
+        return []
+    return [Verdict("outlier", "pose", "advice", f"the pose jumps in {number} steps", "below 1 m and 2.5 rad a step")]
 
 
 def _dead(ptp_A: np.ndarray, spec: DatasetSpec) -> list[Verdict]:
@@ -238,7 +272,7 @@ def _unwrapped(largest_A: np.ndarray, spec: DatasetSpec) -> list[Verdict]:
 def _channel_order(counts: Counter[str]) -> Verdict:
     """Advice only: it rests on what colours dark things usually have, and a lab may be blue."""
     if counts["coloured"] < LEAST_COLOURED:
-        return Verdict("channel_order", "primary", "undecided", f"{counts['coloured']} dark coloured pixels")
+        return _too_few("channel_order", "primary", counts["coloured"], LEAST_COLOURED, "dark coloured pixels")
     share = counts["warm"] / counts["coloured"]
     outcome: Outcome = "ok" if share >= WARM else "advice" if share <= 1 - WARM else "undecided"
     return Verdict(

@@ -12,16 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from whale.common.errors import BadDataError
+from whale.data.ingest.sources.impostors import unreadable
 
 MAX_ROWS = 10_000_000
 MAX_FILE_BYTES = 2 * 2**30
 MAX_TABLE_BYTES = 4 * 2**30  # uncompressed
 
 
-def read_columns(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray | list[bytes]]:
+def read_columns(
+    path: Path, names: Collection[str] | None = None, nullable: Collection[str] = ()
+) -> dict[str, np.ndarray | list[bytes]]:
     """Column name -> array (N, ...) or N byte strings (text, encoded images); columns of other types are left out.
 
-    names: only these, as far as they exist. Raises BadDataError for a file that is not whole.
+    names: only these, as far as they exist. nullable: columns of numbers whose empty cells are NaN.
+    Raises BadDataError for a file that is not whole.
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_FILE_BYTES}")
@@ -38,8 +42,10 @@ def read_columns(path: Path, names: Collection[str] | None = None) -> dict[str, 
             wanted = [name for name in wanted if names is None or name in names]
             table = file.read(columns=wanted, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise BadDataError("not a readable parquet file", file=path, found=str(error)[:200]) from None
-    return {name: _column(table.column(name).combine_chunks(), name, path) for name in table.column_names}
+        raise unreadable(path, "not a readable parquet file", str(error)) from None
+    return {
+        name: _column(table.column(name).combine_chunks(), name, path, name in nullable) for name in table.column_names
+    }
 
 
 def column_names(path: Path) -> list[str]:
@@ -48,7 +54,12 @@ def column_names(path: Path) -> list[str]:
         with open(path, "rb") as stream:
             return [field.name for field in pq.read_schema(stream) if is_plain(field.type)]
     except (pa.ArrowException, OSError) as error:
-        raise BadDataError("not a readable parquet file", file=path, found=str(error)[:200]) from None
+        raise unreadable(path, "not a readable parquet file", str(error)) from None
+
+
+def other_columns(path: Path) -> list[str]:
+    """Names of the columns that cannot be read."""
+    return sorted(set(pq.read_schema(path).names) - set(column_names(path)))
 
 
 def is_plain(kind: pa.DataType) -> bool:
@@ -87,8 +98,8 @@ def _is_image(kind: pa.DataType) -> bool:
     return names == {"bytes", "path"} and pa.types.is_binary(kind.field("bytes").type)
 
 
-def _column(array: pa.Array, name: str, path: Path) -> np.ndarray | list[bytes]:
-    if array.null_count:
+def _column(array: pa.Array, name: str, path: Path, is_nullable: bool) -> np.ndarray | list[bytes]:
+    if array.null_count and not (is_nullable and _is_number(array.type)):
         raise BadDataError("a column with empty cells", file=path, place=name, found=array.null_count, expected=0)
     if _is_list(array.type):
         values = array.flatten()

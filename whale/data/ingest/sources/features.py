@@ -33,7 +33,7 @@ Kind = Literal["tensor", "bytes", "unsupported"]
 
 @dataclass(frozen=True)
 class Feature:
-    """One leaf. `kind` bytes: text and encoded images stay byte strings; unsupported: ragged, more than one unknown."""
+    """One leaf. `kind` bytes: text and encoded images stay byte strings; unsupported: `why` it cannot be read."""
 
     name: str
     kind: Kind
@@ -41,6 +41,7 @@ class Feature:
     dtype: str = "string"
     encoding: str = "none"
     in_steps: bool = False
+    why: str = ""
 
     @property
     def stored_name(self) -> str:
@@ -51,7 +52,7 @@ class Feature:
         if stored is None:
             raise EpisodeError("missing_key", f"{self.stored_name} is not in the record")
         if self.kind == "unsupported":
-            raise EpisodeError("dtype_mismatch", f"{self.stored_name}: this layout of features.json is not supported")
+            raise EpisodeError("dtype_mismatch", f"{self.stored_name}: {self.why}")
         if self.kind == "bytes":
             return self._bytes(stored, num_steps)
         return self._encoded(stored, num_steps) if self.encoding != "none" else self._tensor(stored, num_steps)
@@ -117,7 +118,10 @@ def parse_features(tree: object, file: str = "features.json") -> dict[str, Featu
 
 
 def _walk(node: Mapping[str, Any], name: str, in_steps: bool, found: dict[str, Feature], file: str, depth: int) -> None:
-    kind = _class_of(node, name, file)
+    kind = _class_of(node)
+    if kind is None and not name:
+        raise BadDataError("the root of features.json is of no class that is read", file=file, found=str(node)[:120],
+                           expected=f"{PACKAGE} + one of {', '.join(CLASSES)}")  # fmt: skip
     if depth > 16 or len(found) > MAX_FEATURES:
         raise BadDataError("features.json is too deep or too large", file=file, place=name)
     if kind == "dict":
@@ -129,31 +133,33 @@ def _walk(node: Mapping[str, Any], name: str, in_steps: bool, found: dict[str, F
         found[name] = _leaf(node, kind, name, in_steps)
 
 
-def _class_of(node: Mapping[str, Any], name: str, file: str) -> str:
+def _class_of(node: Mapping[str, Any]) -> str | None:
+    """None for a class that is not read (Video, BBox, Audio, somebody's own)."""
     class_name = str(node.get("pythonClassName", node.get("type")))
-    kind = CLASSES.get(class_name.removeprefix(PACKAGE)) if class_name.startswith(PACKAGE) else None
+    return CLASSES.get(class_name.removeprefix(PACKAGE)) if class_name.startswith(PACKAGE) else None
+
+
+def _leaf(node: Mapping[str, Any], kind: str | None, name: str, in_steps: bool) -> Feature:
     if kind is None:
-        raise BadDataError(
-            "unknown feature class", file=file, place=name or "(root)", found=class_name[:120],
-            expected=f"{PACKAGE} + one of {', '.join(CLASSES)}",
-        )  # fmt: skip
-    return kind
-
-
-def _leaf(node: Mapping[str, Any], kind: str, name: str, in_steps: bool) -> Feature:
+        class_name = str(node.get("pythonClassName", node.get("type")))[:120]
+        return Feature(name, "unsupported", in_steps=in_steps, why=f"a feature of the class {class_name}, not read")
     if kind in ("text", "image"):
         return Feature(name, "bytes", in_steps=in_steps)
     if kind == "class_label":
         return Feature(name, "tensor", (), "int64", in_steps=in_steps)
     if kind == "sequence":
-        return Feature(name, "unsupported", in_steps=in_steps)
+        return Feature(name, "unsupported", in_steps=in_steps, why="a sequence inside of a step, not read")
     tensor = node["tensor"]
     shape = tuple(None if int(d) < 0 else int(d) for d in tensor.get("shape", {}).get("dimensions", []))
     dtype, encoding = str(tensor["dtype"]), str(tensor.get("encoding", "none")).lower()
     if dtype not in DTYPES or encoding not in ("none", "zlib", "bytes"):
-        raise ValueError(f"{name}: dtype {dtype!r}, encoding {encoding!r}")
+        why = f"a tensor of dtype {dtype[:40]}, encoding {encoding[:40]}, not read"
+        return Feature(name, "unsupported", in_steps=in_steps, why=why)
     if dtype in ("string", "object"):
-        return Feature(name, "bytes" if shape == () else "unsupported", shape, "string", in_steps=in_steps)
+        if shape == ():
+            return Feature(name, "bytes", in_steps=in_steps)
+        return Feature(name, "unsupported", shape, in_steps=in_steps, why=f"text of shape {shape}, not read")
     unknown = shape.count(None)
     supported = unknown == 0 if encoding != "none" else unknown <= 1
-    return Feature(name, "tensor" if supported else "unsupported", shape, dtype, encoding, in_steps)
+    why = "" if supported else f"a tensor of shape {shape}, encoding {encoding}, not read"
+    return Feature(name, "tensor" if supported else "unsupported", shape, dtype, encoding, in_steps, why)

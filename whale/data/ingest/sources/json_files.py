@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import BadDataError, MissingInputError
+from whale.data.ingest.sources.impostors import impostor_at, unreadable
 
 MAX_JSON_BYTES = 16 * 2**20
 MAX_LINES_BYTES = 512 * 2**20
@@ -15,14 +16,16 @@ def read_json(path: Path, remedy: str | None = None) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise BadDataError("not valid JSON", file=path, found=str(error)[:200]) from None
+        raise unreadable(path, "not valid JSON", str(error)) from None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """One object per line."""
     _require_small(path, MAX_LINES_BYTES)
+    if (told := impostor_at(path)) is not None:
+        raise BadDataError(f"not JSON lines: it is {told[0]}", file=path, remedy=told[1])
     rows = []
-    with open(path, encoding="utf-8", errors="strict") as stream:
+    with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue

@@ -1,34 +1,41 @@
-"""Folders of .npz files, one episode each: arrays by name, all with T rows or without an axis; never a pickle.
+"""Folders of .npz files, one episode each: arrays by name, with T rows or without an axis; never a pickle.
 
 A spec reads arrays by name ("action"); one without an axis, such as a text, is the episode's. Pictures are uint8
 (T, H, W, 3), or (T, C, H, W) read three planes at a time as "observation[6:9]" (several stacked frames, as replay
-buffers keep them).
+buffers keep them), or encoded. T is the length of `action` (`actions`), else of what is read, else the commonest; what
+is not read may be anything.
 """
 
 import lzma
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
-from whale.data.ingest.sources.arrays import ArrayFrames, is_frames, is_planes
+from whale.data.ingest.sources.arrays import is_frames, is_planes, pictures, planes
 from whale.data.ingest.sources.columns import content_sha256
+from whale.data.ingest.sources.impostors import named
 from whale.data.ingest.sources.source import ALL, ShardFile, grouped, measured
 from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
 
 MAX_ARRAYS, MAX_BYTES, MAX_RATIO = 256, 4 * 2**30, 1000
 UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, KeyError, EOFError)
 LAYOUT = "arrays with the same number of rows, one per step, or without an axis; no pickle"
+ACTIONS = ("action", "actions")
 # An unknown compression is a NotImplementedError, a password a RuntimeError, a huge shape a MemoryError.
 DAMAGE = (*UNPACKING, RuntimeError, MemoryError)
 
 
 class NpzSource:
     """Files in the order of their paths; `name` and `version` are the spec's, as the files know none."""
+
+    rate = None
 
     def __init__(self, directory: Path, name: str, version: str):
         self.directory, self.name, self.version = Path(directory), name, version
@@ -38,17 +45,31 @@ class NpzSource:
             raise MissingInputError("no .npz file", file=directory)
         self.splits: dict[str, list[ShardFile]] = {ALL: grouped([(path,) for path in self.paths], "episodes")}
 
-    @property
-    def features(self) -> list[str]:
-        """Of the first file that can be read; BadDataError if there is none."""
+    @cached_property
+    def _first(self) -> "tuple[list[str], dict[str, str]]":
+        """(features, what cannot be read) of the first file that can; BadDataError if there is none."""
         reason = ""
         for path in self.paths:
             try:
-                arrays = load_arrays(self.directory / path)
-                return sorted({*_steps(arrays), *_metadata(arrays)})
+                arrays, refused = load_arrays(self.directory / path)
+                steps = _steps(arrays, None)
+                others = {
+                    name: f"{len(values)} rows where the others have {len(steps['is_first'])}"
+                    for name, values in arrays.items()
+                    if values.ndim and len(values) != len(steps["is_first"])
+                }
+                return sorted({*steps, *_metadata(arrays)}), refused | others
             except EpisodeError as error:
                 reason = reason or str(error)
         raise BadDataError("no .npz file can be read", file=self.directory, found=reason, expected=LAYOUT)
+
+    @property
+    def features(self) -> list[str]:
+        return self._first[0]
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        return self._first[1]
 
     def read_shard(
         self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
@@ -66,8 +87,8 @@ class NpzReader:
             path = self.source.directory / file
             self.files[file] = measured(path, self.hashed)
             try:
-                arrays = load_arrays(path)
-                steps = _steps(arrays)
+                arrays, _ = load_arrays(path, self.keys)
+                steps = _steps(arrays, self.keys)
             except EpisodeError as error:
                 yield Rejected(error.reason, str(error), file, number)
                 continue
@@ -88,8 +109,13 @@ def _of_episode(value: np.ndarray) -> object:
     return bytes(value[()]) if value.dtype.kind == "S" else value
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of one file; EpisodeError for pickles, bombs and damage."""
+def load_arrays(path: Path, keys: Collection[str] | None = None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(arrays that are read, why others cannot be) of one file; `keys` None: all that can be.
+
+    EpisodeError for bombs and damage of the file, and of an array that is asked for.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    refused: dict[str, str] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -97,34 +123,67 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             if len(members) > MAX_ARRAYS or size > MAX_BYTES or size > MAX_RATIO * max(packed, 1):
                 raise EpisodeError("unsafe", f"{path.name}: {len(members)} arrays, {packed} -> {size} bytes")
         with np.load(path, allow_pickle=False) as loaded:
-            arrays = {name: loaded[name] for name in sorted(loaded.files)}
+            for name in sorted(loaded.files):
+                _load(loaded, name, path, keys, arrays, refused)
     except EpisodeError:
         raise
     except DAMAGE as error:
-        raise EpisodeError("decode_error", f"{path.name}: {type(error).__name__}: {error}") from None
-    for name, values in arrays.items():
-        if not isinstance(values, np.ndarray):  # numpy gives the bytes of a member that is no array
-            raise EpisodeError("decode_error", f"{path.name}: '{name}' is no array")
-    return arrays
+        why = named(path, f"{type(error).__name__}: {error}")
+        raise EpisodeError("decode_error", f"{path.name}: {why}") from None
+    if not arrays:
+        raise EpisodeError("decode_error", f"{path.name}: nothing can be read: {refused}"[:300])
+    return arrays, refused
 
 
-def _steps(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Step features; T is the length that all arrays share."""
-    rows = {name: values for name, values in arrays.items() if values.ndim}
-    lengths = {len(values) for values in rows.values()}
-    if len(lengths) != 1:
-        shapes = {name: values.shape for name, values in rows.items()}
+def _load(
+    loaded: Any, name: str, path: Path, keys: Collection[str] | None, arrays: dict[str, np.ndarray],
+    refused: dict[str, str],
+) -> None:  # fmt: skip
+    """One array; one that is damaged, a pickle or no array counts as an error only where somebody asks for it."""
+    is_wanted = name in ACTIONS if keys is None else _is_read(name, keys)
+    try:
+        values = loaded[name]
+        what = None if isinstance(values, np.ndarray) else "no array"  # numpy gives the bytes of such a member
+    except DAMAGE as error:
+        what = f"{type(error).__name__}: {error}"
+    if what is None:
+        arrays[name] = values
+    elif is_wanted:
+        raise EpisodeError("decode_error", f"{path.name}: '{name}': {what}")
+    else:
+        refused[name] = what
+
+
+def _num_steps(rows: dict[str, np.ndarray], keys: Collection[str] | None) -> int:
+    """T, as the module says; EpisodeError where what is read does not agree."""
+    commands = [len(rows[name]) for name in ACTIONS if name in rows]
+    read = {name: len(values) for name, values in rows.items() if keys is not None and _is_read(name, keys)}
+    if len(set(read.values())) > 1:
+        shapes = {name: rows[name].shape for name in read}
         raise EpisodeError("length_mismatch", f"arrays of different lengths: {shapes}"[:300])
+    lengths = list(read.values()) or commands or [len(values) for values in rows.values()]
+    if not lengths:
+        raise EpisodeError("empty", "no array has an axis, which would be the steps")
+    return Counter(lengths).most_common(1)[0][0]
+
+
+def _is_read(name: str, keys: Collection[str]) -> bool:
+    return name in keys or any(key.startswith(f"{name}[") for key in keys)
+
+
+def _steps(arrays: dict[str, np.ndarray], keys: Collection[str] | None) -> dict[str, Any]:
+    """Step features: those with a row for each step."""
+    rows = {name: values for name, values in arrays.items() if values.ndim}
+    num_steps = _num_steps(rows, keys)
     steps: dict[str, Any] = {}
     for name, values in rows.items():
-        if is_frames(values.shape, values.dtype):
-            steps[name] = ArrayFrames(values)
-        elif is_planes(values.shape, values.dtype):
-            steps |= {f"{name}[{c}:{c + 3}]": ArrayFrames(values, channels=c) for c in range(0, values.shape[1], 3)}
+        if len(values) != num_steps:
+            continue
+        if is_planes(values.shape, values.dtype) and not is_frames(values.shape, values.dtype):
+            steps |= planes(name, values)
         elif values.dtype.kind in "SU":
             steps[name] = [str(value).encode() if values.dtype.kind == "U" else bytes(value) for value in values]
         else:
-            steps[name] = values
-    (num_steps,) = lengths
+            steps[name] = pictures(values)
     steps["is_first"] = np.arange(num_steps) == 0
     return steps

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from whale.common.errors import BadDataError, MissingInputError
+from whale.common.errors import BadDataError
+from whale.data.ingest.sources.arrays import pictures
 from whale.data.ingest.sources.features import Feature, parse_features
 from whale.data.ingest.sources.json_files import read_json
 from whale.data.ingest.sources.source import ShardFile
@@ -29,7 +30,12 @@ log = logging.getLogger(__name__)
 
 
 class RldsSource:
-    """One dataset version. Opening reads the two JSON files only; BadDataError names the file and the field."""
+    """One dataset version. Opening reads the two JSON files only; BadDataError names the file and the field.
+
+    A file that is missing matters to whoever reads its split (`require_files`).
+    """
+
+    rate = None
 
     def __init__(self, directory: Path):
         self.directory = Path(directory)
@@ -45,10 +51,19 @@ class RldsSource:
             self.splits[str(split["name"])] = self._shard_files(split)
 
     @cached_property
-    def features(self) -> dict[str, Feature]:
+    def declared(self) -> dict[str, Feature]:
         """Flattened name (without `steps/`) -> feature; `in_steps` tells step features from metadata."""
         path = self.directory / "features.json"
         return parse_features(read_json(path, REMEDY), str(path))
+
+    @cached_property
+    def features(self) -> dict[str, Feature]:
+        """Those that can be read."""
+        return {name: feature for name, feature in self.declared.items() if feature.kind != "unsupported"}
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        return {name: feature.why for name, feature in self.declared.items() if feature.kind == "unsupported"}
 
     def read_shard(
         self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
@@ -85,9 +100,8 @@ class RldsSource:
 
     def _check_bytes(self, split: str, shards: list[ShardFile], num_bytes: int) -> None:
         paths = [self.directory / shard.file for shard in shards]
-        missing = [path.name for path in paths if not path.is_file()]
-        if missing:
-            raise MissingInputError("source files are missing", file=self.directory, place=split, found=missing[:5])
+        if not all(path.is_file() for path in paths):
+            return  # told by whoever reads them
         found = sum(path.stat().st_size for path in paths)
         expected = num_bytes + FRAMING_BYTES * sum(shard.records for shard in shards)
         if found != expected:  # only a hint: a cut file is found record by record
@@ -150,7 +164,9 @@ class ShardReader:
         for feature in self._features:
             value = stored.get(feature.stored_name)
             if feature.in_steps:
-                steps[feature.name] = feature.decode(value, num_steps)
+                if value is None and feature.kind == "bytes":
+                    continue  # a camera that an episode does not have; whoever needs it says so
+                steps[feature.name] = pictures(feature.decode(value, num_steps))
             else:
                 metadata[feature.name] = feature.decode(value, 1)[0]
         return steps, metadata
@@ -172,9 +188,7 @@ def outcome_detail(outcome: RawEpisode | Rejected) -> str:
 
 
 def _is_wanted(feature: Feature, keys: Collection[str] | None) -> bool:
-    if keys is not None and feature.in_steps:
-        return feature.name in keys
-    return feature.kind != "unsupported"
+    return not feature.in_steps or keys is None or feature.name in keys
 
 
 def _num_steps(stored: dict[str, Stored]) -> int:

@@ -4,16 +4,19 @@ A unit is what one worker reads and what one set of shards is made from: a TFRec
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from whale.common.errors import MissingInputError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
+from whale.data.ingest.sources.impostors import refuse_pointers
 from whale.data.spec.episode import RawEpisode, Rejected
 
 GROUP = 64  # episodes of formats with one file per episode that make one unit
+VIDEO = ".mp4"  # judged by its reader, camera by camera: a spec may not read them all
 ALL = "all"  # the one split of formats that have none of their own
 
 
@@ -36,12 +39,22 @@ class UnitReader(Protocol):
 
 
 class Source(Protocol):
-    """One dataset version in a folder. `features`: names of everything a spec can read."""
+    """One dataset version in a folder. `features`: names of everything a spec can read.
+
+    left_out: what lies there and no spec can read, and why; it blocks nobody who does not ask for it, and is told.
+    rate: frames per second, if the files say so.
+    """
 
     directory: Path
     name: str
     version: str
     splits: dict[str, list[ShardFile]]
+
+    @property
+    def rate(self) -> float | None: ...
+
+    @property
+    def left_out(self) -> Mapping[str, str]: ...
 
     @property
     def features(self) -> Collection[str]: ...
@@ -51,6 +64,19 @@ class Source(Protocol):
     ) -> UnitReader:
         """`keys`: decode these step features only. Not `hashed`: for a look, no file is read whole for its digest."""
         ...
+
+
+def require_files(source: Source, units: Iterable[ShardFile]) -> None:
+    """The files of these units, and of no others, must be there and be no pointers: all that are not are named."""
+    files = list(dict.fromkeys(file for unit in units if unit.records for file in unit.files))
+    missing = [file for file in files if not (source.directory / file).is_file()]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise MissingInputError(
+            "source files are missing", file=source.directory, found=", ".join(missing[:5]) + more,
+            expected=f"{len(files)} files", remedy="download them again, or take their split out of source.splits",
+        )  # fmt: skip
+    refuse_pointers(source.directory, (file for file in files if not file.endswith(VIDEO)))
 
 
 def grouped(episodes: Sequence[tuple[str, ...]], label: str) -> list[ShardFile]:

@@ -14,19 +14,12 @@ from typing import BinaryIO
 import google_crc32c
 
 from whale.common.errors import BadDataError
+from whale.data.ingest.sources.impostors import impostor
 
 HEADER, FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 FRAMING_BYTES = 16
 MASK_DELTA = 0xA282EAD8
 MAX_RECORD_BYTES = 2**31  # a protobuf message can't be larger
-# What lies where a TFRecord should: first bytes -> what it is and what to do.
-IMPOSTORS = {
-    b"version https://git-lfs": ("a Git LFS pointer, not the file", "fetch the real file: `git lfs pull`"),
-    b"<!DOCTYPE": ("an HTML page", "the download was answered by a web page; download again"),
-    b"<html": ("an HTML page", "the download was answered by a web page; download again"),
-    b"<?xml": ("an XML error page", "the object store refused the download; download again"),
-    b"\x1f\x8b": ("gzip-compressed", "decompress it, or write the dataset without compression"),
-}
 
 
 class TFRecordError(BadDataError):
@@ -99,9 +92,9 @@ class TFRecordFile:
         return length
 
     def _refuse_impostor(self, offset: int, head: bytes) -> None:
-        for magic, (what, remedy) in IMPOSTORS.items():
-            if offset == 0 and head.startswith(magic):
-                raise self._error(f"not a TFRecord file but {what}", "not_tfrecord", 0, found=head[:24], remedy=remedy)
+        if offset == 0 and (told := impostor(head)) is not None:
+            what = f"not a TFRecord file but {told[0]}"
+            raise self._error(what, "not_tfrecord", 0, found=head[:24], remedy=told[1])
 
     def _read(self, size: int) -> bytes:
         data = self._stream.read(size)

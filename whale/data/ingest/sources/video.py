@@ -12,28 +12,30 @@ from typing import overload
 import av
 import numpy as np
 
+from whale.data.ingest.sources.impostors import named
 from whale.data.spec.episode import EpisodeError
 from whale.data.storage.images import MAX_PIXELS, pack_rgb
 
 CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4", "vp9"})
+TIME_TOLERANCE = 0.5  # of a period
 OPTIONS = {"enable_drefs": "0", "use_absolute_path": "0"}
 
 
 class VideoFile:
     """Decodes one file forwards: frames asked for in order, over however many episodes, are decoded once.
 
-    starts: how often it began at the first frame, which going back needs.
+    starts: how often it began at the first frame, which going back needs. rate: see `decode_video`.
     """
 
-    def __init__(self, path: Path):
-        self.path, self.starts = path, 0
+    def __init__(self, path: Path, rate: float | None = None):
+        self.path, self.rate, self.starts = path, rate, 0
         self._frames: Iterator[np.ndarray] = iter(())
         self._next = sys.maxsize  # nothing is open yet
 
     def frame(self, number: int) -> np.ndarray | None:
         """uint8 (H, W, 3) RGB; None behind the last one."""
         if number < self._next:
-            self._frames, self._next = decode_video(self.path), 0
+            self._frames, self._next = decode_video(self.path, self.rate), 0
             self.starts += 1
         image_HWC = None
         for _ in range(number - self._next + 1):
@@ -86,22 +88,41 @@ class VideoFrames(Sequence[bytes]):
         return pack_rgb(image_HWC)
 
 
-def decode_video(path: Path) -> Iterator[np.ndarray]:
-    """uint8 (H, W, 3) RGB, in the order of presentation."""
+def decode_video(path: Path, rate: float | None = None) -> Iterator[np.ndarray]:
+    """uint8 (H, W, 3) RGB, in the order of presentation.
+
+    rate: frames per second that the dataset claims; frames that are not one period apart, give or take TIME_TOLERANCE
+    of it, raise EpisodeError (time_gap): where frames were lost, all that follow would stand beside other rows.
+    """
     try:
         with open(path, "rb") as stream, av.open(stream, "r", format="mp4", options=OPTIONS) as container:
             if len(container.streams.video) != 1:
                 raise EpisodeError("decode_error", f"{path.name}: {len(container.streams.video)} video streams")
             video = container.streams.video[0]
             context = video.codec_context
-            if context.name not in CODECS:
-                raise EpisodeError("decode_error", f"{path.name}: codec {context.name}, known: {sorted(CODECS)}")
+            if context is None or context.name not in CODECS:
+                raise EpisodeError(
+                    "decode_error", f"{path.name}: codec {context and context.name}, known: {sorted(CODECS)}"
+                )
             if not 0 < context.width * context.height <= MAX_PIXELS:
                 raise EpisodeError("decode_error", f"{path.name}: {context.height} x {context.width} refused")
             context.thread_count = 1
-            for frame in container.decode(video):
+            before: float | None = None
+            for number, frame in enumerate(container.decode(video)):
+                before = _checked_time(frame.time, before, number, rate, path)
                 if frame.width * frame.height > MAX_PIXELS:
                     raise EpisodeError("decode_error", f"{path.name}: {frame.height} x {frame.width} refused")
                 yield frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, OSError) as error:
-        raise EpisodeError("decode_error", f"{path.name}: {error}") from None
+    except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
+        raise EpisodeError("decode_error", f"{path.name}: {named(path, str(error))}") from None
+
+
+def _checked_time(
+    time: float | None, before: float | None, number: int, rate: float | None, path: Path
+) -> float | None:
+    if rate is not None and time is not None and before is not None:
+        periods = (time - before) * rate
+        if abs(periods - 1.0) > TIME_TOLERANCE:
+            detail = f"frame {number} comes {time - before:.4g} s after the one before, expected {1 / rate:.4g} s"
+            raise EpisodeError("time_gap", f"{path.name}: {detail}")
+    return time

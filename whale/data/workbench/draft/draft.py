@@ -55,15 +55,19 @@ def draft_spec(sample: Sample, name: str) -> Draft:
     language = {"key": key, "encoding": encoding, "scope": scope, "kind": kind}
     language["why"] = "equal in all episodes looked at" if kind == "constant" else "by the texts found"
     pose, why_pose = guessing.guess_pose(sample)
+    action = guessing.same_order(action, pose)
+    if pose is not None and pose.order is not None:
+        why_pose += f"; {pose.order.why}"
     opening = None if pose is None else guessing.guess_opening(sample, pose)
     form = guessing.is_absolute(sample, action, pose)
     absolute, quaternion = form.value == "absolute", "quat" in action.form
+    written = action.form.removeprefix("xyz_")
     rate, splits, unit = _rate(sample), guessing.guess_splits(sample), _unit(sample, action, absolute)
     gripper = _gripper(sample, action, pose)
     text = _TEMPLATES.get_template("spec.yaml").render(
         name=name, kind=sample.kind, dataset=_dataset(sample, name), version=sample.source.version, splits=splits,
         rate=rate, cameras=cameras, language=language, pose=pose, why_pose=why_pose, opening=opening, action=action,
-        form=form, absolute=absolute, quaternion=quaternion, unit=unit, turns=_turns(absolute, quaternion),
+        form=form, absolute=absolute, quaternion=quaternion, unit=unit, turns=_turns(absolute, quaternion, written),
         gripper=gripper, live=_live(sample, action),
     )  # fmt: skip
     guesses = {"action": Guess(f"{action.key} as {action.form}", why_action), "robot.control_hz": rate}
@@ -73,6 +77,9 @@ def draft_spec(sample: Sample, name: str) -> Draft:
     guesses["state.pose"] = Guess("null" if pose is None else f"{pose.key} {pose.form}", why_pose)
     if opening is not None:
         guesses["state.gripper"] = Guess(f"{opening[0]}[{opening[1]}]", "rises_when: open is assumed")
+    for place, columns in (("state.pose", pose), ("action", action)):
+        if columns is not None and columns.order is not None:
+            guesses[f"{place}.quaternion"] = columns.order
     guesses |= {"action.form": form, "action.translation.unit": unit}
     guesses["action.gripper"] = Guess("fill 1", "the action has no column left")
     if gripper is not None:
@@ -104,11 +111,14 @@ def _rate(sample: Sample) -> Guess:
     return Guess("10.0", "no time stamps: ask who recorded it")
 
 
-def _turns(absolute: bool, quaternion: bool) -> str:
-    """Operations on the rotation."""
+def _turns(absolute: bool, quaternion: bool, form: str) -> str:
+    """Operations on the rotation, which is written as `form`."""
     if absolute:
-        return f"{{difference: {{wrap: true, kind: {'rotation' if quaternion else 'value'}}}}}"
-    return "{to_euler: {form: quat_xyzw}}" if quaternion else ""
+        if not quaternion:
+            return "{difference: {wrap: true, kind: value}}"
+        said = ", form: quat_wxyz" if form == "quat_wxyz" else ""
+        return f"{{difference: {{wrap: true, kind: rotation{said}}}}}"
+    return f"{{to_euler: {{form: {form}}}}}" if quaternion else ""
 
 
 def _gripper(sample: Sample, action: PoseColumns, pose: PoseColumns | None) -> tuple[str, str, Guess] | None:
@@ -122,7 +132,7 @@ def _gripper(sample: Sample, action: PoseColumns, pose: PoseColumns | None) -> t
 
 
 def _unit(sample: Sample, action: PoseColumns, absolute: bool) -> Guess:
-    positions = [array[:, :3] for array in sample.numbers()[action.key]]
+    positions = [array[:, : min(3, action.stop)] for array in sample.numbers()[action.key]]
     steps = np.concatenate([np.diff(array, axis=0) if absolute else array for array in positions])
     typical = float(np.quantile(np.abs(steps), 0.9)) if steps.size else 0.0
     return Guess("m" if typical < METRIC_STEP else "scaled", f"90 % of the steps are below {typical:.3g}")
@@ -130,7 +140,8 @@ def _unit(sample: Sample, action: PoseColumns, absolute: bool) -> Guess:
 
 def _live(sample: Sample, action: PoseColumns) -> str:
     values = np.concatenate([action.read(array) for array in sample.numbers()[action.key]])
-    return "".join(letter for letter, column in zip(DIMENSIONS, values.T, strict=True) if np.ptp(column) > 1.0e-6)
+    spread = np.ptp(np.nan_to_num(values), axis=0)
+    return "".join(letter for letter, varies in zip(DIMENSIONS, spread > 1.0e-6, strict=True) if varies)
 
 
 def _quoted(key: str | None) -> str:

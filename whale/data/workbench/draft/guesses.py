@@ -12,20 +12,27 @@ from math import ceil
 import numpy as np
 
 from whale.data.ingest.canonical.raw_columns import ORIENTATIONS
-from whale.data.ingest.quality.motion import MotionSums, correlations, measure_motion
+from whale.data.ingest.quality.motion import ROTATION, MotionSums, correlations, measure_motion
 from whale.data.ingest.quality.verdicts import LEAST_EVENTS, LEAST_SHARE
 from whale.data.ingest.quality.video import LOOKS, look
+from whale.data.ingest.sources.source import ALL
+from whale.data.spec import rotations
 from whale.data.spec.operations import to_euler
 from whale.data.spec.spec import SplitSlice
 from whale.data.workbench.draft.sample import Sample
 
-UNIT_NORM = 0.02
+LEAST_TURN = 1.0e-6  # squared; below it, a quaternion says nothing of its own form
+WIDTHS = {"xy": 2, "xyz": 3}  # of a pose without a rotation
+ORDER_MARGIN, ORDER_CLEAR = 0.2, 0.4  # of correlations with a commanded rotation
 POSE_NAMES = ("state", "pose", "proprio", "cartesian", "eef", "tool", "effector")
 POSITION_NAMES = ("eef_pos", "ee_pos", "position", "translation")
 SIMULATOR_STATE = "states"  # of robomimic: everything the simulator knows, not a pose
 TEXT_NAMES = ("instruction", "language", "task", "lang")
 OPENING_NAMES = ("gripper", "opening", "finger")
-OUR_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+OUR_SPLITS = {
+    "train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val",
+    "eval": "val", "test": "test", "testing": "test",
+}  # fmt: skip
 MANY_EPISODES = 200  # from here on 5 % are 10 episodes or more
 WRIST_NAMES = ("wrist", "hand", "gripper", "eye_in")
 ROLES = ("primary", "secondary", "tertiary", "fourth", "fifth", "sixth")
@@ -39,21 +46,26 @@ class Guess:
 
 @dataclass(frozen=True)
 class PoseColumns:
-    """Where a pose stands: feature, columns of position and rotation, how the rotation is written ("xyz": nowhere)."""
+    """Where a pose stands: feature, columns of position and rotation, how the rotation is written.
+
+    "xyz" and "xy" hold no rotation.
+    order: of a quaternion, and why; a `?` in it is a question to whoever recorded.
+    """
 
     key: str
     start: int
     form: str
+    order: Guess | None = None
 
     @property
     def stop(self) -> int:
-        return self.start + (3 if self.form == "xyz" else 7 if "quat" in self.form else 6)
+        return self.start + WIDTHS.get(self.form, 7 if "quat" in self.form else 6)
 
     def read(self, array_TD: np.ndarray) -> np.ndarray:
         """(T, 6) xyz and roll pitch yaw; NaN for a rotation that is not there."""
         columns = array_TD[:, self.start : self.stop]
-        if self.form == "xyz":
-            return np.concatenate([columns, np.full_like(columns, np.nan)], axis=1)
+        if self.form in WIDTHS:
+            return np.pad(columns, ((0, 0), (0, 6 - columns.shape[1])), constant_values=np.nan)
         orientation = ORIENTATIONS[self.form]
         turn = to_euler(columns[:, 3:], orientation) if orientation else columns[:, 3:]
         return np.concatenate([columns[:, :3], turn], axis=1)
@@ -66,18 +78,23 @@ def guess_splits(sample: Sample) -> Guess:
     for name in OUR_SPLITS:
         if records.get(name):
             own.setdefault(OUR_SPLITS[name], name)
-    base = own.get("train", sample.split)
+    base = own.get("train") or max(records, key=lambda name: records[name])
     if "train" not in own:
-        own = {}  # everything is cut from what there is
+        own = {}  # everything is cut from what there is most of
+    taken = {base, *own.values(), *([ALL] if own else [])}  # what HDF5 lists in masks stands in `all` as well
+    others = [f"{name} ({count} episodes)" for name, count in records.items() if name not in taken]
+    unused = f"; not read: {', '.join(others)}" if others else ""
     absent = [split for split in ("val", "test") if split not in own]
     if records[base] <= len(absent):
-        return Guess(f"{{train: {base}}}", f"{base} has {records[base]} episodes: too few to cut others from them")
+        why = f"{base} has {records[base]} episodes: too few to cut others from them (add-a-dataset.md, 5){unused}"
+        return Guess(f"{{train: {base}}}", why)
     share = 5 if records[base] >= MANY_EPISODES else max(10, ceil(100 / records[base]))
     bounds = [0, *(100 - share * left for left in range(len(absent), -1, -1))]
     cut = {name: f'"{SplitSlice(split=base, start=start, stop=stop)}"'
            for name, (start, stop) in zip(["train", *absent], pairwise(bounds), strict=True)}  # fmt: skip
     splits = {"train": base} | own | (cut if absent else {})
     why = f"{' and '.join(absent)} cut from the end of {base}'s {records[base]} episodes" if absent else "by name"
+    why += unused
     return Guess(f"{{{', '.join(f'{name}: {splits[name]}' for name in ('train', 'val', 'test'))}}}", why)
 
 
@@ -119,7 +136,7 @@ def guess_pose(sample: Sample) -> tuple[PoseColumns | None, str]:
     ]  # fmt: skip
     for name, arrays in candidates:
         if _has_quaternion(arrays, 3):
-            return PoseColumns(name, 0, "xyz_quat_xyzw"), "columns 3:7 have norm 1"
+            return _quaternion(sample, name), "columns 3:7 have norm 1"
     if candidates:
         return PoseColumns(candidates[0][0], 0, "xyz_rpy"), "by name; columns 3:6 are taken for angles"
     for name, arrays in sample.numbers().items():
@@ -145,13 +162,23 @@ def guess_action(sample: Sample) -> tuple[PoseColumns | None, str]:
     for name in ("action", "actions"):
         if name in numbers and numbers[name][0].shape[1] >= 6:
             if _has_quaternion(numbers[name], 3):
-                return PoseColumns(name, 0, "xyz_quat_xyzw"), "columns 3:7 have norm 1"
+                return _quaternion(sample, name), "columns 3:7 have norm 1"
             width = numbers[name][0].shape[1]
             wide = "" if width <= 8 else f"; it has {width} columns: joints? then nothing here is right"
             return PoseColumns(name, 0, "xyz_rpy"), f"three numbers, then three angles{wide}"
         if name in numbers and 3 <= numbers[name][0].shape[1] < 6:
             return PoseColumns(name, 0, "xyz"), f"{numbers[name][0].shape[1]} columns: no rotation among them"
-    return None, f"no feature action or actions of three columns among {', '.join(sorted(numbers))}"
+        if name in numbers and numbers[name][0].shape[1] == 2:
+            return PoseColumns(name, 0, "xy"), "2 columns: x and y of a plane"
+    return None, f"no feature action or actions of two columns or more among {', '.join(sorted(numbers))}"
+
+
+def same_order(action: PoseColumns, pose: PoseColumns | None) -> PoseColumns:
+    """An action whose quaternion nobody explains is written as the pose's, if that one is known."""
+    is_open = action.order is not None and action.order.value == "?"
+    if not is_open or pose is None or pose.order is None or pose.order.value == "?":
+        return action
+    return PoseColumns(action.key, action.start, pose.form, Guess(pose.order.value, f"as {pose.key}"))
 
 
 def measured(sample: Sample, action: PoseColumns, pose: PoseColumns | None) -> MotionSums:
@@ -180,18 +207,36 @@ def is_absolute(sample: Sample, action: PoseColumns, pose: PoseColumns | None) -
 
 
 def gripper_rule(commands: Sequence[np.ndarray], openings: Sequence[np.ndarray] | None) -> tuple[str, str, Guess]:
-    """(raw, ops, whether 1 is open and why): from the values, and from what the sensor does after a command."""
+    """(raw, ops, whether 1 is open and why): from the values, and from what the sensor does after a command.
+
+    0 to 1 is taken as it is, -1 to 1 and any other range are brought to 0 to 1 by what was measured.
+    """
     values = np.concatenate(commands)
     low, high = float(values.min()), float(values.max())
     if low < -0.5 and (np.abs(values) < 0.1).mean() > 0.5:
         return "relative", "[{relative_to_absolute: {threshold: 0.1}}]", Guess("?", "mostly 0 with -1 and 1 between")
-    signed = low < -0.1
-    ops = ["{scale: {factor: 0.5, offset: 0.5}}"] if signed else []
-    ops += [] if low >= 0.0 and high <= 1.0 else ["{clip: {low: 0.0, high: 1.0}}"]
+    ops, why = _to_unit_range(low, high)
     sense = _sense(commands, openings)
     if sense.value == "closed":
         ops.append("invert")
-    return "absolute", f"[{', '.join(ops)}]", sense
+    return "absolute", f"[{', '.join(ops)}]", Guess(sense.value, f"{why}{sense.why}")
+
+
+def _to_unit_range(low: float, high: float) -> tuple[list[str], str]:
+    """(operations, why) that bring the range seen to [0, 1]."""
+    clip = "{clip: {low: 0.0, high: 1.0}}"
+    if 0.5 < high <= 1.0 and low >= 0.0:
+        return [], ""
+    if low >= -0.1 and 0.5 < high <= 1.1:
+        return [clip], ""
+    if -1.1 <= low < -0.1 and 0.5 < high <= 1.1:
+        half = "{scale: {factor: 0.5, offset: 0.5}}"
+        return [half] if low >= -1.0 and high <= 1.0 else [half, clip], ""
+    if high - low < 1.0e-9:
+        return [clip], f"always {low:g}; "
+    factor, offset = 1.0 / (high - low), -low / (high - low)
+    scale = f"{{scale: {{factor: {factor:.9g}, offset: {offset + 0.0:.9g}}}}}"
+    return [scale, clip], f"measured range {low:g} to {high:g}, brought to 0 to 1: is that its whole range?; "
 
 
 def _sense(commands: Sequence[np.ndarray], openings: Sequence[np.ndarray] | None) -> Guess:
@@ -212,10 +257,48 @@ def _sense(commands: Sequence[np.ndarray], openings: Sequence[np.ndarray] | None
 
 
 def _has_quaternion(arrays: Sequence[np.ndarray], start: int) -> bool:
+    """Norm 1 whatever the rotation: three small angles and a gripper of -1 or 1 have a norm near 1, too."""
     if arrays[0].shape[1] < start + 4:
         return False
-    norms = np.concatenate([np.linalg.norm(array[:, start : start + 4], axis=1) for array in arrays])
-    return bool((np.abs(norms - 1.0) < UNIT_NORM).all())
+    quat_N4 = np.concatenate([array[:, start : start + 4] for array in arrays])
+    if not (np.abs(np.linalg.norm(quat_N4, axis=1) - 1.0) < rotations.UNIT_NORM).all():
+        return False  # NaN, too
+    turned_N = (quat_N4[:, :3] ** 2).sum(axis=1)
+    error_N = np.abs((quat_N4**2).sum(axis=1) - 1.0)
+    if turned_N.mean() > LEAST_TURN:
+        return bool(error_N.sum() < 0.1 * turned_N.sum())
+    return arrays[0].shape[1] > start + 4 and bool((quat_N4[:, 3] > 0).all())  # no turn at all: a column must be left
+
+
+def _quaternion(sample: Sample, name: str) -> PoseColumns:
+    """The order is read from names, else measured by a rotation that is commanded, else asked."""
+    order = _order_by_name(sample, name) or _order_by_command(sample, name)
+    order = order or Guess("?", "x y z w is assumed: the numbers do not tell it from w x y z; ask who recorded it")
+    form = "xyz_quat_wxyz" if order.value == "wxyz" else "xyz_quat_xyzw"
+    return PoseColumns(name, 0, form, order)
+
+
+def _order_by_name(sample: Sample, name: str) -> Guess | None:
+    named = next((order for order in ("wxyz", "xyzw") if order in name.lower()), None)
+    if named is None:
+        letters = [word.lower()[-1:] for word in sample.column_names(name)[3:7]]
+        named = next((order for order in ("wxyz", "xyzw") if letters == list(order)), None)
+    return None if named is None else Guess(named, "by name")
+
+
+def _order_by_command(sample: Sample, name: str) -> Guess | None:
+    """A pose that moves while a rotation is commanded: the order in which it turns as it is told."""
+    action, _ = guess_action(sample) if not name.startswith("action") else (None, "")
+    if action is None or action.form != "xyz_rpy":
+        return None
+    fits = {}
+    for order in ("xyzw", "wxyz"):
+        sums = measured(sample, action, PoseColumns(name, 0, f"xyz_quat_{order}"))
+        fits[order] = float(np.abs(correlations(sums.lagged[:, ROTATION])).mean(axis=1).max())
+    best, other = sorted(fits, key=lambda order: -fits[order])
+    if fits[best] < ORDER_CLEAR or fits[best] - fits[other] < ORDER_MARGIN:
+        return None
+    return Guess(best, f"turns as commanded: correlation {fits[best]:.2f}, {fits[other]:.2f} if read as {other}")
 
 
 def _is_wrist(key: str) -> bool:

@@ -3,7 +3,7 @@
 Shapes: T steps, A = 7.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -46,8 +46,10 @@ class Preview:
     report: dict[str, Any]
 
 
-def preview(source: Source, spec: DatasetSpec, count: int) -> Preview:
+def preview(source: Source, spec: DatasetSpec, count: int, ingested: Collection[str] = ("primary",)) -> Preview:
     """The first `count` episodes of the train split. EpisodeError and Rejected become entries of `rejected`.
+
+    ingested: the roles that ingest takes; the gate judges these, and looks at the others as it does there.
 
     ConfigError if the spec names no train split, or one that the source lacks.
     """
@@ -58,7 +60,8 @@ def preview(source: Source, spec: DatasetSpec, count: int) -> Preview:
             rejected.append(made)  # type: ignore[arg-type]
             continue
         looks.append(made)
-        inspection = inspect_episode(raw, made.episode, made.episode.frames, spec)
+        frames = {role: each for role, each in made.episode.frames.items() if role in ingested}
+        inspection = inspect_episode(raw, made.episode, frames, spec)
         row = evidence.add(inspection) | {"key": made.episode.key, "split": "train", "kept": True}
         accepted, refused = inspection.sorted_by(spec.episodes.accept)
         reason = {"reason": refused[0].detector} if refused else {}

@@ -13,8 +13,8 @@ import numpy as np
 from whale.common.errors import BadDataError, MissingInputError
 from whale.data.ingest.sources.location import MARKERS, looks_like
 from whale.data.ingest.sources.opening import open_source
-from whale.data.ingest.sources.source import Source
-from whale.data.spec.episode import RawEpisode, Rejected
+from whale.data.ingest.sources.source import Source, require_files
+from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
 from whale.data.storage.images import ImageError, image_size
 
 EPISODES = 12
@@ -34,9 +34,21 @@ class Sample:
         found: dict[str, list[np.ndarray]] = {}
         for name, values in self.episodes[0].steps.items():
             if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim <= 2:
-                arrays = [np.asarray(raw.steps[name], np.float64) for raw in self.episodes]
-                found[name] = [array[:, None] if array.ndim == 1 else array for array in arrays]
+                held = [raw.steps.get(name) for raw in self.episodes]
+                arrays = [np.asarray(each, np.float64) for each in held if isinstance(each, np.ndarray)]
+                arrays = [array[:, None] if array.ndim == 1 else array for array in arrays]
+                widths = {array.shape[1] for array in arrays if array.ndim == 2}
+                if len(arrays) == len(self.episodes) and len(widths) == 1 and widths != {0}:
+                    found[name] = arrays
         return found
+
+    def column_names(self, feature: str) -> list[str]:
+        """What the dataset calls the columns of a feature; empty where it does not say (LeRobot may)."""
+        meta = getattr(self.source, "meta", None)
+        names = meta.features.get(feature, {}).get("names") if meta is not None else None
+        while isinstance(names, dict) and names:
+            names = next(iter(names.values()))
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     def images(self) -> dict[str, tuple[int, int]]:
         """Features that hold pictures: name -> (height, width)."""
@@ -48,6 +60,10 @@ class Sample:
                 found[name] = image_size(values[0])
             except ImageError:
                 continue
+            except EpisodeError as error:
+                what, remedy = "the first frame of a camera cannot be read", "repair or take away what is named"
+                file = self.source.directory
+                raise BadDataError(what, file=file, place=name, found=str(error), remedy=remedy) from None
         return found
 
     def texts(self) -> dict[str, list[str]]:
@@ -55,7 +71,8 @@ class Sample:
         found = {}
         for name, values in self.episodes[0].steps.items():
             if name not in self.images() and isinstance(values, list):
-                found[name] = [bytes(raw.steps[name][0]).decode("utf-8", "replace") for raw in self.episodes]
+                held = [raw.steps.get(name) or [b""] for raw in self.episodes]
+                found[name] = [bytes(values[0]).decode("utf-8", "replace") for values in held]
         return found
 
     def labels(self) -> dict[str, list[str]]:
@@ -90,6 +107,7 @@ def take_sample(path: Path) -> Sample:
         raise MissingInputError(f"none of the formats {', '.join(MARKERS)}", file=path, expected=expected)
     source = open_source(kind, path, path.resolve().name, "1.0.0")
     split = "train" if "train" in source.splits else next(iter(source.splits))
+    require_files(source, source.splits[split][:1])
     outcomes = first_episodes(source, split, EPISODES)
     episodes = [outcome for outcome in outcomes if isinstance(outcome, RawEpisode) and outcome.num_steps > 0]
     if not episodes:
