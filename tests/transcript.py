@@ -1,6 +1,6 @@
 """The console blocks of a page, replayed in the current folder, digests and times masked.
 
-`python tests/transcript.py PROJECT [PAGE]` writes the answers of a page again (docs/how-to/audit-a-checkpoint.md), from a
+`python tests/transcript.py PROJECT [PAGE]` writes the answers of a page again (if none is named, the auditor's), from a
 project that tests/test_pipeline.py made. `...` stands for any lines, or at the end of one for its rest.
 """
 

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from whale.tracking.mlflow_store import replay
 from whale.tracking.spool import TrackingSpool
 
 DATA, MODEL, REPORT = "artifacts/demo/data/pretrain/shards/alpha", "artifacts/demo/models/dynamics/full", "page.html"
+MANY = 1200  # MLflow takes 1,000 at once, and not all of them twice
 DIGEST = {DATA: "ab" * 32, MODEL: "cd" * 32}
 
 
@@ -60,6 +62,7 @@ def measure(root):
     holders = {f"{path}/MANIFEST.json": digest for path, digest in DIGEST.items()}
     spool.log_input("models", "34" * 32, holders)
     spool.log_metrics({"pretrain.alpha.test.dynamics.full.nll": 1.5, "pretrain.alpha.test.tokenizer.psnr": 20.0})
+    spool.log_metrics({f"pretrain.alpha.test.dynamics.full.n{number}": number for number in range(MANY)})
     spool.end("FINISHED", {"whale.commit": "f00d"})
 
 
@@ -146,8 +149,13 @@ def test_a_checkpoint_is_one_logged_model_by_reference_with_its_curves_and_what_
     assert (model.name, model.model_type, model.status) == ("dynamics-full", "dynamics", "READY")
     assert model.tags["whale.manifest_sha256"] == DIGEST[MODEL] and model.tags["whale.weights_sha256"] == "ef" * 32
     assert model.tags["mlflow.model.isExternal"] == "true"
-    linked = {metric.key: metric.dataset_name for metric in model.metrics}
-    assert linked == {"loss": None, "pretrain.alpha.test.dynamics.full.nll": "data/pretrain/shards/alpha"}
+    linked = {
+        metric.key: metric.dataset_name for metric in model.metrics if not metric.key.partition(".full.n")[2].isdigit()
+    }
+    assert len(model.metrics) == 5 + 1 + MANY and linked == {
+        "loss": None,
+        "pretrain.alpha.test.dynamics.full.nll": "data/pretrain/shards/alpha",
+    }
     measured = store[0].get_run(runs(store, "evaluate_video")[0].info.run_id)
     assert [each.model_id for each in measured.inputs.model_inputs] == [model.model_id]
 
@@ -186,6 +194,22 @@ def test_a_picture_that_is_another_one_by_now_is_not_copied(tmp_path):
     spool.end("FINISHED")
     replay(tmp_path / "spool", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlruns")
     assert not (tmp_path / "mlruns").exists()
+
+
+def test_two_that_replay_at_once_make_no_run_twice(tmp_path):
+    for number in range(3):
+        start(tmp_path, f"mix-{number}", "mix", None).end("FINISHED")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    script = (
+        f"from pathlib import Path; from whale.tracking.mlflow_store import replay\nroot = Path({str(tmp_path)!r})\n"
+    )
+    script += f"replay(root / 'spool', {uri!r}, root / 'mlruns')"
+    both = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
+    assert [each.wait(timeout=300) for each in both] == [0, 0]
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    assert len(client.search_runs([client.get_experiment_by_name("demo").experiment_id])) == 3
 
 
 def test_a_spool_that_cannot_be_written_warns_once_and_counts(tmp_path, capsys):

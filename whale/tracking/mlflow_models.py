@@ -109,7 +109,9 @@ class Models:
 class Sources:
     """Of the metrics of one run: which checkpoint and which data set each was measured of."""
 
-    def __init__(self, run: SpooledRun, models: Models):
+    def __init__(self, run: SpooledRun, run_id: str, models: Models):
+        self._run_id, self._models = run_id, models
+        self._linked: dict[str, set[tuple[str, int, int]]] = {}
         self._own, self._read = models.made_by(run), {} if models.made_by(run) else models.read_by(run)
         self._stage, self._params = run.start["stage"], run.params()
         self._datasets = {path.rpartition("/")[2]: (below_profile(path, run.start["profile"]), digest[:MAX_DIGEST])
@@ -126,6 +128,13 @@ class Sources:
         model_id = next((self._read[folder] for folder in folders if folder in self._read), None)
         return Source(model_id, self._datasets.get(dataset))
 
+    def is_linked(self, model_id: str, point: tuple[str, int, int]) -> bool:
+        """Whether (name, milliseconds, step) of this run is there: MLflow refuses many of them a second time."""
+        if model_id not in self._linked:
+            found = self._models.client.get_logged_model(model_id).metrics or []
+            self._linked[model_id] = {(m.key, m.timestamp, m.step) for m in found if m.run_id == self._run_id}
+        return point in self._linked[model_id]
+
     def _asked(self) -> tuple[str, str]:
         """(role, dataset) that the stage was asked for, where the names of its metrics do not say."""
         found = (self._params.get(f"{self._stage}.{name}", "") for name in ("role", "dataset"))
@@ -139,7 +148,8 @@ def points(lines: list[Line], sources: Sources | None = None) -> Iterator[Any]:
 
     for line in lines:
         for name, text in line["metrics"].items() if line["kind"] == "metrics" else ():
-            source = sources.of(name) if sources else Source()
+            source, step = sources.of(name) if sources else Source(), line["step"] or 0
+            if sources and source.model_id and sources.is_linked(source.model_id, (name, milliseconds(line), step)):
+                source = Source()
             data, digest = source.dataset if source.model_id and source.dataset else (None, None)
-            step = line["step"] or 0
             yield Metric(name, float(text), milliseconds(line), step, source.model_id, data, digest)

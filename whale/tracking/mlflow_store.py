@@ -4,6 +4,7 @@ Idempotent: a run is found again by its tag `whale.spool_id`, and a file beside 
 Checkpoints go in by reference (path and sha256), never as copies; small pictures are copied, so the page shows them.
 """
 
+import fcntl
 import getpass
 import json
 import logging
@@ -33,7 +34,7 @@ from whale.tracking.spooled_run import (
     read_lines,
 )
 
-STORE = "mlflow.db"
+STORE, LOCK = "mlflow.db", "replay.lock"
 ARTIFACTS_DIR = Path("mlruns")
 SPOOL_TAG = "whale.spool_id"
 PICTURES = {".png", ".gif", ".svg", ".html", ".jpg"}
@@ -67,7 +68,18 @@ def page_of(root: Path, profile: str) -> str | None:
 
 
 def replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path) -> Replayed:
-    """Bring the store up to date with the spools; a second call at once changes nothing and imports nothing."""
+    """Bring the store up to date with the spools; a second call at once changes nothing and imports nothing.
+
+    One at a time: another process that replays is waited for.
+    """
+    if not spool_dir.is_dir():
+        return Replayed()
+    with open(spool_dir / LOCK, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _replay(spool_dir, tracking_uri, artifacts_dir)
+
+
+def _replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path) -> Replayed:
     result, waiting = Replayed(), []
     for spool in spool_dir.glob("*.jsonl"):
         offset, was_closed = _read_offset(spool)
@@ -165,7 +177,7 @@ class _Experiment:
         self.models.log(run, run_id)
         self._log_inputs(run, run_id)
         has_made = self.models.made_by(run) is not None  # then all its curves are the checkpoint's, too
-        shown = points(run.lines if has_made else new, Sources(run, self.models))
+        shown = points(run.lines if has_made else new, Sources(run, run_id, self.models))
         for batch in batches(list(shown), MAX_METRICS):
             self.client.log_batch(run_id, metrics=batch, synchronous=True)
         tags = {f"whale.artifact.{line['path']}"[:MAX_NAME]: line["sha256"] or "not hashed" for line in artifacts}
