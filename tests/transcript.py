@@ -85,7 +85,7 @@ def rewrite(project: Path, page: Path = DOCUMENT) -> None:
         answers = [f"$ {command}\n{shortened(answer(command), lines_of(command))}" for command, _ in steps(block[0])]
         return f"```console\n{''.join(answers)}```"
 
-    page.write_text(BLOCK.sub(replay, text), encoding="ascii")
+    page.write_bytes(BLOCK.sub(replay, text).encode("ascii"))  # a page is not emptied by an answer that it cannot hold
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def test_a_parent_has_its_stages_params_by_their_names_in_params_yaml_and_the_re
     assert store[0].list_artifacts(parent.info.run_id, folder.path)[0].path.endswith(REPORT)
 
 
-def test_a_checkpoint_is_one_logged_model_by_reference_with_its_curves_and_what_was_measured_of_it(store):
+def test_a_checkpoint_is_one_logged_model_by_reference_with_its_last_loss_and_what_was_measured_of_it(store):
     model = checkpoint(store)
     assert (model.name, model.model_type, model.status) == ("dynamics-full", "dynamics", "READY")
     assert model.tags["whale.manifest_sha256"] == DIGEST[MODEL] and model.tags["whale.weights_sha256"] == "ef" * 32
@@ -152,7 +152,7 @@ def test_a_checkpoint_is_one_logged_model_by_reference_with_its_curves_and_what_
     linked = {
         metric.key: metric.dataset_name for metric in model.metrics if not metric.key.partition(".full.n")[2].isdigit()
     }
-    assert len(model.metrics) == 5 + 1 + MANY and linked == {
+    assert len(model.metrics) == 1 + 1 + MANY and linked == {
         "loss": None,
         "pretrain.alpha.test.dynamics.full.nll": "data/pretrain/shards/alpha",
     }

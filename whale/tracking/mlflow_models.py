@@ -43,7 +43,7 @@ class Models:
         return self._known[digest]
 
     def log(self, run: SpooledRun, run_id: str) -> None:
-        """The checkpoint that `run` made, if it made one, with the run's curves."""
+        """The checkpoint that `run` made, if it made one."""
         from mlflow.entities import LoggedModelOutput
 
         for line in run.of("model"):

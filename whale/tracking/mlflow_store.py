@@ -176,9 +176,7 @@ class _Experiment:
             self.client.log_batch(run_id, params=batch)
         self.models.log(run, run_id)
         self._log_inputs(run, run_id)
-        has_made = self.models.made_by(run) is not None  # then all its curves are the checkpoint's, too
-        shown = points(run.lines if has_made else new, Sources(run, run_id, self.models))
-        for batch in batches(list(shown), MAX_METRICS):
+        for batch in batches(self._points(run, run_id, new), MAX_METRICS):
             self.client.log_batch(run_id, metrics=batch, synchronous=True)
         tags = {f"whale.artifact.{line['path']}"[:MAX_NAME]: line["sha256"] or "not hashed" for line in artifacts}
         for batch in batches([RunTag(name, text) for name, text in tags.items()], MAX_PARAMS):
@@ -186,6 +184,13 @@ class _Experiment:
         for line in artifacts:
             for each in {run_id, parent if parent and run.start["stage"] == SUMMARY else run_id}:
                 self._show(each, Path(line["path"]), line["sha256"])
+
+    def _points(self, run: SpooledRun, run_id: str, new: list[Line]) -> list[Any]:
+        """The new numbers; of a run that made a checkpoint again the last of each curve, as the checkpoint's own."""
+        sources = Sources(run, run_id, self.models)
+        if self.models.made_by(run) is None:
+            return list(points(new, sources))
+        return [*points(new), *{point.key: point for point in points(run.lines, sources)}.values()]
 
     def _show(self, run_id: str, path: Path, sha256: str | None) -> None:
         """Copy a small picture into the run, if it still is the one that the run made; else it is a reference."""
