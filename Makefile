@@ -68,7 +68,7 @@ format: $(INSTALLED)
 
 ui: $(INSTALLED)
 	@$(BIN)/whale track sync
-	@echo "http://127.0.0.1:5000 (about 20 s to come up; Ctrl-C ends it)"
+	@echo "starting it here, which takes about 20 s; Ctrl-C ends it"
 	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 dag: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""Report: all results -> one self-contained page, and one moving picture."""
+"""Report: all results -> one self-contained page, one moving picture, and what `dvc metrics` and `dvc plots` show."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -6,6 +6,8 @@ from typing import ClassVar
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
 from whale.reporting.report import ReportInputs, build_report
+from whale.reporting.shown_by_dvc import write_for_dvc
+from whale.reporting.video_section import load_arrays
 
 
 class Args(StageArgs):
@@ -40,4 +42,6 @@ def run(args: Args, run: Run) -> None:
         if report.gif:
             (run.out / "rollout.gif").write_bytes(report.gif)
             run.log_artifact(run.out / "rollout.gif")
+        shown = write_for_dvc(run.out, args.metrics_dir, args.models, load_arrays(args.evaluation / "uncertainty"))
+    run.log_metrics(shown)
     run.log_artifact(run.out / "index.html")

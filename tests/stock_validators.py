@@ -90,12 +90,16 @@ def model_signing(file: Path) -> None:
 
 
 def card(file: Path) -> None:
-    """huggingface_hub: the front matter of a model card, every entry of its model-index an EvalResult."""
+    """huggingface_hub: the front matter of a model card, every entry of its model-index an EvalResult; names that the
+    hub can link to. (Its own `validate` asks the hub.)"""
     from huggingface_hub import ModelCard
+    from huggingface_hub.utils import validate_repo_id
 
     found = ModelCard(file.read_text()).data
-    if not found.eval_results or found.library_name is None:
-        raise ValueError("no evaluation")
+    if not found.eval_results or None in (found.library_name, found.pipeline_tag, found.license):
+        raise ValueError("no evaluation, library, task or licence")
+    for name in [*(found.datasets or []), *(found.base_model or [])]:
+        validate_repo_id(name)
 
 
 def main() -> None:

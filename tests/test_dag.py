@@ -16,6 +16,7 @@ from whale.lineage.closure import import_closure
 from whale.pipeline_file import OUTLINE, PIPELINE, is_code, outline, stage_bodies
 from whale.planning.dag_file import compare, rewrite
 from whale.planning.profile import FINETUNING
+from whale.reporting import shown_by_dvc
 
 ROOT = Path(__file__).parents[1]
 SHARED_SECTIONS = {"profile", "seed", "datasets", "segments"}
@@ -94,7 +95,7 @@ def test_every_stage_starts_its_own_module_with_its_declared_paths():
         inputs = {value for key, value in arguments.items() if key not in ("--item", "--out", "--metrics")}
         deps = {dep for dep in body["deps"] if not is_code(dep)}
         assert inputs == deps, f"{name}: paths of cmd that are no deps, or the other way round: {inputs ^ deps}"
-        assert {arguments[key] for key in ("--out",) if key in arguments} == set(body.get("outs", [])), name
+        assert {arguments[key] for key in ("--out", "--metrics") if key in arguments} == set(body["outs"]), name
 
 
 def test_a_command_is_templated_with_names_and_paths_only():
@@ -146,8 +147,27 @@ def sections_read(name: str) -> set[str]:
 def test_every_output_and_metrics_file_is_cached_and_none_persists():
     """A clone gets its numbers by `dvc pull`, without evaluating again: git ignores artifacts/, so DVC keeps them."""
     for name, body in stage_bodies(ROOT / PIPELINE).items():
-        made = [*body.get("outs", []), *body.get("metrics", [])]
-        assert all(isinstance(path, str) for path in made), f"{name}: outs and metrics take no options (cache, persist)"
+        assert all(isinstance(path, str) for path in body["outs"]), f"{name}: outs take no options (cache, persist)"
+        assert not body.keys() & {"metrics", "plots"}, f"{name}: thousands of numbers; the report picks what DVC shows"
+
+
+def test_what_dvc_shows_lies_in_the_report_under_the_names_that_the_report_writes():
+    document = load_yaml(ROOT / PIPELINE)
+    page, shown = "artifacts/${profile}/report", {}
+    for each in document["plots"]:
+        shown |= each
+    assert document["metrics"] == [f"{page}/{shown_by_dvc.METRICS}"]
+    assert set(shown) == {f"{page}/{name}" for name in (shown_by_dvc.CURVES, shown_by_dvc.RISK)}
+    curves, risk = (shown[f"{page}/{name}"] for name in (shown_by_dvc.CURVES, shown_by_dvc.RISK))
+    assert (curves["x"], curves["y"]) == shown_by_dvc.CURVE_COLUMNS[:2]
+    assert (risk["x"], risk["y"]) == ("coverage", list(shown_by_dvc.SCORES))
+
+
+def test_artifacts_are_what_stages_make_or_folders_of_it():
+    made = [out for body in stage_bodies(ROOT / PIPELINE).values() for out in body["outs"]]
+    for name, artifact in load_yaml(ROOT / PIPELINE)["artifacts"].items():
+        pattern = re.escape(artifact["path"]).replace("full", r"(?:full|\$\{key\})").replace("pretrain", ".+")
+        assert any(re.match(rf"{pattern}(/|$)", out) for out in made), name
 
 
 def test_dvc_yaml_is_plain_yaml_with_stages_in_running_order():

@@ -19,6 +19,7 @@ import pytest
 import transcript
 import yaml
 
+from whale.cli import run as whale
 from whale.common.files import sha256_of_file
 from whale.data.storage.shards import ShardSet
 from whale.data.workbench.shard_check import check_shards
@@ -184,6 +185,8 @@ def test_a_world_exported_from_it_loads_in_another_folder_and_a_policy_is_evalua
     assert {"statements.intoto.jsonl", "lineage.json", "calibration.json", "starts", "env.py"} <= set(
         os.listdir(bundle)
     )
+    front = yaml.safe_load((bundle / "README.md").read_text().split("---\n")[1])
+    assert (front["pipeline_tag"], front["license"], front["datasets"]) == ("robotics", "apache-2.0", [*PRETRAIN][::-1])
     command = [BIN / "python", "-m", "whale.cli", "policy", "evaluate", "bundle", "--robot", "fleet_delta", "--json"]
     command += ["--policy", "behavior", "--policy", "still", "--episodes", "2", "--horizon", "5"]
     elsewhere = environment() | {"PYTHONPATH": str(ROOT)}
@@ -261,9 +264,32 @@ def test_no_held_out_episode_looks_like_one_trained_on_and_the_shards_frames_are
 
 def test_the_document_shows_what_the_commands_say(project, monkeypatch):
     monkeypatch.chdir(project)
-    for command, said in transcript.steps(transcript.DOCUMENT.read_text(encoding="ascii")):
+    replay(transcript.DOCUMENT)
+
+
+def replay(page: Path) -> None:
+    for command, said in transcript.steps(page.read_text(encoding="ascii")):
         got = transcript.answer(command)
         assert transcript.agree(said, got), f"$ {command}\n{got}\nthe document says:\n{said}"
+
+
+@pytest.mark.parametrize("page", ["mlflow.md", "dvc.md"])
+def test_the_walks_through_mlflow_and_dvc_show_what_the_commands_say(project, page, tmp_path, monkeypatch):
+    """In a copy with git, as a clone of this project has it."""
+    shutil.copytree(project, tmp_path / "project", symlinks=True)
+    shutil.copy(ROOT / ".gitattributes", tmp_path / "project")
+    shutil.copy(ROOT / ".dvc/.gitignore", tmp_path / "project/.dvc")
+    (tmp_path / "project/.dvc/config").write_text("[core]\n    analytics = false\n[cache]\n    type = hardlink\n")
+    monkeypatch.chdir(tmp_path / "project")
+    for name in [each for each in os.environ if each not in environment()]:
+        monkeypatch.delenv(name)
+    identity = {f"GIT_{who}_{what}": "t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    for name, value in (environment() | identity | {"PYTHONPATH": str(ROOT)}).items():
+        monkeypatch.setenv(name, value)
+    subprocess.run(["git", "add", "--all", ".", ":!lineage", ":!dvc.lock"], check=True)
+    subprocess.run(["git", "commit", "-qm", "settings"], check=True)
+    assert whale(["init"]) == 0
+    replay(ROOT / "docs/how-to" / page)
 
 
 @pytest.mark.parametrize("number", range(1, 17))

@@ -1,7 +1,7 @@
-"""The console blocks of docs/how-to/audit-a-checkpoint.md, replayed in the current folder, digests and times masked.
+"""The console blocks of a page, replayed in the current folder, digests and times masked.
 
-`python tests/transcript.py PROJECT` writes the answers anew, from a project that tests/test_pipeline.py made. A line of
-`...` stands for any lines, and so does `...` at the end of one.
+`python tests/transcript.py PROJECT [PAGE]` writes the answers of a page again (if none is named, the auditor's), from a
+project that tests/test_pipeline.py made. `...` stands for any lines, or at the end of one for its rest.
 """
 
 import contextlib
@@ -77,16 +77,16 @@ def lines_of(command: str) -> int:
     return 40 if command.endswith("--params") else MAX_LINES.get((command.split() + [""] * 3)[2], 40)
 
 
-def rewrite(project: Path) -> None:
-    text = DOCUMENT.read_text(encoding="ascii")
+def rewrite(project: Path, page: Path = DOCUMENT) -> None:
+    text = page.read_text(encoding="ascii")
     os.chdir(project)
 
     def replay(block: re.Match[str]) -> str:
         answers = [f"$ {command}\n{shortened(answer(command), lines_of(command))}" for command, _ in steps(block[0])]
         return f"```console\n{''.join(answers)}```"
 
-    DOCUMENT.write_text(BLOCK.sub(replay, text), encoding="ascii")
+    page.write_bytes(BLOCK.sub(replay, text).encode("ascii"))  # a page is not emptied by an answer that it cannot hold
 
 
 if __name__ == "__main__":
-    rewrite(Path(sys.argv[1]))
+    rewrite(*(Path(each).absolute() for each in sys.argv[1:]))

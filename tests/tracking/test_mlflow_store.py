@@ -1,29 +1,34 @@
 """Tracking: a spool that never disturbs, and a replay that never repeats."""
 
+import json
 import os
 import subprocess
+import sys
+from collections import Counter
 
 import pytest
 
 from whale.tracking.mlflow_store import replay
 from whale.tracking.spool import TrackingSpool
 
+DATA, MODEL, REPORT = "artifacts/demo/data/pretrain/shards/alpha", "artifacts/demo/models/dynamics/full", "page.html"
+MANY = 1200  # MLflow takes 1,000 at once, and not all of them twice
+DIGEST = {DATA: "ab" * 32, MODEL: "cd" * 32}
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Two finished runs, one failed, one whose process is gone; replayed twice into one store."""
+    """One `dvc repro` that trains, measures and reports, one that failed, and a stage by hand whose process is gone;
+    replayed twice into one store, then again as if nobody had noted how far the spools were read."""
     root = tmp_path_factory.mktemp("tracking")
-    for name, status in (("mix-1", "FINISHED"), ("mix-2", "FINISHED"), ("train-1", "FAILED")):
-        spool = start(root, name)
-        spool.log_params({"optimization": {"max_lr": 3.0e-4}})
-        spool.log_input("shards", "ab" * 32, "input")
-        for step in range(5):
-            spool.log_metrics({"loss": 1.0 / (step + 1)}, step)
-        spool.log_artifact(root / "model.safetensors", "cd" * 32)
-        spool.end(status)
-    killed = start(root, "train-2")
+    (root / REPORT).write_text("<p>good</p>")
+    train(root, "train_dynamics-1", "FINISHED", dvc="7-70")
+    measure(root)
+    report(root)
+    train(root, "train_dynamics-2", "FAILED", dvc="8-80")
+    killed = start(root, "mix-1", "mix", None)
     killed.log_metrics({"loss": 1.0}, 0)
-    pretend_dead(root / "spool" / "train-2.jsonl")
+    pretend_dead(root / "spool" / "mix-1.jsonl")
     uri = f"sqlite:///{root / 'mlflow.db'}"
     results = [replay(root / "spool", uri, root / "mlruns") for _ in range(2)]
     for path in (root / "spool").glob("*.offset.json"):
@@ -34,10 +39,40 @@ def store(tmp_path_factory):
     return MlflowClient(uri), results
 
 
-def start(root, name):
-    spool = TrackingSpool(root / "spool" / f"{name}.jsonl")
-    spool.start(name.split("-")[0], None, "demo", {"whale.derivation": "0" * 64})
+def start(root, file, stage, item, **about):
+    spool = TrackingSpool(root / "spool" / f"{file}.jsonl")
+    spool.start(stage, item, "demo", {"whale.derivation": "0" * 64}, command=f"python -m whale.run {stage}", **about)
     return spool
+
+
+def train(root, file, status, **about):
+    spool = start(root, file, "train_dynamics", "full", **about)
+    spool.log_params({"train_dynamics": {"optimization": {"max_lr": 3.0e-4}}, "segments": {"window": 4}})
+    spool.log_input("shards", "12" * 32, {f"{DATA}/MANIFEST.json": DIGEST[DATA]})
+    for step in range(5):
+        spool.log_metrics({"loss": 1.0 / (step + 1)}, step)
+    if status == "FINISHED":
+        spool.log_artifact(MODEL, DIGEST[MODEL])
+        spool.log_model(MODEL, DIGEST[MODEL], "ef" * 32)
+    spool.end(status, {"whale.commit": "f00d"} if status == "FINISHED" else None)
+
+
+def measure(root):
+    spool = start(root, "evaluate_video-1", "evaluate_video", None, dvc="7-70")
+    holders = {f"{path}/MANIFEST.json": digest for path, digest in DIGEST.items()}
+    spool.log_input("models", "34" * 32, holders)
+    spool.log_metrics({"pretrain.alpha.test.dynamics.full.nll": 1.5, "pretrain.alpha.test.tokenizer.psnr": 20.0})
+    spool.log_metrics({f"pretrain.alpha.test.dynamics.full.n{number}": number for number in range(MANY)})
+    spool.end("FINISHED", {"whale.commit": "f00d"})
+
+
+def report(root):
+    from whale.common.files import sha256_of_file
+
+    spool = start(root, "report-1", "report", None, dvc="7-70")
+    spool.log_metrics({"pretrain.alpha.test.dynamics.full.nll": 1.5})
+    spool.log_artifact(root / REPORT, sha256_of_file(root / REPORT))
+    spool.end("FINISHED", {"whale.commit": "f00d"})
 
 
 def pretend_dead(path):
@@ -46,30 +81,135 @@ def pretend_dead(path):
     path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {gone.pid}') + '{"kind": "metr')
 
 
-def runs(store, stage):
-    client = store[0]
-    return client.search_runs([client.get_experiment_by_name(stage).experiment_id], order_by=["start_time"])
+def experiment(store):
+    return store[0].get_experiment_by_name("demo")
+
+
+def runs(store, name):
+    found = store[0].search_runs([experiment(store).experiment_id], order_by=["start_time"])
+    return [run for run in found if run.info.run_name.startswith(name)]
+
+
+def checkpoint(store):
+    (found,) = store[0].search_logged_models([experiment(store).experiment_id])
+    return found
 
 
 def test_every_spool_becomes_one_run_however_often_it_is_replayed(store):
     first, second, third = store[1]
-    assert (first.runs, second.runs, third.runs) == (4, 0, 4)
-    assert (len(runs(store, "mix")), len(runs(store, "train"))) == (2, 2)
+    assert (first.runs, second.runs, third.runs) == (5, 0, 5)
+    names = Counter(run.info.run_name.split(" 2")[0] for run in runs(store, ""))
+    assert names == {"train_dynamics@full": 2, "evaluate_video": 1, "report": 1, "mix": 1, "dvc repro": 2}
 
 
 def test_runs_end_as_their_stage_ended_and_a_vanished_one_as_killed(store):
-    assert [run.info.status for run in runs(store, "mix")] == ["FINISHED", "FINISHED"]
-    assert {run.info.status for run in runs(store, "train")} == {"FAILED", "KILLED"}
+    assert {run.info.status for run in runs(store, "train")} == {"FINISHED", "FAILED"}
+    assert [run.info.status for run in runs(store, "mix")] == ["KILLED"]
 
 
 def test_curves_params_inputs_and_references_arrive_once_each(store):
-    run = runs(store, "mix")[0]
+    run = runs(store, "train")[0]
     history = store[0].get_metric_history(run.info.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(step, 1.0 / (step + 1)) for step in range(5)]
-    assert run.data.params["optimization.max_lr"] == "0.0003"
+    assert run.data.params["train_dynamics.optimization.max_lr"] == "0.0003"
     (dataset,) = run.inputs.dataset_inputs
-    assert ("ab" * 32).startswith(dataset.dataset.digest) and "ab" * 32 in dataset.dataset.source
-    assert [text for name, text in run.data.tags.items() if "model.safetensors" in name] == ["cd" * 32]
+    assert dataset.dataset.name == "data/pretrain/shards/alpha"
+    assert DIGEST[DATA].startswith(dataset.dataset.digest)
+    assert json.loads(dataset.dataset.source) == {"path": DATA, "sha256": DIGEST[DATA]}
+    assert run.data.tags[f"whale.artifact.{MODEL}"] == DIGEST[MODEL]
+
+
+def test_the_experiment_opens_in_the_view_of_model_training(store):
+    assert experiment(store).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_run_says_where_it_comes_from(store):
+    tags = runs(store, "train")[0].data.tags
+    assert tags["mlflow.source.name"] == "pipelines/train_dynamics.py"
+    assert tags["mlflow.source.git.commit"] == "f00d" and "python -m whale.run" in tags["mlflow.note.content"]
+
+
+def test_stages_hang_below_one_parent_a_dvc_repro_which_ends_as_they_did(store):
+    good, bad = runs(store, "dvc repro")
+    below = Counter(run.data.tags.get("mlflow.parentRunId") for run in runs(store, ""))
+    assert (below[good.info.run_id], below[bad.info.run_id]) == (3, 1)
+    assert (good.info.status, bad.info.status) == ("FINISHED", "FAILED")
+
+
+def test_a_parent_has_its_stages_params_by_their_names_in_params_yaml_and_the_reports_numbers_and_files(store):
+    parent = runs(store, "dvc repro")[0]
+    assert parent.data.params == {"train_dynamics.full.optimization.max_lr": "0.0003", "segments.window": "4"}
+    assert parent.data.metrics == {"pretrain.alpha.test.dynamics.full.nll": 1.5}
+    (folder,) = store[0].list_artifacts(parent.info.run_id)
+    assert store[0].list_artifacts(parent.info.run_id, folder.path)[0].path.endswith(REPORT)
+
+
+def test_a_checkpoint_is_one_logged_model_by_reference_with_its_last_loss_and_what_was_measured_of_it(store):
+    model = checkpoint(store)
+    assert (model.name, model.model_type, model.status) == ("dynamics-full", "dynamics", "READY")
+    assert model.tags["whale.manifest_sha256"] == DIGEST[MODEL] and model.tags["whale.weights_sha256"] == "ef" * 32
+    assert model.tags["mlflow.model.isExternal"] == "true"
+    linked = {
+        metric.key: metric.dataset_name for metric in model.metrics if not metric.key.partition(".full.n")[2].isdigit()
+    }
+    assert len(model.metrics) == 1 + 1 + MANY and linked == {
+        "loss": None,
+        "pretrain.alpha.test.dynamics.full.nll": "data/pretrain/shards/alpha",
+    }
+    measured = store[0].get_run(runs(store, "evaluate_video")[0].info.run_id)
+    assert [each.model_id for each in measured.inputs.model_inputs] == [model.model_id]
+
+
+def test_the_registry_has_one_version_of_it(store):
+    (version,) = store[0].search_model_versions("name = 'demo-dynamics-full'")
+    assert version.tags["whale.manifest_sha256"] == DIGEST[MODEL] and version.source.endswith(MODEL)
+    assert json.loads(checkpoint(store).tags["mlflow.modelVersions"]) == [{"name": "demo-dynamics-full", "version": 1}]
+
+
+def test_the_alias_current_is_at_the_version_whose_bytes_lie_in_artifacts(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    from whale.common.files import sha256_of_file
+
+    monkeypatch.chdir(tmp_path)
+    folder, uri = tmp_path / MODEL, f"sqlite:///{tmp_path / 'mlflow.db'}"
+    folder.mkdir(parents=True)
+    for number in ("1", "2"):
+        (folder / "MANIFEST.json").write_text(number)
+        spool = start(tmp_path, f"train_dynamics-{number}", "train_dynamics", "full")
+        spool.log_model(MODEL, sha256_of_file(folder / "MANIFEST.json"), "ef" * 32)
+        spool.end("FINISHED")
+        replay(tmp_path / "spool", uri, tmp_path / "mlruns")
+        assert int(MlflowClient(uri).get_model_version_by_alias("demo-dynamics-full", "current").version) == int(number)
+    (folder / "MANIFEST.json").write_text("3")  # of nobody
+    start(tmp_path, "mix-1", "mix", None).end("FINISHED")
+    replay(tmp_path / "spool", uri, tmp_path / "mlruns")
+    assert not MlflowClient(uri).get_registered_model("demo-dynamics-full").aliases
+
+
+def test_a_picture_that_is_another_one_by_now_is_not_copied(tmp_path):
+    (tmp_path / REPORT).write_text("of a later run")
+    spool = start(tmp_path, "report-1", "report", None)
+    spool.log_artifact(tmp_path / REPORT, "12" * 32)
+    spool.end("FINISHED")
+    replay(tmp_path / "spool", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlruns")
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_two_that_replay_at_once_make_no_run_twice(tmp_path):
+    for number in range(3):
+        start(tmp_path, f"mix-{number}", "mix", None).end("FINISHED")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    script = (
+        f"from pathlib import Path; from whale.tracking.mlflow_store import replay\nroot = Path({str(tmp_path)!r})\n"
+    )
+    script += f"replay(root / 'spool', {uri!r}, root / 'mlruns')"
+    both = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
+    assert [each.wait(timeout=300) for each in both] == [0, 0]
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    assert len(client.search_runs([client.get_experiment_by_name("demo").experiment_id])) == 3
 
 
 def test_a_spool_that_cannot_be_written_warns_once_and_counts(tmp_path, capsys):

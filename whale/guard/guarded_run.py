@@ -17,6 +17,7 @@ from whale.common.run import Run
 from whale.common.stage_args import node_name
 from whale.guard.attempts import Attempts
 from whale.guard.beforehand import Beforehand
+from whale.guard.experiment import home
 from whale.guard.process_clock import ProcessClock
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import ProvenInput
@@ -65,7 +66,7 @@ class GuardedRun(Run):
         self.clock = clock
         self.started = datetime.now(UTC)
         spool_id = f"{self.name}-{self.identity[:16]}-{time.time_ns():x}"
-        self.tracking = TrackingSpool(SPOOL_DIR / f"{spool_id}.jsonl")
+        self.tracking = TrackingSpool(home() / SPOOL_DIR / f"{spool_id}.jsonl")
         self.temporary_out: Path | None = None
         self.metrics: bytes | None = None
         self.artifacts: list[Path] = []

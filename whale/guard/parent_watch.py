@@ -28,7 +28,7 @@ def die_with_dvc(grace_seconds: float = 0.0) -> bool:
         return False
     if not hasattr(os, "pidfd_open"):
         return _watch(_parent_ended, grace_seconds, owns_group=False)
-    dvc = _find_dvc()
+    dvc = find_dvc()
     if dvc is None:
         return False
     descriptor = os.pidfd_open(dvc)
@@ -36,7 +36,7 @@ def die_with_dvc(grace_seconds: float = 0.0) -> bool:
     return _watch(lambda: bool(select.select([descriptor], [], [])), grace_seconds, owns_group)
 
 
-def _find_dvc() -> int | None:
+def find_dvc() -> int | None:
     """Pid of the nearest ancestor that is DVC: by its command, else the first that is no shell (DVC as a library)."""
     ancestors = _ancestors()
     named = [pid for pid in ancestors if any(Path(word).name == "dvc" for word in _command(pid)[:4])]

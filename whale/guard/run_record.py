@@ -25,7 +25,7 @@ from typing import Any
 
 from whale.common.files import sha256_of_file, sync_file, write_atomically
 from whale.common.json_files import canonical_json, pretty_json, write_json
-from whale.guard import machine, opened_files
+from whale.guard import experiment, machine, opened_files
 from whale.guard.guarded_run import GuardedRun
 from whale.lineage import ledger, signing
 from whale.lineage.closure import closure_digest
@@ -69,6 +69,7 @@ def write_run_record(run: GuardedRun, args: argparse.Namespace, subjects: dict[s
         versions=_versions(run),
     )
     _sign(build_statement(run.derivation, facts, named, sizes), directory)
+    experiment.keep_with_experiment()
     run.attempts.clear()
     return directory
 
@@ -81,7 +82,7 @@ def write_timings(run: GuardedRun, directory: Path) -> None:
 
 
 def _sign(statement: Mapping[str, Any], directory: Path) -> None:
-    envelope, keyid, pem = signing.sign(statement, signing.key_file(environment.STATE_DIR))
+    envelope, keyid, pem = signing.sign(statement, signing.key_file(experiment.home() / environment.STATE_DIR))
     signing.publish_key(keyid, pem)
     write_atomically(directory / "statement.dsse.json", canonical_json(envelope).encode() + b"\n")
     ledger.append(envelope)

@@ -22,7 +22,7 @@ from whale.common.config import Config
 from whale.common.errors import ConfigError, TaintedError
 from whale.common.files import write_atomically
 from whale.common.json_files import write_json
-from whale.guard import lock, opened_files, parent_watch
+from whale.guard import experiment, lock, opened_files, parent_watch
 from whale.guard.guarded_run import SAMPLE, Derived, GuardedRun
 from whale.guard.leftovers import clear_after_the_dead
 from whale.guard.process_clock import ProcessClock
@@ -39,6 +39,7 @@ from whale.runtime.workers import environment
 from whale.seal import MANIFEST_NAME
 
 OUTPUTS = ("out", "metrics")
+WEIGHTS = "model.safetensors"  # its folder is a checkpoint
 NOT_PATHS = ("item",)
 DEFAULT_HANDLERS = (signal.SIG_DFL, signal.default_int_handler)
 ALLOW_TAINTED = "WHALE_ALLOW_TAINTED"
@@ -101,7 +102,8 @@ def stage(
             run.tracking.end("KILLED" if was_killed else "FAILED")
             run.attempts.end(type(error).__name__)
             raise
-        run.tracking.end("FINISHED", {"whale.compute_s": f"{run.clock.compute_s:.1f}"})
+        about = {"whale.run": record.name, "whale.commit": run.beforehand.code_state().commit or "none"}
+        run.tracking.end("FINISHED", about | {"whale.compute_s": f"{run.clock.compute_s:.1f}"})
 
 
 def _derive(
@@ -150,10 +152,11 @@ def _as_plain(value: Any) -> Any:
 
 
 def _start_tracking(run: GuardedRun) -> None:
-    run.tracking.start(run.derivation.stage, run.item, run.profile, {"whale.derivation": run.identity})
+    about = {"command": run.command, **experiment.facts()}
+    run.tracking.start(run.derivation.stage, run.item, run.profile, {"whale.derivation": run.identity}, **about)
     run.tracking.log_params(run.derivation.config)
     for name, digest in run.inputs.items():
-        run.tracking.log_input(name, digest, "input")
+        run.tracking.log_input(name, digest, run.proven[name].holders)
 
 
 @contextmanager
@@ -180,6 +183,8 @@ def _publish(run: GuardedRun, args: argparse.Namespace, summaries: list[Summary 
             )
             run.tracking.log_artifact(final, run.digests(final) if final.is_file() else None)
         run.tracking.log_artifact(run.final_out, subjects[str(run.final_out / "MANIFEST.json")])
+        if (weights := run.final_out / WEIGHTS).is_file():
+            run.tracking.log_model(run.final_out, subjects[str(run.final_out / "MANIFEST.json")], run.digests(weights))
     if run.metrics is not None and getattr(args, "metrics", None) is not None:
         write_atomically(args.metrics, run.metrics)
         subjects[str(args.metrics)] = run.digests(args.metrics)

@@ -1,29 +1,44 @@
-"""Replay of spooled runs into a local MLflow store: experiments per stage, params, curves, inputs, artifacts.
+"""Replay of spooled runs into a local MLflow store: an experiment a profile, in it a parent run a `dvc repro`.
 
 Idempotent: a run is found again by its tag `whale.spool_id`, and a file beside the spool says how far it was read.
 Checkpoints go in by reference (path and sha256), never as copies; small pictures are copied, so the page shows them.
 """
 
+import fcntl
+import getpass
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import suppress
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.common.files import is_alive, write_atomically
+from whale.common.files import sha256_of_file, write_atomically
 from whale.common.json_files import remembered
-from whale.common.stage_args import node_name
+from whale.pipeline_file import PIPELINE, stage_bodies
 from whale.runtime.workers import environment
+from whale.tracking.mlflow_models import MAX_DIGEST, Models, Sources, points
+from whale.tracking.mlflow_repro import COMMIT, SUMMARY, Repros
 from whale.tracking.spool import SPOOL_DIR
+from whale.tracking.spooled_run import (
+    MAX_METRICS,
+    MAX_NAME,
+    MAX_PARAMS,
+    MAX_TEXT,
+    Line,
+    SpooledRun,
+    batches,
+    below_profile,
+    milliseconds,
+    read_lines,
+)
 
-STORE = "mlflow.db"
+STORE, LOCK = "mlflow.db", "replay.lock"
 ARTIFACTS_DIR = Path("mlruns")
 SPOOL_TAG = "whale.spool_id"
 PICTURES = {".png", ".gif", ".svg", ".html", ".jpg"}
-MAX_PICTURE_BYTES = 10 * 2**20
-MAX_PARAMS, MAX_METRICS = 100, 1000  # per log_batch, limits of MLflow
+MAX_PICTURE_BYTES = 32 * 2**20
 
 
 @dataclass
@@ -40,21 +55,46 @@ def replay_all(root: Path | None = None) -> Replayed:
     return replay(root / SPOOL_DIR, f"sqlite:///{root / STORE}", root / ARTIFACTS_DIR)
 
 
+def page_of(root: Path, profile: str) -> str | None:
+    """Where MLflow's page shows the runs of a profile, below its address; None without any.
+
+    MLflow opens in its view of language models unless the address, or the person's last choice, says otherwise.
+    """
+    if not (root / STORE).is_file():
+        return None
+    with closing(sqlite3.connect(f"{(root / STORE).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        row = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", [profile]).fetchone()
+    return row and f"#/experiments/{row[0]}?workflowType=machine_learning"
+
+
 def replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path) -> Replayed:
-    """Bring the store up to date with the spools; a second call at once changes nothing and imports nothing."""
-    result = Replayed()
-    waiting = []
-    for spool in sorted(spool_dir.glob("*.jsonl")):
+    """Bring the store up to date with the spools; a second call at once changes nothing and imports nothing.
+
+    One at a time: another process that replays is waited for.
+    """
+    if not spool_dir.is_dir():
+        return Replayed()
+    with open(spool_dir / LOCK, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _replay(spool_dir, tracking_uri, artifacts_dir)
+
+
+def _replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path) -> Replayed:
+    result, waiting = Replayed(), []
+    for spool in spool_dir.glob("*.jsonl"):
         offset, was_closed = _read_offset(spool)
         if offset < spool.stat().st_size or not was_closed:
-            waiting.append((spool, offset))
+            lines, _ = read_lines(spool, 0)
+            if lines and lines[0]["kind"] == "start":
+                waiting.append((lines[0]["time"], spool, offset))
         else:
             result.unchanged += 1
     if waiting:
         store = _Store(tracking_uri, artifacts_dir)
-        for spool, offset in waiting:
+        for _, spool, offset in sorted(waiting):  # a checkpoint comes before what was measured of it
             store.replay(spool, offset)
             result.runs += 1
+        store.close(artifacts_dir.parent)
     return result
 
 
@@ -69,113 +109,127 @@ class _Store:
             logging.getLogger(name).setLevel(logging.WARNING)
         self.client = MlflowClient(tracking_uri)
         self.artifacts_dir = artifacts_dir
-        self._experiments: dict[str, str] = {}
+        self._experiments: dict[str, _Experiment] = {}
 
     def replay(self, spool: Path, offset: int) -> None:
-        lines, end = _read_lines(spool, 0)
-        if not lines or lines[0]["kind"] != "start":
-            return
-        run_id = self._find_or_create(spool.stem, lines[0])
-        new, _ = _read_lines(spool, offset)
-        self._log(run_id, new)
-        status = self._close(run_id, lines)
+        lines, end = read_lines(spool, 0)
+        new, _ = read_lines(spool, offset)
+        run = SpooledRun(spool.stem, lines)
+        status = self._experiment(run.start["profile"]).log(run, new)
         if status is not None:  # nobody writes to it any more, so a torn last line is never completed
             end = spool.stat().st_size
         write_atomically(_offset_path(spool), json.dumps({"offset": end, "closed": status is not None}).encode())
 
-    def _find_or_create(self, spool_id: str, start: dict[str, Any]) -> str:
-        experiment = self._experiment(start["stage"])
-        found = self.client.search_runs([experiment], f"tags.`{SPOOL_TAG}` = '{spool_id}'", max_results=1)
-        if found:
-            return found[0].info.run_id
-        tags = {SPOOL_TAG: spool_id, "whale.profile": start["profile"], **start["tags"]}
-        milliseconds = int(start["time"] * 1000)
-        return self.client.create_run(
-            experiment, start_time=milliseconds, tags=tags, run_name=node_name(start["stage"], start["item"])
-        ).info.run_id
+    def close(self, root: Path) -> None:
+        """What depends on all runs together."""
+        for experiment in self._experiments.values():
+            experiment.repros.close()
+            experiment.models.point_at_current(root)
 
-    def _experiment(self, stage: str) -> str:
-        if stage not in self._experiments:
-            found = self.client.get_experiment_by_name(stage)
-            location = (self.artifacts_dir / stage).absolute().as_uri()
-            self._experiments[stage] = (
-                found.experiment_id if found else self.client.create_experiment(stage, artifact_location=location)
-            )
-        return self._experiments[stage]
+    def _experiment(self, profile: str) -> "_Experiment":
+        if profile not in self._experiments:
+            found = self.client.get_experiment_by_name(profile)
+            location = (self.artifacts_dir / profile).absolute().as_uri()
+            tags = {"mlflow.experimentKind": "custom_model_development"}  # else it opens as one of language models
+            tags["mlflow.note.content"] = f"Profile `{profile}`: a run for each `dvc repro`, its stages below it."
+            experiment = found.experiment_id if found else self.client.create_experiment(profile, location, tags)
+            self._experiments[profile] = _Experiment(self.client, experiment)
+        return self._experiments[profile]
 
-    def _log(self, run_id: str, lines: list[dict[str, Any]]) -> None:
+
+class _Experiment:
+    """The runs of one profile."""
+
+    def __init__(self, client: Any, id: str):
+        self.client, self.id = client, id
+        self.models, self.repros = Models(client, id), Repros(client, id)
+
+    def log(self, run: SpooledRun, new: list[Line]) -> str | None:
+        """Bring one run up to date; returns its status, None while it runs."""
+        parent = self.repros.parent_of(run)
+        run_id = self._find(run) or self._create(run, parent)
+        self._log(run, run_id, new, parent)
+        if run.status is not None:
+            self._close(run, run_id)
+            self.repros.add(run)
+        return run.status
+
+    def _find(self, run: SpooledRun) -> str | None:
+        found = self.client.search_runs([self.id], f"tags.`{SPOOL_TAG}` = '{run.id}'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def _create(self, run: SpooledRun, parent: str | None) -> str:
+        stage = run.start["stage"]
+        tags = {SPOOL_TAG: run.id, "whale.profile": run.start["profile"], "whale.stage": stage, **run.start["tags"]}
+        tags |= {"mlflow.source.name": f"pipelines/{stage}.py", "mlflow.source.type": "JOB"}
+        tags |= {"mlflow.user": getpass.getuser(), "mlflow.note.content": _description(run)}
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        return self.client.create_run(self.id, milliseconds(run.start), tags, run.name).info.run_id
+
+    def _log(self, run: SpooledRun, run_id: str, new: list[Line], parent: str | None) -> None:
         from mlflow.entities import Param, RunTag
 
-        params, tags = {}, {}
-        for line in lines:
-            if line["kind"] == "params":
-                params.update(line["params"])
-            elif line["kind"] == "artifact":
-                tags[f"whale.artifact.{line['path']}"[:250]] = line["sha256"] or "not hashed"
-                self._show(run_id, Path(line["path"]))
-        for batch in _batches([Param(name[:250], text[:6000]) for name, text in params.items()], MAX_PARAMS):
+        artifacts = [line for line in new if line["kind"] == "artifact"]
+        params = {name: text for line in new if line["kind"] == "params" for name, text in line["params"].items()}
+        for batch in batches([Param(name[:MAX_NAME], text[:MAX_TEXT]) for name, text in params.items()], MAX_PARAMS):
             self.client.log_batch(run_id, params=batch)
-        for batch in _batches(_metrics(lines), MAX_METRICS):
+        self.models.log(run, run_id)
+        self._log_inputs(run, run_id)
+        for batch in batches(self._points(run, run_id, new), MAX_METRICS):
             self.client.log_batch(run_id, metrics=batch, synchronous=True)
-        for tag_batch in _batches([RunTag(name, text) for name, text in tags.items()], MAX_PARAMS):
-            self.client.log_batch(run_id, tags=tag_batch)
-        if inputs := _dataset_inputs(lines):
-            self.client.log_inputs(run_id, inputs)
+        tags = {f"whale.artifact.{line['path']}"[:MAX_NAME]: line["sha256"] or "not hashed" for line in artifacts}
+        for batch in batches([RunTag(name, text) for name, text in tags.items()], MAX_PARAMS):
+            self.client.log_batch(run_id, tags=batch)
+        for line in artifacts:
+            for each in {run_id, parent if parent and run.start["stage"] == SUMMARY else run_id}:
+                self._show(each, Path(line["path"]), line["sha256"])
 
-    def _show(self, run_id: str, path: Path) -> None:
-        """Copy a small picture into the run; everything else is a reference."""
-        if path.suffix in PICTURES and path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES:
+    def _points(self, run: SpooledRun, run_id: str, new: list[Line]) -> list[Any]:
+        """The new numbers; of a run that made a checkpoint again the last of each curve, as the checkpoint's own."""
+        sources = Sources(run, run_id, self.models)
+        if self.models.made_by(run) is None:
+            return list(points(new, sources))
+        return [*points(new), *{point.key: point for point in points(run.lines, sources)}.values()]
+
+    def _show(self, run_id: str, path: Path, sha256: str | None) -> None:
+        """Copy a small picture into the run, if it still is the one that the run made; else it is a reference."""
+        is_small = path.suffix in PICTURES and path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES
+        if is_small and sha256_of_file(path) == sha256:
             self.client.log_artifact(run_id, str(path), path.parent.name)
 
-    def _close(self, run_id: str, lines: list[dict[str, Any]]) -> str | None:
+    def _log_inputs(self, run: SpooledRun, run_id: str) -> None:
+        """Data sets and checkpoints that it read, by the sha256 of their manifests."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
+
+        models = self.models.read_by(run)
+        logged = self.client.get_run(run_id).inputs
+        known = {each.dataset.digest for each in logged.dataset_inputs}
+        known |= {each.model_id for each in logged.model_inputs}
+        data = []
+        for path, (digest, argument) in run.holders().items():
+            name = below_profile(path, run.start["profile"])
+            if name not in models and digest[:MAX_DIGEST] not in known:
+                source = json.dumps({"path": path, "sha256": digest})
+                dataset = Dataset(name, digest[:MAX_DIGEST], "whale", source)
+                data.append(DatasetInput(dataset, [InputTag("mlflow.data.context", argument)]))
+        read = [LoggedModelInput(model_id) for model_id in sorted(set(models.values()) - known)]
+        if data or read:
+            self.client.log_inputs(run_id, data, read)
+
+    def _close(self, run: SpooledRun, run_id: str) -> None:
         """End the run as its spool says; a process that is gone without a last line was killed."""
-        last = lines[-1]
+        last = run.lines[-1]
         if last["kind"] == "end":
-            for name, text in last["tags"].items():
+            for name, text in {COMMIT: run.commit, **last["tags"]}.items():
                 self.client.set_tag(run_id, name, text)
-        elif is_alive(lines[0].get("pid", 0)):
-            return None
-        status = last["status"] if last["kind"] == "end" else "KILLED"
-        self.client.set_terminated(run_id, status, end_time=int(last["time"] * 1000))
-        return status
+        self.client.set_terminated(run_id, run.status, end_time=milliseconds(last))
 
 
-def _metrics(lines: list[dict[str, Any]]) -> list[Any]:
-    from mlflow.entities import Metric
-
-    return [
-        Metric(name, float(text), int(line["time"] * 1000), line["step"] or 0)
-        for line in lines
-        if line["kind"] == "metrics"
-        for name, text in line["metrics"].items()
-    ]
-
-
-def _dataset_inputs(lines: list[dict[str, Any]]) -> list[Any]:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    found = []
-    for line in (each for each in lines if each["kind"] == "input"):
-        source = json.dumps({"sha256": line["digest"]})
-        dataset = Dataset(line["name"], line["digest"][:36], "whale", source)
-        found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", line["context"])]))
-    return found
-
-
-def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _read_lines(spool: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """Whole lines from `offset`, and where they end; a torn last line is left for the next time."""
-    payload = spool.read_bytes()[offset:]
-    whole = payload[: payload.rfind(b"\n") + 1]
-    lines = []
-    for text in whole.splitlines():
-        with suppress(ValueError):
-            lines.append(json.loads(text))
-    return lines, offset + len(whole)
+def _description(run: SpooledRun) -> str:
+    """What the stage is for, as dvc.yaml says, and the command."""
+    body = stage_bodies(PIPELINE).get(run.start["stage"], {}) if PIPELINE.is_file() else {}
+    return "\n\n".join(filter(None, [body.get("desc", ""), f"`{run.start.get('command', '')}`"]))
 
 
 def _offset_path(spool: Path) -> Path:

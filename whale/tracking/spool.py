@@ -1,6 +1,6 @@
 """Tracking never stands in the way of computing: a stage appends JSON lines, MLflow reads them later.
 
-One file per run, `work/mlflow_spool/<run id>.jsonl`. A line is {"kind", "time", ...}; `mlflow_tracking.replay` is
+One file per run, `work/mlflow_spool/<run id>.jsonl`. A line is {"kind", "time", ...}; `mlflow_store.replay` is
 idempotent, so a torn last line or a crash costs nothing but that line.
 """
 
@@ -30,9 +30,10 @@ class TrackingSpool:
         except OSError as error:
             self._lose(error)
 
-    def start(self, stage: str, item: str | None, profile: str, tags: Mapping[str, str]) -> None:
-        """First line: which run this is."""
-        self._append("start", stage=stage, item=item, profile=profile, pid=os.getpid(), tags=dict(tags))
+    def start(self, stage: str, item: str | None, profile: str, tags: Mapping[str, str], **about: str) -> None:
+        """First line: which run this is. `about`: its `command`, and of DVC `dvc` (one name for all stages of one
+        `dvc repro`) and `experiment`."""
+        self._append("start", stage=stage, item=item, profile=profile, pid=os.getpid(), tags=dict(tags), **about)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Nested mappings become dotted names."""
@@ -44,13 +45,17 @@ class TrackingSpool:
         kept = {name: repr(value) for name, value in numbers.items() if value is not None}
         self._append("metrics", step=step, metrics=kept)
 
-    def log_input(self, name: str, digest: str, context: str) -> None:
-        """A data set that the run reads, with OUR digest."""
-        self._append("input", name=name, digest=digest, context=context)
+    def log_input(self, name: str, digest: str, holders: Mapping[str, str]) -> None:
+        """What the run reads, with OUR digest; `holders`: path -> sha256 of each manifest or file in it."""
+        self._append("input", name=name, digest=digest, holders=dict(holders))
 
     def log_artifact(self, path: Path, sha256: str | None = None) -> None:
         """A file or folder by reference; pictures of less than 10 MB are copied at the replay."""
         self._append("artifact", path=str(path), sha256=sha256)
+
+    def log_model(self, path: Path, manifest_sha256: str, weights_sha256: str) -> None:
+        """A checkpoint's folder by reference: its MANIFEST.json names every file."""
+        self._append("model", path=str(path), sha256=manifest_sha256, weights_sha256=weights_sha256)
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """Last line: FINISHED, FAILED or KILLED."""

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import StrictUndefined, Template
 
 from whale.audit.exports.evaluations import Number, numbers_of
-from whale.audit.facts import datasets_of
+from whale.audit.exports.hub import hub_metadata
 from whale.audit.questions.licences import LicencePolicy, licences
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import BadDataError
@@ -25,7 +25,8 @@ NOT_RECORDED = "not recorded"
 
 def model_card(target: Target, graph: RunGraph) -> str:
     """ASCII Markdown; `target` must be as it was signed. BadDataError if its README.md has broken front matter."""
-    front, body = _written_by_training(target, graph)
+    front, body = _written_by_training(target)
+    front |= hub_metadata(target.run, graph)
     numbers = numbers_of(target, graph)
     if numbers:
         front["model-index"] = [{"name": target.run.name, "results": [_result(each) for each in numbers]}]
@@ -40,13 +41,11 @@ def model_card(target: Target, graph: RunGraph) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def _written_by_training(target: Target, graph: RunGraph) -> tuple[dict[str, Any], str]:
+def _written_by_training(target: Target) -> tuple[dict[str, Any], str]:
     """(front matter, text below it) of the published README.md; a minimum where training left none."""
     path = target.folder / CARD
     if not path.is_file():
-        names = sorted({each.name for each in datasets_of(target.run, graph)})
-        tags = ["robotics", "world-model"]
-        return {"tags": tags, "library_name": "whale-world-model", "datasets": names}, f"# {target.run.name}"
+        return {"tags": ["robotics", "world-model"]}, f"# {target.run.name}"
     text = path.read_text(encoding="ascii")
     if not text.startswith(FENCE) or text.count(FENCE) < 2:
         return {}, text

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from whale.audit.exports.as_signed import require_as_signed, require_folder_as_signed, require_new
 from whale.audit.exports.bundle import write_statements_of
+from whale.audit.exports.hub import LICENCES, hub_metadata
 from whale.audit.exports.recorded_starts import held_out_split, recorded_starts
 from whale.audit.exports.world_parts import write_parts
+from whale.audit.questions.licences import LicencePolicy, licences
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
+from whale.common.json_files import write_json
 from whale.data.storage.shards import ShardSet
 from whale.seal import names_below, seal
 from whale.worlds.folder import WorldFolder, open_folder
@@ -37,7 +40,9 @@ def export_world(target: Target, graph: RunGraph, out: Path, reward: Path | None
     others = [graph.find(str(path)) for path in beside]
     for other in others:
         require_as_signed(other)
-    write_parts(out, world, _starts(world), reward)
+    front = {"tags": ["robotics", "world-model"], **hub_metadata(target.run, graph)}
+    write_parts(out, world, _starts(world), reward, front)
+    write_json(out / LICENCES, {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
     write_statements_of([*parts, *others], graph, out)
     seal(out, sha256_of_file)
     return sorted(names_below(out))

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from whale.common.json_files import write_json
 from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
 from whale.worlds.contract import ActionContract
@@ -42,9 +44,16 @@ Where it comes from: `lineage.json`, and the signed statements in `statements.in
 
 
 def write_parts(
-    out: Path, world: WorldFolder, starts: Mapping[str, Sequence[Start]], reward: Path | None = None
+    out: Path,
+    world: WorldFolder,
+    starts: Mapping[str, Sequence[Start]],
+    reward: Path | None = None,
+    front: Mapping[str, Any] | None = None,
 ) -> None:
-    """Fill the new folder `out`, which the caller seals: weights as published, contracts, calibration, starts."""
+    """Fill the new folder `out`, which the caller seals: weights as published, contracts, calibration, starts.
+
+    front: what the hub reads of README.md.
+    """
     out.mkdir(parents=True)
     for name in ("tokenizer", "behavior", "dynamics"):
         shutil.copytree(getattr(world, name), out / name)
@@ -63,5 +72,7 @@ def write_parts(
         ActionContract(name, world.contracts[name], world.statistics[name]) for name in sorted(world.contracts)
     ]
     text = "\n".join(f"```text\n{each.describe()}\n```" for each in contracts)
-    (out / "README.md").write_text(README.format(robot=sorted(world.contracts)[0], contracts=text), encoding="ascii")
+    card = "---\n" + yaml.safe_dump(dict(front), sort_keys=False, width=120) + "---\n\n" if front else ""
+    card += README.format(robot=sorted(world.contracts)[0], contracts=text)
+    (out / "README.md").write_text(card, encoding="ascii")
     (out / "env.py").write_text(ENV, encoding="ascii")

@@ -1,8 +1,12 @@
 """`whale track`: bring MLflow up to date with what the stages spooled."""
 
 from pathlib import Path
+from typing import Any
 
 from whale.commands.output import AsJson, group, tell
+from whale.commands.project.timings import active_profile
+
+ADDRESS = "http://127.0.0.1:5000"  # as `make ui` has it
 
 app = group("MLflow: a local sqlite store, no server.")
 
@@ -10,8 +14,15 @@ app = group("MLflow: a local sqlite store, no server.")
 @app.command("sync", epilog="Example: whale track sync")
 def sync(as_json: AsJson = False) -> None:
     """Bring MLflow up to date. Replays new lines of work/mlflow_spool into mlflow.db; `make ui` does it first."""
-    from whale.tracking.mlflow_store import replay_all
+    from whale.tracking.mlflow_store import page_of, replay_all
 
     done = replay_all(Path.cwd())
-    found = {"replayed": done.runs, "unchanged": done.unchanged}
-    tell(found, as_json, lambda _: print(f"{done.runs} runs replayed, {done.unchanged} already there"))
+    page = page_of(Path.cwd(), active_profile() or "demo")
+    found = {"replayed": done.runs, "unchanged": done.unchanged, "page": page}
+    tell(found, as_json, _print)
+
+
+def _print(found: dict[str, Any]) -> None:
+    print(f"{found['replayed']} runs replayed, {found['unchanged']} already there")
+    if found["page"]:
+        print(f"`make ui`, then: {ADDRESS}/{found['page']}")

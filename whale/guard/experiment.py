@@ -1,0 +1,51 @@
+"""Which DVC run a stage belongs to, and where the project is when DVC runs an experiment in a copy of it.
+
+`dvc exp run --temp` and `--queue` work in `.dvc/tmp/exps/<name>`, a clone without what git ignores, thrown away at the
+end. Outputs go to the shared cache and the ledger comes back with the experiment's commit. The signing key and the
+tracking do not: they are those of the project itself.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+from whale.guard.parent_watch import find_dvc
+from whale.lineage import ledger
+from whale.lineage.code_state import git
+
+NAME, ROOT = "DVC_EXP_NAME", "DVC_ROOT"  # set by DVC: an experiment's name, the project that it is one of
+
+
+def home() -> Path:
+    """The project's own folder, absolute: the current one, or where DVC copied it from."""
+    return Path(os.environ[ROOT]) if os.environ.get(NAME) and os.environ.get(ROOT) else Path.cwd()
+
+
+def facts() -> dict[str, str]:
+    """`dvc`: one name for all stages of one `dvc repro`; `experiment`: DVC's name of it. Empty without DVC."""
+    name = os.environ.get(NAME, "")
+    found = {"experiment": name} if name else {}
+    if (process := _process()) is not None:
+        found["dvc"] = f"{name}-{process}" if name else process
+    return found
+
+
+def keep_with_experiment() -> None:
+    """Add the new files of `lineage/` to git's index: DVC commits an experiment with `git add --update`, so that a file
+    git does not know would be lost, and with it the record of a run that the ledger names. Outside of an experiment
+    the person adds them, as all files.
+    """
+    if os.environ.get(NAME):
+        try:
+            git(Path.cwd(), "add", "--", str(ledger.LEDGER.parent))
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"warning: {ledger.LEDGER.parent}/ is not in the experiment's commit: {error}", flush=True)
+
+
+def _process() -> str | None:
+    """`<pid>-<start in clock ticks>` of the DVC above this process: no other process of this machine is called so."""
+    pid = find_dvc() if "DVC_STAGE" in os.environ else None
+    try:
+        return None if pid is None else f"{pid}-{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    except OSError:
+        return None
