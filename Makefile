@@ -10,9 +10,10 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help demo test nightly faults soak lint format ui dag docs clean install validators fuzz
+.PHONY: help demo play test nightly faults soak lint format ui dag docs clean install validators fuzz
 help:
 	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics, a verdict and what to try next"
+	@echo "make play   drive a world model in your browser: yours, else one that lies in worlds/"
 	@echo "make test   install, lint, run the tests (and, once, others' validators into .venv/validators)"
 	@echo "make nightly  the longer tests: whole grids, FSDP2"
 	@echo "make faults inject every fault, print what came of each (5 min; fails when one is silent)"
@@ -28,6 +29,9 @@ demo: $(INSTALLED)
 	@$(BIN)/dvc repro
 	@echo && $(BIN)/whale timings
 	@echo && $(BIN)/whale metrics
+
+play: $(INSTALLED)
+	@$(BIN)/whale play
 
 test: $(INSTALLED) $(VALIDATORS) lint
 	@$(BIN)/whale init

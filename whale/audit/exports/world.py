@@ -7,24 +7,24 @@ from pathlib import Path
 
 from whale.audit.exports.as_signed import require_as_signed, require_folder_as_signed, require_new
 from whale.audit.exports.bundle import write_statements_of
-from whale.audit.exports.recorded_starts import held_out_split, recorded_starts
+from whale.audit.exports.recorded_starts import starts_beside
 from whale.audit.exports.world_parts import write_parts
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
-from whale.data.storage.shards import ShardSet
 from whale.seal import names_below, seal
-from whale.worlds.folder import WorldFolder, open_folder
-from whale.worlds.starts import Start
+from whale.worlds.folder import open_folder
 
 STARTS = 16  # recorded beginnings a dataset
 
 
-def export_world(target: Target, graph: RunGraph, out: Path, reward: Path | None = None) -> list[str]:
+def export_world(
+    target: Target, graph: RunGraph, out: Path, reward: Path | None = None, recorded: bool = False
+) -> list[str]:
     """Write the bundle `out`, which must not exist, and return the names of its files.
 
-    target: the dynamics. reward: a head that evaluate_policies published. ConfigError for another kind of checkpoint,
-    MismatchError for bytes that nobody signed.
+    target: the dynamics. reward: a head that evaluate_policies published. recorded: starts with the frames that
+    followed. ConfigError for another kind of checkpoint, MismatchError for bytes that nobody signed.
     """
     if target.folder.parent.name != "dynamics":
         raise ConfigError("a world is exported by its dynamics", file=target.folder, expected=".../dynamics/<name>")
@@ -37,19 +37,7 @@ def export_world(target: Target, graph: RunGraph, out: Path, reward: Path | None
     others = [graph.find(str(path)) for path in beside]
     for other in others:
         require_as_signed(other)
-    write_parts(out, world, _starts(world), reward)
+    write_parts(out, world, starts_beside(world, STARTS, recorded), reward)
     write_statements_of([*parts, *others], graph, out)
     seal(out, sha256_of_file)
     return sorted(names_below(out))
-
-
-def _starts(world: WorldFolder) -> dict[str, list[Start]]:
-    """Held-out beginnings of every dataset of the model whose shards lie beside it."""
-    models = world.dynamics.parent.parent
-    role = models.parent.parent / "data/finetune" if models.name == "finetuned" else models.parent / "data/pretrain"
-    found = {}
-    for name in sorted(world.contracts):
-        if (role / "shards" / name / "manifest.json").is_file():
-            shards = ShardSet.open(role / "shards" / name)
-            found[name] = recorded_starts(shards, held_out_split(shards), STARTS)
-    return found
