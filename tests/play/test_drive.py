@@ -42,6 +42,21 @@ def test_recorded_actions_give_the_frames_and_uncertainties_of_imagine(world):
         np.testing.assert_allclose([each.uncertainty for each in moments], expected.uncertainty, atol=1e-6)
 
 
+def test_drawn_frames_are_the_same_for_the_same_seed_and_step_and_others_for_another(world):
+    def drawn(seed):
+        drive = Drive(world, world.starts[0], {}, seed)
+        return drive, [step(drive, by="recorded", frames="drawn", doubt="retracing") for _ in range(6)]
+
+    drive, first = drawn(0)
+    likely = [step(other, by="recorded").frame for other in [drive_of(world)] for _ in range(6)]
+    assert not np.array_equal([each.frame for each in first], likely)
+    assert not np.array_equal([each.frame for each in first], [each.frame for each in drawn(1)[1]])
+    drive.rewind(2)
+    again = [step(drive, by="recorded", frames="drawn", doubt="retracing") for _ in range(4)]
+    assert np.array_equal([each.frame for each in again], [each.frame for each in first[2:]])
+    assert [each.uncertainty for each in again] == pytest.approx([each.uncertainty for each in first[2:]])
+
+
 @pytest.mark.parametrize("z", ["frozen", "off"])
 def test_a_z_is_set_as_imagine_sets_it_beyond_the_window_too(world, z):
     start, drive = world.starts[1], drive_of(world, 1)

@@ -139,6 +139,8 @@ def test_the_strip_shows_uncertainties_and_the_calibrated_limit(page):
     assert "80 % of held-out steps" in page.value("$('limit').textContent")
     dark = "[...$('strip').getContext('2d').getImageData(0, 0, $('strip').width, $('strip').height).data]"
     assert page.value(f"new Set({dark}).size") > 4
+    choose(page, "frames", "drawn")
+    assert page.value("$('limit').textContent").endswith("if frames are the most likely ones: here it is rough")
     choose(page, "doubt", "none")
     press(page, "w")
     assert page.value("$('doubt-now').textContent") == "" and page.value("$('limit').textContent") == ""

@@ -154,6 +154,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_may_not(ask):
 def test_a_drive_over_http_moves_and_goes_back(ask):
     about = ask("about")[2]
     assert about["dataset"] == tiny_world.ROBOT and len(about["starts"]) == 6 and len(about["axes"]) == 6
+    assert about["frames"] == ["likeliest", "drawn"]
     assert about["doubt"] == ["entropy", "retracing", "none"] and about["limits"] == ["retracing", "entropy"]
     first = ask("drive", BEGIN)[2]
     shown = [first]

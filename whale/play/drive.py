@@ -1,6 +1,7 @@
 """One drive through an imagined episode: a state after every step, so that one can go back and act otherwise.
 
-Frames are the most likely ones. Shapes: R resolution, A action, Z behavior embedding.
+Frames are the most likely ones, or drawn, the same for the same seed and step.
+Shapes: R resolution, A action, Z behavior embedding.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from whale.common.errors import ConfigError
-from whale.models.world.rollout import Query
+from whale.models.world.rollout import KeyedNoise, Query
 from whale.models.world.state import WorldState
 from whale.play.messages import KEYS, MAX_STEPS, RECORDED, Doubt, Step
 from whale.policies.protocol import Actor, Beginning, Contender, Observation
@@ -60,10 +61,13 @@ class Drive:
         raw = self.world.contract.as_raw(self._action(asked), "step")
         model = self.world.model
         state = self._conditioned(asked)
-        query = Query(model, state, model.tokenizer.placed(raw[None]))
+        decoding = self.world.decoding.by("sample" if asked.frames == "drawn" else "argmax")
+        how = decoding.how([str(self.seed)], 0)
+        noise = KeyedNoise(model, state, self.steps, **how) if how else None
+        query = Query(model, state, model.tokenizer.placed(raw[None]), noise)
         uncertainty = float("nan")
         if asked.doubt != "none":
-            uncertainty = float(self.world.observer(asked.doubt)(query)[asked.doubt])
+            uncertainty = float(self.world.observer(asked.doubt, decoding.draws)(query)[asked.doubt])
         following, shown = query.following, query.step
         if asked.z == "frozen" and following.fixed_z is None:
             following = replace(following, fixed_z=shown.z)

@@ -35,7 +35,10 @@ class Drives:
         self._lock = Lock()  # one step at a time: more would only share the cores
 
     def about(self, dataset: str | None = None) -> dict[str, Any]:
-        """Of a dataset's world: actions, starts, policies, kinds of z and of uncertainty."""
+        """Of a dataset's world: actions, starts, policies, kinds of z, of uncertainty and of frames.
+
+        The first of `frames` is what its uncertainties were calibrated on.
+        """
         with self._lock:
             world, policies = self._world(dataset or self.datasets[0])
             contract = world.contract
@@ -60,7 +63,7 @@ class Drives:
                 "doubt": ["entropy", *(["retracing"] if contract.retraceable else []), "none"],
                 "limits": [each for each in ("retracing", "entropy") if world.limit_if_known(COVERAGE, each)],
                 "coverage": COVERAGE,
-                "drawn": world.decoding.mode == "sample",
+                "frames": ["drawn", "likeliest"] if world.decoding.mode == "sample" else ["likeliest", "drawn"],
                 "max_steps": MAX_STEPS,
             }
 

@@ -13,6 +13,7 @@ KEYS, RECORDED = "keys", "recorded"  # who acts, beside the policies that were n
 Axis = Annotated[float, Field(ge=-1.0, le=1.0)]
 Z = Literal["prior", "frozen", "off", "drawn"]
 Doubt = Literal["retracing", "entropy", "none"]
+Frames = Literal["likeliest", "drawn"]
 
 
 class Begin(Config):
@@ -26,7 +27,8 @@ class Begin(Config):
 
 class Step(Config):
     """One action at the end of a drive. `axes`: parts of the largest usual motion, for each dimension but the gripper;
-    only for `keys`. `z`: how the behavior embedding is set; `z_seed`: of one that is drawn."""
+    only for `keys`. `z`: how the behavior embedding is set; `z_seed`: of one that is drawn. `frames`: how
+    their tokens are chosen."""
 
     do: Literal["step"]
     drive: int
@@ -36,6 +38,7 @@ class Step(Config):
     z: Z = "prior"
     z_seed: int = Field(default=0, ge=0, lt=2**31)
     doubt: Doubt = "none"
+    frames: Frames = "likeliest"
 
 
 class Rewind(Config):

@@ -7,6 +7,8 @@ const DEAD = 0.15; // of a stick
 const $ = (id) => document.getElementById(id);
 const painter = { imagined: $("imagined").getContext("2d"), recorded: $("recorded").getContext("2d") };
 
+const frameNames = { drawn: "drawn", likeliest: "the most likely ones" };
+
 let about = null; // of the robot's world
 let drive = null; // number of the one that goes on
 let moments = []; // answers without frames, by step
@@ -72,7 +74,8 @@ function limitText(found) {
   if (!about.limits.includes(doubt)) return "never calibrated for this world: no limit";
   const share = `${Math.round(100 * about.coverage)} % of held-out steps lie below the line`;
   const state = found.beyond ? "beyond the trusted range; " : "";
-  return state + share + (about.drawn ? " (of drawn frames; these are the most likely ones)" : "");
+  const calibrated = about.frames[0];
+  return state + share + ($("frames").value === calibrated ? "" : ` if frames are ${frameNames[calibrated]}: here it is rough`);
 }
 
 function drawStrip() {
@@ -133,7 +136,7 @@ async function turn(message) {
 
 function stepMessage(axes) {
   return { do: "step", drive, by: axes ? "keys" : $("by").value, axes: axes || [], gripper, z: $("z").value,
-    z_seed: Number($("z-seed").value) || 0, doubt: $("doubt").value };
+    z_seed: Number($("z-seed").value) || 0, doubt: $("doubt").value, frames: $("frames").value };
 }
 
 function axesNow() {
@@ -224,8 +227,9 @@ async function open(dataset) {
     fill("by", about.by.map((each) => [each, names[each] || `policy ${each}`]), true);
     const kinds = { prior: "inferred at each step", frozen: "frozen where it is", off: "off", drawn: "drawn by number" };
     fill("z", about.z.map((each) => [each, kinds[each]]), true);
-    const doubts = { entropy: "entropy of the tokens", retracing: "retracing (several times slower)", none: "none" };
+    const doubts = { entropy: "entropy of the tokens", retracing: "retracing (slower)", none: "none" };
     fill("doubt", about.doubt.map((each) => [each, doubts[each]]), true);
+    fill("frames", about.frames.map((each) => [each, frameNames[each]]), true);
     buildPads();
     begin();
   } catch (error) {
@@ -326,7 +330,9 @@ $("dataset").addEventListener("change", () => open($("dataset").value));
 $("start").addEventListener("change", begin);
 $("by").addEventListener("change", stop);
 $("z").addEventListener("change", () => { $("z-seed-label").hidden = $("z").value !== "drawn"; });
-$("doubt").addEventListener("change", () => { if (moments.length) $("limit").textContent = limitText(moments[moments.length - 1]); });
+for (const id of ["doubt", "frames"]) {
+  $(id).addEventListener("change", () => { if (moments.length) $("limit").textContent = limitText(moments[moments.length - 1]); });
+}
 const showSize = () => { $("size-now").textContent = `${Math.round(100 * Number($("size").value))} %`; };
 $("size").addEventListener("input", showSize);
 showSize();
