@@ -112,6 +112,20 @@ def test_buttons_for_a_finger_do_what_keys_do(page):
     assert page.value("moments[1].action[2]") < 0
 
 
+def test_a_gamepad_steers_and_its_first_button_is_the_gripper(page):
+    pad = "navigator.getGamepads = () => [null, {{axes: [0, {}, 0.1, 0], buttons: [{{pressed: {}}}]}}]"
+    page.value(pad.format(-1, "false"))
+    page.wait_for("document.body.dataset.step >= 2")
+    page.value(pad.format(0, "false"))
+    page.wait_for(IDLE)
+    moved = page.value("moments[1].action")
+    assert moved[0] > 0 and moved[5] == 0  # a stick that rests a little off its middle moves nothing
+    before = at(page)
+    page.value(pad.format(0, "true"))
+    page.wait_for(f"document.body.dataset.step > {before} && {IDLE}")
+    assert page.value(f"moments[{before + 1}].action[6]") == 0
+
+
 def test_the_recorded_actions_play_beside_the_recorded_frames(page):
     choose(page, "by", "recorded")
     beside = frame(page, "recorded")

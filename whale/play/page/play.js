@@ -139,23 +139,31 @@ function stepMessage(axes) {
     z_seed: Number($("z-seed").value) || 0, doubt: $("doubt").value, frames: $("frames").value };
 }
 
+function gamepad() {
+  return [...(navigator.getGamepads ? navigator.getGamepads() : [])].find(Boolean);
+}
+
+function watchPadButton() {
+  const pad = gamepad(), before = padWas;
+  padWas = Boolean(pad && pad.buttons[0] && pad.buttons[0].pressed);
+  if (padWas && !before) toggleGripper();
+}
+
 function axesNow() {
   const axes = about.axes.map(() => 0), size = Number($("size").value);
   for (const [dimension, sign] of held.values()) axes[dimension] += sign * size;
-  const pad = [...(navigator.getGamepads ? navigator.getGamepads() : [])].find(Boolean);
+  const pad = gamepad();
   if (pad) {
     STICKS.forEach(([axis, sign], dimension) => {
       const value = axis === null || dimension >= axes.length ? 0 : pad.axes[axis] || 0;
       if (Math.abs(value) > DEAD) axes[dimension] += sign * value * size;
     });
-    const pressed = Boolean(pad.buttons[0] && pad.buttons[0].pressed);
-    if (pressed && !padWas) toggleGripper();
-    padWas = pressed;
   }
   return axes.map((value) => Math.max(-1, Math.min(1, value)));
 }
 
 async function loop() {
+  if (about) watchPadButton();
   if (about && !busy && (drive !== null || wanted.length)) {
     const axes = axesNow();
     if (wanted.length) await turn(wanted.shift());
