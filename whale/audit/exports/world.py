@@ -8,10 +8,9 @@ import shutil
 from pathlib import Path
 
 from whale.audit.exports.as_signed import require_as_signed, require_folder_as_signed, require_new
-from whale.audit.exports.bundle import write_statements_of
+from whale.audit.exports.bundle import sign_bundle, write_statements_of
 from whale.audit.exports.recorded_starts import starts_beside
 from whale.audit.exports.rounded import compare
-from whale.audit.exports.signed_bundle import sign_bundle
 from whale.audit.exports.world_parts import write_parts
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
