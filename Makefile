@@ -10,9 +10,11 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help demo test nightly gpu gpu-bundle faults soak lint format ui dag docs clean install validators fuzz
+.PHONY: help demo play release-asset test nightly gpu gpu-bundle faults soak lint format ui dag docs clean install validators fuzz
 help:
 	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics, a verdict and what to try next"
+	@echo "make play   drive a world model in your browser: yours, else one that lies in worlds/"
+	@echo "make release-asset  the demo's world as one small signed bundle, worlds/demo: what make play opens before any training"
 	@echo "make test   install, lint, run the tests (and, once, others' validators into .venv/validators)"
 	@echo "make nightly  the longer tests: whole grids, FSDP2"
 	@echo "make gpu    on a machine with a GPU: its tests, steps, rollouts, NCCL, losses, in resumable pieces of <= 10 min"
@@ -30,6 +32,14 @@ demo: $(INSTALLED)
 	@$(BIN)/dvc repro
 	@echo && $(BIN)/whale timings
 	@echo && $(BIN)/whale metrics
+
+WORLD ?= artifacts/demo/models/finetuned/dynamics/full
+release-asset: $(INSTALLED)
+	@$(BIN)/whale export $(WORLD) --as world --recorded --small --to worlds/demo
+	@$(BIN)/whale lineage verify worlds/demo
+
+play: $(INSTALLED)
+	@$(BIN)/whale play
 
 test: $(INSTALLED) $(VALIDATORS) lint
 	@$(BIN)/whale init

@@ -15,7 +15,7 @@ FRAMEWORKS = {"ray", "apache_beam", "mlflow", "tensorflow", "tensorflow_datasets
 AT_HOME = ("whale/runtime", "whale/tracking")  # of frameworks
 LAYERS = [
     {"whale.cli", "whale.commands"},
-    {"whale.run"},
+    {"whale.run", "whale.play"},
     {"whale.audit", "whale.guard"},
     {"whale.planning"},
     {"whale.tracking", "whale.lineage"},

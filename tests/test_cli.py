@@ -29,6 +29,7 @@ VERBS += [
     "stats show",
     "stats export",
     "model counts",
+    "play",
     "policy evaluate",
     "rollout",
     "spec list",

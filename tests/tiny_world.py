@@ -47,12 +47,14 @@ def contract(name: str = ROBOT) -> dict:
     return said | {"limit": None, "retraceable": True, "action_mask": [True] * 7, "licence": licence}
 
 
-def starts(count: int = 6, given: int = 1) -> list[Start]:
+def starts(count: int = 6, given: int = 1, seen: bool = False) -> list[Start]:
+    """seen: with frames that followed."""
     rng = np.random.default_rng(3)
     frames = rng.integers(0, 256, (count, given, 16, 16, 3), dtype=np.uint8)
+    rest = [rng.integers(0, 256, (13 + n - given, 16, 16, 3), dtype=np.uint8) if seen else None for n in range(count)]
+    texts = [INSTRUCTIONS[n % len(INSTRUCTIONS)] for n in range(count)]
     return [
-        Start(f"{ROBOT}-test-{n:07d}", INSTRUCTIONS[n % len(INSTRUCTIONS)], frames[n], recorded_actions(12 + n, n))
-        for n in range(count)
+        Start(f"{ROBOT}-test-{n:07d}", texts[n], frames[n], recorded_actions(12 + n, n), rest[n]) for n in range(count)
     ]
 
 
@@ -80,13 +82,13 @@ def write_reward(folder: Path, tokenizer: str) -> Path:
     return folder
 
 
-def write_bundle(root: Path, robots: tuple[str, ...] = (ROBOT,), with_reward: bool = True) -> Path:
+def write_bundle(root: Path, robots: tuple[str, ...] = (ROBOT,), with_reward: bool = True, seen: bool = False) -> Path:
     """The sealed bundle `root/bundle`."""
     world = open_folder(write_models(root / "models", robots))
     write_calibration(root / "evaluation/uncertainty/calibration.json", world.digests)
     world = open_folder(world.dynamics)
     reward = write_reward(root / "reward", world.digests["tokenizer"]) if with_reward else None
-    write_parts(root / "bundle", world, dict.fromkeys(robots, starts()), reward)
+    write_parts(root / "bundle", world, dict.fromkeys(robots, starts(seen=seen)), reward)
     seal(root / "bundle", sha256_of_file)
     return root / "bundle"
 

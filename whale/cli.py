@@ -11,7 +11,7 @@ import typer
 from whale.commands.data import mix, raw, shards, spec, stats
 from whale.commands.lineage import accept, proofs, questions, taint
 from whale.commands.project import doctor, init, plan, profile, timings, track
-from whale.commands.results import evaluate, export, metrics, model, policy, rollout
+from whale.commands.results import evaluate, export, metrics, model, play, policy, rollout
 from whale.guard import failure
 
 PACKAGE = "whale-world-model"
@@ -38,6 +38,7 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(questions.app, name="lineage")
 app.command("accept", epilog=accept.EXAMPLE)(accept.accept)
 app.command("audit", epilog="Example: whale audit artifacts/demo/models/dynamics/full")(proofs.audit_checkpoint)
+app.command("play", epilog=play.EXAMPLE)(play.play)
 app.command("rollout", epilog=rollout.EXAMPLE)(rollout.rollout)
 app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("fsck", epilog="Example: whale fsck")(proofs.fsck)

@@ -4,22 +4,34 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from whale.audit.checks.bundle import check_bundle, is_bundle
 from whale.audit.checks.dvc_lock import LOCK, check_lock
 from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.read_all import digests_of, files_of
 from whale.audit.checks.tracking import check_tracking
 from whale.audit.checks.verify import check_ledger, make_hasher, verify
 from whale.audit.run_graph import RunGraph
-from whale.common.errors import WhaleError
+from whale.common.errors import ConfigError, WhaleError
 from whale.lineage.file_digests import FileDigests
 
 
-def audit(artefact: str, *, deep: bool, strict: bool, expect_head: str | None, state: Path = Path(".whale")) -> Report:
+def audit(
+    artefact: str, *, deep: bool, strict: bool, expect_head: str | None, expect_key: str | None = None,
+    state: Path = Path(".whale"),
+) -> Report:  # fmt: skip
     """Everything that `whale lineage verify` looks at; the caller reads `code` off the report.
 
-    A broken ledger ends it: nothing else could be believed.
+    A broken ledger ends it: nothing else could be believed. A world's bundle brings its statements along: it needs no
+    ledger here.
     """
     report = Report()
+    if is_bundle(Path(artefact)):
+        if expect_head is not None:
+            raise ConfigError("a bundle has no ledger", place="--expect-head", remedy="--expect-key KEYID")
+        return check_bundle(Path(artefact), report, strict, expect_key)
+    if expect_key is not None:
+        raise ConfigError("only the keys of a bundle are unknown", place="--expect-key", found=artefact,
+                          expected="a folder of whale export --as world")  # fmt: skip
     entries = check_ledger(report, expect_head)
     if not entries:
         return report

@@ -11,13 +11,17 @@ A bundle (`whale export CHECKPOINT --as world --to BUNDLE`) holds everything and
 | `starts/<dataset>.npz` | first frames and actions of recorded episodes |
 | `lineage.json`, `statements.intoto.jsonl`, `public/` | what proves the origin |
 | `env.py`, `README.md` | `make_env` for LeRobot's EnvHub, and a first example |
+| `export.intoto.json` | who made the bundle signs for every file of it |
 | `MANIFEST.json` | sha256 of every file here |
+
+A small bundle's weights are rounded to float16; `world.json` names those they were rounded from, and the manifest of
+each part is its `published.json`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -32,6 +36,15 @@ FORMAT = 1
 MAX_WINDOW = 1024  # frames; caches reserve room for all of them
 
 
+class Rounded(Config):
+    """`of`: sha256 of the float32 weights of each part, before they were rounded."""
+
+    weights: Literal["float16"]
+    of: dict[Literal["tokenizer", "behavior", "dynamics"], Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+        min_length=3
+    )
+
+
 class About(Config):
     """world.json of a bundle."""
 
@@ -39,11 +52,15 @@ class About(Config):
     window: int = Field(ge=1, le=MAX_WINDOW)
     contracts: dict[str, dict[str, Any]] = Field(min_length=1)
     statistics: dict[str, dict[str, Any]]
+    rounded: Rounded | None = None
 
 
 @dataclass(frozen=True)
 class WorldFolder:
-    """Folders of the parts, and what is known beside them. `reward`, `calibration`, `starts`: where there are any."""
+    """Folders of the parts, and what is known beside them. `reward`, `calibration`, `starts`: where there are any.
+
+    `rounded_from`: of a small bundle, sha256 of the weights of each part before they were rounded.
+    """
 
     folder: Path
     tokenizer: Path
@@ -56,6 +73,12 @@ class WorldFolder:
     reward: Path | None = None
     calibration: Path | None = None
     starts: Path | None = None
+    rounded_from: Mapping[str, str] | None = None
+
+    @property
+    def measured(self) -> Mapping[str, str]:
+        """sha256 of the weights that its calibration and its reward head were made with."""
+        return self.digests if self.rounded_from is None else self.rounded_from
 
     @property
     def digests(self) -> dict[str, str]:
@@ -94,11 +117,12 @@ def _bundle(path: Path, verify: bool) -> WorldFolder:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise BadDataError("a bundle of another format", file=path / WORLD, found=found, expected=FORMAT)
     about = _about(values, path / WORLD)
+    rounded_from = None if about.rounded is None else {str(part): sha for part, sha in about.rounded.of.items()}
     return WorldFolder(
         folder=path, tokenizer=path / "tokenizer", behavior=path / "behavior", dynamics=path / "dynamics",
         window=about.window, contracts=about.contracts, statistics=about.statistics,
         lineage=_lineage(path), reward=_there(path / "reward"), calibration=_there(path / "calibration.json"),
-        starts=_there(path / "starts"),
+        starts=_there(path / "starts"), rounded_from=rounded_from,
     )  # fmt: skip
 
 

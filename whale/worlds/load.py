@@ -27,15 +27,16 @@ def load(
     name = chosen_dataset(found, robot)
     contract = ActionContract.of(name, found.contracts[name], found.statistics.get(name), found.folder)
     digests = found.digests
-    calibration = None if found.calibration is None else entry_in(found.calibration, digests)
+    calibration = None if found.calibration is None else entry_in(found.calibration, found.measured)
     model = _model(found, contract, device)
     world = World(
         model=model,
         contract=contract,
         digests=digests,
+        measured=found.measured,
         lineage=found.lineage,
         starts=_starts(found, name, model.tokenizer.config.resolution, len(contract.dimensions)),
-        reward=None if found.reward is None else RewardHead.of_world(found.reward, digests, device),
+        reward=None if found.reward is None else RewardHead.of_world(found.reward, found.measured, device),
         checking=checking,
     )
     world.calibrate(calibration)

@@ -65,6 +65,9 @@ DEPTHS = (1, 2, 3)  # of retracing, where no calibration says others
 class World:
     """What `whale.load` returns. `digests`: sha256 of the weights of each part; `lineage`: what it was made from.
 
+    `measured`: digests of those that it was calibrated with, and its reward was fitted on: others where a small bundle
+    holds rounded ones.
+
     `starts`: recorded beginnings that came with it. `reward`: a head that reads rewards off frames, or None.
     `checking` off: only what cannot be computed with is refused.
     """
@@ -72,6 +75,7 @@ class World:
     model: LearnedWorld
     contract: ActionContract
     digests: Mapping[str, str]
+    measured: Mapping[str, str]
     lineage: Mapping[str, Any]
     starts: Sequence[Start] = ()
     reward: RewardHead | None = None
@@ -83,10 +87,7 @@ class World:
     @property
     def identity(self) -> str:
         """First 16 hex digits over the weights of all parts: what `model=` of protocol strings says."""
-        digest = hashlib.sha256()
-        for part in ("tokenizer", "behavior", "dynamics"):
-            digest.update(bytes.fromhex(self.digests[part]))
-        return digest.hexdigest()[:16]
+        return _identity(self.digests)
 
     @property
     def resolution(self) -> int:
@@ -181,7 +182,7 @@ class World:
     def trust_limit(self, coverage: float = 0.8, method: Method = "retracing") -> TrustLimit:
         """Below which uncertainty, step by step, `coverage` of held-out steps lay, and their mean error. It holds for
         frames imagined by `decoding`. MissingInputError for a world whose uncertainties were never measured."""
-        return limit_of(self.calibration, self.identity, method, coverage)
+        return limit_of(self.calibration, _identity(self.measured), method, coverage)
 
     def limit_if_known(self, coverage: float, method: Method | None) -> TrustLimit | None:
         """`trust_limit`, or None without a method or a calibration of it: then nothing is said about trust."""
@@ -263,3 +264,10 @@ class World:
                               found="none" if actions is None else np.shape(actions),
                               expected=f"{given.shape[1] - 1} actions")  # fmt: skip
         return self._actions(actions, single, "start")
+
+
+def _identity(digests: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for part in ("tokenizer", "behavior", "dynamics"):
+        digest.update(bytes.fromhex(digests[part]))
+    return digest.hexdigest()[:16]

@@ -20,7 +20,7 @@ from whale.lineage.code_state import git
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
 from whale.lineage.syntax import digest_of_source
-from whale.lineage.taint import taint_of
+from whale.lineage.taint import Taint, taint_of
 from whale.seal import MANIFEST_NAME, Hasher, verify_sealed
 
 MAX_LEAD = timedelta(seconds=300)  # a run may not begin earlier than that before an input was finished
@@ -41,7 +41,7 @@ def check_ledger(report: Report, expected_head: str | None = None, root: Path = 
         except WhaleError as error:
             where = f"ledger line {entry.line}"
             report.add(Finding("signature", where, error.what, str(ledger.LEDGER), str(error.found)))
-    _check_keys(report, root / signing.PUBLIC_KEYS)
+    check_keys(report, root / signing.PUBLIC_KEYS)
     report.count("ledger lines", len(entries))
     return entries
 
@@ -53,11 +53,12 @@ def verify(target: Target, graph: RunGraph, report: Report, sha256: Hasher, stri
     for run in ancestors:
         before = len(report.findings)
         report.extend(_check_outputs(run, target, graph, sha256, checked, report))
-        report.extend(_check_inputs(run, graph, sha256, checked))
+        report.extend(unmade_inputs(run, graph))
+        report.extend(_check_sources(run, graph, sha256, checked))
         report.extend(_check_record(run, sha256))
-        report.extend(_check_times(run, graph))
+        report.extend(check_times(run, graph))
         report.extend(_check_code(run, report, strict))
-        report.extend(_check_taints(run, graph))
+        report.extend(check_taints(run, filter(None, (taint_of(entry.statement) for entry in graph.entries))))
         if len(report.findings) > before and not report.broken_below:
             report.broken_below = _below(run, graph, ancestors)
         report.count("runs")
@@ -104,7 +105,7 @@ def _check_remembered_heads(entries: Iterable[ledger.Entry], root: Path) -> None
         raise MismatchError("a head that git remembers is not in the ledger", file=ledger.LEDGER, found=lost[0])
 
 
-def _check_keys(report: Report, keys: Path) -> None:
+def check_keys(report: Report, keys: Path) -> None:
     """A file among the public keys that is none can only mislead."""
     for path in sorted(keys.glob("*")):
         if path.suffix != ".pub" or not signing.is_public_key(path):
@@ -148,16 +149,21 @@ def _check_output(run: StageRun, path: Path, expected: str, sha256: Hasher, grap
     return Finding("remade", run.name, what, str(path), found, expected, remedy)
 
 
-def _check_inputs(
-    run: StageRun, graph: RunGraph, sha256: Hasher, checked: dict[tuple[str, str], Finding | None]
-) -> Iterable[Finding]:
-    """Sealed inputs were made by a run of the ledger; files from outside must be as they were."""
+def unmade_inputs(run: StageRun, graph: RunGraph) -> Iterable[Finding]:
+    """Sealed inputs were made by an earlier run of the ledger."""
     for each in run.inputs:
         for name, digest in each.holders.items():
             makers = [maker for maker in graph.makers(digest) if maker.entry.line < run.entry.line]
             if not makers and Path(name).name == MANIFEST_NAME:
                 error = IncompleteError("an input that no run of the ledger made", file=name, found=digest)
                 yield Finding.of(run.name, error)
+
+
+def _check_sources(
+    run: StageRun, graph: RunGraph, sha256: Hasher, checked: dict[tuple[str, str], Finding | None]
+) -> Iterable[Finding]:
+    """Files from outside must be as they were."""
+    for each in run.inputs:
         if not any(graph.makers(digest) for digest in each.holders.values()):
             key = (each.path, each.sha256)
             if key not in checked:
@@ -199,7 +205,8 @@ def _check_record(run: StageRun, sha256: Hasher) -> Iterable[Finding]:
         yield Finding("incomplete", run.name, "nobody listened to which files it opened", opened)
 
 
-def _check_times(run: StageRun, graph: RunGraph) -> Iterable[Finding]:
+def check_times(run: StageRun, graph: RunGraph) -> Iterable[Finding]:
+    """No run ended before it began, or began before what it read was finished."""
     started, finished = _time(run.started), _time(run.finished)
     if finished < started:
         yield Finding("mismatch", run.name, "it ended before it began", str(ledger.LEDGER), run.finished, run.started)
@@ -218,6 +225,12 @@ def _check_code(run: StageRun, report: Report, strict: bool) -> Iterable[Finding
         except (OSError, subprocess.SubprocessError):
             what = "the commit of its code is not in this repository"
             yield Finding("missing", run.name, what, str(ledger.LEDGER), found=commit)
+    yield from check_commit(run, report, strict)
+
+
+def check_commit(run: StageRun, report: Report, strict: bool) -> Iterable[Finding]:
+    """Was its code that of a commit?"""
+    commit = run.code["commit"]
     if run.code["dirty"] or commit is None:
         what = "ran on a tree with changes" if commit else "ran outside git, its code is known by closure.json only"
         if strict:
@@ -226,11 +239,9 @@ def _check_code(run: StageRun, report: Report, strict: bool) -> Iterable[Finding
         report.count(what)
 
 
-def _check_taints(run: StageRun, graph: RunGraph) -> Iterable[Finding]:
-    for entry in graph.entries:
-        taint = taint_of(entry.statement)
-        if taint is None:
-            continue
+def check_taints(run: StageRun, taints: Iterable[Taint]) -> Iterable[Finding]:
+    """Was it made from something that was declared tainted?"""
+    for taint in taints:
         made_from = {*run.subjects.values(), *(digest for each in run.inputs for digest in each.holders.values())}
         if run.stage == "ingest" and (summary := run.dataset()):
             made_from.add(summary["upstream"]["sha256"])

@@ -6,8 +6,9 @@ any in-toto verifier on statements.intoto.jsonl, with public/<keyid>.pub
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from whale.audit.exports.as_signed import require_as_signed, require_new
 from whale.audit.exports.model_signature import model_signature
@@ -16,9 +17,11 @@ from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.lineage import signing
 from whale.lineage.acceptance import accepted_run
-from whale.seal import list_files
+from whale.lineage.statement import floats_as_text, in_toto
+from whale.seal import MANIFEST_NAME, list_files, names_below
 
 README = Path(__file__).parent / "templates/bundle.txt"
+EXPORT, EXPORT_TYPE = "export.intoto.json", "urn:whale:export:1"
 
 
 def intoto(target: Target, graph: RunGraph) -> str:
@@ -69,3 +72,19 @@ def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".w
     lines = [f"{sha256_of_file(path)}  {path.relative_to(out).as_posix()}\n" for path in files]
     (out / "SHA256SUMS").write_text("".join(lines), encoding="ascii")
     return [path.relative_to(out).as_posix() for path in files]
+
+
+def sign_bundle(out: Path, rounded: Mapping[str, Any] | None, state_dir: Path = Path(".whale")) -> None:
+    """Whoever exports `out` signs for every file of it: what a stage made has its own statement beside, the rest none.
+
+    Not in the ledger, which is about runs. `rounded`: what was found when rounded weights were compared with others.
+    """
+    key = signing.key_file(state_dir)
+    _, keyid, pem = signing.sign({}, key)
+    if not (out / "public" / f"{keyid}.pub").exists():
+        (out / "public" / f"{keyid}.pub").write_bytes(pem)
+    names = sorted(set(names_below(out)) - {MANIFEST_NAME, EXPORT})
+    subjects = [{"name": name, "digest": {"sha256": sha256_of_file(out / name)}} for name in names]
+    predicate = {} if rounded is None else {"rounded": floats_as_text(dict(rounded))}
+    envelope = signing.sign(in_toto(EXPORT_TYPE, subjects, predicate), key)[0]
+    (out / EXPORT).write_text(canonical_json(envelope) + "\n", encoding="ascii")

@@ -1,33 +1,38 @@
 """`whale export --as world`: tokenizer, behavior model and dynamics as one folder that `whale.load` opens anywhere.
 
-Layout: whale/worlds/folder.py. Every part must be, byte by byte, what was signed.
+Layout: whale/worlds/folder.py. Every part must be, byte by byte, what was signed. A small bundle, to be handed on as a
+release asset, has weights rounded to float16 and must imagine what the published ones imagine.
 """
 
+import shutil
 from pathlib import Path
 
 from whale.audit.exports.as_signed import require_as_signed, require_folder_as_signed, require_new
-from whale.audit.exports.bundle import write_statements_of
+from whale.audit.exports.bundle import sign_bundle, write_statements_of
 from whale.audit.exports.hub import LICENCES, hub_metadata
-from whale.audit.exports.recorded_starts import held_out_split, recorded_starts
+from whale.audit.exports.recorded_starts import starts_beside
+from whale.audit.exports.rounded import compare
 from whale.audit.exports.world_parts import write_parts
 from whale.audit.questions.licences import LicencePolicy, licences
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import write_json
-from whale.data.storage.shards import ShardSet
 from whale.seal import names_below, seal
-from whale.worlds.folder import WorldFolder, open_folder
-from whale.worlds.starts import Start
+from whale.worlds.folder import open_folder
 
 STARTS = 16  # recorded beginnings a dataset
+MOST_BYTES = 5_000_000  # of a small bundle
 
 
-def export_world(target: Target, graph: RunGraph, out: Path, reward: Path | None = None) -> list[str]:
+def export_world(
+    target: Target, graph: RunGraph, out: Path, reward: Path | None = None, recorded: bool = False, small: bool = False
+) -> list[str]:
     """Write the bundle `out`, which must not exist, and return the names of its files.
 
-    target: the dynamics. reward: a head that evaluate_policies published. ConfigError for another kind of checkpoint,
-    MismatchError for bytes that nobody signed.
+    target: the dynamics. reward: a head that evaluate_policies published. recorded: starts with the frames that
+    followed. small: see above; a ConfigError if it would be larger than 5 MB. ConfigError for another kind of
+    checkpoint, MismatchError for bytes that nobody signed. Where it ends with an error, nothing is left.
     """
     if target.folder.parent.name != "dynamics":
         raise ConfigError("a world is exported by its dynamics", file=target.folder, expected=".../dynamics/<name>")
@@ -41,20 +46,25 @@ def export_world(target: Target, graph: RunGraph, out: Path, reward: Path | None
     for other in others:
         require_as_signed(other)
     front = {"tags": ["robotics", "world-model"], **hub_metadata(target.run, graph)}
-    write_parts(out, world, _starts(world), reward, front)
-    write_json(out / LICENCES, {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
-    write_statements_of([*parts, *others], graph, out)
-    seal(out, sha256_of_file)
+    starts = starts_beside(world, STARTS, recorded)
+    try:
+        write_parts(out, world, starts, reward, small, front)
+        write_json(out / LICENCES, {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
+        write_statements_of([*parts, *others], graph, out)
+        sign_bundle(out, compare(target.folder, out, starts) if small else None)
+        seal(out, sha256_of_file)
+        if small:
+            _require_small(out)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
     return sorted(names_below(out))
 
 
-def _starts(world: WorldFolder) -> dict[str, list[Start]]:
-    """Held-out beginnings of every dataset of the model whose shards lie beside it."""
-    models = world.dynamics.parent.parent
-    role = models.parent.parent / "data/finetune" if models.name == "finetuned" else models.parent / "data/pretrain"
-    found = {}
-    for name in sorted(world.contracts):
-        if (role / "shards" / name / "manifest.json").is_file():
-            shards = ShardSet.open(role / "shards" / name)
-            found[name] = recorded_starts(shards, held_out_split(shards), STARTS)
-    return found
+def _require_small(out: Path) -> None:
+    sizes = {name: (out / name).stat().st_size for name in names_below(out)}
+    if sum(sizes.values()) > MOST_BYTES:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        found = f"{sum(sizes.values()):,} bytes, most in {', '.join(largest)}"
+        raise ConfigError("larger than a small bundle may be", file=out, place="--small", found=found,
+                          expected=f"<= {MOST_BYTES:,} bytes", remedy="leave out --recorded, or --small")  # fmt: skip

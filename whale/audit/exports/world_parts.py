@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from whale.audit.exports.rounded import round_weights
 from whale.common.json_files import write_json
 from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
 from whale.worlds.contract import ActionContract
@@ -48,20 +49,24 @@ def write_parts(
     world: WorldFolder,
     starts: Mapping[str, Sequence[Start]],
     reward: Path | None = None,
+    small: bool = False,
     front: Mapping[str, Any] | None = None,
 ) -> None:
     """Fill the new folder `out`, which the caller seals: weights as published, contracts, calibration, starts.
 
-    front: what the hub reads of README.md.
+    small: weights rounded to float16. front: what the hub reads of README.md.
     """
     out.mkdir(parents=True)
     for name in ("tokenizer", "behavior", "dynamics"):
         shutil.copytree(getattr(world, name), out / name)
+        if small:
+            round_weights(out / name)
     if reward is not None:
         RewardHead.of_world(reward, world.digests)  # a head that does not fit is refused here, not by whoever opens it
         shutil.copytree(reward, out / "reward")
     about: dict[str, Any] = {"format": FORMAT, "window": world.window, "statistics": dict(world.statistics)}
-    write_json(out / WORLD, about | {"contracts": dict(world.contracts)})
+    about |= {"contracts": dict(world.contracts)}
+    write_json(out / WORLD, about | ({"rounded": {"weights": "float16", "of": world.digests}} if small else {}))
     write_json(out / "lineage.json", dict(world.lineage))
     entry = None if world.calibration is None else entry_in(world.calibration, world.digests)
     if entry is not None:

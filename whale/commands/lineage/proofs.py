@@ -18,12 +18,13 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Hash every byte again; trust no size or time.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A run on uncommitted code is incomplete.")] = False,
     expect_head: Annotated[str | None, typer.Option(help="An id of the ledger that you kept elsewhere.")] = None,
+    expect_key: Annotated[str | None, typer.Option(help="Of a bundle: the id of its maker's key.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every byte of it and of what it came from. Names the first broken link and what breaks below it."""
     from whale.audit.audit import audit
 
-    report = audit(artefact, deep=deep, strict=strict, expect_head=expect_head)
+    report = audit(artefact, deep=deep, strict=strict, expect_head=expect_head, expect_key=expect_key)
     if as_json:
         print_json({"artefact": artefact, **report.as_dict()})
     else:

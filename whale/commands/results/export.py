@@ -17,6 +17,12 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="A new folder")],
     layout: Annotated[str, typer.Option("--as", help="whale, lerobot or world")] = "whale",
     reward: Annotated[Path | None, typer.Option("--reward", help="A reward head to take along (--as world)")] = None,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Take along what followed the first frames, for whale play (--as world)")
+    ] = False,
+    small: Annotated[
+        bool, typer.Option("--small", help="At most 5 MB: weights rounded to float16, compared, signed (--as world)")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export a checkpoint as one folder. With card, evaluations, calibration, licences, citations and statements.
@@ -31,14 +37,15 @@ def export(
 
     if layout not in LAYOUTS:
         raise ConfigError("no such layout", place="--as", found=layout, expected=", ".join(LAYOUTS))
-    if reward is not None and layout != "world":
-        raise ConfigError("only a world takes a reward head along", place="--reward", expected="--as world")
+    for name, is_given in (("--reward", reward is not None), ("--recorded", recorded), ("--small", small)):
+        if is_given and layout != "world":
+            raise ConfigError("only a world is exported with this", place=name, expected="--as world")
     graph = RunGraph.load()
     target = graph.find(checkpoint)
     if layout == "world":
         from whale.audit.exports.world import export_world
 
-        files = export_world(target, graph, to, reward)
+        files = export_world(target, graph, to, reward, recorded, small)
     else:
         files = (export_folder if layout == "whale" else export_lerobot)(target, graph, to)
     tell({"out": str(to), "files": files}, as_json, lambda _: print(f"{to}: {len(files)} files; see README.md"))

@@ -69,7 +69,7 @@ def evaluate(
     config = TrialConfig.parse(values, file="command line", place="whale policy evaluate")
     found = load(world, robot)
     if reward is not None:
-        found.reward = RewardHead.of_world(reward, found.digests)
+        found.reward = RewardHead.of_world(reward, found.measured)
     if episodes is None and truth == NONE:
         config = config.model_copy(update={"episodes": max(2, min(EPISODES, len(found.starts)))})
     beginnings, judge = _setting(found, truth, config.episodes, config.horizon, config.seed)
