@@ -7,7 +7,7 @@ import numpy as np
 import tiny_models
 import torch
 
-from whale.audit.exports.world_parts import write_parts
+from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.common.files import sha256_of_file
 from whale.common.json_files import write_json
 from whale.models.trunk.folder import save_model

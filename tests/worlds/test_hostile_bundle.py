@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_world
 
-from whale.audit.exports.world_parts import write_parts
+from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.common.errors import BadDataError, RefusedError
 from whale.common.json_files import read_json, write_json
 from whale.models.reward.reward import RewardHead as ActionRewardHead

@@ -14,8 +14,8 @@ from toy_chain import ART, arguments, guarded
 
 import whale
 from whale.audit.audit import audit
-from whale.audit.exports import rounded, world
-from whale.audit.exports.world import export_world
+from whale.audit.exports.world_bundle import rounded, world
+from whale.audit.exports.world_bundle.world import export_world
 from whale.audit.run_graph import RunGraph
 from whale.common.errors import ConfigError, MismatchError
 from whale.common.files import sha256_of_file

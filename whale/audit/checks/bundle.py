@@ -14,7 +14,7 @@ from typing import Any
 from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.verify import check_commit, check_keys, check_taints, check_times, unmade_inputs
 from whale.audit.exports.bundle import EXPORT, EXPORT_TYPE
-from whale.audit.exports.rounded import PUBLISHED
+from whale.audit.exports.world_bundle.rounded import PUBLISHED
 from whale.audit.run_graph import RunGraph
 from whale.common.errors import BadDataError, IncompleteError, MismatchError, RefusedError, WhaleError
 from whale.common.files import sha256_of_file

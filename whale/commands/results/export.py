@@ -43,7 +43,7 @@ def export(
     graph = RunGraph.load()
     target = graph.find(checkpoint)
     if layout == "world":
-        from whale.audit.exports.world import export_world
+        from whale.audit.exports.world_bundle.world import export_world
 
         files = export_world(target, graph, to, reward, recorded, small)
     else:

@@ -67,7 +67,7 @@ def chosen_world() -> Path:
 
 def drives_of(folder: Path, policies: list[str]) -> "Drives":
     """All robots of the world in `folder`; one is loaded when it is asked for, its bytes proven then."""
-    from whale.audit.exports.recorded_starts import starts_beside
+    from whale.audit.exports.world_bundle.recorded_starts import starts_beside
     from whale.play.drives import Drives
     from whale.runtime.workers.execution import load_execution
     from whale.trials.contenders import OWN as BEHAVIOR

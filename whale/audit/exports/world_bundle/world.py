@@ -10,9 +10,9 @@ from pathlib import Path
 from whale.audit.exports.as_signed import require_as_signed, require_folder_as_signed, require_new
 from whale.audit.exports.bundle import sign_bundle, write_statements_of
 from whale.audit.exports.hub import LICENCES, hub_metadata
-from whale.audit.exports.recorded_starts import starts_beside
-from whale.audit.exports.rounded import compare
-from whale.audit.exports.world_parts import write_parts
+from whale.audit.exports.world_bundle.recorded_starts import starts_beside
+from whale.audit.exports.world_bundle.rounded import compare
+from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.audit.questions.licences import LicencePolicy, licences
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from whale.audit.exports.rounded import round_weights
+from whale.audit.exports.world_bundle.rounded import round_weights
 from whale.common.json_files import write_json
 from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
 from whale.worlds.contract import ActionContract
