@@ -8,6 +8,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from whale.common.boundary import told
+from whale.data.spec.episode import EpisodeError
 from whale.data.storage.images import MAX_PIXELS, pack_rgb
 
 LEAST_SIDE = 16
@@ -52,5 +54,8 @@ class ArrayFrames(Sequence[bytes]):
             return ArrayFrames(self.array, self.start + start, self.start + max(stop, start), self.channels)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        frame = np.asarray(self.array[self.start + index])
+        try:
+            frame = np.asarray(self.array[self.start + index])
+        except Exception as error:  # a damaged chunk: each storage library has errors of its own
+            raise EpisodeError("decode_error", f"frame {index}: {told(error)}") from None
         return pack_rgb(frame if self.channels is None else frame[self.channels : self.channels + 3].transpose(1, 2, 0))

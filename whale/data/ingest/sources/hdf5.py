@@ -5,6 +5,7 @@ local, bounded arrays are read: links (to a demo or below it) and virtual or ext
 """
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import count
@@ -15,6 +16,7 @@ import h5py
 import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
+from whale.common.limits import CHUNK_BYTES, FRAMES_BYTES, NUMBERS_BYTES, RATIO, TABLES_OF_TEXT_BYTES
 from whale.data.ingest.sources.arrays import ArrayFrames, is_frames
 from whale.data.ingest.sources.columns import content_sha256
 from whale.data.ingest.sources.source import ALL, ShardFile, measured
@@ -23,11 +25,7 @@ from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
 SUFFIXES = (".hdf5", ".h5")
 DEMO = re.compile(r"demo_(\d{1,7})")
 FILTERS = (None, "gzip", "lzf")
-MAX_ARRAY_BYTES = 8 * 2**30  # of frames, which are read one at a time
-MAX_NUMBERS_BYTES = 2**28  # of what is read whole
-MAX_RATIO = 1000
 MAX_DEPTH, MAX_NODES = 8, 4096
-MAX_TEXT = 64 * 2**10
 RENAMED = {"rewards": "reward"}
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what h5py raises; an EpisodeError is a ValueError
 
@@ -178,10 +176,12 @@ def _check_dataset(node: h5py.Dataset, name: str) -> None:
         raise EpisodeError("unsafe", f"'{name}' is stored in another file")
     if node.compression not in FILTERS:
         raise EpisodeError("unsafe", f"'{name}' needs the filter {node.compression}")
-    if node.size is None or node.size * max(node.dtype.itemsize, 1) > MAX_ARRAY_BYTES:
-        raise EpisodeError("unsafe", f"'{name}' has shape {node.shape}, more than {MAX_ARRAY_BYTES} bytes")
+    if node.size is None or node.size * max(node.dtype.itemsize, 1) > FRAMES_BYTES:
+        raise EpisodeError("unsafe", f"'{name}' has shape {node.shape}, more than {FRAMES_BYTES} bytes")
+    if node.chunks and math.prod(node.chunks) * max(node.dtype.itemsize, 1) > CHUNK_BYTES:
+        raise EpisodeError("unsafe", f"'{name}' has chunks of {node.chunks}, more than {CHUNK_BYTES} bytes")
     stored = node.id.get_storage_size()
-    if node.size * node.dtype.itemsize > MAX_RATIO * max(stored, 1):
+    if node.size * node.dtype.itemsize > RATIO * max(stored, 1):
         raise EpisodeError("unsafe", f"'{name}' has shape {node.shape}, made of {stored} bytes")
 
 
@@ -194,13 +194,24 @@ def _step_feature(key: str, node: h5py.Dataset, num_steps: int) -> np.ndarray | 
         raise EpisodeError("length_mismatch", f"'{key}' has shape {node.shape}, actions has {num_steps} steps")
     if is_frames(node.shape, node.dtype):
         return ArrayFrames(node)
-    if node.size * node.dtype.itemsize > MAX_NUMBERS_BYTES:
-        raise EpisodeError("unsafe", f"'{key}' has shape {node.shape}, more than {MAX_NUMBERS_BYTES} bytes")
+    if node.size * node.dtype.itemsize > NUMBERS_BYTES:
+        raise EpisodeError("unsafe", f"'{key}' has shape {node.shape}, more than {NUMBERS_BYTES} bytes")
     if node.dtype.kind in "biuf":
         return np.asarray(node[()])
     if node.dtype.kind == "S" or h5py.check_string_dtype(node.dtype) is not None:
-        return [bytes(value) for value in node[()]]
+        return _texts(node, key)
     raise EpisodeError("dtype_mismatch", f"'{key}' is of type {node.dtype}")
+
+
+def _texts(node: h5py.Dataset, key: str) -> list[bytes]:
+    """Text of any length: a file may show one long text as often as it likes."""
+    texts, size = [], 0
+    for number in range(len(node)):
+        texts.append(bytes(node[number]))
+        size += len(texts[-1])
+        if size > NUMBERS_BYTES:
+            raise EpisodeError("unsafe", f"'{key}' holds more than {NUMBERS_BYTES} bytes of text")
+    return texts
 
 
 def _text_attributes(*nodes: h5py.Group) -> dict[str, bytes]:
@@ -208,7 +219,11 @@ def _text_attributes(*nodes: h5py.Group) -> dict[str, bytes]:
     texts: dict[str, bytes] = {}
     for node in nodes:
         for name, value in node.attrs.items():
-            if isinstance(value, str | bytes) and len(value) <= MAX_TEXT and name not in ("model_file", "env_args"):
+            if (
+                isinstance(value, str | bytes)
+                and len(value) <= TABLES_OF_TEXT_BYTES
+                and name not in ("model_file", "env_args")
+            ):
                 texts[name] = value.encode() if isinstance(value, str) else value
     try:
         instruction = json.loads(texts.get("problem_info", b"{}")).get("language_instruction")

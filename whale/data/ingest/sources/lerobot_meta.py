@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import BadDataError, MissingInputError
+from whale.common.limits import EPISODE_STEPS
 from whale.data.ingest.sources.columns import read_columns
 from whale.data.ingest.sources.json_files import read_json, read_json_lines
 from whale.data.storage.files import inside
@@ -18,7 +19,6 @@ VERSIONS = {"v2.0": "2.0.0", "v2.1": "2.1.0", "v3.0": "3.0.0"}
 PLACEHOLDER = re.compile(r"\{([a-z_]+)(?::0(\d)d)?\}")
 # A field is missing, of another type, zero, infinite; a table has no column of text.
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, StopIteration)
-MAX_EPISODE_STEPS = 1_000_000
 MAX_START = 10**8  # frames of one video
 
 
@@ -175,6 +175,6 @@ class LeRobotMeta:
 
 def _length(value: Any) -> int:
     length = int(value)
-    if not 0 <= length <= MAX_EPISODE_STEPS:
+    if not 0 <= length <= EPISODE_STEPS:
         raise ValueError(f"episode length {length}")
     return length

@@ -5,9 +5,6 @@ A spec reads arrays by name ("action"); one without an axis, such as a text, is 
 buffers keep them).
 """
 
-import lzma
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +12,14 @@ from typing import Any
 import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
+from whale.common.printable import brief
 from whale.data.ingest.sources.arrays import ArrayFrames, is_frames, is_planes
 from whale.data.ingest.sources.columns import content_sha256
 from whale.data.ingest.sources.source import ALL, ShardFile, grouped, measured
 from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
+from whale.data.storage.npy import read_npz
 
-MAX_ARRAYS, MAX_BYTES, MAX_RATIO = 256, 4 * 2**30, 1000
-UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, KeyError, EOFError)
 LAYOUT = "arrays with the same number of rows, one per step, or without an axis; no pickle"
-# An unknown compression is a NotImplementedError, a password a RuntimeError, a huge shape a MemoryError.
-DAMAGE = (*UNPACKING, RuntimeError, MemoryError)
 
 
 class NpzSource:
@@ -91,21 +86,10 @@ def _of_episode(value: np.ndarray) -> object:
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of one file; EpisodeError for pickles, bombs and damage."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
-            if len(members) > MAX_ARRAYS or size > MAX_BYTES or size > MAX_RATIO * max(packed, 1):
-                raise EpisodeError("unsafe", f"{path.name}: {len(members)} arrays, {packed} -> {size} bytes")
-        with np.load(path, allow_pickle=False) as loaded:
-            arrays = {name: loaded[name] for name in sorted(loaded.files)}
-    except EpisodeError:
-        raise
-    except DAMAGE as error:
-        raise EpisodeError("decode_error", f"{path.name}: {type(error).__name__}: {error}") from None
-    for name, values in arrays.items():
-        if not isinstance(values, np.ndarray):  # numpy gives the bytes of a member that is no array
-            raise EpisodeError("decode_error", f"{path.name}: '{name}' is no array")
-    return arrays
+        return read_npz(path)
+    except BadDataError as error:
+        reason = "unsafe" if "too m" in error.what else "decode_error"
+        raise EpisodeError(reason, f"{path.name}: {error.what}: {error.place or ''} {brief(error.found)}") from None
 
 
 def _steps(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import overload
 import av
 import numpy as np
 
+from whale.common.boundary import told
 from whale.data.spec.episode import EpisodeError
 from whale.data.storage.images import MAX_PIXELS, pack_rgb
 
@@ -89,11 +90,16 @@ class VideoFrames(Sequence[bytes]):
 def decode_video(path: Path) -> Iterator[np.ndarray]:
     """uint8 (H, W, 3) RGB, in the order of presentation."""
     try:
-        with open(path, "rb") as stream, av.open(stream, "r", format="mp4", options=OPTIONS) as container:
+        with (
+            open(path, "rb") as stream,
+            av.open(stream, "r", format="mp4", options=OPTIONS, metadata_errors="replace") as container,
+        ):
             if len(container.streams.video) != 1:
                 raise EpisodeError("decode_error", f"{path.name}: {len(container.streams.video)} video streams")
             video = container.streams.video[0]
             context = video.codec_context
+            if context is None:
+                raise EpisodeError("decode_error", f"{path.name}: no codec is known for its video")
             if context.name not in CODECS:
                 raise EpisodeError("decode_error", f"{path.name}: codec {context.name}, known: {sorted(CODECS)}")
             if not 0 < context.width * context.height <= MAX_PIXELS:
@@ -103,5 +109,7 @@ def decode_video(path: Path) -> Iterator[np.ndarray]:
                 if frame.width * frame.height > MAX_PIXELS:
                     raise EpisodeError("decode_error", f"{path.name}: {frame.height} x {frame.width} refused")
                 yield frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, OSError) as error:
-        raise EpisodeError("decode_error", f"{path.name}: {error}") from None
+    except EpisodeError:
+        raise
+    except Exception as error:  # whatever FFmpeg and its wrapper make of the bytes
+        raise EpisodeError("decode_error", f"{path.name}: {told(error)}") from None
