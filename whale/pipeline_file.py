@@ -24,6 +24,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 PATHS = {"item.raw"}  # where raw data lie is a person's path
 UNPRINTED = re.compile(r"[\x00-\x1f\x7f]")
 CODE_FOLDERS = ("pipelines/", "whale/")
+STAGE = "{cmd, meta: {input: path}, deps: [path], outs: [path], metrics: [path]}, for a foreach stage below `do`"
+PARTS = ("deps", "outs", "metrics", "meta")
 PIPELINE = Path("dvc.yaml")
 OUTLINE = Path("docs/pipeline.yaml")
 OUTLINE_HEADER = "# The data flow of dvc.yaml, for the report; written by `make dag`, compared by tests/test_dag.py.\n"
@@ -91,11 +93,20 @@ def position(name: str, nodes: Sequence[Node]) -> tuple[int, int] | None:
 
 def _stages(document: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     stages = document.get("stages")
-    bodies = [body.get("do", body) for body in stages.values() if isinstance(body, Mapping)] if isinstance(
-        stages, Mapping) else []  # fmt: skip
-    if not isinstance(stages, Mapping) or len(bodies) < len(stages) or not all(isinstance(b, Mapping) for b in bodies):
-        raise ConfigError("not a pipeline", file=path, place="stages", expected="stages: {name: {cmd, deps, outs}}")
+    if not isinstance(stages, Mapping):
+        raise ConfigError("not a pipeline", file=path, place="stages", found=type(stages).__name__, expected=STAGE)
+    for name, entry in stages.items():
+        body = entry.get("do", entry) if isinstance(entry, Mapping) else None
+        is_body = body is not None and isinstance(body, Mapping) and isinstance(entry.get("foreach", ""), str)
+        if body is None or not is_body or not all(_are_texts(body.get(each)) for each in PARTS):
+            raise ConfigError("not a stage", file=path, place=f"stages.{name}", found=shown(body), expected=STAGE)
     return stages
+
+
+def _are_texts(value: object) -> bool:
+    """Nothing, a list of texts, or texts by name."""
+    texts = list(value.values()) if isinstance(value, Mapping) else [] if value is None else value
+    return isinstance(texts, list) and all(isinstance(each, str) for each in texts)
 
 
 def upstream(nodes: Iterable[Node]) -> dict[str, list[str]]:
@@ -124,8 +135,8 @@ def outline(path: Path) -> str:
 
 
 def _node(stage: str, item: str | None, body: Mapping[str, Any], values: Mapping[str, Any]) -> Node:
-    reads = [dep for dep in body.get("deps", []) if not is_code(dep)]
-    outs, metrics = (_fill(body.get(name, []), values, stage) for name in ("outs", "metrics"))
+    reads = [dep for dep in body.get("deps") or [] if not is_code(dep)]
+    outs, metrics = (_fill(body.get(name) or [], values, stage) for name in ("outs", "metrics"))
     return Node(stage, item, _fill(reads, values, stage), (*outs, *metrics), _arguments(stage, item, body, values))
 
 

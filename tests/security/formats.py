@@ -1,3 +1,4 @@
+# ruff: noqa: E501  lists of inputs
 """One small valid input of every format that others may send, and what of ours reads it, as ingest or a person would.
 
 `Format.make(folder)` writes the sample; `files` are those that a mutant spoils; `read(folder)` reads all of it.
@@ -47,7 +48,9 @@ def ingest_all(folder: Path, spec) -> None:
     for split, units in opened.splits.items():
         for index in range(min(len(units), 4)):
             for number, raw in zip(range(8), opened.read_shard(split, index, keys), strict=False):
-                episode = raw if isinstance(raw, Rejected) else canonical_episode(raw, spec, f"k-{number}", spec.cameras)
+                episode = (
+                    raw if isinstance(raw, Rejected) else canonical_episode(raw, spec, f"k-{number}", spec.cameras)
+                )
                 if isinstance(episode, Rejected):
                     continue
                 for role, images in episode.frames.items():
@@ -302,7 +305,11 @@ def read_images(folder: Path) -> None:
 
     for path in sorted(folder.glob("?.*")):
         data = path.read_bytes()
-        for read in (decode, lambda data: glance(data, 8), lambda data: canonical_frame(data, resolution=16, quality=90, hw=(24, 24))):
+        for read in (
+            decode,
+            lambda data: glance(data, 8),
+            lambda data: canonical_frame(data, resolution=16, quality=90, hw=(24, 24)),
+        ):
             try:
                 read(data)
             except Exception as error:

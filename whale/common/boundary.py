@@ -23,14 +23,14 @@ _before = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 def reading(
     file: str | Path, what: str, *, place: str | None = None, expected: object = None, memory: int = 0
 ) -> Iterator[None]:
-    """Any error inside becomes a BadDataError of `file`; a WhaleError stays as it is.
+    """Any error inside becomes a BadDataError of `file`; a WhaleError stays as it is, and so does a missing package.
 
     memory: bytes that may be reserved inside beyond what is in use, for a library that asks its input how much to take.
     """
     try:
         with _bounded(memory):
             yield
-    except WhaleError:
+    except (WhaleError, ImportError):
         raise
     except Exception as error:
         raise BadDataError(what, file=file, place=place, found=told(error), expected=expected) from error

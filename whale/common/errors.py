@@ -47,7 +47,8 @@ CONTINUED = "\n" + " " * 12
 
 
 def _shown(value: object) -> str:
-    text = str(value) if isinstance(value, str | Path) else brief(value)
+    """Cut, for a terminal; what is longer than MAX_TEXT is no message."""
+    text = str(value)[:MAX_TEXT] if isinstance(value, str | Path) else brief(value)
     return printable(without_secrets(text)).replace(CONTINUED, "\n").replace("\n", CONTINUED)
 
 

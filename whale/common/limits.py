@@ -26,6 +26,8 @@ NUMBERS_BYTES = 256 * MIB  # of an array that is read whole
 FRAMES_BYTES = 8 * GIB  # of frames that are read one at a time
 CHUNK_BYTES = 64 * MIB  # of an HDF5 dataset, unpacked at once
 
+PROBE_SECONDS = 5  # of processor time, to look over one HDF5 file
+
 # Records and tables.
 RECORD_BYTES = 512 * MIB  # a TFRecord
 RECORD_FIELDS = 4_000_000

@@ -171,7 +171,7 @@ def test_a_demo_that_reaches_out_or_contradicts_itself_is_rejected_alone(tmp_pat
 
 
 def test_numbers_that_would_not_fit_into_memory_are_refused_before_they_are_read(hdf5, monkeypatch):
-    monkeypatch.setattr(hdf5_module, "MAX_NUMBERS_BYTES", 7 * 4 * 6)  # of demo_1 and demo_2; frames are larger
+    monkeypatch.setattr(hdf5_module, "NUMBERS_BYTES", 7 * 4 * 6)  # of demo_1 and demo_2; frames are larger
     outcomes = read(Hdf5Source(hdf5, "tiny", "1.0.0"))
     assert [isinstance(raw, Rejected) for raw in outcomes] == [False, False, True]
     assert outcomes[2].reason == "unsafe"

@@ -19,6 +19,7 @@ from whale.common.errors import BadDataError, MissingInputError
 from whale.common.limits import CHUNK_BYTES, FRAMES_BYTES, NUMBERS_BYTES, RATIO, TABLES_OF_TEXT_BYTES
 from whale.data.ingest.sources.arrays import ArrayFrames, is_frames
 from whale.data.ingest.sources.columns import content_sha256
+from whale.data.ingest.sources.hdf5_probe import require_passable
 from whale.data.ingest.sources.source import ALL, ShardFile, measured
 from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
 
@@ -38,6 +39,7 @@ class Hdf5Source:
         paths = sorted(path for path in self.directory.rglob("*") if path.suffix in SUFFIXES and path.is_file())
         if not paths:
             raise MissingInputError("no HDF5 file", file=directory, expected=" or ".join(f"*{s}" for s in SUFFIXES))
+        require_passable(paths)
         self.demos: dict[str, list[str]] = {}
         units, first = [], 0
         for path in paths:
@@ -111,6 +113,20 @@ class Hdf5Reader:
         steps["is_first"] = np.arange(num_steps) == 0
         metadata: dict[str, Any] = {"demo": name.encode(), **_text_attributes(data, demo)}
         return RawEpisode(steps, num_steps, metadata, self.shard.file, number, -1, digest)
+
+
+def look_over(path: Path) -> None:
+    """Everything that is followed before data are read, and the first and last row of each array."""
+    with open_hdf5(path) as opened:
+        data = opened["data"]
+        _text_attributes(data)
+        for name in _demo_names(path):
+            demo = _demo(data, name)
+            _text_attributes(demo)
+            demo.attrs.get("num_samples")
+            for node in _datasets(demo).values():
+                if node.shape and node.shape[0]:
+                    node[0], node[-1]
 
 
 def open_hdf5(path: Path) -> h5py.File:
