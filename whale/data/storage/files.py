@@ -9,6 +9,7 @@ from whale.common.files import CHUNK_BYTES, atomic_file, write_atomically
 from whale.common.json_files import canonical_json
 
 RELATIVE_PATH = re.compile(r"[A-Za-z0-9._/-]+")
+MAX_NAME, MAX_PART = 1024, 255  # what file systems take
 
 
 def write_listing(path: Path, value: object) -> None:
@@ -38,7 +39,8 @@ def copy_file(source: Path, target: Path) -> None:
 def inside(root: Path, name: str) -> Path:
     """`root / name` for a name that came from a file: relative, plain characters, no `..`, and it stays inside."""
     parts = PurePosixPath(name).parts
-    if not RELATIVE_PATH.fullmatch(name) or name.startswith("/") or ".." in parts:
+    is_long = len(name) > MAX_NAME or any(len(part) > MAX_PART for part in parts)
+    if is_long or not RELATIVE_PATH.fullmatch(name) or name.startswith("/") or ".." in parts:
         raise BadDataError("unsafe file name", file=root, found=name[:200], expected="a relative path without '..'")
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
