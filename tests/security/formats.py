@@ -281,7 +281,7 @@ def reseal_bundle(folder: Path) -> None:
 
     try:
         json.loads((folder / MANIFEST_NAME).read_bytes())
-    except ValueError:  # the manifest itself is the mutant
+    except (ValueError, RecursionError):  # the manifest itself is the mutant
         return
     (folder / MANIFEST_NAME).unlink()
     seal(folder, sha256_of_file)

@@ -269,7 +269,7 @@ def _quiet(show: bool) -> None:
 
 
 def _listen(event: str, args: tuple, heard: list[str]) -> None:
-    if event == "subprocess.Popen" and "whale.data.ingest.sources.hdf5_probe" in str(args[1]):
+    if event == "subprocess.Popen" and "whale.data.ingest.sources.hdf5" in str(args[1]):
         return
     if event in (
         "os.system",

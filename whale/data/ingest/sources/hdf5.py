@@ -19,10 +19,11 @@ from whale.common.errors import BadDataError, MissingInputError
 from whale.common.limits import CHUNK_BYTES, FRAMES_BYTES, NUMBERS_BYTES, RATIO, TABLES_OF_TEXT_BYTES
 from whale.data.ingest.sources.arrays import ArrayFrames, is_frames
 from whale.data.ingest.sources.columns import content_sha256
-from whale.data.ingest.sources.hdf5_probe import require_passable
+from whale.data.ingest.sources.hdf5_probe import require_passable, serve
 from whale.data.ingest.sources.source import ALL, ShardFile, measured
 from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
 
+MODULE = "whale.data.ingest.sources.hdf5"  # also where this is a program
 SUFFIXES = (".hdf5", ".h5")
 DEMO = re.compile(r"demo_(\d{1,7})")
 FILTERS = (None, "gzip", "lzf")
@@ -39,7 +40,7 @@ class Hdf5Source:
         paths = sorted(path for path in self.directory.rglob("*") if path.suffix in SUFFIXES and path.is_file())
         if not paths:
             raise MissingInputError("no HDF5 file", file=directory, expected=" or ".join(f"*{s}" for s in SUFFIXES))
-        require_passable(paths)
+        require_passable(paths, MODULE)
         self.demos: dict[str, list[str]] = {}
         units, first = [], 0
         for path in paths:
@@ -246,3 +247,7 @@ def _text_attributes(*nodes: h5py.Group) -> dict[str, bytes]:
     except (ValueError, AttributeError, RecursionError):
         return texts
     return texts | ({"language_instruction": str(instruction).encode()} if instruction else {})
+
+
+if __name__ == "__main__":
+    serve(look_over)

@@ -8,7 +8,8 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from whale.common.errors import BadDataError
@@ -17,13 +18,15 @@ from whale.common.limits import PROBE_SECONDS, READING_BYTES
 _passed: set[tuple[str, int, int]] = set()
 
 
-def require_passable(paths: Sequence[Path]) -> None:
-    """BadDataError names the file that the library cannot get through; each is looked at once a process."""
+def require_passable(paths: Sequence[Path], module: str) -> None:
+    """BadDataError names the file that the library cannot get through; each is looked at once a process.
+
+    module: run as a program, it calls `serve`."""
     fresh = [path for path in paths if _key(path) not in _passed]
     if not fresh:
         return
     done = subprocess.run(
-        [sys.executable, "-m", __name__], input="\n".join(str(path.absolute()) for path in fresh),
+        [sys.executable, "-m", module], input="\n".join(str(path.absolute()) for path in fresh),
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, capture_output=True, text=True,
     )  # fmt: skip
     passed = done.stdout.splitlines()
@@ -41,12 +44,8 @@ def _key(path: Path) -> tuple[str, int, int]:
     return str(path.absolute()), found.st_size, found.st_mtime_ns
 
 
-def main() -> None:
-    """Paths from stdin, each on stdout once it is through; errors are the reader's to tell."""
-    from contextlib import suppress
-
-    from whale.data.ingest.sources import hdf5
-
+def serve(look_over: Callable[[Path], None]) -> None:
+    """In the child: paths from stdin, each on stdout once it is through; errors are the reader's to tell."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").is_file() else 0
     if pages:
         limit = pages * resource.getpagesize() + READING_BYTES
@@ -56,9 +55,5 @@ def main() -> None:
         seconds = int(used.ru_utime + used.ru_stime) + PROBE_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
         with suppress(Exception):
-            hdf5.look_over(Path(line.rstrip("\n")))
+            look_over(Path(line.rstrip("\n")))
         print(line.rstrip("\n"), flush=True)
-
-
-if __name__ == "__main__":
-    main()
