@@ -13,7 +13,6 @@ import typer
 
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.project.init import SITE_CACHE
-from whale.commands.project.security_checks import security_checks
 from whale.common.errors import MissingInputError
 from whale.guard import machine
 from whale.runtime.workers import environment
@@ -32,6 +31,8 @@ def doctor(
     --security looks, offline, at what docs/security.md lists, and at nothing else.
     """
     if security:
+        from whale.commands.project.security_checks import security_checks
+
         checks = security_checks()
         facts: dict[str, Any] = {}
     else:
