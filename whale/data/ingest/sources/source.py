@@ -11,8 +11,8 @@ from typing import Protocol
 
 from whale.common.errors import MissingInputError
 from whale.common.files import sha256_of_file
+from whale.common.impostors import refuse_pointers
 from whale.common.json_files import canonical_json
-from whale.data.ingest.sources.impostors import refuse_pointers
 from whale.data.spec.episode import RawEpisode, Rejected
 
 GROUP = 64  # episodes of formats with one file per episode that make one unit
