@@ -58,7 +58,6 @@ def run_stage(argv: Sequence[str]) -> None:
     given = parse(module.Args, argv[1:], f"python -m whale.run {name}", module.__doc__)
     args = module.Args.load(given.item, **{each: getattr(given, each) for each in module.Args.inputs()})
     code = Path(str(module.__file__))
-    _require_inside(given.out, given.metrics)
     with stage(name, given, args.deciding_values(), grace_seconds=args.grace_seconds, code=code) as run:
         module.run(args, run)
     if args.is_last:
@@ -146,23 +145,6 @@ def _as_dvc_says(argv: Sequence[str]) -> list[str]:
     if items := [each for each in known if each.startswith(f"{name}@")]:
         raise ConfigError("which item?", file="dvc.yaml", found=wanted, expected=", ".join(items))
     return list(argv)
-
-
-def _require_inside(*outputs: Path | None) -> None:
-    """A relative output lies in the project: through a link above it, a stage would write and delete elsewhere."""
-    from whale.common.errors import RefusedError
-
-    root = Path.cwd().resolve()
-    for path in outputs:
-        if path is None or path.is_absolute():
-            continue
-        links = [each for each in (path, *path.parents) if each.is_symlink()]
-        if links or not path.resolve().is_relative_to(root):
-            raise RefusedError(
-                "an output outside the project", file=path, place=f"{links[-1]} is a link" if links else None,
-                found=path.resolve(), expected=f"a folder below {root}",
-                remedy="remove the link; `dvc cache dir` moves what takes the space to another disk",
-            )  # fmt: skip
 
 
 def _module(argv: Sequence[str]) -> tuple[str, ModuleType]:

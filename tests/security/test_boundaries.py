@@ -56,14 +56,14 @@ def test_an_output_outside_the_project_is_refused_before_work_begins(tmp_path, k
     out = {"a link above": "artifacts/demo/mix", "a link in its place": "mix", "a way out": "../elsewhere/mix"}[kind]
     if kind != "a way out":
         (project / out.partition("/")[0]).symlink_to(elsewhere)
-    from whale import run
+    from whale.guard.publish import require_contained
 
     before = os.getcwd()
     os.chdir(project)
     try:
         with pytest.raises(RefusedError, match=r"(?s)outside the project.*expected.*remedy"):
-            run._require_inside(Path(out), None)
-        run._require_inside(Path("artifacts2/demo/mix"), None)
+            require_contained(Path(out))
+        require_contained(Path("artifacts2/demo/mix"))
     finally:
         os.chdir(before)
     assert not list(elsewhere.iterdir())
