@@ -58,7 +58,7 @@ def read_manifest(directory: Path) -> dict[str, dict]:
     try:
         files = read_json(path)["files"]
         rows = {str(name): {"bytes": int(row["bytes"]), "sha256": str(row["sha256"])} for name, row in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (BadDataError, ValueError, KeyError, TypeError, AttributeError):
         raise BadDataError("unreadable manifest", file=path, remedy="run the stage that made this folder") from None
     for name in rows:
         if name.startswith("/") or ".." in name.split("/"):

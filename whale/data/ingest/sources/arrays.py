@@ -85,7 +85,7 @@ class StoredFrames(Sequence[bytes]):
         try:
             stored = self.array[self.start + index]
         except Exception as error:  # a damaged chunk: each storage library has errors of its own
-            raise EpisodeError("decode_error", f"frame {self.start + index}: {told(error)}") from None
+            raise EpisodeError("decode_error", f"frame {self.start + index} cannot be read: {told(error)}") from None
         return self._frame(stored)
 
     def _part(self, start: int, stop: int) -> "StoredFrames":

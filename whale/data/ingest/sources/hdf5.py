@@ -50,7 +50,7 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what h5py r
 class Hdf5Source:
     """One file is one unit; demos are counted through files in the order of their names, demo_2 before demo_10."""
 
-    rate = None
+    rate = columns = None
 
     def __init__(self, directory: Path, name: str, version: str):
         self.directory, self.name, self.version = Path(directory), name, version

@@ -29,7 +29,7 @@ ACTIONS = ("action", "actions")
 class NpzSource:
     """Files in the order of their paths; `name` and `version` are the spec's, as the files know none."""
 
-    rate = None
+    rate = columns = None
 
     def __init__(self, directory: Path, name: str, version: str):
         self.directory, self.name, self.version = Path(directory), name, version

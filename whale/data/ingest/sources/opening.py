@@ -42,6 +42,10 @@ class Bounded:
     def rate(self) -> float | None:
         return self.source.rate
 
+    @property
+    def columns(self) -> Mapping[str, object] | None:
+        return self.source.columns
+
     def read_shard(
         self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
     ) -> UnitReader:

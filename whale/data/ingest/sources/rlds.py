@@ -37,7 +37,7 @@ class RldsSource:
     A file that is missing matters to whoever reads its split (`require_files`).
     """
 
-    rate = None
+    rate = columns = None
 
     def __init__(self, directory: Path):
         self.directory = Path(directory)

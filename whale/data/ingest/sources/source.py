@@ -42,7 +42,7 @@ class Source(Protocol):
     """One dataset version in a folder. `features`: names of everything a spec can read.
 
     left_out: what lies there and no spec can read, and why; it blocks nobody who does not ask for it, and is told.
-    rate: frames per second, if the files say so.
+    rate: frames per second, if the files say so. columns: what they call the columns of a feature, nested as it stands.
     """
 
     directory: Path
@@ -52,6 +52,9 @@ class Source(Protocol):
 
     @property
     def rate(self) -> float | None: ...
+
+    @property
+    def columns(self) -> Mapping[str, object] | None: ...
 
     @property
     def left_out(self) -> Mapping[str, str]: ...
