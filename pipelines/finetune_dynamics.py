@@ -1,10 +1,10 @@
 """Fine-tune one dynamics model: tokens, z of the demonstrations, an entry of train_dynamics -> dynamics."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from whale.common.json_files import read_json
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM
 from whale.data.segments.grid import SegmentConfig
@@ -37,12 +37,12 @@ def build(communicator: Communicator, config: FinetuneDynamicsConfig, inputs: To
 def run(args: Args, run: Run) -> None:
     """The same loss as in pretraining, on the demonstrations alone."""
     config = args.finetune_dynamics
-    statistics = json.loads((args.behavior / "dataset_statistics.json").read_text())
+    statistics = read_json(args.behavior / "dataset_statistics.json")
     inputs = TokenInputs(args.tokens, args.z, None, statistics, args.segments, args.seed)
     run_training(
         run,
         partial(build, config=config, inputs=inputs, initial=args.initial),
         config.optimization,
         statistics=statistics,
-        contracts=json.loads((args.behavior / "contract.json").read_text()),
+        contracts=read_json(args.behavior / "contract.json"),
     )

@@ -1,10 +1,10 @@
 """Train one dynamics model: tokens, z, sampling plan -> dynamics."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from whale.common.json_files import read_json
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM
 from whale.data.segments.grid import SegmentConfig
@@ -38,7 +38,7 @@ def build(communicator: Communicator, config: TrainDynamicsConfig, inputs: Token
 def run(args: Args, run: Run) -> None:
     """The next frame's tokens from tokens, actions and z."""
     config = args.train_dynamics
-    statistics = json.loads((args.mix / "statistics.json").read_text())
+    statistics = read_json(args.mix / "statistics.json")
     seed = args.seed if config.seed is None else config.seed
     inputs = TokenInputs(args.tokens, args.z, args.mix, statistics, args.segments, seed)
     run_training(
@@ -48,5 +48,5 @@ def run(args: Args, run: Run) -> None:
         ),
         config.optimization,
         statistics=statistics,
-        contracts=json.loads((args.tokenizer / "contract.json").read_text()),
+        contracts=read_json(args.tokenizer / "contract.json"),
     )

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import random
-import shlex
 import shutil
 import subprocess
 import sys
@@ -112,9 +111,8 @@ class Soak:
         hooks = f"{ROOT / 'scripts/soak_hooks'}{os.pathsep}{self.root}"
         variables = environment() | {"PYTHONPATH": hooks, "WHALE_SOAK": soak, "WHALE_TRAIN_LAUNCHER": "processes"}
         variables |= {"WHALE_TRAIN_WORKERS": str(self.workers)}
-        command = shlex.split(self.stages[name]["cmd"])
         done = subprocess.run(
-            [sys.executable, *command[1:]],
+            [sys.executable, "-m", "whale.run", name],
             cwd=self.root,
             env=variables,
             capture_output=True,

@@ -4,7 +4,7 @@ import pytest
 
 from whale.common.config import load_yaml
 from whale.common.errors import ConfigError
-from whale.pipeline_file import expand, position, upstream
+from whale.pipeline_file import expand, nodes_of, position, upstream
 
 DOCUMENT = {
     "stages": {
@@ -45,8 +45,6 @@ def test_the_real_pipeline_expands_to_as_many_nodes_as_it_has_items(project_root
 
 
 def test_a_stage_knows_its_place_among_all_and_an_unknown_one_has_none(project_root, tmp_path):
-    names = [
-        node.name for node in expand(load_yaml(project_root / "dvc.yaml"), load_yaml(project_root / "params.yaml"))
-    ]
-    assert position(names[6], project_root) == (7, len(names))
-    assert position("bogus", project_root) is None and position(names[6], tmp_path) is None
+    nodes = nodes_of(project_root)
+    assert position(nodes[6].name, nodes) == (7, len(nodes)) and position("bogus", nodes) is None
+    assert nodes_of(tmp_path) == []

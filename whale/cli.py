@@ -4,6 +4,7 @@ Exit codes are those of docs/reference/cli.md: typer's own would make usage erro
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,9 +13,12 @@ from whale.commands.data import mix, raw, shards, spec, stats
 from whale.commands.lineage import accept, proofs, questions, taint
 from whale.commands.project import doctor, init, plan, profile, timings, track
 from whale.commands.results import evaluate, export, metrics, model, play, policy, rollout
+from whale.common.printable import escaped_output
 from whale.guard import failure
 
 PACKAGE = "whale-world-model"
+MENDING = {"profile", "doctor", "init", "timings"}
+HELP = {"-h", "--help"}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,11 +63,16 @@ def _say_version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and end.")
     ] = False,
 ) -> None:
-    """What stands before a command."""
+    """What stands before a command. What is no name in params.yaml ends here, but for those that mend or show it."""
+    if context.invoked_subcommand not in MENDING and not HELP & {*sys.argv[1:]}:
+        from whale.pipeline_file import nodes_of
+
+        nodes_of(Path())
 
 
 def main() -> None:
@@ -73,6 +82,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    with escaped_output():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         returned = app(args=arguments, prog_name="whale", standalone_mode=False)
     except typer.Exit as ended:

@@ -1,8 +1,11 @@
-"""`python -m whale.run STAGE --name PATH ...`: one stage inside its guard, as dvc.yaml starts it.
+"""`python -m whale.run STAGE`: one stage inside its guard, as dvc.yaml starts it; --name PATH ... where it is by hand.
 
 pipelines/<stage>.py has `Args` (what it reads, and which values decide its result) and `run(args, run)`. Around them
 stands the guard: inputs are proven, one writer holds the output, what was made is sealed, signed and published, and the
 ledger says so. None of that is code of the stage, so no edit of it makes a stage run again.
+
+dvc.yaml says `python -m whale.run STAGE` and no more: DVC gives a command to a shell, so no value may stand in it. The
+item comes from DVC_STAGE, paths from dvc.yaml; a value of params.yaml that is no name ends here, before anything runs.
 """
 
 import hashlib
@@ -18,7 +21,7 @@ from types import ModuleType
 STAGES = "pipelines"
 CHECK = "--check-values"
 VALUES = ("params.yaml", "dvc.yaml", "data_specs")
-USAGE = "usage: python -m whale.run STAGE --name PATH ...   (STAGE --help names its paths), or --check-values"
+USAGE = "usage: python -m whale.run STAGE[@ITEM] [--name PATH ...]   (STAGE --help names its paths), or --check-values"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -26,16 +29,19 @@ def main(argv: Sequence[str]) -> None:
 
     The guard is imported here: worker processes import this module again, and need nothing of it.
     """
+    from whale.common import printable
     from whale.guard import failure
     from whale.runtime.workers import environment, worker
 
+    printable.install()
     failure.install()  # an error before the guard (a wrong key in params.yaml) ends like one inside it
     environment.apply()
     if list(argv) == [CHECK]:
         check_values()
         return
     _require_values()
-    _say_position()  # before anybody listens: dvc.yaml is no input
+    argv = _as_dvc_says(argv)  # before anybody listens: dvc.yaml is no input
+    sys.argv[1:] = argv  # the record says how to start it again, wherever it is started
     worker.listen()
     run_stage(argv)
 
@@ -73,12 +79,12 @@ def _bring_tracking_up_to_date() -> None:
 
 def check_values() -> None:
     """Load what every stage of dvc.yaml would load; ConfigError names all that is wrong, stage by stage."""
-    from whale.common.config import load_yaml
+    from whale.common.config import load_sections
     from whale.common.errors import ConfigError
     from whale.pipeline_file import expand
 
     wrong: dict[str, list[str]] = {}
-    for node in expand(load_yaml("dvc.yaml"), load_yaml("params.yaml")):
+    for node in expand(load_sections(Path("dvc.yaml")), load_sections(Path("params.yaml"))):
         if node.stage in _known():
             kind = _module([node.stage])[1].Args
             try:
@@ -126,13 +132,29 @@ def _known() -> list[str]:
     return sorted(each.name for each in pkgutil.iter_modules(importlib.import_module(STAGES).__path__))
 
 
-def _say_position() -> None:
-    """`stage 7 of 30`, where DVC runs the whole; it says the name itself."""
-    if name := os.environ.get("DVC_STAGE"):
-        from whale.pipeline_file import position
+def _as_dvc_says(argv: Sequence[str]) -> list[str]:
+    """A command line with every path: as given, or as dvc.yaml has them for this stage and item.
 
-        if found := position(name, Path.cwd()):
-            print(f"stage {found[0]} of {found[1]}", file=sys.stderr, flush=True)
+    `stage 7 of 30` is said where DVC runs the whole; it says the name itself.
+    """
+    from whale.common.errors import ConfigError
+    from whale.pipeline_file import nodes_of, position
+
+    nodes = nodes_of(Path.cwd())  # each command looks at every name
+    if found := position(os.environ.get("DVC_STAGE", ""), nodes):
+        print(f"stage {found[0]} of {found[1]}", file=sys.stderr, flush=True)
+    if not argv or any(word.startswith("-") and word != "--item" for word in argv):
+        return list(argv)
+    name, _, item = argv[0].partition("@")
+    of_dvc = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # DVC says ../dvc.yaml:NAME from a folder below
+    wanted = of_dvc if of_dvc.partition("@")[0] == name else ""
+    wanted = f"{name}@{item or argv[2]}" if item or (argv[1:2] == ["--item"] and len(argv) == 3) else wanted or name
+    known = {node.name: node for node in nodes}
+    if wanted in known:
+        return list(known[wanted].arguments)
+    if items := [each for each in known if each.startswith(f"{name}@")]:
+        raise ConfigError("which item?", file="dvc.yaml", found=wanted, expected=", ".join(items))
+    return list(argv)
 
 
 def _module(argv: Sequence[str]) -> tuple[str, ModuleType]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from whale.common.errors import BadDataError, MismatchError, MissingInputError
 from whale.common.files import sync_file, write_atomically
+from whale.common.json_files import read_json
 
 MANIFEST_NAME = "MANIFEST.json"
 WRITERS = 4
@@ -55,9 +56,9 @@ def read_manifest(directory: Path) -> dict[str, dict]:
     """{relative path: {"bytes", "sha256"}} of a sealed folder; BadDataError when the file is not that."""
     path = directory / MANIFEST_NAME
     try:
-        files = json.loads(path.read_bytes())["files"]
+        files = read_json(path)["files"]
         rows = {str(name): {"bytes": int(row["bytes"]), "sha256": str(row["sha256"])} for name, row in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (BadDataError, ValueError, KeyError, TypeError, AttributeError):
         raise BadDataError("unreadable manifest", file=path, remedy="run the stage that made this folder") from None
     for name in rows:
         if name.startswith("/") or ".." in name.split("/"):

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from whale.common.config import Config
-from whale.common.errors import BadDataError, BusyError, CannotWriteError, MismatchError, MissingInputError
+from whale.common.errors import (
+    BadDataError,
+    BusyError,
+    MismatchError,
+    MissingInputError,
+    RefusedError,
+)
 from whale.common.files import HOST, sha256_of_file
 from whale.guard import lock
 from whale.guard.stage import stage
@@ -315,7 +321,7 @@ def test_an_output_that_is_a_link_or_below_one_is_refused_before_any_work(tmp_pa
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     spoil(elsewhere)
     worked = []
-    with pytest.raises(CannotWriteError, match="symbolic link"), stage("toy", arguments(), ToyConfig()):
+    with pytest.raises(RefusedError, match="symbolic link"), stage("toy", arguments(), ToyConfig()):
         worked.append(1)
     assert not worked and not list(elsewhere.iterdir()) and not records()
     assert not [path for path in Path("artifacts").rglob(".*")]
@@ -324,7 +330,7 @@ def test_an_output_that_is_a_link_or_below_one_is_refused_before_any_work(tmp_pa
 @pytest.mark.parametrize("out", ["../toy", "artifacts/../../toy"])
 def test_an_output_outside_of_the_project_is_refused_before_any_work(out):
     with (
-        pytest.raises(CannotWriteError, match="outside of the project"),
+        pytest.raises(RefusedError, match="outside the project"),
         stage("toy", arguments(out=Path(out)), ToyConfig()),
     ):
         raise AssertionError

@@ -10,10 +10,10 @@ import tiny_world
 from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.common.errors import BadDataError, RefusedError
 from whale.common.json_files import read_json, write_json
+from whale.data.storage import npy
 from whale.models.reward.reward import RewardHead as ActionRewardHead
 from whale.models.reward.reward import RewardHeadConfig
 from whale.models.trunk.folder import save_model
-from whale.worlds import starts as starts_module
 from whale.worlds.contract import ActionContract
 from whale.worlds.folder import open_folder
 from whale.worlds.starts import read_starts, write_starts
@@ -77,10 +77,10 @@ def test_every_torn_or_damaged_file_of_starts_is_refused(tmp_path):
 
 
 def test_an_array_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(starts_module, "MAX_BYTES", 4096)
+    monkeypatch.setattr(npy, "ARCHIVE_BYTES", 4096)
     np.savez_compressed(tmp_path / "s.npz", **sound())
     assert (tmp_path / "s.npz").stat().st_size < 4096
-    with pytest.raises(BadDataError, match="too large"):
+    with pytest.raises(BadDataError, match="too much"):
         read_starts(tmp_path / "s.npz", 16, 7)
 
 

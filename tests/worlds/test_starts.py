@@ -55,9 +55,9 @@ def test_frames_that_do_not_fit_are_refused_and_named(tmp_path, changed):
 
 
 def test_frames_that_unpack_to_more_than_they_may_are_refused_before(tmp_path, monkeypatch):
-    monkeypatch.setattr("whale.worlds.starts.MAX_BYTES", 50_000)
+    monkeypatch.setattr("whale.data.storage.npy.ARCHIVE_BYTES", 50_000)
     write_starts(tmp_path / "a.npz", tiny_world.starts(seen=True))
     with zipfile.ZipFile(tmp_path / "a.npz") as archive:
         assert archive.getinfo(f"{FOLLOWING}.npy").file_size > 50_000
-    with pytest.raises(BadDataError, match="too large"):
+    with pytest.raises(BadDataError, match="unpacks to too much"):
         read_starts(tmp_path / "a.npz", 16, 7)

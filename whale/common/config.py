@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from whale.common.errors import ConfigError
 from whale.common.json_files import canonical_json
+from whale.common.printable import shown
+from whale.common.yaml_text import load_sections, load_yaml, section_of
 
-MAX_YAML_BYTES = 4 * 2**20
+__all__ = ["Config", "load_sections", "load_seed", "load_yaml", "section_of"]
 
 
 class Config(BaseModel):
@@ -31,6 +32,9 @@ class Config(BaseModel):
             return cls.model_validate(values, strict=True)
         except ValidationError as error:
             raise _as_config_error(error, file=file, place=place) from None
+        except (RecursionError, OverflowError, UnicodeError) as error:  # of a validator, about the values alone
+            found = f"{type(error).__name__}: {error}"
+            raise ConfigError("invalid configuration", file=file, place=place, found=found) from None
 
     @classmethod
     def load(cls, section: str, item: str | None = None, params: str | Path = "params.yaml") -> Self:
@@ -57,31 +61,12 @@ class Config(BaseModel):
 
 def load_seed(params: str | Path = "params.yaml") -> int:
     """The one seed of the pipeline, `seed` of `params`."""
-    seed = load_yaml(params).get("seed")
+    seed = load_sections(params).get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-        raise ConfigError("invalid configuration", file=params, place="seed", found=seed, expected="0 <= seed < 2**31")
+        raise ConfigError(
+            "invalid configuration", file=params, place="seed", found=shown(seed), expected="0 <= seed < 2**31"
+        )
     return seed
-
-
-def load_yaml(path: str | Path) -> Any:
-    """Plain YAML data of a small file; tags, unbounded aliases and large files are refused."""
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError("file not found", file=path, remedy="run from the project's root, or name another file")
-    if path.stat().st_size > MAX_YAML_BYTES:
-        raise ConfigError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_YAML_BYTES} bytes")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError("not UTF-8 text", file=path, place=f"byte {error.start}", found=error.reason) from None
-    try:
-        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)) > 100:
-            raise ConfigError("too many aliases", file=path, expected="<= 100")
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
-        raise ConfigError("not valid YAML", file=path, place=place, found=getattr(error, "problem", error)) from None
 
 
 def _as_config_error(error: ValidationError, *, file: str | Path, place: str) -> ConfigError:
@@ -90,7 +75,7 @@ def _as_config_error(error: ValidationError, *, file: str | Path, place: str) ->
     lines = []
     for problem in problems:
         dotted = ".".join([place] * bool(place) + [str(part) for part in problem["loc"]])
-        found = "" if problem["type"] == "missing" else f" (found: {problem['input']!r:.120})"
+        found = "" if problem["type"] == "missing" else f" (found: {shown(problem['input']):.120})"
         hint = _misspelt(problem["loc"], missing) if problem["type"] == "extra_forbidden" else ""
         lines.append(f"{dotted}: {problem['msg'].removeprefix('Value error, ')}{found}{hint}")
     first = lines[0] if len(lines) == 1 else f"{len(lines)} problems:\n            " + "\n            ".join(lines)

@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from whale.common.printable import brief, printable, without_secrets
+
 MAX_TEXT = 32 * 1024  # characters of a foreign error that are passed on: its beginning and its end
 PLAIN = str | int | float | bool | None
 
@@ -35,9 +37,19 @@ class WhaleError(Exception):
         return _rebuild, (type(self), self.what, self.file, self.place, found, expected, self.remedy)
 
     def __str__(self) -> str:
-        fields = ("file", "place", "found", "expected", "remedy")
-        lines = [f"  {name + ':':<10}{getattr(self, name)}" for name in fields if getattr(self, name) is not None]
-        return "\n".join([self.what, *lines])
+        """Text from data stands indented below its own field: it can neither pass for another nor move a cursor."""
+        fields = {name: getattr(self, name) for name in ("file", "place", "found", "expected", "remedy")}
+        lines = [f"  {name + ':':<10}{_shown(value)}" for name, value in fields.items() if value is not None]
+        return "\n".join([_shown(self.what), *lines])
+
+
+CONTINUED = "\n" + " " * 12
+
+
+def _shown(value: object) -> str:
+    """Cut, for a terminal; what is longer than MAX_TEXT is no message."""
+    text = str(value)[:MAX_TEXT] if isinstance(value, str | Path) else brief(value)
+    return printable(without_secrets(text)).replace(CONTINUED, "\n").replace("\n", CONTINUED)
 
 
 def _rebuild(cls, what, file, place, found, expected, remedy):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from whale.common.boundary import reading
 from whale.common.errors import BadDataError, MissingInputError
 from whale.common.files import write_atomically
-
-MAX_JSON_BYTES = 64 * 2**20
+from whale.common.limits import JSON_BYTES, JSON_VALUES
 
 
 def canonical_json(value: object) -> str:
@@ -40,16 +40,37 @@ def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, li
     }
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, what: str = "a file of the model is missing", remedy: str | None = None) -> Any:
     """A small JSON file; MissingInputError, or BadDataError for what is too large or no JSON."""
     if not path.is_file():
-        raise MissingInputError("a file of the model is missing", file=path)
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_JSON_BYTES}")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadDataError("not JSON", file=path, found=str(error)[:200], expected="JSON") from None
+        raise MissingInputError(what, file=path, remedy=remedy)
+    if path.stat().st_size > JSON_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {JSON_BYTES}")
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(data: bytes | str, file: str | Path, place: str | None = None) -> Any:
+    """Plain data; BadDataError for what is no JSON, is too large or too deep, or holds text that is no Unicode.
+
+    The values are counted before one of them is made: `[],[],[],...` takes thirty times its own size in memory.
+    """
+    data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if len(data) > JSON_BYTES or sum(map(data.count, (b",", b"[", b"{"))) > JSON_VALUES:
+        raise BadDataError("too large for JSON", file=file, place=place, found=f"{len(data)} bytes",
+                           expected=f"<= {JSON_BYTES} bytes, {JSON_VALUES} values")  # fmt: skip
+    with reading(file, "not JSON", place=place, expected="JSON"):
+        value = json.loads(data.decode("utf-8"))
+        if b"\\u" in data:  # half of a surrogate pair is no text, and no file name
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
+
+
+def parse_object(data: bytes | str, file: str | Path, place: str | None = None) -> dict[str, Any]:
+    """As `parse_json`, and it is an object."""
+    value = parse_json(data, file, place)
+    if not isinstance(value, dict):
+        raise BadDataError("not a JSON object", file=file, place=place, found=type(value).__name__, expected="{...}")
+    return value
 
 
 def remembered(path: Path | None) -> dict[str, Any]:

@@ -95,7 +95,9 @@ class Progress:
             print(text, file=self.file, flush=True)
             return
         width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be written over
-        print(f"\r\x1b[K{text[:width]}", end="", file=self.file, flush=True)
+        obeyed = getattr(self.file, "obeyed", self.file.write)
+        obeyed("\r\x1b[K")
+        print(text[:width], end="", file=self.file, flush=True)
 
 
 @contextmanager

@@ -4,29 +4,30 @@ import os
 import shutil
 from pathlib import Path
 
-from whale.common.errors import CannotWriteError
+from whale.common.errors import RefusedError
 from whale.common.files import sync_file, temporary_name_of, temporary_path
 from whale.guard.leftovers import remove_abandoned
 from whale.seal import Hasher, seal
 
 
 def require_contained(output: Path) -> None:
-    """CannotWriteError, before any work, if `output` is a symbolic link or lies below one, or outside of the project.
+    """RefusedError, before any work, if `output` is a symbolic link or lies below one, or outside the project.
 
+    Through a link a stage would write and delete elsewhere.
     A path that is given whole, outside of the project, is somebody's will: of it only the last name is looked at.
     """
     project = Path.cwd()
     inner = output.relative_to(project) if output.is_absolute() and output.is_relative_to(project) else output
     if not inner.is_absolute() and ".." in inner.parts:
-        raise CannotWriteError("an output outside of the project", file=output, expected="a path without `..`",
-                               remedy="name a path below the project, or a whole one")  # fmt: skip
+        raise RefusedError("an output outside the project", file=output, expected="a path without `..`",
+                           remedy="name a path below the project, or a whole one")  # fmt: skip
     parts = [] if inner.is_absolute() else list(inner.parents)[-2::-1]
     for part in (*parts, inner):
         if part.is_symlink():
-            raise CannotWriteError(
-                "an output is a symbolic link or lies below one", file=output, place=str(part),
+            raise RefusedError(
+                "an output outside the project: it is a symbolic link or lies below one", file=output, place=str(part),
                 found=f"{part} -> {os.readlink(part)}", expected="a folder or file of the project itself",
-                remedy=f"remove the link `{part}` (DVC makes outputs anew); for another disk, move the project",
+                remedy=f"remove the link `{part}` (DVC makes outputs anew); `dvc cache dir` moves what takes the space",
             )  # fmt: skip
 
 

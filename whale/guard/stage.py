@@ -59,7 +59,7 @@ def stage(
 
     `grace_seconds`: time between SIGTERM and SIGKILL when DVC ends; training needs it to save a step.
     `code`: the file that runs; pipelines/<name>.py by default.
-    Raises ConfigError (a sample that DVC asked for), CannotWriteError (an output that is a link), MissingInputError,
+    Raises ConfigError (a sample that DVC asked for), RefusedError (an output outside the project), MissingInputError,
     MismatchError (inputs), BusyError (another process makes this output).
     """
     environment.apply()

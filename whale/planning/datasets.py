@@ -4,7 +4,6 @@ Sizes come from the best source there is: shards that exist, the spec, data_spec
 the simulator.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field
 
 from whale.common.config import Config, load_yaml
 from whale.common.errors import ConfigError
+from whale.common.json_files import read_json
 from whale.data.mixture import missing_weight
 from whale.data.spec.needed_splits import missing_splits
 from whale.data.spec.spec import DatasetSpec, load_spec
@@ -156,7 +156,7 @@ def _frames(
 ) -> tuple[int | None, str]:
     manifest = root / "artifacts" / profile.name / "data" / entry.role / "shards" / name / "manifest.json"
     if manifest.is_file():
-        kept = json.loads(manifest.read_bytes())["kept"]
+        kept = read_json(manifest)["kept"]
         return sum(counts["steps"] for counts in kept.values()), "counted in the shards"
     return known_frames(name, spec, facts) or _simulated_frames(name, entry, profile)
 

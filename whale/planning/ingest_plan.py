@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from whale.common.config import load_yaml
+from whale.common.config import load_sections
 from whale.common.errors import ConfigError, MissingInputError, WhaleError
 from whale.data.ingest.ingest import IngestConfig
 from whale.data.ingest.sources.location import SourceDescription, locate, read_description
@@ -47,7 +47,7 @@ class IngestPlan:
 
 def plan_ingest(name: str, root: Path) -> IngestPlan:
     """Raises ConfigError if the active profile has no such dataset, or asks for a split that its spec lacks."""
-    params = load_yaml(root / "params.yaml")
+    params = load_sections(root / "params.yaml")
     if name not in params["datasets"]:
         raise ConfigError("no such dataset in the active profile", place="datasets", found=name,
                           expected=", ".join(sorted(params["datasets"])))  # fmt: skip

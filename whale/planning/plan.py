@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whale.common.config import load_yaml
+from whale.common.config import load_sections
 from whale.common.stage_args import node_name
 from whale.data.spec.needed_splits import EVALUATIONS, OF_ENTRIES
 from whale.pipeline_file import PIPELINE, Node, expand, upstream
@@ -60,7 +60,7 @@ def make_plan(root: Path, stale: Mapping[str, Sequence[str]] | None, hardware: s
     profile = load_profile(root / "params.yaml")
     chosen = parse_hardware(hardware) if hardware else None
     datasets = dataset_statuses(profile, root)
-    nodes = expand(load_yaml(root / PIPELINE), profile.params)
+    nodes = expand(load_sections(root / PIPELINE), profile.params)
     guess = _costs(profile, datasets, nodes, chosen or parse_hardware("cpu"))
     chosen = chosen or default_hardware(sum(cost.flops or 0.0 for cost in guess.values()))
     costs = _costs(profile, datasets, nodes, chosen)

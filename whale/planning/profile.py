@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from whale.common.config import Config, load_yaml
+from whale.common.config import Config, load_sections
 from whale.common.errors import ConfigError
 from whale.data.ingest.ingest import IngestConfig
 from whale.data.mixture import MixConfig
@@ -61,9 +61,7 @@ class Profile:
 
 def load_profile(path: Path) -> Profile:
     """Read and check a parameter file. Raises one ConfigError that names the problems of all sections."""
-    params = load_yaml(path)
-    if not isinstance(params, dict):
-        raise ConfigError("not a mapping of sections", file=path, found=type(params).__name__)
+    params = load_sections(path)
     problems: list[str] = []
 
     def parse(config: type[Config], values: object, place: str) -> Config | None:

@@ -1,12 +1,12 @@
 """The data: what was ingested, sample frames, action histograms, and mixture shares planned against realised."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from whale.common.json_files import read_json
 from whale.data.spec.episode import ACTION_NAMES
 from whale.data.storage.shards import ShardSet
 from whale.reporting.charts import histogram, paired_bars
@@ -75,7 +75,7 @@ def _histograms(shards: ShardSet, split: str) -> tuple[list[Markup], list[str]]:
 
 def _mixtures(mix_dir: Path, models_dir: Path) -> list[tuple[str, Markup]]:
     """(plan, chart): planned shares of the sampling plans beside the shares that trainings really consumed."""
-    plans = json.loads((mix_dir / "plan.json").read_text()) if (mix_dir / "plan.json").is_file() else {}
+    plans = read_json(mix_dir / "plan.json") if (mix_dir / "plan.json").is_file() else {}
     charts = []
     for plan_name, consumer in (("pretrain", "tokenizer"), ("dynamics", "dynamics/full")):
         if plan_name not in plans:
@@ -91,5 +91,5 @@ def _mixtures(mix_dir: Path, models_dir: Path) -> list[tuple[str, Markup]]:
 def _realised(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
-    datasets = json.loads(path.read_text()).get("datasets", {})
+    datasets = read_json(path).get("datasets", {})
     return {name: row["segment_share"] for name, row in datasets.items() if "segment_share" in row}

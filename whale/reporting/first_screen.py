@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from whale.common.config import load_yaml
+from whale.common.config import load_sections
 from whale.data.storage.shards import ShardSet
 from whale.reporting.lineage_section import final_checkpoint
 from whale.reporting.measured import Numbers, groups_of, horizons_of
@@ -55,7 +55,7 @@ def first_screen(
 
 def profile_of(params: Path) -> str:
     """The active profile's name."""
-    return str(load_yaml(params).get("profile", "demo"))
+    return str(load_sections(params).get("profile", "demo"))
 
 
 def _rollout_horizons(video: Numbers) -> list[str]:

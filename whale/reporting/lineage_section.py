@@ -4,10 +4,10 @@ Digests only: no clock, host or commit, so that the page is a function of its in
 `lineage/runs/`.
 """
 
-import json
 from pathlib import Path
 
 from whale.common.files import sha256_of_file
+from whale.common.json_files import read_json
 from whale.reporting.page import Section, render
 
 FINAL = ("finetuned/dynamics/full", "dynamics/full")
@@ -26,7 +26,7 @@ def final_checkpoint(models_dir: Path) -> dict[str, str] | None:
     for name in FINAL:
         manifest = models_dir / name / "MANIFEST.json"
         if manifest.is_file():
-            files = json.loads(manifest.read_text())["files"]
+            files = read_json(manifest)["files"]
             weights = files.get("model.safetensors", {}).get("sha256", "")
             return {"name": name, "folder": sha256_of_file(manifest), "weights": weights}
     return None
@@ -35,7 +35,7 @@ def final_checkpoint(models_dir: Path) -> dict[str, str] | None:
 def _sealed_rows(name: str, folder: Path) -> list[list[object]]:
     rows: list[list[object]] = []
     for manifest in sorted(folder.glob("**/MANIFEST.json")):
-        files = json.loads(manifest.read_text())["files"]
+        files = read_json(manifest)["files"]
         below = manifest.parent.relative_to(folder).as_posix()
         size = sum(entry["bytes"] for entry in files.values()) / 1e6
         rows.append([name if below == "." else f"{name}/{below}", sha256_of_file(manifest), len(files), f"{size:.2f}"])
@@ -47,6 +47,6 @@ def _sources(folders: dict[str, Path]) -> list[list[str]]:
     rows = []
     for name, folder in folders.items():
         for path in sorted(folder.glob("shards/*/manifest.json")):
-            manifest = json.loads(path.read_text())
+            manifest = read_json(path)
             rows += [[f"{name}/{manifest['name']}", source["file"], source["sha256"]] for source in manifest["sources"]]
     return rows

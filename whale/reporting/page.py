@@ -12,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from whale.common.printable import printable
+
 TEMPLATES = Path(__file__).parent / "templates"
 NOT_MEASURED = "\u2013"  # a dash
 
@@ -81,8 +83,14 @@ def _base64(payload: bytes) -> str:
     return base64.b64encode(payload).decode("ascii")
 
 
+def _shown(value: object) -> object:
+    """Text without controls and bidirectional marks; what a template made passes."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 _ENVIRONMENT = Environment(
-    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
+    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    lstrip_blocks=True, finalize=_shown,
+)  # fmt: skip
 _ENVIRONMENT.filters |= {"anchor": anchor, "base64": _base64}
 parts = macros("parts.html")  # table, card, image, ...: for pages that are put together in Python

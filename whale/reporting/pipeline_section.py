@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from whale.common.config import load_yaml
+from whale.common.config import load_sections
 from whale.pipeline_file import expand, stage_bodies, upstream
 from whale.reporting.page import Section, render
 
@@ -17,7 +17,7 @@ LEAD = (
 
 def pipeline_section(pipeline: Path, params: Path) -> Section:
     """`pipeline`: dvc.yaml or its outline, filled in from `params`. Raises ConfigError where it asks for more."""
-    nodes = expand(load_yaml(pipeline), load_yaml(params))
+    nodes = expand(load_sections(pipeline), load_sections(params))
     stage_of = {node.name: node.stage for node in nodes}
     parents: dict[str, set[str]] = {node.stage: set() for node in nodes}
     for name, makers in upstream(nodes).items():

@@ -1,11 +1,11 @@
 """The report: one self-contained page made of finished results. Equal inputs give equal bytes."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whale.common.errors import MissingInputError
+from whale.common.json_files import read_json
 from whale.evaluation.measuring.metrics import flattened
 from whale.reporting.comparisons import compare
 from whale.reporting.comparisons_section import comparisons_section
@@ -84,4 +84,4 @@ def build_report(inputs: ReportInputs) -> Report:
 def _metrics(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInputError("no metrics", file=path, remedy="run the evaluation stages: `dvc repro`")
-    return flattened(json.loads(path.read_text()))
+    return flattened(read_json(path))

@@ -1,10 +1,10 @@
 """Training curves of every checkpoint, as its own curves.json tells them."""
 
-import json
 from pathlib import Path
 
 from markupsafe import Markup
 
+from whale.common.json_files import read_json
 from whale.reporting.charts import line_chart
 from whale.reporting.page import Section, render
 
@@ -31,7 +31,7 @@ def _order(path: Path, root: Path) -> tuple:
 
 
 def _charts(path: Path) -> list[Markup]:
-    records = [record for record in json.loads(path.read_text()) if "step" in record]
+    records = [record for record in read_json(path) if "step" in record]
     keys = {key for record in records for key, value in record.items() if isinstance(value, (int, float))}
     known = [key for key in SHOWN_FIRST if key in keys]
     others = sorted(keys - set(known) - set(NOT_SHOWN))

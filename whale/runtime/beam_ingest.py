@@ -14,9 +14,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from whale.common.config import Config, load_yaml
+from whale.common.config import Config, section_of
 from whale.common.errors import BadDataError, CannotWriteError, MismatchError, MissingInputError, WhaleError
-from whale.common.json_files import write_json
+from whale.common.json_files import read_json, write_json
 from whale.common.progress import polling
 from whale.data.ingest.ingest import IngestTask, process_source_shard, records_done
 from whale.runtime.workers import worker
@@ -36,7 +36,7 @@ class BeamConfig(Config):
 def load_beam_config(local: Path = Path("local.yaml"), environ: Mapping[str, str] | None = None) -> BeamConfig:
     """Defaults, then `beam:` of local.yaml, then the environment."""
     environ = os.environ if environ is None else environ
-    values = dict((load_yaml(local) or {}).get("beam") or {}) if Path(local).is_file() else {}
+    values = section_of(local, "beam")
     if runner := environ.get("WHALE_BEAM_RUNNER"):
         values["runner"] = runner
     if options := environ.get("WHALE_BEAM_OPTIONS"):
@@ -112,5 +112,5 @@ def _error_file(task: IngestTask) -> Path:
 def _raise_recorded(task: IngestTask) -> None:
     path = _error_file(task)
     if path.is_file():
-        error = load_yaml(path)  # JSON is YAML
+        error = read_json(path)
         raise ERRORS.get(error["kind"], BadDataError)(error["what"], **error["fields"])

@@ -4,25 +4,19 @@ One .npz per dataset, without pickle. Shapes: E episodes, c given frames, L acti
 F = L - c + 1 frames that were recorded after the given ones.
 """
 
-import math
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
 from whale.common.errors import BadDataError
+from whale.data.storage.npy import read_npz
 
-MAX_BYTES = 512 * 2**20  # of one array, unpacked
 KINDS = {"frames": "uint8", "actions": "float", "keys": "text", "instructions": "text", "lengths": "integer"}
 FOLLOWING = "following"  # the one array that may be absent: frames [E, F, R, R, 3], each less the one before, mod 256
-UNREADABLE = (ValueError, OSError, LookupError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
-              struct.error, SyntaxError, TokenError, MemoryError)  # fmt: skip
+FOLLOWING = "following"  # the one array that may be absent: frames [E, F, R, R, 3], each less the one before, mod 256
 
 
 @dataclass(frozen=True)
@@ -73,13 +67,7 @@ def _differences(starts: Sequence[Start], longest: int) -> np.ndarray:
 
 def read_starts(path: Path, resolution: int, action_size: int) -> list[Start]:
     """Frames of R = resolution, A = action_size. BadDataError for what is no such file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [*KINDS, *([FOLLOWING] if f"{FOLLOWING}.npy" in archive.namelist() else [])]
-            arrays = {name: _array(archive, archive.getinfo(f"{name}.npy"), path) for name in names}
-    except UNREADABLE as error:
-        raise BadDataError("not a file of recorded starts", file=path, found=f"{type(error).__name__}: {error}"[:200],
-                           expected=f"an .npz of {', '.join(KINDS)}") from None  # fmt: skip
+    arrays = read_npz(path, KINDS, optional=[FOLLOWING])
     _require_sound(arrays, path, resolution, action_size)
     rows = zip(*(arrays[name] for name in ("keys", "instructions", "frames", "actions", "lengths")), strict=True)
     starts = [Start(str(key), str(text), frames, actions[:length]) for key, text, frames, actions, length in rows]
@@ -90,23 +78,6 @@ def read_starts(path: Path, resolution: int, action_size: int) -> list[Start]:
         replace(start, following=start.frames[-1] + rest[: len(start.actions) - len(start.frames) + 1])
         for start, rest in zip(starts, sums, strict=True)
     ]
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """One array; its size is known before anything of it is unpacked, and what unpacks to more is cut there."""
-    if member.file_size > MAX_BYTES:
-        raise BadDataError("array too large", file=path, place=member.filename, found=member.file_size,
-                           expected=f"<= {MAX_BYTES} bytes unpacked")  # fmt: skip
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read(stream)
-        expected = math.prod(shape) * dtype.itemsize
-        payload = stream.read()
-    if dtype.hasobject or is_fortran or min(shape, default=0) < 0 or len(payload) != expected:
-        raise BadDataError("not a plain array", file=path, place=member.filename, found=f"{dtype} {shape}",
-                           expected=f"a C-ordered array of {len(payload)} bytes")  # fmt: skip
-    return np.frombuffer(payload, dtype).reshape(shape).copy()
 
 
 def _require_sound(arrays: Mapping[str, np.ndarray], path: Path, resolution: int, action_size: int) -> None:

@@ -99,7 +99,7 @@ def test_a_writer_refuses_other_member_names(tmp_path, suffix):
 def test_pickled_arrays_are_refused(tmp_path):
     payload = tmp_path / "x.npy"
     np.save(payload, np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(BadDataError, match="plain npy"):
+    with pytest.raises(BadDataError, match="plain array"):
         parse_array(payload.read_bytes(), payload, "x")
 
 

@@ -1,6 +1,5 @@
 """`whale mix`: the mixture as the paper prints it, as it is asked for, as it is drawn; and for other loaders."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from whale.commands.output import AsJson, print_columns, print_json, tell
 from whale.common.errors import ConfigError, MissingInputError
+from whale.common.json_files import read_json
 
 if TYPE_CHECKING:
     from whale.planning.mixture_table import MixtureRow
@@ -61,14 +61,14 @@ def show(params: Params = PARAMS, receipt: Receipt = None, every: Every = False,
     if receipt is not None:
         _show_receipt(receipt, as_json)
         return
-    from whale.common.config import load_yaml
+    from whale.common.config import load_sections
     from whale.data.mixture import MixConfig
     from whale.planning.datasets import load_facts
     from whale.planning.mixture_table import mixture_rows, totals
 
     if not params.is_file():
         raise MissingInputError("no parameters here", file=params, remedy="run from the project's root")
-    mix = MixConfig.parse((load_yaml(params) or {})["mix"], file=params, place="mix")
+    mix = MixConfig.parse(load_sections(params).get("mix"), file=params, place="mix")
     rows = mixture_rows(load_facts(Path()), mix)
     if as_json:
         print_json({"rows": [vars(row) for row in rows], "sums": totals(rows), "block": mix.block})
@@ -111,7 +111,7 @@ def _show_receipt(path: Path, as_json: bool) -> None:
     path = path / "receipt.json" if path.is_dir() else path
     if not path.is_file():
         raise MissingInputError("no receipt here", file=path, remedy="train a model: its folder holds receipt.json")
-    receipt: dict[str, Any] = json.loads(path.read_text())
+    receipt: dict[str, Any] = read_json(path)
     if "chi_square" not in receipt:
         raise ConfigError(
             "not the receipt of a training",

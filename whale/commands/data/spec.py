@@ -206,9 +206,9 @@ def preview_spec(
 
 def _params() -> Mapping[str, Any]:
     """The active profile; empty where there is none."""
-    from whale.common.config import load_yaml
+    from whale.common.config import load_sections
 
-    return load_yaml(PARAMS) if PARAMS.is_file() else {}
+    return load_sections(PARAMS) if PARAMS.is_file() else {}
 
 
 def _ingested(params: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from whale.commands.output import AsJson, print_json, print_table
 from whale.common.errors import MissingInputError
+from whale.common.json_files import read_json
 
 Source = Annotated[Path, typer.Argument(help="A checkpoint, the folder of `mix`, or a dataset's folder of shards.")]
 DialectName = Annotated[str, typer.Option("--dialect", help="openvla, octo, openpi or lerobot.")]
@@ -55,10 +56,10 @@ def read_statistics(source: Path) -> dict[str, Any]:
     """{dataset: statistics} of whatever folder holds some."""
     for path in [source / name for name in FILES] if source.is_dir() else [source]:
         if path.is_file():
-            content = json.loads(path.read_text())
+            content = read_json(path)
             if "action" not in content:
                 return content
             manifest = path.parent / "manifest.json"
-            name = json.loads(manifest.read_text())["name"] if manifest.is_file() else path.parent.name
+            name = read_json(manifest)["name"] if manifest.is_file() else path.parent.name
             return {name: content}
     raise MissingInputError("no statistics here", file=source, expected=" or ".join(FILES))

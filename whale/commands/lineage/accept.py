@@ -68,13 +68,13 @@ def accept(
 
 def _named(stages: list[str] | None) -> list[str] | None:
     """Stages of the pipeline; `ingest` stands for ingest@x of every x. ConfigError for another name."""
-    from whale.common.config import load_yaml
+    from whale.common.config import load_sections
     from whale.common.errors import ConfigError
     from whale.pipeline_file import expand
 
     if not stages:
         return None
-    nodes = expand(load_yaml("dvc.yaml"), load_yaml("params.yaml"))
+    nodes = expand(load_sections("dvc.yaml"), load_sections("params.yaml"))
     found = {name: [node.name for node in nodes if name in (node.name, node.stage)] for name in stages}
     if unknown := [name for name, own in found.items() if not own]:
         known = sorted({node.stage for node in nodes})

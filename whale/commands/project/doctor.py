@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -17,24 +18,40 @@ from whale.guard import machine
 from whale.runtime.workers import environment
 from whale.sim.metaworld.opengl import drawn_by
 
-EXAMPLE = "Example: whale doctor"
+EXAMPLE = "Example: whale doctor, whale doctor --security"
 MIN_FREE_GB = 10.0
 
 
-def doctor(as_json: AsJson = False) -> None:
-    """Check versions, disk and settings. Exit code 1 when something needs attention; what is optional needs none."""
-    environment.apply()
-    is_tested = sys.version_info[:2] == (3, 11)
-    checks = [("python 3.11", "ok" if is_tested else "wrong", platform.python_version()), _disk(), _link_type()]
-    checks += [_private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600), _private(SITE_CACHE, 0o700), _metaworld()]
-    facts = machine.describe()
+def doctor(
+    as_json: AsJson = False,
+    security: Annotated[bool, typer.Option("--security", help="Switches, modes, links, commands, secrets.")] = False,
+) -> None:
+    """Check versions, disk and settings. Exit code 1 when something needs attention; what is optional needs none.
+
+    --security looks, offline, at what docs/security.md lists, and at nothing else.
+    """
+    if security:
+        from whale.commands.project.security_checks import security_checks
+
+        checks = security_checks()
+        facts: dict[str, Any] = {}
+    else:
+        checks, facts = _machine()
     if as_json:
         print_json({"checks": [dict(zip(("check", "state", "found"), row, strict=True)) for row in checks], **facts})
     else:
         print_table(["check", "state", "found"], checks)
-        packages = facts["packages"]
-        print("packages: " + ", ".join(f"{name} {version}" for name, version in sorted(dict(packages).items())))
+        if packages := facts.get("packages"):
+            print("packages: " + ", ".join(f"{name} {version}" for name, version in sorted(dict(packages).items())))
     raise typer.Exit(0 if all(state in ("ok", "optional") for _, state, _ in checks) else 1)
+
+
+def _machine() -> tuple[list[tuple[str, str, str]], dict[str, Any]]:
+    environment.apply()
+    is_tested = sys.version_info[:2] == (3, 11)
+    checks = [("python 3.11", "ok" if is_tested else "wrong", platform.python_version()), _disk(), _link_type()]
+    checks += [_private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600), _private(SITE_CACHE, 0o700), _metaworld()]
+    return checks, dict(machine.describe())
 
 
 def _disk() -> tuple[str, str, str]:

@@ -78,8 +78,8 @@ def profile_path(name: str) -> Path:
 
 def _changes(name: str) -> dict[str, list[Any]]:
     """{dotted name: [value in params.yaml, value in the profile]} where they differ."""
-    from whale.common.config import load_yaml
+    from whale.common.config import load_sections
 
-    old = flatten(load_yaml(PARAMS)) if PARAMS.is_file() else {}
-    new = flatten(load_yaml(PROFILES / f"{name}.yaml"))
+    old = flatten(load_sections(PARAMS)) if PARAMS.is_file() else {}
+    new = flatten(load_sections(PROFILES / f"{name}.yaml"))
     return changed(old, new)

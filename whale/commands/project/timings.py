@@ -1,11 +1,11 @@
 """`whale timings`: where the time of the last run of each stage went."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from whale.commands.output import AsJson, print_json, print_table
 from whale.common.errors import MissingInputError
+from whale.common.json_files import read_json
 
 EXAMPLE = "Example: whale timings"
 COLUMNS = ("wall_s", "compute_s", "overhead_s", "capture_s")
@@ -34,7 +34,7 @@ def timings(as_json: AsJson = False) -> None:
 
 def latest_timings(runs: Path, profile: str | None) -> list[dict[str, Any]]:
     """The last timing of each stage of `profile` (None: of all), in the order in which they ended."""
-    found = [json.loads(path.read_bytes()) for path in runs.glob("*/timings.json")]
+    found = [read_json(path) for path in runs.glob("*/timings.json")]
     kept = [row for row in sorted(found, key=lambda row: row["finished"]) if profile in (None, row["profile"])]
     last = {row["stage"]: row for row in kept}
     return sorted(last.values(), key=lambda row: row["finished"])
@@ -42,6 +42,6 @@ def latest_timings(runs: Path, profile: str | None) -> list[dict[str, Any]]:
 
 def active_profile() -> str | None:
     """`profile` of params.yaml; None where there is no such file."""
-    from whale.common.config import load_yaml  # pydantic is imported here: no `--help` pays for it
+    from whale.common.config import load_sections  # pydantic is imported here: no `--help` pays for it
 
-    return load_yaml("params.yaml").get("profile") if Path("params.yaml").is_file() else None
+    return load_sections("params.yaml").get("profile") if Path("params.yaml").is_file() else None

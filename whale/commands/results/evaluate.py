@@ -1,6 +1,5 @@
 """`whale evaluate video`: other systems' generated videos, scored by the same protocol as ours."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 from whale.commands.output import AsJson, group, print_json, print_table
 from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError
+from whale.common.json_files import read_json
 
 EXAMPLE = "Example: whale evaluate video --tasks work/tasks; whale evaluate video --frames work/answers"
 Frames = Annotated[Path | None, typer.Option("--frames", help="Answers: DIR/<set>/<window>/frames.npy, uint8.")]
@@ -74,7 +74,7 @@ def _ours(path: Path, metrics: dict[str, Any]) -> dict[str, Any]:
 
     if not path.is_file():
         return {}
-    found = json.loads(path.read_bytes())
+    found = read_json(path)
     ours: dict[str, Any] = {}
     for key in [key for key in metrics if key.endswith(".protocol")]:
         group = key.removesuffix(".protocol")

@@ -1,7 +1,6 @@
 """`whale metrics`: what was measured beside its baselines, and a verdict; or every number, one line each."""
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ import typer
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.project.timings import active_profile
 from whale.common.errors import ConfigError, MissingInputError
-from whale.common.json_files import flatten
+from whale.common.json_files import flatten, read_json
 from whale.reporting import comparisons
 from whale.reporting.comparisons import short
 
@@ -47,7 +46,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     files = sorted(directory.glob("*.json"))
     if not files:
         raise MissingInputError("no metrics yet", file=directory, remedy="run `make demo`, or `dvc repro`")
-    return flatten({file.stem: json.loads(file.read_bytes()) for file in files})
+    return flatten({file.stem: read_json(file) for file in files})
 
 
 def _print(found: Mapping[str, Any], artifacts: Path, every: bool) -> None:

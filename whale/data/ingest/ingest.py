@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from whale.common.files import write_atomically
-from whale.common.json_files import write_json
+from whale.common.json_files import read_json, write_json
 from whale.data.ingest.canonical.canonical import canonical_episode, wanted_keys
 from whale.data.ingest.quality.episode import inspect_episode
 from whale.data.ingest.quality.gate import Evidence
@@ -110,7 +110,7 @@ def read_fragment(task: IngestTask) -> dict[str, Any] | None:
     """The fragment of a finished unit whose shards are still there, else None."""
     if not all(path.is_file() for path in (task.fragment, task.train_actions, task.rows)):
         return None
-    fragment = json.loads(task.fragment.read_bytes())
+    fragment = read_json(task.fragment)
     paths = [(Path(task.work) / shard["file"], shard["bytes"]) for shard in fragment["shards"]]
     return fragment if all(path.is_file() and path.stat().st_size == size for path, size in paths) else None
 

@@ -11,7 +11,6 @@ version. Memory: 16 bytes for each of the B slots.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +22,7 @@ from pydantic import Field, model_validator
 
 from whale.common.config import Config
 from whale.common.errors import MismatchError, MissingInputError
-from whale.common.json_files import canonical_json
+from whale.common.json_files import canonical_json, read_json
 
 NUM_ROUNDS = 8
 STRATUM = 100  # slots that are shuffled among themselves
@@ -76,7 +75,7 @@ class Plan(Config):
         """Plan `name` of a `plan.json`; a plan whose digest does not fit its content is refused."""
         if not path.is_file():
             raise MissingInputError("no sampling plan", file=path, remedy="run the stage mix")
-        plans = json.loads(path.read_text(encoding="ascii"))
+        plans = read_json(path)
         if name not in plans:
             raise MissingInputError("no such plan", file=path, found=", ".join(sorted(plans)), expected=name)
         plan = cls.parse(plans[name], file=path, place=name)

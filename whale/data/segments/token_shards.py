@@ -9,7 +9,6 @@ is refused.
 Shapes: S segments of an episode, T window, N tokens per frame, A = 7, K x M categories x classes of z.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pyarrow as pa
 
 from whale.common.errors import BadDataError, MismatchError, MissingInputError, RefusedError
 from whale.common.files import sha256_of_file
+from whale.common.json_files import read_json
 from whale.data.segments.grid import SegmentConfig, grid_digest, segment_starts
 from whale.data.storage.files import inside, write_listing
 from whale.data.storage.manifest import read_table, write_table
@@ -200,7 +200,7 @@ def _read_manifest(directory: Path, kind: str) -> dict[str, Any]:
     path = directory / "manifest.json"
     if not path.is_file():
         raise MissingInputError(f"no {kind} here", file=path, remedy="run the stage that writes it: `dvc repro`")
-    manifest = json.loads(path.read_text(encoding="ascii"))
+    manifest = read_json(path)
     found = {key: manifest.get(key) for key in ("format", "kind")}
     if found != {"format": FORMAT, "kind": kind}:
         raise RefusedError("another kind of set", file=path, found=found, expected=f"{kind}, format {FORMAT}")

@@ -4,7 +4,6 @@
 costs 8 bytes (size and CRC-32C; offsets follow from the sizes) and an episode some hundred.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from whale.common.boundary import reading
 from whale.common.errors import BadDataError
+from whale.common.json_files import parse_json
 from whale.data.storage.manifest import frame_name, frame_offsets
 from whale.data.storage.tar import Member
 
@@ -103,6 +104,10 @@ class EpisodeIndex(Sequence[EpisodeRow]):
         ]
 
     def _row(self, number: int) -> EpisodeRow:
+        with reading("episodes.parquet", "a row that does not hold", place=f"episode {number}"):
+            return self._made(number)
+
+    def _made(self, number: int) -> EpisodeRow:
         def cell(name: str) -> Any:
             return self._columns[name][number]
 
@@ -112,7 +117,7 @@ class EpisodeIndex(Sequence[EpisodeRow]):
         frames = {role: where for role in self._roles if (where := _frames(cell, role)) is not None}
         return EpisodeRow(
             **text, num_steps=cell("steps_out").as_py(), valid_steps=cell("valid_steps").as_py(),
-            metadata=json.loads(cell("metadata").as_py()), arrays=arrays, frames=frames,
+            metadata=parse_json(cell("metadata").as_py(), "episodes.parquet"), arrays=arrays, frames=frames,
         )  # fmt: skip
 
 

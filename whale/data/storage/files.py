@@ -9,6 +9,7 @@ from whale.common.files import CHUNK_BYTES, atomic_file, write_atomically
 from whale.common.json_files import canonical_json
 
 RELATIVE_PATH = re.compile(r"[A-Za-z0-9._/-]+")
+MAX_NAME, MAX_PART = 1024, 255  # what file systems take
 
 
 def write_listing(path: Path, value: object) -> None:
@@ -41,8 +42,9 @@ def inside(root: Path, name: str, any_letters: bool = False) -> Path:
     any_letters: files of others, which may have spaces and letters of any language in their names.
     """
     parts = PurePosixPath(name).parts
+    is_long = len(name) > MAX_NAME or any(len(part.encode("utf-8", "replace")) > MAX_PART for part in parts)
     is_plain = name.isprintable() and "\\" not in name if any_letters else RELATIVE_PATH.fullmatch(name)
-    if not name or not is_plain or name.startswith("/") or ".." in parts:
+    if not name or is_long or not is_plain or name.startswith("/") or ".." in parts:
         raise BadDataError("unsafe file name", file=root, found=name[:200], expected="a relative path without '..'")
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):

@@ -14,8 +14,8 @@ import numpy as np
 import simplejpeg
 
 from whale.common.errors import BadDataError
+from whale.common.limits import PIXELS as MAX_PIXELS
 
-MAX_PIXELS = 16 * 2**20
 JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 RGB_MAGIC = b"RGB8\x00\r\n\x1a"  # then height and width as uint32: pixels that were never an encoded image
 ENCODER = f"simplejpeg {simplejpeg.__version__} 4:4:4"

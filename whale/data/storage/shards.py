@@ -9,7 +9,6 @@ Shapes: T steps, H W image.
 
 import hashlib
 import io
-import json
 from collections.abc import Collection
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,17 +17,20 @@ from typing import Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 
+from whale.common.boundary import reading
 from whale.common.errors import BadDataError, ConfigError, MissingInputError, RefusedError
 from whale.common.files import sha256_of_file
+from whale.common.json_files import parse_json, parse_object
+from whale.common.limits import JSON_BYTES
 from whale.data.storage.episode_index import EpisodeIndex, EpisodeRow
 from whale.data.storage.files import inside
 from whale.data.storage.images import decode_all, decode_into
 from whale.data.storage.manifest import FORMAT_VERSION, FileEntry, Manifest, episode_schema, read_table
+from whale.data.storage.npy import read_npy
 from whale.data.storage.tar import ShardInfo, TarWriter, read_members
 
 __all__ = ["EpisodeRow", "ShardInfo", "ShardSet", "TarWriter", "array_bytes", "parse_array"]
 
-MAX_JSON_BYTES = 64 * 2**20
 STEP_ARRAYS = ("action", "action_valid", "discount", "is_first", "is_last", "is_terminal", "reward", "state")
 
 
@@ -59,8 +61,9 @@ class ShardSet:
         if split not in self.splits:
             raise BadDataError("no such split", file=self.directory, found=split, expected=self.splits)
         if split not in self._index:
-            index = EpisodeIndex(self._table, split, self.law.images.roles)
-            self._check(split, index)
+            with reading(self.directory / "episodes.parquet", "an index of episodes that does not hold"):
+                index = EpisodeIndex(self._table, split, self.law.images.roles)
+                self._check(split, index)
             self._index[split] = index
         return self._index[split]
 
@@ -71,8 +74,8 @@ class ShardSet:
         for name in wanted:
             (payload,) = read_members(self.directory / row.shard, [row.arrays[name]])
             arrays[name.removesuffix(".npy")] = parse_array(payload, self.directory / row.shard, row.arrays[name].name)
-        if any(len(array) != row.num_steps for array in arrays.values()):
-            found = {name: len(array) for name, array in arrays.items()}
+        if any(array.shape[:1] != (row.num_steps,) for array in arrays.values()):
+            found = {name: array.shape for name, array in arrays.items()}
             raise BadDataError(
                 "array lengths differ", file=row.shard, place=row.key, found=found, expected=row.num_steps
             )
@@ -92,11 +95,11 @@ class ShardSet:
 
     @cached_property
     def statistics(self) -> dict[str, Any]:
-        return json.loads(_read_small(self.directory / "statistics.json"))
+        return parse_object(_read_small(self.directory / "statistics.json"), self.directory / "statistics.json")
 
     @cached_property
     def contract(self) -> dict[str, Any]:
-        return json.loads(_read_small(self.directory / "contract.json"))
+        return parse_object(_read_small(self.directory / "contract.json"), self.directory / "contract.json")
 
     @cached_property
     def _table(self) -> pa.Table:
@@ -139,21 +142,18 @@ def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
 
 
 def parse_array(payload: bytes, file: Path, place: str) -> np.ndarray:
-    try:
-        return np.load(io.BytesIO(payload), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadDataError("not a plain npy array", file=file, place=place, found=str(error)[:200]) from None
+    return read_npy(io.BytesIO(payload), len(payload), file, place)
 
 
 def _read_small(path: Path) -> bytes:
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_JSON_BYTES}")
+    if path.stat().st_size > JSON_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {JSON_BYTES}")
     return path.read_bytes()
 
 
 def _parse_manifest(path: Path, data: bytes) -> Manifest:
+    values = parse_json(data, path)
     try:
-        values = json.loads(data)
         version = values.get("format_version") if isinstance(values, dict) else None
         if version != FORMAT_VERSION and isinstance(version, int):
             raise RefusedError(
@@ -161,7 +161,7 @@ def _parse_manifest(path: Path, data: bytes) -> Manifest:
                 remedy=f"`dvc repro ingest@{values.get('name')}` writes them anew from the raw data",
             )  # fmt: skip
         return Manifest.parse(values, file=path)
-    except (ValueError, ConfigError) as error:
+    except ConfigError as error:
         raise BadDataError("not a valid manifest", file=path, found=str(error)[:2000]) from None
 
 

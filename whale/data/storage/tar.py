@@ -19,6 +19,7 @@ import google_crc32c
 
 from whale.common.errors import BadDataError
 from whale.common.files import atomic_file
+from whale.common.limits import READING_BYTES
 
 BLOCK, RECORD, MAX_NAME = 512, 10_240, 100
 # Regular file, no link, USTAR 00, nameless owners, no device, no prefix.
@@ -112,8 +113,13 @@ def read_members(path: Path, members: Sequence[Member]) -> list[bytes]:
         return []
     start = min(member.offset for member in members)
     stop = max(member.offset + member.size for member in members)
+    if not 0 <= start <= stop <= start + READING_BYTES or min(member.size for member in members) < 0:
+        raise BadDataError(
+            "impossible places in an index", file=path, found=[start, stop], expected="0 <= start <= stop"
+        )
     with open_file(path) as stream:
-        data = os.pread(stream.fileno(), stop - start, start)
+        stop = min(stop, os.fstat(stream.fileno()).st_size)  # what lies behind the end is told by name below
+        data = os.pread(stream.fileno(), max(stop - start, 0), start)
     return [_checked(path, member, data[member.offset - start :][: member.size]) for member in members]
 
 

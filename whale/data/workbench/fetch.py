@@ -5,17 +5,21 @@ gets its name only when it is what `files` promises. Any fsspec URI serves (gs:/
 Memory: one chunk.
 """
 
+import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from whale.common.errors import MismatchError, MissingInputError
+from whale.common.boundary import told
+from whale.common.errors import MismatchError, MissingInputError, RefusedError, WhaleError
 from whale.common.files import CHUNK_BYTES, refusals_named, sha256_of_file, sync_file
+from whale.common.printable import without_secrets
 from whale.data.ingest.sources.location import DescribedFile
 from whale.data.storage.files import inside
+from whale.data.workbench.http_ranges import is_http, read_from
 
 WAIT_SECONDS = 1.0  # before the second try, doubled from try to try
 
@@ -54,7 +58,7 @@ def _fetch(
     partial = path.with_name(f".{path.name}.part")
     problem, without_progress = "", 0
     while without_progress < tries:
-        before = partial.stat().st_size if partial.is_file() else 0
+        before = partial.stat().st_size if partial.is_file() and not partial.is_symlink() else 0
         if before > file.bytes:
             partial.unlink()
             before = 0
@@ -67,28 +71,54 @@ def _fetch(
         if 0 < without_progress < tries:
             sleep(WAIT_SECONDS * 2 ** (without_progress - 1))
     raise MissingInputError(
-        "a file could not be fetched", file=remote, place=f"byte {partial.stat().st_size if partial.is_file() else 0}",
+        "a file could not be fetched", file=without_secrets(remote),
+        place=f"byte {partial.stat().st_size if partial.is_file() else 0}",
         found=problem or "answers end too early", expected=f"{file.bytes} bytes", remedy="run again: it goes on there",
     )  # fmt: skip
 
 
 def _append(filesystem: Any, remote: str, partial: Path, start: int, size: int) -> str:
-    """Ask for ranges of at most one chunk from `start` on; returns what ended the try, "" at the end of the file.
+    """Add what comes from `start` on; returns what ended the try, "" at the end of the file.
 
     Only the other side is tried again: a disk of this machine that refuses is a CannotWriteError at once.
     """
-    with refusals_named(partial), open(partial, "ab") as stream:
+    pieces = (
+        read_from(remote, start, size, CHUNK_BYTES) if is_http(remote) else _ranges(filesystem, remote, start, size)
+    )
+    with refusals_named(partial), _opened(partial) as stream:
         while start < size:
-            wanted = min(CHUNK_BYTES, size - start)
             try:
-                data = filesystem.cat_file(remote, start=start, end=start + wanted)
+                data = next(pieces, b"")
+            except WhaleError:
+                raise
             except Exception as error:  # of fsspec or whatever client is below it; size and sha256 decide at the end
-                return f"{type(error).__name__}: {error}"[:300]
-            stream.write(data[:wanted])
-            start += len(data[:wanted])
-            if len(data) < wanted:
-                return f"{len(data)} of {wanted} bytes at {start}"
+                return without_secrets(told(error))
+            if not data:
+                return f"the answer ends at {start}"
+            stream.write(data[: size - start])
+            start += len(data[: size - start])
     return ""
+
+
+def _ranges(filesystem: Any, remote: str, start: int, size: int) -> Iterator[bytes]:
+    """Ask for one chunk after another; an answer that is shorter ends the try."""
+    while start < size:
+        wanted = min(CHUNK_BYTES, size - start)
+        data = filesystem.cat_file(remote, start=start, end=start + wanted)
+        yield data[:wanted]
+        start += wanted
+        if len(data) < wanted:
+            return
+
+
+def _opened(partial: Path) -> BinaryIO:
+    """To append to; a symbolic link in its place, which would lead elsewhere, is refused."""
+    try:
+        return os.fdopen(os.open(partial, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC), "ab")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RefusedError("a link lies where a download is kept", file=partial, remedy="remove it") from None
+        raise
 
 
 def _publish(partial: Path, path: Path, file: DescribedFile, remote: str) -> None:
@@ -98,7 +128,8 @@ def _publish(partial: Path, path: Path, file: DescribedFile, remote: str) -> Non
     if found != file.sha256:
         partial.unlink()
         raise MismatchError(
-            "the bucket holds another file than the described one", file=remote, found=found, expected=file.sha256,
+            "the bucket holds another file than the described one", file=without_secrets(remote),
+            found=found, expected=file.sha256,
             remedy="check version and place; describe the new data if it is meant to be another",
         )  # fmt: skip
     os.replace(partial, path)

@@ -8,15 +8,15 @@ Shapes: B images or videos, T frames, H W image.
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from whale.common.config import Config
-from whale.common.errors import BadDataError, MismatchError, MissingInputError
+from whale.common.errors import MismatchError, MissingInputError
 from whale.common.files import sha256_of_file
+from whale.models.trunk.folder import load_tensors, require_shapes
 
 VGG_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 VGG_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -46,13 +46,8 @@ def load_network(file: NetworkFile, network: nn.Module, device: torch.device | s
     found = sha256_of_file(path)
     if found != file.sha256:
         raise MismatchError("feature weights are not the pinned ones", file=path, found=found, expected=file.sha256)
-    tensors = safetensors.torch.load(path.read_bytes())
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    wrong = sorted(name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name))
-    if wrong:
-        raise BadDataError("feature weights do not fit the network", file=path, place=", ".join(wrong[:5]))
-    network.load_state_dict(tensors)
+    require_shapes(network, path)
+    network.load_state_dict(load_tensors(path))
     return network.eval().to(device)
 
 

@@ -1,13 +1,13 @@
 """The models that act together, loaded from their folders; and a digest that names them in a protocol."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from whale.common.errors import ConfigError, MissingInputError
 from whale.common.files import sha256_of_file
+from whale.common.json_files import read_json
 from whale.evaluation.measuring.heldout import Dataset
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
@@ -62,7 +62,7 @@ def load_stack(models_dir: Path, device: str = "cpu") -> Stack:
 def _is_trained(folder: Path) -> bool:
     """False for initial weights that are published for fine-tuning from scratch: there is nothing to evaluate."""
     record = folder / "training.json"
-    return not record.is_file() or json.loads(record.read_text())["steps"] > 0
+    return not record.is_file() or read_json(record)["steps"] > 0
 
 
 def _identity(folder: Path) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ The safetensors header carries no metadata: more than one key gives other bytes 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -12,9 +13,13 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from whale.common.boundary import reading
 from whale.common.config import Config
-from whale.common.errors import BadDataError, MissingInputError
+from whale.common.errors import BadDataError, ConfigError, MissingInputError
+from whale.common.json_files import flatten, parse_object
+from whale.common.limits import HEADER_BYTES, HIDDEN_BYTES, LAYERS, TENSORS, WIDTH
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -66,18 +71,72 @@ def save_model(directory: Path, model: PublishedModel) -> None:
 
 
 def load_model(directory: Path, model_class: type[Model]) -> Model:
-    """`model_class.restore(directory)`, on the CPU."""
+    """`model_class.restore(directory)`, on the CPU.
+
+    What the config asks for is compared with the header of the weights before any of it is built: a config is text, and
+    one line of it can ask for terabytes.
+    """
     directory = Path(directory)
     values = read_config(directory, model_class.kind)
-    model = model_class(model_class.config_class.parse(values, file=directory / CONFIG, place="config"))
-    tensors = safetensors.torch.load((directory / WEIGHTS).read_bytes())
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if expected != found:
-        wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-        raise BadDataError("tensors do not fit the config", file=directory / WEIGHTS, place=", ".join(wrong[:5]))
-    model.load_state_dict(tensors)
+    config = _parsed(values, model_class, directory / CONFIG)
+    with reading(directory / CONFIG, "a config of which no model can be built"), torch.device("meta"), _Unfilled():
+        planned = model_class(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in planned.state_dict().items()}
+    _require_same(expected, tensor_shapes(directory / WEIGHTS), directory / WEIGHTS)
+    beside = sum(each.nbytes for each in planned.buffers()) - sum(each.nbytes for each in planned.state_dict().values())
+    if beside > HIDDEN_BYTES:
+        raise BadDataError("a model that needs too much beside its weights", file=directory / CONFIG,
+                           found=f"{beside} bytes", expected=f"<= {HIDDEN_BYTES}")  # fmt: skip
+    model = model_class(config)
+    model.load_state_dict(load_tensors(directory / WEIGHTS))
     return model.eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Shapes are all that is asked for: no random numbers, whose first use here imports for 3 s (measured)."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name, given = getattr(func, "__name__", ""), (args or [*(kwargs or {}).values()])
+        if name in ("normal_", "uniform_", "trunc_normal_", "normalize"):
+            return given[0]
+        return (torch.empty if name == "randn" else func)(*args, **(kwargs or {}))
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what a safetensors file says that it holds; nothing of it is read."""
+    with reading(path, "not a safetensors file"), open(path, "rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        if size > min(HEADER_BYTES, path.stat().st_size):
+            raise BadDataError("not a safetensors file", file=path, place="header", found=f"{size} bytes",
+                               expected=f"<= {HEADER_BYTES}, and no more than the file has")  # fmt: skip
+        header = parse_object(stream.read(size), path, "header")
+        header.pop("__metadata__", None)
+        if len(header) > TENSORS:
+            raise BadDataError("too many tensors", file=path, found=len(header), expected=f"<= {TENSORS}")
+        return {name: tuple(map(int, each["shape"])) for name, each in header.items()}
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of one file; MissingInputError, or BadDataError for what is no whole safetensors file."""
+    if not path.is_file():
+        raise MissingInputError("no weights here", file=path)
+    tensor_shapes(path)
+    with reading(path, "not a safetensors file"):
+        return safetensors.torch.load(path.read_bytes())
+
+
+def require_shapes(module: nn.Module, path: Path) -> None:
+    """BadDataError unless the file's header lists the tensors of `module`, no other and in their shapes."""
+    _require_same({name: tuple(each.shape) for name, each in module.state_dict().items()}, tensor_shapes(path), path)
+
+
+def _require_same(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        raise BadDataError(
+            "tensors do not fit the config", file=path, place=", ".join(wrong[:5]),
+            found=[found.get(name) for name in wrong[:5]], expected=[expected.get(name) for name in wrong[:5]],
+        )  # fmt: skip
 
 
 def read_config(directory: Path, kind: str) -> Any:
@@ -85,12 +144,38 @@ def read_config(directory: Path, kind: str) -> Any:
 
     Raises MissingInputError if there is none, BadDataError if it is not of this `kind`.
     """
-    if not (directory / CONFIG).is_file():
-        raise MissingInputError("no model here", file=directory, expected=f"{CONFIG} and {WEIGHTS}")
-    record = json.loads((directory / CONFIG).read_text())
+    record = parse_object(_config_bytes(directory), directory / CONFIG)
     if record.get("kind") != kind:
         raise BadDataError("another kind of model", file=directory / CONFIG, found=record.get("kind"), expected=kind)
+    _require_small(record.get("config"), directory / CONFIG)
     return record["config"]
+
+
+def _config_bytes(directory: Path) -> bytes:
+    path = directory / CONFIG
+    if not path.is_file():
+        raise MissingInputError("no model here", file=directory, expected=f"{CONFIG} and {WEIGHTS}")
+    if path.stat().st_size > HEADER_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {HEADER_BYTES}")
+    return path.read_bytes()
+
+
+def _require_small(config: object, file: Path) -> None:
+    """No width, depth or count beyond our limits: also a model that is never filled costs time to be made."""
+    if not isinstance(config, dict):
+        raise BadDataError("not a config", file=file, place="config", found=type(config).__name__, expected="{...}")
+    for name, value in flatten(config).items():
+        limit = LAYERS if name.endswith("num_layers") else WIDTH
+        if isinstance(value, int) and not -limit <= value <= limit:
+            raise BadDataError("a config of which no model can be built", file=file, place=f"config.{name}",
+                               found=value, expected=f"<= {limit}")  # fmt: skip
+
+
+def _parsed(values: Any, model_class: type[PublishedModel], file: Path) -> Any:
+    try:
+        return model_class.config_class.parse(values, file=file, place="config")
+    except ConfigError as error:  # nobody wrote this file by hand
+        raise BadDataError("a config that does not hold", file=file, place=error.place) from None
 
 
 def tensor_digest(tensors: dict[str, Tensor]) -> str:

@@ -4,7 +4,6 @@ Shapes: S segments, T window, R resolution, A = 7 action dimensions, K x M categ
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from whale.common.errors import MissingInputError
+from whale.common.json_files import read_json
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.storage.shards import ShardSet
 from whale.models.behavior.behavior import BehaviorModel
@@ -52,6 +52,6 @@ def trained_statistics(behavior_dir: Path, shards: ShardSet) -> dict[str, Any]:
     path = behavior_dir / "dataset_statistics.json"
     if not path.is_file():
         raise MissingInputError("a model without statistics", file=path, remedy="run its training stage again")
-    known = json.loads(path.read_text())
+    known = read_json(path)
     require_same_statistics(known, shards.name, shards.statistics, path)
     return known[shards.name]

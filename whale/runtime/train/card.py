@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from whale.common.json_files import read_json
+from whale.models.trunk.folder import tensor_shapes
+
 CARD_NAME = "README.md"
 
 
 def write_card(folder: Path, stage: str, item: str | None, params: Mapping[str, Any]) -> None:
     """Write the card of the model in `folder`, from the files that a training leaves there."""
     receipt, contracts, training, config = (
-        json.loads((folder / name).read_bytes())
-        for name in ("receipt.json", "contract.json", "training.json", "config.json")
+        read_json(folder / name) for name in ("receipt.json", "contract.json", "training.json", "config.json")
     )
     drawn = {name: row for name, row in receipt["datasets"].items() if row["segments"]}
     lines = [*_front_matter(config["kind"], drawn, contracts), ""]
@@ -35,9 +37,7 @@ def write_card(folder: Path, stage: str, item: str | None, params: Mapping[str, 
 
 def _num_parameters(folder: Path) -> int:
     """Elements of all tensors, read off the header of the weights."""
-    with open(folder / "model.safetensors", "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(math.prod(row["shape"]) for name, row in header.items() if name != "__metadata__")
+    return sum(map(math.prod, tensor_shapes(folder / "model.safetensors").values()))
 
 
 def _front_matter(kind: str, drawn: Mapping[str, Any], contracts: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ its business: one `dvc repro` runs several.
 """
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import MissingInputError, RefusedError
-from whale.common.json_files import canonical_json, changed, flatten, write_json
+from whale.common.json_files import canonical_json, changed, flatten, read_json, write_json
 from whale.common.run import Run
 from whale.runtime.train.training_job import CONTINUED
 from whale.training.loop.checkpoint import StateFolder
@@ -32,7 +31,7 @@ def describe_afresh(run: Run) -> None:
     others = [each for each in run.work.parent.glob(f"*/{DERIVATION}") if each != path]
     if others:
         newest = max(others, key=lambda each: each.stat().st_mtime)
-        lines = differences(json.loads(newest.read_text()), run.decided_by)
+        lines = differences(read_json(newest), run.decided_by)
         text = "".join(f"\n  {line}" for line in lines)
         print(f"{run.name}: differs from {newest.parent} in:{text}", file=sys.stderr, flush=True)
     write_json(path, run.decided_by)
@@ -52,7 +51,7 @@ def resume_from(run: Run, states: StateFolder) -> None:
     path = Path(named) / DERIVATION
     if not path.is_file():
         raise MissingInputError("no saved training here", file=path, place="WHALE_RESUME_FROM")
-    old = json.loads(path.read_text())
+    old = read_json(path)
     if (old["stage"], old["item"]) != (run.stage, run.item):
         return
     if own := states.newest_name():
@@ -82,7 +81,7 @@ def note_continued(run: Run) -> None:
     """Into the statement: whose state this training went on from, if it was not its own."""
     path = run.work / CONTINUED
     if path.is_file():
-        run.note(continued=json.loads(path.read_text()))
+        run.note(continued=read_json(path))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from whale.common.errors import WorkerLostError
+from whale.common.json_files import read_json
 from whale.common.progress import polling
 from whale.runtime.train.ray_train import run_on_ray
 from whale.runtime.train.train_worker import work_alone
@@ -60,7 +61,7 @@ def train(
                 _say_lost(job, error)
                 if attempt == restarts or stop.is_requested:
                     raise
-    found = json.loads((job.work / FOUND).read_text())
+    found = read_json(job.work / FOUND)
     if found["is_stopped"]:
         print(f"stopped after step {found['steps']}; its state is saved", file=sys.stderr, flush=True)
         raise SystemExit(143)

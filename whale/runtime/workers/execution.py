@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from whale.common.config import Config, load_yaml
+from whale.common.config import Config, section_of
 from whale.common.errors import ConfigError
 
 STORAGE = re.compile(r"(/|(s3|gs|gcs|az|abfs|abfss|hdfs|file)://)[^@?#\s]+")
@@ -168,11 +168,9 @@ class Execution(Config):
 def load_execution(local: Path | str = "local.yaml", environ: Mapping[str, str] | None = None) -> Execution:
     """Defaults, then `execution:` of `local` if it exists, then the environment."""
     values = Execution().model_dump()
-    if Path(local).is_file():
-        chosen = (load_yaml(local) or {}).get("execution") or {}
-        for name, value in chosen.items():
-            is_merged = isinstance(values.get(name), dict) and isinstance(value, dict)
-            values[name] = values[name] | value if is_merged else value
+    for name, value in section_of(local, "execution").items():
+        is_merged = isinstance(values.get(name), dict) and isinstance(value, dict)
+        values[name] = values[name] | value if is_merged else value
     variables = os.environ if environ is None else environ
     return Execution.parse(values | _from_environment(variables, values), file=local, place="execution")
 

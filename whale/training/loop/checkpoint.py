@@ -19,6 +19,7 @@ from torch import Tensor
 
 from whale.common.errors import BadDataError, CannotWriteError, MismatchError, WhaleError
 from whale.common.files import DISK_ERRORS, sha256_of_file, sync_file, temporary_path
+from whale.common.json_files import read_json
 from whale.seal import MANIFEST_NAME, seal, verify_sealed
 from whale.training.loop.state_mirror import StateMirror
 
@@ -160,7 +161,7 @@ class StateFolder:
         to_disk.join()
 
     def _read_record(self, step: int, folder: Path) -> dict:
-        record = json.loads((folder / RECORD).read_text())
+        record = read_json(folder / RECORD)
         found = {"step": record.pop("step"), "identity": record.pop("identity")}
         expected = {"step": step, "identity": self.identity}
         if found != expected:

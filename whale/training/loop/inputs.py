@@ -3,7 +3,6 @@
 Pretraining draws from several datasets by the plan of `mix`; fine-tuning draws from one, epoch after epoch.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whale.common.json_files import read_json
 from whale.data.loading.loader import SegmentLoader, share_of_cores
 from whale.data.loading.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments, TokenSegments
@@ -56,7 +56,7 @@ class PixelInputs:
     def statistics(self) -> dict[str, dict]:
         """Action statistics per dataset, from the train split."""
         if self.mix is not None:
-            return json.loads((self.mix / "statistics.json").read_text())
+            return read_json(self.mix / "statistics.json")
         return {name: shard_set.statistics for name, shard_set in open_each(self.shards, ShardSet.open).items()}
 
     def contracts(self) -> dict[str, dict]:

@@ -183,7 +183,7 @@ def test_what_no_spec_reads_blocks_nothing_and_is_told(tmp_path, spoil):
 
 
 def test_numbers_that_would_not_fit_into_memory_are_refused_before_they_are_read(hdf5, monkeypatch):
-    monkeypatch.setattr(hdf5_module, "MAX_NUMBERS_BYTES", 7 * 4 * 6)  # of demo_1 and demo_2; frames are larger
+    monkeypatch.setattr(hdf5_module, "NUMBERS_BYTES", 7 * 4 * 6)  # of demo_1 and demo_2; frames are larger
     outcomes = read(Hdf5Source(hdf5, "tiny", "1.0.0"))
     assert [isinstance(raw, Rejected) for raw in outcomes] == [False, False, True]
     assert outcomes[2].reason == "unsafe"

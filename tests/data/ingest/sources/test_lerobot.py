@@ -167,7 +167,7 @@ def test_images_that_are_only_a_path_are_refused(tmp_path):
 
 def test_a_table_that_would_not_fit_into_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     pq.write_table(pa.table({"state": np.arange(100_000.0)}), tmp_path / "a")
-    monkeypatch.setattr(columns, "MAX_TABLE_BYTES", 100)
+    monkeypatch.setattr(columns, "TABLE_BYTES", 100)
     with pytest.raises(BadDataError, match="too large when read"):
         read_columns(tmp_path / "a")
 

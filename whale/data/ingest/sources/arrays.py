@@ -8,19 +8,13 @@ from typing import Any, overload
 
 import numpy as np
 
+from whale.common.boundary import told
+from whale.common.limits import CHUNK_BYTES
 from whale.data.spec.episode import EpisodeError
 from whale.data.storage.images import JPEG_MAGIC, MAX_PIXELS, PNG_MAGIC, pack_rgb
 
 LEAST_SIDE = 16
 CHANNELS = (3, 4)  # the fourth is transparency, which is dropped as it is of a PNG
-UNREADABLE = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    TypeError,
-    MemoryError,
-)  # what h5py raises of a damaged chunk
 
 
 def is_frames(shape: tuple[int, ...], dtype: Any) -> bool:
@@ -36,7 +30,8 @@ def is_planes(shape: tuple[int, ...], dtype: Any) -> bool:
 
 def is_encoded_rows(shape: tuple[int, ...], dtype: Any, first: Callable[[], Any]) -> bool:
     """uint8 (T, N) whose rows are JPEG or PNG files, padded with zeros; `first` reads the first row."""
-    is_rows = np.dtype(dtype) == np.uint8 and len(shape) == 2 and shape[0] > 0 and shape[1] >= LEAST_SIDE
+    is_rows = np.dtype(dtype) == np.uint8 and len(shape) == 2 and shape[0] > 0
+    is_rows = is_rows and LEAST_SIDE <= shape[1] <= CHUNK_BYTES
     return is_rows and np.asarray(first()).tobytes().startswith((JPEG_MAGIC, PNG_MAGIC))
 
 
@@ -89,9 +84,8 @@ class StoredFrames(Sequence[bytes]):
             raise IndexError(index)
         try:
             stored = self.array[self.start + index]
-        except UNREADABLE as error:
-            detail = f"frame {self.start + index} cannot be read: {type(error).__name__}: {error}"
-            raise EpisodeError("decode_error", detail[:300]) from None
+        except Exception as error:  # a damaged chunk: each storage library has errors of its own
+            raise EpisodeError("decode_error", f"frame {self.start + index} cannot be read: {told(error)}") from None
         return self._frame(stored)
 
     def _part(self, start: int, stop: int) -> "StoredFrames":

@@ -11,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from whale.common.boundary import reading
 from whale.common.errors import BadDataError
-from whale.data.ingest.sources.impostors import unreadable
+from whale.common.limits import READING_BYTES, TABLE_BYTES, TABLE_FILE_BYTES, TABLE_ROWS
 
-MAX_ROWS = 10_000_000
-MAX_FILE_BYTES = 2 * 2**30
-MAX_TABLE_BYTES = 4 * 2**30  # uncompressed
+BATCH_ROWS = 4096  # so that what a page unpacks to is seen before all of it lies in memory
 
 
 def read_columns(
@@ -27,39 +26,49 @@ def read_columns(
     names: only these, as far as they exist. nullable: columns of numbers whose empty cells are NaN.
     Raises BadDataError for a file that is not whole.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_FILE_BYTES}")
-    try:
-        with open(path, "rb") as stream:
-            file = pq.ParquetFile(stream)
-            if file.metadata.num_rows > MAX_ROWS:
-                raise BadDataError("too many rows", file=path, found=file.metadata.num_rows, expected=MAX_ROWS)
-            groups = range(file.metadata.num_row_groups)
-            size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
-            if size > MAX_TABLE_BYTES:
-                raise BadDataError("too large when read", file=path, found=size, expected=f"<= {MAX_TABLE_BYTES}")
-            wanted = [field.name for field in file.schema_arrow if is_plain(field.type)]
-            wanted = [name for name in wanted if names is None or name in names]
-            table = file.read(columns=wanted, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, "not a readable parquet file", str(error)) from None
-    return {
-        name: _column(table.column(name).combine_chunks(), name, path, name in nullable) for name in table.column_names
-    }
+    if path.stat().st_size > TABLE_FILE_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {TABLE_FILE_BYTES}")
+    with reading(path, "not a readable parquet file", memory=READING_BYTES), open(path, "rb") as stream:
+        file = pq.ParquetFile(stream)
+        rows = file.metadata.num_rows
+        size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
+        if rows > TABLE_ROWS or size > TABLE_BYTES:
+            expected = f"<= {TABLE_ROWS} rows, {TABLE_BYTES} bytes"
+            raise BadDataError("too large when read", file=path, found=f"{rows} rows, {size} bytes", expected=expected)
+        wanted = [field.name for field in file.schema_arrow if is_plain(field.type)]
+        wanted = [name for name in wanted if names is None or name in names]
+        table = _read(file, wanted, path)
+        return {
+            name: _column(table.column(name).combine_chunks(), name, path, name in nullable)
+            for name in table.column_names
+        }
+
+
+def _read(file: pq.ParquetFile, names: list[str], path: Path) -> pa.Table:
+    """Sizes in the footer are the file's own claims: they are compared with what comes."""
+    batches, size, rows = [], 0, 0
+    for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+        size, rows = size + batch.nbytes, rows + batch.num_rows
+        if size > TABLE_BYTES or rows > TABLE_ROWS:
+            raise BadDataError("too large when read", file=path, found=f"{rows} rows, {size} bytes and more",
+                               expected=f"<= {TABLE_ROWS} rows, {TABLE_BYTES} bytes")  # fmt: skip
+        batches.append(batch)
+    schema = pa.schema([file.schema_arrow.field(name) for name in names])
+    return pa.Table.from_batches(
+        [batch.select(names) for batch in batches], batches[0].select(names).schema if batches else schema
+    )
 
 
 def column_names(path: Path) -> list[str]:
     """Names of the columns that can be read."""
-    try:
-        with open(path, "rb") as stream:
-            return [field.name for field in pq.read_schema(stream) if is_plain(field.type)]
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, "not a readable parquet file", str(error)) from None
+    with reading(path, "not a readable parquet file", memory=READING_BYTES), open(path, "rb") as stream:
+        return [field.name for field in pq.read_schema(stream) if is_plain(field.type)]
 
 
 def other_columns(path: Path) -> list[str]:
     """Names of the columns that cannot be read."""
-    return sorted(set(pq.read_schema(path).names) - set(column_names(path)))
+    with reading(path, "not a readable parquet file", memory=READING_BYTES):
+        return sorted(set(pq.read_schema(path).names) - set(column_names(path)))
 
 
 def is_plain(kind: pa.DataType) -> bool:

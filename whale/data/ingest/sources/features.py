@@ -3,6 +3,7 @@
 A feature's flattened name joins the dictionary keys with '/'; keys may hold '/' themselves, so names are never split.
 """
 
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from whale.common.boundary import reading
 from whale.common.errors import BadDataError
+from whale.common.limits import FEATURES, INFLATED_BYTES
 from whale.data.ingest.sources.tf_example import Feature as Stored
 from whale.data.spec.episode import EpisodeError
 
@@ -27,7 +30,6 @@ CLASSES = {
 }
 DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 DTYPES |= {"bool", "float16", "float32", "float64", "bfloat16", "string", "object"}
-MAX_FEATURES = 4096
 Kind = Literal["tensor", "bytes", "unsupported"]
 
 
@@ -64,7 +66,10 @@ class Feature:
         return stored
 
     def _encoded(self, stored: Stored, num_steps: int) -> np.ndarray:
-        size = int(np.prod(self._known_shape())) * np.dtype(self.dtype).itemsize
+        size = math.prod(self._known_shape()) * np.dtype(self.dtype).itemsize
+        if size * num_steps > INFLATED_BYTES:
+            detail = f"{self.stored_name}: {num_steps} steps of {size} bytes, more than {INFLATED_BYTES}"
+            raise EpisodeError("unsafe", detail)
         values = [self._inflate(data, size) for data in self._bytes(stored, num_steps)]
         return np.frombuffer(b"".join(values), np.dtype(self.dtype).newbyteorder("<")).reshape(num_steps, *self.shape)
 
@@ -85,7 +90,7 @@ class Feature:
             stored = np.zeros(0, np.int64)
         if len(stored) and (self.dtype.startswith("float") or self.dtype == "bfloat16") != (stored.dtype.kind == "f"):
             raise EpisodeError("dtype_mismatch", f"{self.stored_name} holds {stored.dtype}, expected {self.dtype}")
-        per_step = int(np.prod([size for size in self.shape if size is not None]))
+        per_step = math.prod(self._known_shape())
         if None not in self.shape:
             self._check_length(len(stored) / per_step if per_step else 0, num_steps)
         dtype = "float32" if self.dtype == "bfloat16" else self.dtype
@@ -110,19 +115,17 @@ def parse_features(tree: object, file: str = "features.json") -> dict[str, Featu
     if not isinstance(tree, Mapping):
         raise BadDataError("features.json is not a mapping", file=file, found=type(tree).__name__)
     found: dict[str, Feature] = {}
-    try:
+    with reading(file, "features.json is malformed"):
         _walk(tree, "", False, found, file, 0)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadDataError("features.json is malformed", file=file, found=f"{type(error).__name__}: {error}") from None
     return found
 
 
 def _walk(node: Mapping[str, Any], name: str, in_steps: bool, found: dict[str, Feature], file: str, depth: int) -> None:
     kind = _class_of(node)
     if kind is None and not name:
-        raise BadDataError("the root of features.json is of no class that is read", file=file, found=str(node)[:120],
+        raise BadDataError("unknown feature class at the root of features.json", file=file, found=str(node)[:120],
                            expected=f"{PACKAGE} + one of {', '.join(CLASSES)}")  # fmt: skip
-    if depth > 16 or len(found) > MAX_FEATURES:
+    if depth > 16 or len(found) > FEATURES:
         raise BadDataError("features.json is too deep or too large", file=file, place=name)
     if kind == "dict":
         for key, child in node["featuresDict"]["features"].items():

@@ -6,8 +6,10 @@ asks for them. The lists of demos in mask/<name> are splits, beside `all`.
 """
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -16,7 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from whale.common.boundary import reading
 from whale.common.errors import BadDataError, MissingInputError
+from whale.common.impostors import refuse_pointers
+from whale.common.limits import CHUNK_BYTES, FRAMES_BYTES, NUMBERS_BYTES, RATIO, TABLES_OF_TEXT_BYTES
 from whale.data.ingest.sources.arrays import (
     ArrayFrames,
     EncodedFrames,
@@ -26,21 +31,18 @@ from whale.data.ingest.sources.arrays import (
     planes,
 )
 from whale.data.ingest.sources.columns import content_sha256
-from whale.data.ingest.sources.impostors import refuse_pointers, unreadable
+from whale.data.ingest.sources.hdf5_probe import require_passable, serve
 from whale.data.ingest.sources.source import ALL, ShardFile, measured
 from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
 from whale.data.storage.images import JPEG_MAGIC, PNG_MAGIC
 
+MODULE = "whale.data.ingest.sources.hdf5"  # also where this is a program
 SUFFIXES = (".hdf5", ".h5")
 DEMO = re.compile(r"demo_(\d{1,7})")
 MASK = re.compile(r"[A-Za-z0-9_]{1,64}")
 MAX_MASKED = 10**6  # demos that one mask lists
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}  # of HDF5 itself, h5py
-MAX_ARRAY_BYTES = 8 * 2**30  # of frames, which are read one at a time
-MAX_NUMBERS_BYTES = 2**28  # of what is read whole
-MAX_RATIO = 1000
 MAX_DEPTH, MAX_NODES = 8, 4096
-MAX_TEXT = 64 * 2**10
 RENAMED = {"rewards": "reward"}
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what h5py raises; an EpisodeError is a ValueError
 
@@ -48,7 +50,7 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what h5py r
 class Hdf5Source:
     """One file is one unit; demos are counted through files in the order of their names, demo_2 before demo_10."""
 
-    rate = None
+    rate = columns = None
 
     def __init__(self, directory: Path, name: str, version: str):
         self.directory, self.name, self.version = Path(directory), name, version
@@ -57,6 +59,7 @@ class Hdf5Source:
             raise MissingInputError("no HDF5 file", file=directory, expected=" or ".join(f"*{s}" for s in SUFFIXES))
         files = [path.relative_to(self.directory).as_posix() for path in paths]
         refuse_pointers(self.directory, files)
+        require_passable(paths, MODULE)
         self.demos: dict[str, dict[str, list[str]]] = {ALL: {}}  # split -> file -> demos in order
         self._masked: dict[str, str] = {}
         for file, path in zip(files, paths, strict=True):
@@ -154,11 +157,24 @@ class Hdf5Reader:
         return RawEpisode(steps, num_steps, metadata, self.shard.file, number, -1, digest)
 
 
+def look_over(path: Path) -> None:
+    """Everything that is followed before data are read, and the first and last row of each array."""
+    with open_hdf5(path) as opened:
+        data = opened["data"]
+        _text_attributes(data)
+        for name in _demo_names(path)[0]:
+            with suppress(Exception):  # the next demo is read all the same
+                demo = _demo(data, name)
+                _text_attributes(demo)
+                demo.attrs.get("num_samples")
+                for node in _datasets(demo)[0].values():
+                    if node.shape and node.shape[0]:
+                        node[0], node[-1]
+
+
 def open_hdf5(path: Path) -> h5py.File:
-    try:
+    with reading(path, "not a readable HDF5 file"):
         return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise unreadable(path, "not a readable HDF5 file", str(error)) from None
 
 
 def _units(demos: dict[str, list[str]]) -> list[ShardFile]:
@@ -172,16 +188,13 @@ def _units(demos: dict[str, list[str]]) -> list[ShardFile]:
 
 def _demo_names(path: Path) -> tuple[list[str], dict[str, set[str]]]:
     """(demos in order, name of a mask -> the demos it lists)."""
-    try:
-        with open_hdf5(path) as opened:
-            if not _is_own_group(opened, "data"):
-                raise BadDataError("no group data/", file=path, found=sorted(opened), expected="data/demo_<i>")
-            data = opened["data"]
-            numbered = sorted((int(match[1]), name) for name in data if (match := DEMO.fullmatch(name)))
-            foreign = [name for _, name in numbered if not _is_own_group(data, name)]
-            masks = _masks(opened["mask"]) if _is_own_group(opened, "mask") else {}
-    except DAMAGE as error:
-        raise BadDataError("not a readable HDF5 file", file=path, found=str(error)[:200]) from None
+    with reading(path, "not a readable HDF5 file"), open_hdf5(path) as opened:
+        if not _is_own_group(opened, "data"):
+            raise BadDataError("no group data/", file=path, found=sorted(opened), expected="data/demo_<i>")
+        data = opened["data"]
+        numbered = sorted((int(match[1]), name) for name in data if (match := DEMO.fullmatch(name)))
+        foreign = [name for _, name in numbered if not _is_own_group(data, name)]
+        masks = _masks(opened["mask"]) if _is_own_group(opened, "mask") else {}
     if foreign:
         raise BadDataError(
             "a demo is a link or no group", file=path, place=f"data/{foreign[0]}", found=foreign[:5],
@@ -198,7 +211,7 @@ def _masks(group: h5py.Group) -> dict[str, set[str]]:
         if not isinstance(node, h5py.Dataset) or len(node.shape or ()) != 1 or node.size > MAX_MASKED:
             continue
         if name != ALL and MASK.fullmatch(name) and node.dtype.kind in "SO" and _why_unsafe(node) is None:
-            found[name] = {bytes(value).decode("utf-8", "replace") for value in node[()]}
+            found[name] = {text.decode("utf-8", "replace") for text in _texts(node, f"mask/{name}")}
     return found
 
 
@@ -247,10 +260,13 @@ def _why_unsafe(node: h5py.Dataset) -> str | None:
         return "is stored in another file"
     if (foreign := _foreign_filter(node)) is not None:
         return f"needs the filter {foreign}; `h5repack -f GZIP=4 IN OUT` writes it without"
-    if node.size is None or node.size * max(node.dtype.itemsize, 1) > MAX_ARRAY_BYTES:
-        return f"has shape {node.shape}, more than {MAX_ARRAY_BYTES} bytes"
+    item = max(node.dtype.itemsize, 1)
+    if node.size is None or node.size * item > FRAMES_BYTES:
+        return f"has shape {node.shape}, more than {FRAMES_BYTES} bytes"
+    if node.chunks and math.prod(node.chunks) * item > CHUNK_BYTES:
+        return f"has chunks of {node.chunks}, more than {CHUNK_BYTES} bytes"
     stored = node.id.get_storage_size()
-    if node.size * node.dtype.itemsize > MAX_RATIO * max(stored, 1):
+    if node.size * node.dtype.itemsize > RATIO * max(stored, 1):
         return f"has shape {node.shape}, made of {stored} bytes"
     return None
 
@@ -298,18 +314,18 @@ def _step_feature(key: str, node: h5py.Dataset) -> np.ndarray | Sequence[bytes]:
         return ArrayFrames(node)
     if _is_encoded(node):
         return EncodedFrames(node)
-    if node.size * node.dtype.itemsize > MAX_NUMBERS_BYTES:
-        raise EpisodeError("unsafe", f"'{key}' has shape {node.shape}, more than {MAX_NUMBERS_BYTES} bytes")
+    if node.size * node.dtype.itemsize > NUMBERS_BYTES:
+        raise EpisodeError("unsafe", f"'{key}' has shape {node.shape}, more than {NUMBERS_BYTES} bytes")
     if node.dtype.kind in "biuf":
         return np.asarray(node[()])
     if node.dtype.kind == "S" or h5py.check_string_dtype(node.dtype) is not None:
-        return [bytes(value) for value in node[()]]
+        return _texts(node, key)
     raise EpisodeError("dtype_mismatch", f"'{key}' is of type {node.dtype}")
 
 
 def _is_encoded(node: h5py.Dataset) -> bool:
     """JPEG or PNG files, by the first one: byte strings, arrays of bytes of any length, rows padded with zeros."""
-    if not node.size:
+    if not node.size or node.dtype.itemsize > CHUNK_BYTES:
         return False
     if len(node.shape) == 1 and (node.dtype.kind in "SV" or h5py.check_vlen_dtype(node.dtype) == np.uint8
                                  or h5py.check_string_dtype(node.dtype) is not None):  # fmt: skip
@@ -319,15 +335,34 @@ def _is_encoded(node: h5py.Dataset) -> bool:
     return is_encoded_rows(node.shape, node.dtype, lambda: node[0])
 
 
+def _texts(node: h5py.Dataset, key: str) -> list[bytes]:
+    """Text of any length: a file may show one long text as often as it likes."""
+    texts, size = [], 0
+    for number in range(len(node)):
+        texts.append(bytes(node[number]))
+        size += len(texts[-1])
+        if size > NUMBERS_BYTES:
+            raise EpisodeError("unsafe", f"'{key}' holds more than {NUMBERS_BYTES} bytes of text")
+    return texts
+
+
 def _text_attributes(*nodes: h5py.Group) -> dict[str, bytes]:
     """Short text attributes; LIBERO's instruction stands in the JSON of `problem_info`."""
     texts: dict[str, bytes] = {}
     for node in nodes:
         for name, value in node.attrs.items():
-            if isinstance(value, str | bytes) and len(value) <= MAX_TEXT and name not in ("model_file", "env_args"):
+            if (
+                isinstance(value, str | bytes)
+                and len(value) <= TABLES_OF_TEXT_BYTES
+                and name not in ("model_file", "env_args")
+            ):
                 texts[name] = value.encode() if isinstance(value, str) else value
     try:
         instruction = json.loads(texts.get("problem_info", b"{}")).get("language_instruction")
     except (ValueError, AttributeError, RecursionError):
         return texts
     return texts | ({"language_instruction": str(instruction).encode()} if instruction else {})
+
+
+if __name__ == "__main__":
+    serve(look_over)

@@ -1,46 +1,31 @@
 """Small metadata files of datasets: bounded, plain JSON, nothing evaluated."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from whale.common import json_files
 from whale.common.errors import BadDataError, MissingInputError
-from whale.data.ingest.sources.impostors import impostor_at, unreadable
-
-MAX_JSON_BYTES = 16 * 2**20
-MAX_LINES_BYTES = 512 * 2**20
+from whale.common.json_files import parse_object
+from whale.common.limits import JSON_LINES_BYTES, JSON_VALUES
 
 
 def read_json(path: Path, remedy: str | None = None) -> Any:
-    _require_small(path, MAX_JSON_BYTES, remedy)
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise unreadable(path, "not valid JSON", str(error)) from None
+    return json_files.read_json(path, f"no {path.name}", remedy)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """One object per line."""
-    _require_small(path, MAX_LINES_BYTES)
-    if (told := impostor_at(path)) is not None:
-        raise BadDataError(f"not JSON lines: it is {told[0]}", file=path, remedy=told[1])
-    rows = []
+    if not path.is_file():
+        raise MissingInputError(f"no {path.name}", file=path.parent)
+    if path.stat().st_size > JSON_LINES_BYTES:
+        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {JSON_LINES_BYTES}")
+    rows, values = [], 0
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise BadDataError("not valid JSON", file=path, place=f"line {number}", found=str(error)) from None
-            if not isinstance(row, dict):
-                raise BadDataError("not an object", file=path, place=f"line {number}", found=type(row).__name__)
-            rows.append(row)
+            values += line.count(b",") + line.count(b"[") + line.count(b"{")
+            if values > JSON_VALUES:
+                raise BadDataError("too many values", file=path, place=f"line {number}", expected=f"<= {JSON_VALUES}")
+            rows.append(parse_object(line, path, f"line {number}"))
     return rows
-
-
-def _require_small(path: Path, limit: int, remedy: str | None = None) -> None:
-    if not path.is_file():
-        raise MissingInputError(f"no {path.name}", file=path.parent, remedy=remedy)
-    if path.stat().st_size > limit:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {limit}")

@@ -31,6 +31,7 @@ class LeRobotSource:
         self.directory, self.name = Path(directory), name
         self.meta = LeRobotMeta(self.directory)
         self.version, self.rate = self.meta.version, self.meta.fps
+        self.columns = {name: feature.get("names") for name, feature in self.meta.features.items()}
         self.splits: dict[str, list[ShardFile]] = {ALL: grouped([e.files for e in self.meta.episodes], "episodes")}
 
     @cached_property

@@ -17,13 +17,13 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
+from whale.common.limits import EPISODE_STEPS
 from whale.data.ingest.sources.columns import read_columns
 from whale.data.ingest.sources.json_files import read_json, read_json_lines
 from whale.data.storage.files import inside
 
 VERSIONS = {"v2.0": "2.0.0", "v2.1": "2.1.0", "v3.0": "3.0.0"}
 PLACEHOLDER = re.compile(r"\{([a-z_]+)(?::0(\d)d)?\}")
-MAX_EPISODE_STEPS = 1_000_000
 MAX_START = 10**8  # frames of one video, rows of one dataset
 MAX_FPS = 10_000
 SHOWN = 20
@@ -169,8 +169,8 @@ class LeRobotMeta:
             chunk = 1000
         for number, row in enumerate(read_json_lines(self.directory / "meta" / "episodes.jsonl"), 1):
             index, length = row.get("episode_index"), row.get("length")
-            if not _is_count(index, MAX_START) or not _is_count(length, MAX_EPISODE_STEPS):
-                expected = f"numbers, episode_index from 0 and length from 0 to {MAX_EPISODE_STEPS}"
+            if not _is_count(index, MAX_START) or not _is_count(length, EPISODE_STEPS):
+                expected = f"numbers, episode_index from 0 and length from 0 to {EPISODE_STEPS}"
                 self._say(f"line {number}", {"episode_index": index, "length": length}, expected, file)
                 continue
             values = {"episode_index": int(index), "episode_chunk": int(index) // int(chunk)}
@@ -225,7 +225,7 @@ class LeRobotMeta:
                 self._say(place, {name: float(value) for name, value in wrong.items()}, "whole numbers from 0", file)
                 continue
             index, length, chunk, part, first, last = (int(numbers[name]) for name in ROWS_V3)
-            if last - first != length or length > MAX_EPISODE_STEPS:
+            if last - first != length or length > EPISODE_STEPS:
                 self._say(place, f"rows {first} to {last}, length {length}", f"length {last - first}", file)
                 continue
             clips = {}

@@ -5,7 +5,6 @@ A description, data_specs/sources/<name>.json, is
 every file that is read is compared with it.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,9 @@ from pydantic import Field
 from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError, MismatchError, MissingInputError
 from whale.common.files import sha256_of_file
+from whale.common.json_files import read_json
 from whale.data.storage.files import inside
 
-MAX_DESCRIPTION_BYTES = 64 * 2**20
 # What the folder of a dataset holds, by format; where two would fit, the first is believed.
 MARKERS = {
     "rlds": ("dataset_info.json",),
@@ -129,12 +128,10 @@ def _version_folder(raw: Path, dataset: str, version: str, kind: str) -> Path:
 
 def read_description(path: Path) -> SourceDescription:
     """A description file; BadDataError if it is none."""
-    if path.stat().st_size > MAX_DESCRIPTION_BYTES:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size)
     try:
-        return SourceDescription.parse(json.loads(path.read_bytes()), file=path)
-    except (ValueError, ConfigError) as error:
-        raise BadDataError("not a source description", file=path, found=str(error)[:500]) from None
+        return SourceDescription.parse(read_json(path, "no description of the raw files"), file=path)
+    except ConfigError as error:
+        raise BadDataError("not a source description", file=path, found=error.place) from None
 
 
 def _check_sizes(root: Path, description: SourceDescription) -> None:

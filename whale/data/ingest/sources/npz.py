@@ -6,9 +6,6 @@ buffers keep them), or encoded. T is the length of `action` (`actions`), else of
 is not read may be anything.
 """
 
-import lzma
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import cached_property
@@ -18,24 +15,21 @@ from typing import Any
 import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
+from whale.common.printable import brief
 from whale.data.ingest.sources.arrays import is_frames, is_planes, pictures, planes
 from whale.data.ingest.sources.columns import content_sha256
-from whale.data.ingest.sources.impostors import named
 from whale.data.ingest.sources.source import ALL, ShardFile, grouped, measured
 from whale.data.spec.episode import EpisodeError, RawEpisode, Rejected
+from whale.data.storage.npy import read_npz
 
-MAX_ARRAYS, MAX_BYTES, MAX_RATIO = 256, 4 * 2**30, 1000
-UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, KeyError, EOFError)
 LAYOUT = "arrays with the same number of rows, one per step, or without an axis; no pickle"
 ACTIONS = ("action", "actions")
-# An unknown compression is a NotImplementedError, a password a RuntimeError, a huge shape a MemoryError.
-DAMAGE = (*UNPACKING, RuntimeError, MemoryError)
 
 
 class NpzSource:
     """Files in the order of their paths; `name` and `version` are the spec's, as the files know none."""
 
-    rate = None
+    rate = columns = None
 
     def __init__(self, directory: Path, name: str, version: str):
         self.directory, self.name, self.version = Path(directory), name, version
@@ -114,44 +108,19 @@ def load_arrays(path: Path, keys: Collection[str] | None = None) -> tuple[dict[s
 
     EpisodeError for bombs and damage of the file, and of an array that is asked for.
     """
-    arrays: dict[str, np.ndarray] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, str] = {}  # a member that is damaged, a pickle or no array
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
-            if len(members) > MAX_ARRAYS or size > MAX_BYTES or size > MAX_RATIO * max(packed, 1):
-                raise EpisodeError("unsafe", f"{path.name}: {len(members)} arrays, {packed} -> {size} bytes")
-        with np.load(path, allow_pickle=False) as loaded:
-            for name in sorted(loaded.files):
-                _load(loaded, name, path, keys, arrays, refused)
-    except EpisodeError:
-        raise
-    except DAMAGE as error:
-        why = named(path, f"{type(error).__name__}: {error}")
-        raise EpisodeError("decode_error", f"{path.name}: {why}") from None
+        arrays = read_npz(path, refused=refused)
+    except BadDataError as error:
+        reason = "unsafe" if "too m" in error.what else "decode_error"
+        detail = f"{error.what}: {error.place or ''} {brief(error.found)} {error.remedy or ''}".rstrip()
+        raise EpisodeError(reason, f"{path.name}: {detail}") from None
+    for name, what in refused.items():
+        if name in ACTIONS if keys is None else _is_read(name, keys):
+            raise EpisodeError("decode_error", f"{path.name}: '{name}': {what}")
     if not arrays:
-        raise EpisodeError("decode_error", f"{path.name}: nothing can be read: {refused}"[:300])
+        raise EpisodeError("decode_error", f"{path.name}: nothing can be read: {brief(refused)}")
     return arrays, refused
-
-
-def _load(
-    loaded: Any, name: str, path: Path, keys: Collection[str] | None, arrays: dict[str, np.ndarray],
-    refused: dict[str, str],
-) -> None:  # fmt: skip
-    """One array; one that is damaged, a pickle or no array counts as an error only where somebody asks for it."""
-    is_wanted = name in ACTIONS if keys is None else _is_read(name, keys)
-    try:
-        values = loaded[name]
-        what = None if isinstance(values, np.ndarray) else "no array"  # numpy gives the bytes of such a member
-    except DAMAGE as error:
-        what = f"{type(error).__name__}: {error}"
-    if what is None:
-        arrays[name] = values
-    elif is_wanted:
-        raise EpisodeError("decode_error", f"{path.name}: '{name}': {what}")
-    else:
-        refused[name] = what
 
 
 def _num_steps(rows: dict[str, np.ndarray], keys: Collection[str] | None) -> int:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from whale.common.boundary import told
 from whale.common.errors import BadDataError
+from whale.common.limits import EPISODE_STEPS
 from whale.data.ingest.sources.arrays import pictures
 from whale.data.ingest.sources.features import Feature, parse_features
 from whale.data.ingest.sources.json_files import read_json
@@ -35,7 +37,7 @@ class RldsSource:
     A file that is missing matters to whoever reads its split (`require_files`).
     """
 
-    rate = None
+    rate = columns = None
 
     def __init__(self, directory: Path):
         self.directory = Path(directory)
@@ -154,9 +156,17 @@ class ShardReader:
             stored = parse_example(record.payload)
             num_steps = _num_steps(stored)
             steps, metadata = self._decode(stored, num_steps)
-        except (ExampleError, EpisodeError) as error:
-            reason = getattr(error, "reason", "decode_error")
-            return Rejected(reason, str(error), self.shard.file, index, record.offset, digest, num_steps)
+        except Exception as error:  # of one record: those behind it can still be read
+            detail = str(error) if isinstance(error, ExampleError | EpisodeError) else told(error)
+            return Rejected(
+                getattr(error, "reason", "decode_error"),
+                detail,
+                self.shard.file,
+                index,
+                record.offset,
+                digest,
+                num_steps,
+            )
         return RawEpisode(steps, num_steps, metadata, self.shard.file, index, record.offset, digest)
 
     def _decode(self, stored: dict[str, Stored], num_steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -194,4 +204,7 @@ def _is_wanted(feature: Feature, keys: Collection[str] | None) -> bool:
 def _num_steps(stored: dict[str, Stored]) -> int:
     if "steps/is_first" not in stored:
         raise EpisodeError("missing_key", "steps/is_first is not in the record; the number of steps is its length")
-    return len(stored["steps/is_first"])
+    num_steps = len(stored["steps/is_first"])
+    if num_steps > EPISODE_STEPS:
+        raise EpisodeError("unsafe", f"{num_steps} steps, more than {EPISODE_STEPS}")
+    return num_steps

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from whale.common.errors import MissingInputError
 from whale.common.files import sha256_of_file
+from whale.common.impostors import refuse_pointers
 from whale.common.json_files import canonical_json
-from whale.data.ingest.sources.impostors import refuse_pointers
 from whale.data.spec.episode import RawEpisode, Rejected
 
 GROUP = 64  # episodes of formats with one file per episode that make one unit
@@ -42,7 +42,7 @@ class Source(Protocol):
     """One dataset version in a folder. `features`: names of everything a spec can read.
 
     left_out: what lies there and no spec can read, and why; it blocks nobody who does not ask for it, and is told.
-    rate: frames per second, if the files say so.
+    rate: frames per second, if the files say so. columns: what they call the columns of a feature, nested as it stands.
     """
 
     directory: Path
@@ -52,6 +52,9 @@ class Source(Protocol):
 
     @property
     def rate(self) -> float | None: ...
+
+    @property
+    def columns(self) -> Mapping[str, object] | None: ...
 
     @property
     def left_out(self) -> Mapping[str, str]: ...

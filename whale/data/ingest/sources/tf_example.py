@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from whale.common.limits import RECORD_FIELDS
+
 Feature = list[bytes] | np.ndarray
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
@@ -100,8 +102,12 @@ def _varints(raw: np.ndarray, offset: int) -> np.ndarray:
 
 def _fields(data: memoryview, position: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
     """(field number, wire type, start, stop) of every field; a length beyond `stop` raises before any copy."""
+    left = RECORD_FIELDS
     while position < stop:
         tag, position = data[position], position + 1
+        left -= 1
+        if not left:
+            raise ExampleError(f"more than {RECORD_FIELDS} fields in a message")
         if tag >= 0x80:  # rare; a call for each of these bytes would be a fifth of the parsing
             tag, position = _varint(data, position - 1, stop)
         number, wire, start = tag >> 3, tag & 7, position

@@ -14,12 +14,12 @@ from typing import BinaryIO
 import google_crc32c
 
 from whale.common.errors import BadDataError
-from whale.data.ingest.sources.impostors import impostor
+from whale.common.impostors import impostor
+from whale.common.limits import RECORD_BYTES
 
 HEADER, FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 FRAMING_BYTES = 16
 MASK_DELTA = 0xA282EAD8
-MAX_RECORD_BYTES = 2**31  # a protobuf message can't be larger
 
 
 class TFRecordError(BadDataError):
@@ -84,8 +84,9 @@ class TFRecordFile:
         if crc != masked_crc32c(header[:8]):
             self._refuse_impostor(offset, header + self._stream.peek(64)[:64])  # type: ignore[attr-defined]
             raise self._error("a record length's CRC-32C is wrong", "bad_crc", offset, found=f"length {length}")
-        if length > MAX_RECORD_BYTES:
-            raise self._error("impossible record length", "not_tfrecord", offset, found=length)
+        if length > RECORD_BYTES:
+            expected = f"<= {RECORD_BYTES} bytes"
+            raise self._error("impossible record length", "not_tfrecord", offset, found=length, expected=expected)
         if length > left - FRAMING_BYTES:
             found = f"{left - FRAMING_BYTES} bytes left"
             raise self._error("the file ends inside a record", "truncated", offset, found=found, expected=length)

@@ -12,7 +12,8 @@ from typing import overload
 import av
 import numpy as np
 
-from whale.data.ingest.sources.impostors import named
+from whale.common.boundary import told
+from whale.common.impostors import named
 from whale.data.spec.episode import EpisodeError
 from whale.data.storage.images import MAX_PIXELS, pack_rgb
 
@@ -95,15 +96,18 @@ def decode_video(path: Path, rate: float | None = None) -> Iterator[np.ndarray]:
     of it, raise EpisodeError (time_gap): where frames were lost, all that follow would stand beside other rows.
     """
     try:
-        with open(path, "rb") as stream, av.open(stream, "r", format="mp4", options=OPTIONS) as container:
+        with (
+            open(path, "rb") as stream,
+            av.open(stream, "r", format="mp4", options=OPTIONS, metadata_errors="replace") as container,
+        ):
             if len(container.streams.video) != 1:
                 raise EpisodeError("decode_error", f"{path.name}: {len(container.streams.video)} video streams")
             video = container.streams.video[0]
             context = video.codec_context
-            if context is None or context.name not in CODECS:
-                raise EpisodeError(
-                    "decode_error", f"{path.name}: codec {context and context.name}, known: {sorted(CODECS)}"
-                )
+            if context is None:
+                raise EpisodeError("decode_error", f"{path.name}: no codec is known for its video")
+            if context.name not in CODECS:
+                raise EpisodeError("decode_error", f"{path.name}: codec {context.name}, known: {sorted(CODECS)}")
             if not 0 < context.width * context.height <= MAX_PIXELS:
                 raise EpisodeError("decode_error", f"{path.name}: {context.height} x {context.width} refused")
             context.thread_count = 1
@@ -113,8 +117,10 @@ def decode_video(path: Path, rate: float | None = None) -> Iterator[np.ndarray]:
                 if frame.width * frame.height > MAX_PIXELS:
                     raise EpisodeError("decode_error", f"{path.name}: {frame.height} x {frame.width} refused")
                 yield frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
-        raise EpisodeError("decode_error", f"{path.name}: {named(path, str(error))}") from None
+    except EpisodeError:
+        raise
+    except Exception as error:  # whatever FFmpeg and its wrapper make of the bytes
+        raise EpisodeError("decode_error", f"{path.name}: {named(path, told(error))}") from None
 
 
 def _checked_time(

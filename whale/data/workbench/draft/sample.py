@@ -44,8 +44,7 @@ class Sample:
 
     def column_names(self, feature: str) -> list[str]:
         """What the dataset calls the columns of a feature; empty where it does not say (LeRobot may)."""
-        meta = getattr(self.source, "meta", None)
-        names = meta.features.get(feature, {}).get("names") if meta is not None else None
+        names = (self.source.columns or {}).get(feature)
         while isinstance(names, dict) and names:
             names = next(iter(names.values()))
         return [str(name) for name in names] if isinstance(names, list) else []

@@ -1,6 +1,6 @@
-"""What often lies where a data file should: a Git LFS pointer, a web page, an archive. Every reader names it.
+"""What often lies where a data file should: a Git LFS pointer, a web page, an archive.
 
-Only the first bytes are looked at.
+`boundary.reading` names it for every reader. Only the first bytes are looked at.
 """
 
 from collections.abc import Iterable
@@ -40,14 +40,6 @@ def named(path: Path, otherwise: str) -> str:
     """What is wrong with a file that its reader could not read: its impostor's name, else `otherwise`."""
     told = impostor_at(path)
     return otherwise if told is None else f"{told[0]}: {told[1]}"
-
-
-def unreadable(path: Path, what: str, found: str) -> BadDataError:
-    """The error of a reader: `what` it is not, and what lies there instead if that is known."""
-    told = impostor_at(path)
-    if told is None:
-        return BadDataError(what, file=path, found=found[:200])
-    return BadDataError(f"{what}: it is {told[0]}", file=path, found=found[:200], remedy=told[1])
 
 
 def refuse_pointers(directory: Path, files: Iterable[str]) -> None:
