@@ -36,7 +36,7 @@ def run(args: Args, run: Run) -> None:
     tasks = run.sampled(planned, IngestTask.holds_train)  # without train there are no statistics
     with run.compute(), run.progress(sum(task.shard.records for task in tasks), "episodes") as bar:
         run_tasks(tasks, load_execution().beam_workers, load_beam_config(), bar.update)
-        report = finish(tasks, run.work, run.out)
+        report = finish(tasks, run.work, run.out, len(tasks) == len(planned))
     run.add_dataset(args.spec.source.dataset, args.spec.source.version)
     unread = left_out(source_of(planned[0]), args.spec) if planned else []
     run.note(left_out=unread)

@@ -29,9 +29,10 @@ from whale.data.storage.images import ENCODER
 SIDE_FILES = ("contract.json", "episodes.parquet", "quality.json", "quarantine.parquet", "statistics.json")
 
 
-def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]:
+def finish(tasks: Sequence[IngestTask], work: Path, out: Path, is_whole: bool = True) -> dict[str, Any]:
     """Move the shards from `work` to `out` and write everything beside them, manifest.json last.
 
+    is_whole: these are all tasks of the dataset; of a sample, no split but train needs an episode.
     Returns the stage's metrics. Raises BadDataError when more than `max_bad` records are broken; the report,
     <work>/quarantine.parquet, has been written by then.
     """
@@ -54,7 +55,7 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path) -> dict[str, Any]
     write_json(work / "quality.json", report)
     enforce(report, config.quality, work / "quality.json")
     shards = [shard for fragment in fragments for shard in fragment["shards"]]
-    counts.require_law(shards)
+    counts.require_law(shards, is_whole)
     if statistics is None:
         raise BadDataError("no valid train step: there is nothing to compute statistics of", place=spec.name)
     out.mkdir(parents=True, exist_ok=True)
@@ -173,13 +174,14 @@ class _Counts:
             count["steps"] += row["steps_out"] if row["kept"] else row["steps_in"]
             count["valid_steps"] += row["valid_steps"]
 
-    def require_law(self, shards: Iterable[Mapping[str, Any]]) -> None:
+    def require_law(self, shards: Iterable[Mapping[str, Any]], is_whole: bool) -> None:
         """Something is left, read = kept + dropped, and what was kept is what lies in the shards."""
         kept = sum(count["episodes"] for count in self.kept.values())
         dropped = {reason: count["episodes"] for reason, count in sorted(self.dropped.items())}
         if not kept:
             raise BadDataError("no episode is left", found=dropped)
-        if empty := [split for split, count in self.kept.items() if not count["episodes"]]:
+        empty = [split for split, count in self.kept.items() if not count["episodes"]]
+        if empty and is_whole:
             raise BadDataError(
                 "a split is left without an episode", place=f"source.splits: {', '.join(empty)}",
                 found=f"dropped: {dropped}", expected="at least one episode of each split",
