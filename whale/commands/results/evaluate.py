@@ -1,4 +1,4 @@
-"""`whale evaluate video`: other systems' generated videos, scored by the same protocol as ours."""
+"""`whale evaluate`: generated videos scored by the same protocol as ours, or judged for consistency."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from whale.commands.output import AsJson, group, print_json, print_table
 from whale.commands.project.timings import active_profile
+from whale.commands.results import consistency
 from whale.common.errors import ConfigError
 
 EXAMPLE = "Example: whale evaluate video --tasks work/tasks; whale evaluate video --frames work/answers"
@@ -15,6 +16,7 @@ Frames = Annotated[Path | None, typer.Option("--frames", help="Answers: DIR/<set
 Tasks = Annotated[Path | None, typer.Option("--tasks", help="Write here what a system has to answer.")]
 
 app = group("Evaluate what other systems generated.")
+app.command("consistency", epilog=consistency.EXAMPLE)(consistency.consistency)
 
 
 @app.command("video", epilog=EXAMPLE)
