@@ -135,6 +135,18 @@ def trickles(handler: BaseHTTPRequestHandler, _: int) -> bool:
         return True
 
 
+def trickles_headers(handler: BaseHTTPRequestHandler, _: int) -> bool:
+    """The same before anything has been said."""
+    try:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            handler.wfile.write(b"X: y\r\n")
+            handler.wfile.flush()
+            time.sleep(0.05)
+    except OSError:
+        return True
+
+
 def floods(handler: BaseHTTPRequestHandler, _: int) -> bool:
     """64 MiB without an announced length; whether anybody reads so much is counted in `taken`."""
     handler.send_response(200)

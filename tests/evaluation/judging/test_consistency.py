@@ -7,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from judge_server import KEY, VALUES, JudgeServer, by_pixels, gullible, judge_of
+from tiny_world import write_models
 
 from whale.cli import run
 from whale.common.errors import BadDataError, MissingInputError
 from whale.evaluation.judging.canaries import canaries, mixed
 from whale.evaluation.judging.consistency import cohens_kappa, consistency_metrics, judge_all, records, wilson
-from whale.evaluation.judging.fleet_truth import TESTS, episodes, meets, read_truth, simulated_pairs
+from whale.evaluation.judging.fleet_truth import (
+    TESTS,
+    drawn,
+    episodes,
+    imagined_pairs,
+    meets,
+    read_truth,
+    simulated_pairs,
+)
 from whale.evaluation.judging.judge import KnownTruth
 from whale.evaluation.judging.pairs import Source, read_pairs, write_pairs
 
@@ -59,6 +68,14 @@ def test_what_a_frame_shows_is_read_as_its_state_says(test):
         for episode, pair in zip(episodes(test, 8, 3), simulated_pairs(test, 8, 3), strict=True)
     ]
     assert sum(read == truth for read, truth in found) >= 7 and len({truth for _, truth in found}) == 2
+
+
+def test_a_world_that_is_the_simulator_is_consistent_and_one_that_stands_still_is_not():
+    known = {drawn(each.start).tobytes(): drawn(each.end) for each in episodes("motion", 4, 0)}
+    for imagine, expected in ((lambda first, _: known[first.tobytes()], True), (lambda first, _: first, False)):
+        found = imagined_pairs("motion", 4, 0, imagine, lambda frame: frame)
+        assert [pair.about.truth for pair in found] == [expected and pair.about.recorded_meets for pair in found]
+    assert any(pair.about.recorded_meets for pair in found)
 
 
 def test_an_arm_elsewhere_is_not_consistent_though_the_plate_is():
@@ -145,6 +162,15 @@ def test_the_command_writes_pairs_judges_them_by_truth_and_asks_nobody_unasked(p
     assert run(["evaluate", "consistency", "pairs", "--json", "--out", "out"]) == 0
     assert json.loads(capsys.readouterr().out)["all.truth.kappa"] == 1
     assert len(Path("out/judgements.jsonl").read_text().splitlines()) == 12
+
+
+def test_the_command_imagines_new_episodes_with_a_trained_model(project, capsys):
+    folder = write_models(project / "models", ("fleet_unseen",))
+    assert run(["evaluate", "consistency", "pairs", "--simulate", "1", "--world", str(folder), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)["written"]
+    assert written == {test: {"pairs": 1, "consistent": 0} for test in TESTS}  # its networks have learned nothing
+    source, pairs = read_pairs(Path("pairs"))
+    assert len(source.model) == 16 and {pair.imagined.shape for pair in pairs} == {(16, 16, 3)}
 
 
 def test_the_command_with_a_server_says_first_what_it_costs(project, capsys, monkeypatch):

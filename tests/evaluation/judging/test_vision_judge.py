@@ -1,9 +1,14 @@
 """A vision judge over real HTTP: the protocol of two turns, and a server that is slow, broken or hostile."""
 
+import datetime
 import json
 import os
+import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from judge_server import (
     KEY,
     QUESTIONS,
@@ -19,6 +24,7 @@ from judge_server import (
     send,
     texts,
     trickles,
+    trickles_headers,
 )
 from pydantic import ValidationError
 
@@ -121,7 +127,7 @@ def test_a_text_that_does_not_begin_with_the_verdict_is_asked_once_more_and_then
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("kind", [dies_in_the_middle, hangs_up, trickles])
+@pytest.mark.parametrize("kind", [dies_in_the_middle, hangs_up, trickles, trickles_headers])
 def test_a_server_that_dies_or_dawdles_ends_the_run_by_name_after_all_attempts(tmp_path, kind):
     with JudgeServer(misbehave=kind) as server:
         judge = judge_of(server, tmp_path, timeout_s=0.4)
@@ -198,6 +204,25 @@ def test_without_a_key_nobody_is_asked(tmp_path, monkeypatch):
             with pytest.raises(ConfigError, match="JUDGE_TEST_KEY") as error:
                 judge_of(server, tmp_path).judge(pair())
             assert not server.requests and not (value and value in str(error.value))
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_before_the_key_is_sent(tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    begin = datetime.datetime(2020, 1, 1)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(begin).not_valid_after(begin.replace(year=2100))
+    pem = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    form = serialization.PrivateFormat.PKCS8
+    pem += key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    (tmp_path / "server.pem").write_bytes(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    server = JudgeServer()
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    with server, pytest.raises(RefusedError, match="certificate"):
+        judge_of(server, tmp_path, url=server.url.replace("http:", "https:")).judge(pair())
+    assert not server.requests
 
 
 def test_a_proxy_of_the_environment_is_not_used(tmp_path, monkeypatch):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: whale evaluate consistency work/pairs --simulate 20; whale evaluate consistency work/pairs"
 CACHE = Path("work/judge-replies")
 Folder = Annotated[Path, typer.Argument(help="TEST/TASK/NAME/ with recorded.png, imagined.png, about.json.")]
-Simulate = Annotated[int, typer.Option(help="Write so many pairs a test there, with known faults, and end.", min=0)]
-World = Annotated[Path | None, typer.Option(help="Write pairs of this model of fleet_unseen there, 20 a test.")]
+Simulate = Annotated[int, typer.Option(help="Write so many new episodes a test there, and end.", min=0)]
+World = Annotated[Path | None, typer.Option(help="Imagine the new episodes with this model, not with faults.")]
 JudgeFile = Annotated[Path | None, typer.Option("--judge", help="YAML of a vision endpoint; without it: the truth.")]
 Asked = Annotated[Path, typer.Option("--questions", help="The prompts of each test and task.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for report.json and judgements.jsonl.")]
@@ -33,8 +33,6 @@ def consistency(
     out: Out = None, canaries: Canaries = 5, seed: Seed = 0, dry_run: DryRun = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """How often imagined last frames are consistent with the recorded ones, by a judge; and how far to trust it."""
-    if simulate and world is not None:
-        raise ConfigError("one of --simulate and --world", found="both", expected="at most one")
     if simulate or world is not None:
         _write(folder, simulate or 20, world, seed, as_json)
     else:
