@@ -21,6 +21,7 @@ VERBS = ["init", "plan", "timings", "metrics", "doctor", "profile list", "profil
 VERBS += [
     "track sync",
     "evaluate video",
+    "evaluate consistency",
     "data fetch",
     "data drop",
     "shards verify",

@@ -1,4 +1,4 @@
-"""`whale evaluate video`: other systems' generated videos, scored by the same protocol as ours."""
+"""`whale evaluate`: generated videos scored by the same protocol as ours, or judged for consistency."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +7,7 @@ import typer
 
 from whale.commands.output import AsJson, group, print_json, print_table
 from whale.commands.project.timings import active_profile
+from whale.commands.results import consistency
 from whale.common.errors import ConfigError
 from whale.common.json_files import read_json
 
@@ -15,6 +16,7 @@ Frames = Annotated[Path | None, typer.Option("--frames", help="Answers: DIR/<set
 Tasks = Annotated[Path | None, typer.Option("--tasks", help="Write here what a system has to answer.")]
 
 app = group("Evaluate what other systems generated.")
+app.command("consistency", epilog=consistency.EXAMPLE)(consistency.consistency)
 
 
 @app.command("video", epilog=EXAMPLE)

@@ -1,0 +1,59 @@
+"""Judges: who says whether an imagined last frame is consistent with the recorded one."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from whale.evaluation.judging.pairs import Pair
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`votes`: True yes, False no, None not to be understood. `turns`: what was replied, one list a vote."""
+
+    votes: tuple[bool | None, ...]
+    turns: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def consistent(self) -> bool | None:
+        """The majority of the votes that were understood; None without a majority. None counts as no in a rate."""
+        yes, no = self.votes.count(True), self.votes.count(False)
+        return None if yes == no else yes > no
+
+
+@dataclass
+class Spent:
+    """Requests to a server, of them repeated ones, turns taken from the cache; tokens and USD counted at least as
+    estimated."""
+
+    calls: int = 0
+    retries: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+
+class Judge(Protocol):
+    """`settings`: all that decides an answer beside the pair, for the protocol and the records."""
+
+    spent: Spent
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+    def judge(self, pair: Pair) -> Judgement: ...
+
+
+@dataclass
+class KnownTruth:
+    """The judge that knows: `truth` of a pair, from the simulator's state. One vote, and none where it is not known."""
+
+    name: str = "truth"
+    settings: dict[str, Any] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
+
+    def judge(self, pair: Pair) -> Judgement:
+        return Judgement((pair.about.truth,))

@@ -1,0 +1,128 @@
+"""Pairs of last frames to be judged: a recorded one and an imagined one of the same episode, as files.
+
+DIR/source.json         {"data": "...", "model": "..."}: where the pairs come from, for the protocol
+DIR/TEST/TASK/NAME/     recorded.png, imagined.png (or .jpg; RGB) and about.json: {"instruction": "...",
+                        "truth": true | false | null, "recorded_meets": true | false | null}
+`truth`: whether they are consistent, where that is known; `recorded_meets`: whether the recorded frame alone meets the
+criteria of its task, so that it is consistent with itself.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from whale.common.config import Config
+from whale.common.errors import BadDataError, MissingInputError
+from whale.common.files import write_atomically
+from whale.common.json_files import read_json, write_json
+from whale.data.storage import images
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,127}")
+MAX_IMAGE_BYTES, MAX_PAIRS = 16 * 2**20, 100_000
+
+
+class About(Config):
+    """about.json of a pair."""
+
+    instruction: str = ""
+    truth: bool | None = None
+    recorded_meets: bool | None = None
+
+
+class Source(Config):
+    """source.json: a name of the data and one of the world model."""
+
+    data: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Frames uint8 [H, W, 3] RGB. `canary`: what kind of known-answer question this is, None for a real pair."""
+
+    test: str
+    task: str
+    name: str
+    recorded: np.ndarray
+    imagined: np.ndarray
+    about: About
+    canary: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.test}/{self.task}/{self.name}"
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """sha256 of the pixels of both frames."""
+        frames = {"recorded": self.recorded, "imagined": self.imagined}
+        return {name: _digest(frame) for name, frame in frames.items()}
+
+
+def write_pairs(directory: Path, source: Source, pairs: Sequence[Pair]) -> None:
+    """As `read_pairs` reads them."""
+    for pair in pairs:
+        folder = directory / pair.key
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "recorded.png", png(pair.recorded), lasts=False)
+        write_atomically(folder / "imagined.png", png(pair.imagined), lasts=False)
+        write_json(folder / "about.json", pair.about.deciding_values())
+    write_json(directory / "source.json", source.deciding_values())
+
+
+def read_pairs(directory: Path) -> tuple[Source, list[Pair]]:
+    """Sorted by key. BadDataError or MissingInputError that names the file; nothing in the folders is passed over."""
+    source = Source.parse(read_json(directory / "source.json"), file=directory / "source.json")
+    folders = sorted(path for path in directory.glob("*/*/*"))
+    if not folders:
+        raise MissingInputError("no pairs here", file=directory, expected="TEST/TASK/NAME/recorded.png, imagined.png",
+                                remedy="whale evaluate consistency --simulate DIR writes some")  # fmt: skip
+    if len(folders) > MAX_PAIRS:
+        raise BadDataError("too many pairs", file=directory, found=len(folders), expected=f"<= {MAX_PAIRS}")
+    return source, [_read(folder) for folder in folders]
+
+
+def digest_of(pairs: Sequence[Pair]) -> str:
+    """First 16 digits of sha256 over names, recorded pixels and what was asked: the data, whatever was imagined."""
+    found = hashlib.sha256()
+    for pair in pairs:
+        found.update(f"{pair.key}|{pair.about.instruction}|{pair.digests['recorded']}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def png(frame: np.ndarray) -> bytes:
+    """RGB uint8 [H, W, 3] -> PNG."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(frame[..., ::-1]))
+    assert done
+    return data.tobytes()
+
+
+def _read(folder: Path) -> Pair:
+    test, task, name = folder.parts[-3:]
+    if not folder.is_dir() or not all(NAME.fullmatch(each) for each in (test, task, name)):
+        raise BadDataError("not a pair", file=folder, expected="TEST/TASK/NAME/, letters, digits, _ + - only")
+    about = About.parse(read_json(folder / "about.json"), file=folder / "about.json")
+    return Pair(test, task, name, _frame(folder, "recorded"), _frame(folder, "imagined"), about)
+
+
+def _frame(folder: Path, name: str) -> np.ndarray:
+    found = [path for path in (folder / f"{name}.png", folder / f"{name}.jpg") if path.is_file()]
+    if len(found) != 1:
+        raise MissingInputError("a pair needs one frame of each kind", file=folder, place=name, found=len(found),
+                                expected=f"{name}.png or {name}.jpg")  # fmt: skip
+    if found[0].stat().st_size > MAX_IMAGE_BYTES:
+        raise BadDataError("file too large", file=found[0], found=found[0].stat().st_size,
+                           expected=f"<= {MAX_IMAGE_BYTES} bytes")  # fmt: skip
+    try:
+        return images.decode(found[0].read_bytes())
+    except BadDataError as error:
+        raise BadDataError(error.what, file=found[0], found=error.found, expected="a JPEG or PNG, RGB") from None
+
+
+def _digest(frame: np.ndarray) -> str:
+    return hashlib.sha256(f"{frame.shape}".encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()

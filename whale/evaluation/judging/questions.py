@@ -1,0 +1,72 @@
+"""What a judge is asked, as data; an instruction as quoted data; and what counts as an answer.
+
+The paper's protocol has two turns: the prompt of the task with the recorded last frame, then the follow-up with the
+imagined one. Prompts stand in data_specs/questions/, one file a set.
+"""
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from whale.common.config import Config, load_yaml
+from whale.common.errors import ConfigError
+
+MAX_INSTRUCTION, MAX_PROMPT = 256, 4000  # characters
+PLACE, ANY = "{instruction}", "any"
+BEGIN, END = "<recorded-data>", "</recorded-data>"
+VERDICT = re.compile(r"[\s*_\"'`]*(yes|no)[*_\"'`]*\s*(?:$|[\n.,:;!-])", re.IGNORECASE)
+
+
+class Questions(Config):
+    """`tests`: test -> task -> prompt; the task `any` stands for those without a prompt of their own."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    source: str
+    follow_up: str = Field(min_length=1, max_length=MAX_PROMPT)
+    tests: dict[str, dict[str, str]] = Field(min_length=1)
+
+    @field_validator("tests")
+    @classmethod
+    def _prompts_are_bounded(cls, tests: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for test, prompts in tests.items():
+            for task, prompt in prompts.items():
+                if not 0 < len(prompt) <= MAX_PROMPT or prompt.count(PLACE) > 1:
+                    raise ValueError(f"{test}.{task}: 1 to {MAX_PROMPT} characters, {PLACE} at most once")
+        return tests
+
+    @classmethod
+    def read(cls, path: Path) -> "Questions":
+        """ConfigError for what is no set of questions."""
+        return cls.parse(load_yaml(path), file=path)
+
+    def prompt(self, test: str, task: str, instruction: str) -> str:
+        """The first turn's text; ConfigError for a task that nobody wrote a question for."""
+        prompts = self.tests.get(test, {})
+        text = prompts.get(task, prompts.get(ANY))
+        if text is None:
+            known = [f"{name}/{each}" for name, tasks in self.tests.items() for each in tasks]
+            raise ConfigError("no question for this task", file=f"questions {self.name}", place=f"{test}/{task}",
+                              expected=", ".join(known), remedy="add it to the file of questions")  # fmt: skip
+        return text.replace(PLACE, quoted(instruction))
+
+
+def quoted(instruction: str) -> str:
+    """Foreign text as one delimited JSON field that it cannot leave: at most 256 visible characters, ASCII, no mark-up.
+
+    Control, format (bidi, zero-width) and private characters are left out, runs of spaces are one space.
+    """
+    plain = "".join(" " if each.isspace() else each for each in instruction[: 16 * MAX_INSTRUCTION])
+    seen = "".join(each for each in plain if unicodedata.category(each)[0] != "C")
+    text = json.dumps({"instruction": " ".join(seen.split())[:MAX_INSTRUCTION]}, ensure_ascii=True)
+    for mark in "<>&`":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return f"{BEGIN}{text}{END}"
+
+
+def verdict(reply: str) -> bool | None:
+    """True for a reply whose first word is yes, False for no, with nothing but its end or a sign behind; else None."""
+    found = VERDICT.match(reply)
+    return None if found is None else found[1].lower() == "yes"
