@@ -338,9 +338,12 @@ def test_the_groot_sample_is_converted_one_to_one(real_data, tmp_path):
     values["source"]["dataset"] = "robot_sim.PickNPlace"
     values["robot"]["control_hz"] = 20.0
     camera = values["cameras"]["primary"] | {"key": key, "hw": [256, 256]}
-    spec = lerobot_spec(
-        "2.0.0", source=values["source"], robot=values["robot"], cameras={"primary": camera}, state=None
-    )
+    known = {"what": "columns of joint angles", "source": "modality.json", "repair": "none"}
+    names = ["absolute_as_delta", "out_of_range", "dead_dims"]
+    episodes = {"filters": [], "edits": [], "min_steps": 2, "accept": names}
+    errata = [known | {"id": f"joints_{number}", "detector": name} for number, name in enumerate(names)]
+    changes = {"source": values["source"], "robot": values["robot"], "cameras": {"primary": camera}, "state": None}
+    spec = lerobot_spec("2.0.0", **changes, episodes=episodes, errata=errata)
     out, _ = ingest(raw, tmp_path, spec, resolution=64, quality={"policy": "fail", "budget": 5}, max_bad=5)
     proof = prove(out, raw, spec, 2)
     assert proof.differences == [] and proof.measured.frames > 600
