@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ingest_fixture import ingest
 from lerobot_fixture import lerobot_spec, picture, rows, write_v2, write_v3, write_video
-from rlds_fixture import episodes, spec_values, tiny_spec, write_rlds
+from rlds_fixture import spec_values, tiny_spec
 
 from whale.audit.conversion.prove import CONVERSION_TYPE, prove
 from whale.cli import run as whale
@@ -17,6 +17,7 @@ from whale.common.config import load_yaml
 from whale.common.errors import MismatchError
 from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.lineage import ledger
+from whale.runtime.rlds_writer import SplitSource, write_rlds
 
 SIZE, LENGTHS = 32, (9, 8, 7, 8)
 
@@ -228,21 +229,40 @@ def test_hdf5_proves_and_swapped_demos_are_found(tmp_path):
     assert {each.episode for each in found(proof, "action x")} == {"tiny-train-0000001", "tiny-val-0000003"}
 
 
+def rlds_episode(number: int) -> dict:
+    values, length = arrays(number), LENGTHS[number]
+    flags = {"is_first": np.arange(length) == 0, "is_last": np.arange(length) == length - 1}
+    observation = {"state": values["state"].astype(np.float32), "image": values["image"]}
+    text = [f"push block {number}"] * length
+    steps = {"action": values["action"], "observation": observation, "language_instruction": text, **flags}
+    return {"steps": steps, "episode_metadata": {"number": number}}
+
+
+def write_by_tfds(root, made):
+    schema = {"action": "float32[7]", "observation": {"state": "float32[7]", "image": f"png[{SIZE},{SIZE},3]"}}
+    schema |= {"language_instruction": "text", "is_first": "bool[]", "is_last": "bool[]"}
+    splits = [SplitSource("train", 2, 2, made[:2]), SplitSource("val", 2, 1, made[2:])]
+    return write_rlds(root, "tiny", "1.0.0", schema, {"number": "int64[]"}, splits)
+
+
 @pytest.mark.slow
 def test_rlds_proves_against_tfds_and_a_wrong_episode_is_found(tmp_path):
     pytest.importorskip("tensorflow_datasets")
-    made = episodes([6, 7, 5])
-    raw = write_rlds(tmp_path / "raw", {"train": [made[:1], made[1:2]], "val": [made[2:]]})
-    out, _ = ingest(raw, tmp_path, tiny_spec())
-    proof = prove(out, raw, tiny_spec(), None)
+    made = [rlds_episode(number) for number in range(4)]
+    camera = spec_values()["cameras"]["primary"] | {"hw": [SIZE, SIZE]}
+    spec = tiny_spec(cameras={"primary": camera})
+    raw = write_by_tfds(tmp_path / "raw", made)
+    out, _ = ingest(raw, tmp_path, spec)
+    proof = prove(out, raw, spec, None)
     assert proof.differences == [] and "tensorflow_datasets" in proof.readers[1]
-    assert proof.measured.frames == 18
-    made[1]["steps/observation/image"].reverse()
-    made[1]["steps/action"] = made[1]["steps/action"] * np.float32(1.01)
-    made[1]["steps/language_instruction"] = [b"push the pl"] * 7
-    other = write_rlds(tmp_path / "other", {"train": [made[:1], made[1:2]], "val": [made[2:]]})
-    wrong, _ = ingest(other, tmp_path, tiny_spec(), name="wrong")
-    proof = prove(wrong, raw, tiny_spec(), None)
+    assert proof.measured.frames == sum(LENGTHS)
+    steps = made[1]["steps"]
+    steps["observation"]["image"] = steps["observation"]["image"][::-1]
+    steps["action"] = steps["action"] * np.float32([1.01] * 6 + [1])
+    steps["language_instruction"] = ["push bl"] * LENGTHS[1]
+    other = write_by_tfds(tmp_path / "other", made)
+    wrong, _ = ingest(other, tmp_path, spec, name="wrong")
+    proof = prove(wrong, raw, spec, None)
     assert {each.episode for each in proof.differences if each.field != "source file"} == {"tiny-train-0000001"}
     assert found(proof, "primary") and found(proof, "action x") and found(proof, "language")
 

@@ -7,7 +7,6 @@ file first; these have none. Shapes: T steps, H W image.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,22 +34,3 @@ class PlainReader(Protocol):
     def count(self, split: str) -> int: ...
 
     def read(self, split: str, ordinal: int) -> PlainEpisode: ...
-
-
-def open_plain(kind: str, directory: Path) -> PlainReader:
-    """The second reader of a format; a library is imported when it is needed."""
-    if kind == "rlds":
-        from whale.audit.conversion.rlds import RldsByTfds
-
-        return RldsByTfds(directory)
-    if kind == "lerobot":
-        from whale.audit.conversion.lerobot import LeRobotByTime
-
-        return LeRobotByTime(directory)
-    if kind == "hdf5":
-        from whale.audit.conversion.hdf5 import DemosByH5py
-
-        return DemosByH5py(directory)
-    from whale.audit.conversion.npz import FilesByNumpy
-
-    return FilesByNumpy(directory)

@@ -16,8 +16,9 @@ import numpy as np
 from whale.audit.conversion import compare
 from whale.audit.conversion.compare import Difference, Measured
 from whale.audit.conversion.meaning import dropped_because, meaning
+from whale.audit.conversion.opening import open_plain
 from whale.audit.conversion.pixels import BLOCK_TOLERANCE, MEAN_TOLERANCE
-from whale.audit.conversion.plain import PlainReader, open_plain
+from whale.audit.conversion.plain import PlainReader
 from whale.audit.conversion.stored import index_rows, read_sample
 from whale.common.errors import MismatchError
 from whale.data.ingest.canonical.canonical import wanted_keys
