@@ -142,13 +142,16 @@ def test_a_dropped_episode_is_named_whatever_is_drawn(tmp_path):
     assert "tiny-val-0000003" in keys
 
 
-def test_episodes_that_a_spec_drops_are_judged_and_damaged_ones_are_said(tmp_path):
+def test_episodes_that_a_spec_drops_are_judged_and_damaged_ones_are_counted(tmp_path):
     spec = npz_spec(episodes={"filters": [], "edits": [], "min_steps": 8})
-    raw = write_npz(tmp_path / "raw", lambda n, v: v | ({"action": np.full((8, 7), np.inf)} if n == 1 else {}))
-    out, report = ingest(raw, tmp_path, spec, max_bad=2)
-    assert set(report["dropped"]) == {"too_short", *report["dropped"]} and sum(map(len, report["kept"].values()))
+    raw = write_npz(tmp_path / "raw", lambda n, v: v | ({"image": v["image"][:, :8, :8]} if n == 1 else {}))
+    out, report = ingest(raw, tmp_path, spec, max_bad=1)
+    assert set(report["dropped"]) == {"too_short", "dtype_mismatch"}
     proof = prove(out, raw, spec, None)
-    assert proof.differences == []
+    assert proof.differences == [] and proof.not_judged == {"dtype_mismatch": 1}
+    longer = write_npz(tmp_path / "longer", lambda n, v: arrays(0) if n == 2 else v)  # which the spec would keep
+    (each,) = found(prove(out, longer, spec, None), "episode")
+    assert (each.episode, each.found, each.expected) == ("tiny-val-0000002", "dropped as too_short", "kept")
 
 
 def test_shards_of_another_spec_are_refused(tmp_path):

@@ -60,9 +60,10 @@ class LeRobotByTime:
                 columns[name] = np.asarray(values)
         length, fps = table.num_rows, float(self.info["fps"])
         columns |= {new: columns[old] for old, new in (("next.reward", "reward"),) if old in columns}
-        numbers = columns.get("task_index", np.zeros(length, int)).reshape(-1)
         named = [text.encode() for text in episode.get("tasks") or []]
-        texts = [self.tasks[int(number)].encode() for number in numbers] if "task_index" in columns else named * length
+        texts = [named[0] if named else b""] * length
+        if "task_index" in columns:
+            texts = [self.tasks[int(number)].encode() for number in columns["task_index"].reshape(-1)]
         times = columns.get("timestamp", np.arange(length) / fps).reshape(-1)
         times = times - times[:1]  # some recorders begin their clock at the second frame
 

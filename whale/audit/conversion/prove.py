@@ -181,7 +181,7 @@ class _Comparing:
                  not_judged: Counter[str]):  # fmt: skip
         self.spec, self.shards, self.source, self.plain = spec, shards, source, plain
         self.seen, self.not_judged = seen, not_judged
-        self.kept = {row.key: row for split in shards.splits for row in shards.episodes(split)}
+        self.kept = {split: {key: n for n, key in enumerate(shards.episodes(split).keys())} for split in shards.splits}
 
     def episode(self, key: str, row: Mapping[str, Any], outcome: RawEpisode | Rejected) -> None:
         if isinstance(outcome, Rejected):  # no other library opens what our limits refuse
@@ -216,7 +216,7 @@ class _Comparing:
         sample, images = read_sample(self.shards.directory, row["shard"], key), self.shards.law.images
         compare.compare_shards(key, sample, plain, meaning(plain, self.spec), self.spec, images.resolution,
                                images.jpeg_quality, roles, self.seen)  # fmt: skip
-        ours = self.kept[key]
+        ours = self.shards.episodes(row["split"])[self.kept[row["split"]][key]]
         frames = {role: self.shards.read_frames(ours, 0, ours.num_steps, role) for role in ours.frames}
         compare.compare_stored(key, sample, self.shards.read_arrays(ours), frames, self.seen)
         if ours.language != sample.about["language"]:
