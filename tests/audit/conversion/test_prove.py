@@ -353,6 +353,7 @@ def test_the_metaworld_sample_is_converted_one_to_one(real_data, project_root, t
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_the_groot_sample_is_converted_one_to_one(real_data, tmp_path):
     """Its clock begins at 0.05 s: whoever takes time stamps as they are is one frame off."""
     raw = real_data / "groot_dreams_lerobot_v20" / "robot_sim.PickNPlace"
