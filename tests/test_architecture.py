@@ -115,6 +115,7 @@ def test_frameworks_are_imported_inside_functions(path):
 def test_video_and_hdf5_libraries_are_imported_by_their_readers_only(path):
     """And these inside a function of `opening`, so that nobody pays for a format that is not read."""
     readers = {"whale/data/ingest/sources/video.py": {"av"}, "whale/data/ingest/sources/hdf5.py": {"h5py"}}
+    readers |= {"whale/audit/conversion/lerobot.py": {"av"}, "whale/audit/conversion/hdf5.py": {"h5py"}}  # the second
     tops = {name.partition(".")[0] for name in imports(path)}
     assert tops & {"av", "h5py"} <= readers.get(path.relative_to(ROOT).as_posix(), set())
     if path.name != "lerobot.py":

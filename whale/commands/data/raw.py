@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from whale.commands.data import prove
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
 from whale.common.files import temporary_path
 from whale.common.json_files import write_json
@@ -70,6 +71,9 @@ def fetch(
     described = read_description(path)
     count = fetch_files(described.files, uri, to, done=lambda size: print(f"{size} bytes", flush=True))
     print(f"{count} of {len(described.files)} files came; next: `whale data link {name} {to}`")
+
+
+app.command("prove", epilog=prove.EXAMPLE)(prove.prove)
 
 
 @app.command("drop", epilog="Example: whale data drop toto")

@@ -1,0 +1,56 @@
+"""Shards as anybody reads them: pyarrow for the index, tarfile for a sample, numpy and OpenCV for what is in it."""
+
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from whale.audit.conversion.pixels import decoded
+
+ROW = ["key", "split", "source_file", "record_index", "kept", "reason", "shard", "steps_in", "steps_out"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One episode of a shard: arrays by name, encoded frames by camera in order, and episode.json."""
+
+    arrays: dict[str, np.ndarray]
+    frames: dict[str, list[bytes]]
+    about: dict[str, Any]
+
+    def pixels(self, role: str) -> list[np.ndarray]:
+        return [decoded(data) for data in self.frames[role]]
+
+
+def index_rows(directory: Path) -> list[dict[str, Any]]:
+    """One for each episode of the source, kept or not."""
+    return pq.read_table(directory / "episodes.parquet", columns=ROW).to_pylist()
+
+
+def read_sample(directory: Path, shard: str, key: str) -> Sample:
+    """KeyError if the shard does not hold the whole episode; nothing is unpacked to disk."""
+    arrays: dict[str, np.ndarray] = {}
+    frames: dict[str, dict[int, bytes]] = {}
+    about: dict[str, Any] = {}
+    with tarfile.open(directory / shard, "r:") as tar:
+        for member in tar:
+            name, _, suffix = member.name.partition(".")
+            if name != key or (stream := tar.extractfile(member)) is None:
+                continue
+            data = stream.read()
+            if suffix.endswith(".npy"):
+                arrays[suffix.removesuffix(".npy")] = np.load(io.BytesIO(data), allow_pickle=False)
+            elif suffix == "episode.json":
+                about = json.loads(data)
+            else:
+                role, step, _ = suffix.split(".")
+                frames.setdefault(role, {})[int(step)] = data
+    if not about or "action" not in arrays:
+        raise KeyError(f"{key} is not in {shard}")
+    ordered = {role: [steps[step] for step in sorted(steps)] for role, steps in frames.items()}
+    return Sample(arrays, ordered, about)

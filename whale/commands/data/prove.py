@@ -1,0 +1,115 @@
+"""`whale data prove`: is the conversion of a dataset 1:1? Two independent readings of its source and of its shards."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whale.commands.output import AsJson, print_json, print_table
+from whale.common.errors import ConfigError, MissingInputError
+
+if TYPE_CHECKING:
+    from whale.audit.conversion.prove import Proof
+
+EXAMPLE = "Example: whale data prove bridge_sample --episodes 8"
+SHOWN = 20
+Shards = Annotated[Path | None, typer.Option("--shards", help="The dataset's folder of shards; found if not given.")]
+Raw = Annotated[Path | None, typer.Option("--raw", help="The raw data; as params.yaml says if not given.")]
+
+
+def prove(
+    name: str,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="How many to compare, kept or not.")] = 16,
+    every: Annotated[bool, typer.Option("--all", help="Compare all of them.")] = False,
+    seed: Annotated[int, typer.Option(help="Which ones are drawn.")] = 0,
+    shards: Shards = None,
+    raw: Raw = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare; sign nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that the shards are what the source is. Exit 0 if equal, 3 if anything differs; signed into the ledger.
+
+    Source: our reader against TFDS, h5py, numpy or pyarrow and PyAV by time stamp. Shards: tarfile, numpy and OpenCV
+    against the source's pixels, actions, lengths, order and text as the spec says, computed a second time; and against
+    our own reader. All of the source's episodes must be kept or quarantined, whichever are drawn.
+    """
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no result
+    from whale.audit.conversion.prove import conversion_statement
+    from whale.audit.conversion.prove import prove as compare
+    from whale.audit.sign import sign_statement
+    from whale.common.progress import Progress
+    from whale.data.spec.spec import load_spec
+
+    folder = _shards(name) if shards is None else shards
+    with Progress(0 if every else episodes, "episodes", "prove") as bar:
+
+        def begin(total: int) -> None:
+            bar.total = total
+
+        proof = compare(
+            folder, _raw(name) if raw is None else raw, load_spec(name), None if every else episodes, seed,
+            begin=begin, done=bar.update,
+        )  # fmt: skip
+    entry = None
+    if not dry_run:
+        entry, _ = sign_statement(conversion_statement(proof, datetime.now(UTC).isoformat(timespec="seconds")))
+    if as_json:
+        print_json(proof.to_json() | {"differences": list(map(vars, proof.differences)), "entry": entry})
+    else:
+        _print(proof, entry)
+    raise typer.Exit(3 if proof.differences else 0)
+
+
+def _shards(name: str) -> Path:
+    """The one folder of this dataset's shards; ConfigError if profiles have several."""
+    found = sorted(path.parent for path in Path("artifacts").glob(f"*/data/*/shards/{name}/manifest.json"))
+    if not found:
+        remedy = f"`dvc repro ingest@{name}`, or name the folder with --shards"
+        raise MissingInputError("no shards of this dataset", file="artifacts", place=name, remedy=remedy)
+    if len(found) > 1:
+        raise ConfigError(
+            "several profiles have shards of this dataset", place=name, found=", ".join(map(str, found)),
+            expected="one", remedy="name it: --shards FOLDER",
+        )  # fmt: skip
+    return found[0]
+
+
+def _raw(name: str) -> Path:
+    """Where params.yaml says that the raw data lie; else the link of `whale data link`."""
+    from whale.common.config import load_yaml
+
+    params = Path("params.yaml")
+    entry = ((load_yaml(params) or {}).get("datasets") or {}).get(name) if params.is_file() else None
+    return Path(entry["raw"]) if entry else Path("raw") / name
+
+
+def _print(proof: "Proof", entry: str | None) -> None:
+    seen = proof.measured
+    rows = [
+        ["episodes of the source", proof.episodes, "each kept or quarantined" if not _lists(proof) else "DIFFERS"],
+        ["episodes compared", len(proof.sampled), f"seed {proof.seed}"],
+        ["steps", seen.steps, "lengths, order, text"],
+        ["actions", seen.actions, f"largest distance {seen.action:.2g}"],
+        ["frames", seen.frames, f"largest mean {seen.frame_mean:.2f}, worst block {seen.frame_block:.1f} grey levels"],
+    ]
+    print_table([f"{proof.name}: whale against {proof.readers[1]}", "count", "found"], rows)
+    for reason, count in proof.not_judged.items():
+        print(f"not judged: {count} episodes dropped as {reason}")
+    for difference in proof.differences[:SHOWN]:
+        print(f"  {_plain(difference)}")
+    if len(proof.differences) > SHOWN:
+        print(f"  ... and {len(proof.differences) - SHOWN} more (--json has all)")
+    print(f"DIFFERS in {len(proof.differences)} places" if proof.differences else "equal: the conversion is 1:1",
+          "of what was compared", f"(signed: ledger {entry[:16]})" if entry else "(not signed)")  # fmt: skip
+
+
+def _plain(difference: object) -> str:
+    """Text of others, on one line of a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(difference))
+
+
+def _lists(proof: "Proof") -> bool:
+    return any(each.field == "episode" for each in proof.differences)
