@@ -51,9 +51,7 @@ def motions(name: str, schema: Schema, split: str, config: RehearsalConfig, seed
     # Idle steps come on top, so that as much motion is left as elsewhere.
     longer = 1.0 / (1.0 - IDLE) if "idle" in schema.errata else 1.0
     lengths = np.rint(longer * rng.integers(config.min_steps, config.max_steps + 1, len(seeds))).astype(int).tolist()
-    idle_BT = np.zeros((len(seeds), max(lengths)), bool)
-    if "idle" in schema.errata:
-        idle_BT = rng.uniform(size=idle_BT.shape) < IDLE
+    idle_BT = rng.uniform(size=(len(seeds), max(lengths))) < (IDLE if "idle" in schema.errata else 0.0)
     if schema.settles:
         idle_BT[:, 0] = True
     made = wander(seeds, lengths, schema.moves, schema.shut, idle_BT)

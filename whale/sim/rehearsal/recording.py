@@ -41,7 +41,7 @@ def record(name: str, schema: Schema, motion: Motion, encode: Encode) -> tuple[R
     return steps, outside
 
 
-def nested(flat: Mapping[str, Any], tree: Tree, way: str = "") -> Tree:
+def nested(flat: Mapping[str, Any], tree: Mapping[str, Any], way: str = "") -> Tree:
     """Flattened names back into the schema's tree; a name may itself hold '/'."""
     return {
         name: nested(flat, leaf, f"{way}{name}/") if isinstance(leaf, Mapping) else flat[f"{way}{name}"]
