@@ -68,8 +68,8 @@ def read_manifest(directory: Path) -> dict[str, dict]:
 def verify_sealed(directory: Path, sha256: Hasher, below: str = "", unread: str | None = None) -> dict[str, dict]:
     """Compare `directory` (only what lies under the relative folder `below`, if given) with its manifest.
 
-    unread: files whose names end so are there and as large as listed; their bytes are nobody's business here. Returns the rows compared. MissingInputError: a listed file is absent. MismatchError: other bytes, or a file that
-    the manifest does not list.
+    unread: of files whose names end so only the size is compared. Returns the rows compared. MissingInputError: a
+    listed file is absent. MismatchError: other bytes, or a file that the manifest does not list.
     """
     prefix = f"{below}/" if below else ""
     rows = {name: row for name, row in read_manifest(directory).items() if name.startswith(prefix)}
