@@ -59,4 +59,4 @@ def write_robot(
         )
         for split, episodes in splits
     )
-    write_rlds(out, robot.name, VERSION, SCHEMAS[robot.name], METADATA_SCHEMA, sources, done)
+    write_rlds(out, robot.name, VERSION, SCHEMAS[robot.name], {"episode_metadata": METADATA_SCHEMA}, sources, done)

@@ -47,7 +47,8 @@ def run(args: Args, run: Run) -> None:
                 SplitSource(split, config.total(split), config.files(split), _episodes(config, split, made))
                 for split in SPLITS
             )
-            write_rlds(run.out, name, VERSION, config.steps_schema(), METADATA_SCHEMA, splits, progress.update)
+            outside = {"episode_metadata": METADATA_SCHEMA}
+            write_rlds(run.out, name, VERSION, config.steps_schema(), outside, splits, progress.update)
     write_json(run.out / DRAWN_BY, drawn)
     for chunk, *_ in calls:
         _path(work, chunk).unlink()

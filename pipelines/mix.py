@@ -1,6 +1,7 @@
 """Mix: manifests of the pretraining datasets, weights -> sampling plans, expected receipt, statistics, contracts."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from whale.common.json_files import write_json
 from whale.common.run import Run
@@ -13,6 +14,7 @@ from whale.data.storage.shards import ShardSet
 class Args(StageArgs):
     """Shards of the pretraining datasets, and how much of each to draw."""
 
+    unread: ClassVar = {"shards": ".tar"}  # 1.3 TB at the paper's scale
     shards: Path
     mix: MixConfig
     segments: SegmentConfig

@@ -19,6 +19,7 @@ from whale.planning.profile import FINETUNING
 from whale.reporting import shown_by_dvc
 
 ROOT = Path(__file__).parents[1]
+COLLECTING = ("collect", "collect_metaworld", "collect_rehearsal")
 SHARED_SECTIONS = {"profile", "seed", "datasets", "segments"}
 # An edit of these can change no byte, so they are code of no stage (reporting: of the report alone).
 OUTSIDE = ("guard", "lineage", "tracking", "audit", "planning", "commands", "cli.py", "run.py", "data/workbench")
@@ -57,7 +58,7 @@ def test_what_can_change_no_byte_is_code_of_no_stage():
 def test_dvc_yaml_reads_like_prose():
     """Short, few code deps, and a sentence for every stage."""
     lines = (ROOT / "dvc.yaml").read_text().splitlines()
-    assert len(lines) <= 510 and max(map(len, lines)) <= 120
+    assert len(lines) <= 540 and max(map(len, lines)) <= 120
     for name, body in stage_bodies(ROOT / PIPELINE).items():
         assert len([dep for dep in body["deps"] if is_code(dep)]) <= 25, name
         assert re.fullmatch(r"  # .+[.:?]", lines[lines.index(f"  {name}:") - 1]), name
@@ -111,9 +112,7 @@ def test_no_name_of_a_profile_can_be_more_than_a_name(path):
     params = load_yaml(path)
     names = [params["profile"], *params["datasets"], *params["mix"]["weights"]]
     names += [
-        key
-        for section in ("collect", "collect_metaworld", "train_dynamics", *FINETUNING, "evaluate_policies")
-        for key in params[section]
+        key for section in (*COLLECTING, "train_dynamics", *FINETUNING, "evaluate_policies") for key in params[section]
     ]
     names += [row["role"] for row in params["datasets"].values()]
     assert not [name for name in names if not re.fullmatch(r"[a-z0-9_-]+", name)]

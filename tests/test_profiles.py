@@ -1,19 +1,23 @@
 """Every profile is complete and valid, and the paper's profiles hold the values of its Tables 5 to 8 and 11."""
 
+import re
 from fractions import Fraction
 
 import pytest
 
 from whale.common.config import load_yaml
+from whale.common.json_files import changed, flatten
 from whale.data.mixture import largest_remainder, normalized
 from whale.data.spec.spec import load_spec
 from whale.evaluation.uncertainty.measurement import require_depths_fit
+from whale.pipeline_file import PIPELINE, expand
 from whale.planning.datasets import load_facts
 from whale.planning.profile import load_profile
 from whale.runtime.maps.model_map import MapConfig
 from whale.sim.metaworld.tasks import NAMED, TASKS
 
 NAMES = ("bridge-sample", "demo", "fleet", "hidden-gain", "metaworld-small", "whale-st-256", "whale-st-64", "whale-x")
+NAMES += ("whale-x-rehearsal",)
 METAWORLD = ("metaworld-small", "whale-st-64", "whale-st-256")  # nothing is fine-tuned in these
 PAPER = ("whale-st-256", "whale-st-64", "whale-x")
 MAPS = ("pretokenize", "embed_behavior")
@@ -204,3 +208,39 @@ def test_the_dynamics_subset_is_an_assumption_of_half_the_mass(profiles):
     assert mix.dynamics.provenance.startswith("assumption tabletop_fixed")
     assert len(mix.dynamics.datasets) == 19
     assert sum(mix.weights[name].weight for name in mix.dynamics.datasets) == pytest.approx(50.3, abs=0.05)
+
+
+# Where the rehearsal may differ from whale-x: names, where raw data come from, sizes, steps and how much is measured.
+REHEARSED = re.compile(
+    r"profile|collect(_rehearsal)?(\..*)?|datasets\.[a-z0-9_]+\.raw|datasets\.(arx5_demonstrations|fleet_unseen)\.role"
+    r"|ingest\.(resolution|shard_bytes)|train_(tokenizer|behavior)\.model\.(resolution|num_codes|latent_dim)"
+    r"|.*\.(num_layers|num_heads|d_model)|.*\.optimization\.(batch_size|training_steps|warmup_steps|save_every|precision)"
+    r"|train_tokenizer\.codebook\..*|train_behavior\.validation\.(every_steps|num_segments)"
+    r"|evaluate_[a-z]+\.(max_episodes|max_train_episodes|filmstrips|resamples|action_episodes|neighbour_episodes"
+    r"|state_episodes)"
+)
+
+
+def test_the_rehearsal_is_whale_x_but_for_sizes_steps_and_where_raw_data_come_from(profiles):
+    values = [flatten(profiles[name].params) for name in ("whale-x", "whale-x-rehearsal")]
+    differing = changed(*values)
+    assert not [key for key in differing if not REHEARSED.fullmatch(key)]
+    datasets, rehearsed = (list(profiles[name].datasets) for name in ("whale-x", "whale-x-rehearsal"))
+    assert datasets[:27] == rehearsed[:27] and len(datasets) == len(rehearsed) == 28
+
+
+def test_the_rehearsal_has_every_stage_of_whale_x(profiles, project_root):
+    pipeline = load_yaml(project_root / PIPELINE)
+    nodes = [
+        {node.name for node in expand(pipeline, profiles[name].params) if not node.stage.startswith("collect")}
+        for name in ("whale-x", "whale-x-rehearsal")
+    ]
+    assert len(nodes[1]) == 104
+    assert {name.replace("fleet_unseen", "arx5_demonstrations") for name in nodes[1]} == nodes[0]
+
+
+def test_sizes_of_the_rehearsal_grow_as_those_of_the_paper(profiles):
+    order = ("small", "medium", "full", "large")
+    for name in ("whale-x", "whale-x-rehearsal"):
+        widths = [profiles[name].train_dynamics[entry].size.d_model for entry in order]
+        assert widths == [16 * each for each in (32, 48, 64, 96)] or widths == [32, 48, 64, 96]

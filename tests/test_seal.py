@@ -86,6 +86,25 @@ def test_the_cache_survives_the_process_and_hashes_nothing_twice(sealed, tmp_pat
     assert len(paranoid.hashed) == 4
 
 
+def test_files_that_nobody_opens_are_proven_by_their_size_alone(sealed, tmp_path):
+    """The name stays that of the manifests."""
+    for place in (sealed, sealed / "train", tmp_path):
+        digests = FileDigests()
+        assert prove_input(place, digests, ".tar").digest == named(place, sha256_of_file)
+        assert not [name for name in digests.hashed if name.endswith(".tar")]
+    size = (sealed / "train" / "b.tar").stat().st_size
+    (sealed / "train" / "b.tar").write_bytes(b"x" * size)
+    prove_input(sealed, sha256_of_file, ".tar")
+    with pytest.raises(MismatchError, match=r"b\.tar"):
+        named(sealed, sha256_of_file)
+    (sealed / "train" / "b.tar").write_bytes(b"x" * (size + 1))
+    with pytest.raises(MismatchError, match=r"b\.tar"):
+        prove_input(sealed, sha256_of_file, ".tar")
+    (sealed / "train" / "b.tar").unlink()
+    with pytest.raises(MissingInputError, match=r"b\.tar"):
+        prove_input(sealed, sha256_of_file, ".tar")
+
+
 def test_a_part_of_a_sealed_folder_is_proven_alone(sealed):
     digest = named(sealed / "train", sha256_of_file)
     (sealed / "manifest.txt").write_bytes(b"edited.....")  # not below train

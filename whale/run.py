@@ -58,7 +58,8 @@ def run_stage(argv: Sequence[str]) -> None:
     given = parse(module.Args, argv[1:], f"python -m whale.run {name}", module.__doc__)
     args = module.Args.load(given.item, **{each: getattr(given, each) for each in module.Args.inputs()})
     code = Path(str(module.__file__))
-    with stage(name, given, args.deciding_values(), grace_seconds=args.grace_seconds, code=code) as run:
+    values, grace = args.deciding_values(), args.grace_seconds
+    with stage(name, given, values, grace_seconds=grace, code=code, unread=args.unread) as run:
         module.run(args, run)
     if args.is_last:
         print(f"{name}: {given.out}", flush=True)

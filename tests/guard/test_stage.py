@@ -150,6 +150,18 @@ def test_a_damaged_input_stops_the_stage_before_its_body():
         pytest.fail("the body ran")
 
 
+def test_what_a_stage_never_opens_is_proven_by_size_and_the_record_says_so():
+    run_toy()
+    chained = arguments(source=Path("artifacts/demo/toy"), out=Path("artifacts/demo/next"))
+    Path("artifacts/demo/toy/result.txt").write_text("mad!")
+    with stage("toy", chained, ToyConfig(), unread={"source": ".txt"}):
+        pass
+    assert '"proven_by_size": {"source": ".txt"}' in json.dumps(ledger.read()[-1].statement)
+    Path("artifacts/demo/toy/result.txt").write_text("longer")
+    with pytest.raises(MismatchError, match=r"result\.txt"), stage("toy", chained, {}, unread={"source": ".txt"}):
+        pytest.fail("the body ran")
+
+
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay():
     dead = subprocess.Popen(["true"])
     dead.wait()

@@ -94,6 +94,22 @@ def test_every_dataset_of_whale_x_without_spec_or_data_is_named_with_how_to_get_
     assert "bridge_dataset/1.0.0" in missing["bridge_orig"][0] and "fmb/0.0.1" in missing["fmb_dataset"][-1]
 
 
+def test_the_rehearsal_lacks_nothing_and_is_not_taken_for_as_large_as_the_real_data(project):
+    activate("whale-x-rehearsal")
+    made = make_plan(project, None)
+    assert made.count("blocked", "waiting") == 0 and len(made.stages) == 106
+    rehearsed = [dataset for dataset in made.datasets if dataset.role == "pretrain"]
+    assert {dataset.frames_from for dataset in rehearsed} == {"collect_rehearsal: episodes x mean length"}
+    assert all(500 < dataset.frames < 1000 for dataset in rehearsed)
+
+
+def test_a_dataset_that_the_rehearsal_does_not_make_is_named(project):
+    text = Path("profiles/whale-x-rehearsal.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("      - kuka\n", "", 1))
+    problems = {dataset.name: dataset.problems for dataset in make_plan(project, None).datasets}
+    assert problems["kuka"] == ("collect_rehearsal does not make it: add kuka to `datasets`",)
+
+
 def test_a_linked_dataset_is_no_longer_missing_and_a_lost_link_is(project):
     activate("bridge-sample")
     elsewhere = project / "elsewhere"

@@ -153,7 +153,7 @@ def test_jpeg_bytes_are_those_of_our_encoder(fleet):
 
 def _write(tmp_path: Path, episode: dict, **changes) -> None:
     split = SplitSource(**{"name": "train", "num_episodes": 1, "num_shards": 1, "episodes": [episode]} | changes)
-    write_rlds(tmp_path, "x", "1.0.0", SCHEMAS["fleet_relabel"], METADATA_SCHEMA, [split])
+    write_rlds(tmp_path, "x", "1.0.0", SCHEMAS["fleet_relabel"], {"episode_metadata": METADATA_SCHEMA}, [split])
 
 
 @pytest.mark.parametrize(

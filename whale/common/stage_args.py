@@ -13,7 +13,7 @@ the section's entry for the item, and a function takes whatever it returns for t
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, dataclass_transform, get_args, get_origin, get_type_hints
@@ -35,6 +35,7 @@ class StageArgs:
 
     grace_seconds: ClassVar[float] = 0.0  # between SIGTERM and SIGKILL when DVC ends: training saves a step
     is_last: ClassVar[bool] = False  # of the pipeline: then tracking is brought up to date
+    unread: ClassVar[Mapping[str, str]] = {}  # input -> how files of it end that are never opened, but for their size
 
     item: str | None = None
 

@@ -54,11 +54,12 @@ def stage(
     *,
     grace_seconds: float = 0.0,
     code: Path | None = None,
+    unread: Mapping[str, str] | None = None,
 ) -> Iterator[GuardedRun]:
     """Guard the stage `name`; `config` is its section, or a mapping of every section and value that it uses.
 
     `grace_seconds`: time between SIGTERM and SIGKILL when DVC ends; training needs it to save a step.
-    `code`: the file that runs; pipelines/<name>.py by default.
+    `code`: the file that runs; pipelines/<name>.py by default. `unread`: see `StageArgs`.
     Raises ConfigError (a sample that DVC asked for), RefusedError (an output outside the project), MissingInputError,
     MismatchError (inputs), BusyError (another process makes this output).
     """
@@ -80,7 +81,9 @@ def stage(
         digests = FileDigests(environment.STATE_DIR / "verify-cache.json", bool(os.environ.get("WHALE_PARANOID")))
         clock = ProcessClock()
         with clock.capture():
-            run = GuardedRun(name, args, _derive(name, args, config, digests, code), digests, clock)
+            run = GuardedRun(name, args, _derive(name, args, config, digests, code, unread or {}), digests, clock)
+            if unread:
+                run.note(proven_by_size=dict(unread))
         _start_tracking(run)
         summaries = _input_summaries(run)
         _refuse_tainted(run, summaries)
@@ -107,14 +110,19 @@ def stage(
 
 
 def _derive(
-    name: str, args: argparse.Namespace, config: Config | Mapping[str, Any], digests: FileDigests, file: Path | None
+    name: str,
+    args: argparse.Namespace,
+    config: Config | Mapping[str, Any],
+    digests: FileDigests,
+    file: Path | None,
+    unread: Mapping[str, str],
 ) -> Derived:
     root, entry = (file.parents[1], file.relative_to(file.parents[1])) if file else _entry_point(name)
     memory = CodeMemory(environment.STATE_DIR / "code-cache.json")
     code = code_files(root, import_closure(root, entry, memory), memory)  # first: what is edited later is not what runs
     builder = code_files(HERE, import_closure(HERE, RUNNER, memory), memory)
     memory.save()
-    proven = {key: prove_input(path, digests) for key, path in input_paths(args).items()}
+    proven = {key: prove_input(path, digests, unread.get(key)) for key, path in input_paths(args).items()}
     derivation = Derivation(
         stage=name,
         item=getattr(args, "item", None),

@@ -28,23 +28,27 @@ class ProvenInput:
     holders: dict[str, str]
 
 
-def prove_input(path: Path, sha256: Hasher) -> ProvenInput:
-    """Check `path` and name it; the errors name the file (seal.verify_sealed)."""
+def prove_input(path: Path, sha256: Hasher, unread: str | None = None) -> ProvenInput:
+    """Check `path` and name it; the errors name the file (seal.verify_sealed).
+
+    unread: of files in sealed folders whose names end so only the size is compared, for a stage that opens none of
+    them. The digest is the same: it is that of the manifests, which list them.
+    """
     if not path.exists():
         remedy = "run `dvc repro`, which makes inputs first, or correct the path"
         raise MissingInputError("an input does not exist", file=path, remedy=remedy)
     if path.is_file():
         return _prove_file(path, sha256)
     if (path / MANIFEST_NAME).is_file():
-        verify_sealed(path, sha256)
+        verify_sealed(path, sha256, unread=unread)
         digest = sha256(path / MANIFEST_NAME)
         return ProvenInput(digest, {name_in_statements(path / MANIFEST_NAME): digest})
     if (owner := _sealed_ancestor(path)) is not None:
         below = path.absolute().relative_to(owner).as_posix()
-        digest = _digest_of_rows(verify_sealed(owner, sha256, below), below)
+        digest = _digest_of_rows(verify_sealed(owner, sha256, below, unread), below)
         return ProvenInput(digest, {name_in_statements(owner / MANIFEST_NAME): sha256(owner / MANIFEST_NAME)})
     if sealed := _sealed_folders(path):
-        return _prove_parent(path, sealed, sha256)
+        return _prove_parent(path, sealed, sha256, unread)
     files = {file: sha256(file) for file in list_files(path)}
     rows = {
         file.relative_to(path).as_posix(): {"bytes": file.stat().st_size, "sha256": digest}
@@ -87,7 +91,7 @@ def _sealed_folders(path: Path) -> list[Path]:
     return found
 
 
-def _prove_parent(path: Path, sealed: list[Path], sha256: Hasher) -> ProvenInput:
+def _prove_parent(path: Path, sealed: list[Path], sha256: Hasher, unread: str | None) -> ProvenInput:
     inside = tuple(f"{folder.relative_to(path).as_posix()}/" for folder in sealed)
     for name in sorted(names_below(path)):
         if not name.startswith((".", *inside)) and "/." not in name and name != MANIFEST_NAME:
@@ -96,7 +100,7 @@ def _prove_parent(path: Path, sealed: list[Path], sha256: Hasher) -> ProvenInput
             )
     lines, holders = [], {}
     for folder in sealed:
-        verify_sealed(folder, sha256)
+        verify_sealed(folder, sha256, unread=unread)
         digest = holders[name_in_statements(folder / MANIFEST_NAME)] = sha256(folder / MANIFEST_NAME)
         lines.append(f"{digest}  {folder.relative_to(path).as_posix()}\n")
     return ProvenInput(hashlib.sha256("".join(lines).encode()).hexdigest(), holders)

@@ -8,14 +8,18 @@ python -m whale.planning.dag_file [--write]
 
 import argparse
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from whale.common.files import write_atomically
 from whale.lineage.closure import TEMPLATES, import_closure
 from whale.pipeline_file import OUTLINE, PIPELINE, is_code, outline, stage_bodies
 
-CODE_DEP = re.compile(r"\s*- ((?:pipelines|whale)/\S+)")
+WIDTH = 120
+DEPS = re.compile(r"( +)deps:.*")
 STAGE = re.compile(r"  ([a-z_]+):")
 
 
@@ -72,20 +76,38 @@ def _is_code(path: Path) -> bool:
 
 
 def rewrite(text: str, root: Path) -> str:
-    """dvc.yaml with every block of code deps replaced; other lines, comments too, stay as they are."""
+    """dvc.yaml with the `deps` of every stage written anew: data as they were, then code; other lines stay as they are.
+
+    Many to a line: what a stage reads and makes must not drown in the names of files.
+    """
+    stages = yaml.safe_load(text)["stages"]
     lines: list[str] = []
-    stage, written = "", False
+    stage, inside = "", ""
     for line in text.splitlines():
         if match := STAGE.fullmatch(line):
-            stage, written = match[1], False
-        if CODE_DEP.fullmatch(line):
-            if not written:
-                indent = line[: line.index("-")]
-                lines += [f"{indent}- {path}" for path in code_deps(root, stage)]
-            written = True
+            stage = match[1]
+        if inside and line.startswith((f"{inside}- ", f"{inside} ", f"{inside}]")):
             continue
-        lines.append(line)
+        inside = ""
+        if match := DEPS.fullmatch(line):
+            inside = match[1]
+            body = stages[stage].get("do", stages[stage])
+            data = [dep for dep in body["deps"] if not is_code(dep)]
+            lines += _paragraphs(inside, data, code_deps(root, stage))
+        else:
+            lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def _paragraphs(indent: str, *groups: list[str]) -> list[str]:
+    """`deps` as one flow list, each group beginning a line."""
+    lines = [f"{indent}deps: ["]
+    for group in filter(None, groups):
+        words = [f'"{each}",' if "$" in each else f"{each}," for each in group]
+        lines += textwrap.wrap(" ".join(words), WIDTH, initial_indent=f"{indent}  ", subsequent_indent=f"{indent}  ",
+                               break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    lines[-1] = lines[-1].removesuffix(",") + "]"
+    return lines
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.planning.profile import DatasetEntry, Profile
 from whale.sim.fleet.collect import FleetConfig, drawn_robots, num_episodes, split_names
 from whale.sim.metaworld.collect import SPLITS
+from whale.sim.rehearsal.collect import MAIN, RehearsalConfig
 
 TAR_OVERHEAD = 750  # bytes per frame: members of a tar are padded to 512
 SPECS, SOURCES, MIXTURE = Path("data_specs"), Path("data_specs/sources"), Path("data_specs/mixtures/oxe.yaml")
@@ -139,6 +140,9 @@ def _missing_splits(spec: DatasetSpec, profile: Profile) -> str | None:
 def _raw_problems(name: str, entry: DatasetEntry, profile: Profile, facts: Facts, root: Path) -> list[str]:
     raw = Path(entry.raw)
     if entry.raw.startswith(f"artifacts/{profile.name}/"):  # an output of collect
+        rehearsed = _rehearsed_by(entry, profile)
+        if rehearsed is not None and name not in rehearsed.datasets:
+            return [f"collect_rehearsal does not make it: add {name} to `datasets`"]
         config = _collected_by(entry, profile.collect)
         if config is None or raw.name in {robot.name for robot in drawn_robots(config)}:
             return []
@@ -158,6 +162,9 @@ def _frames(
     if manifest.is_file():
         kept = read_json(manifest)["kept"]
         return sum(counts["steps"] for counts in kept.values()), "counted in the shards"
+    if (rehearsed := _rehearsed_by(entry, profile)) is not None:  # not as many as the real one has
+        mean_steps = (rehearsed.min_steps + rehearsed.max_steps) / 2
+        return round(rehearsed.episodes(MAIN) * mean_steps), "collect_rehearsal: episodes x mean length"
     return known_frames(name, spec, facts) or _simulated_frames(name, entry, profile)
 
 
@@ -175,6 +182,10 @@ def _simulated_frames(name: str, entry: DatasetEntry, profile: Profile) -> tuple
     )
     episodes = sum(num_episodes(robot, split, config) for split in split_names(robot))
     return round(episodes * ((shortest + longest) / 2 + 1)), "collect: episodes x mean length"
+
+
+def _rehearsed_by(entry: DatasetEntry, profile: Profile) -> RehearsalConfig | None:
+    return next((config for item, config in profile.collect_rehearsal.items() if f"/raw/{item}/" in entry.raw), None)
 
 
 def _collected_by(entry: DatasetEntry, collect: Mapping[str, FleetConfig]) -> FleetConfig | None:

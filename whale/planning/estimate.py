@@ -92,6 +92,8 @@ class Estimator:
         raw = [name for name, entry in self.profile.datasets.items() if f"/raw/{item}/" in entry.raw]
         return Cost(disk=self._total(raw, jpeg_bytes(self.profile.ingest.resolution)))
 
+    _collect_rehearsal = _collect
+
     def _collect_metaworld(self, item: str) -> Cost:
         source = self.profile.collect_metaworld[item]
         frames = source.frames * sum(map(source.total, SPLITS))

@@ -17,6 +17,7 @@ from whale.evaluation.values.measurement import EvaluateValuesConfig
 from whale.evaluation.video.video import EvaluateVideoConfig
 from whale.sim.fleet.collect import FleetConfig
 from whale.sim.metaworld.collect import MetaworldConfig
+from whale.sim.rehearsal.collect import RehearsalConfig
 from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorConfig
 from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
 from whale.training.tasks.reward.task import TrainRewardConfig
@@ -44,6 +45,7 @@ class Profile:
     segments: SegmentConfig
     collect: Mapping[str, FleetConfig]
     collect_metaworld: Mapping[str, MetaworldConfig]
+    collect_rehearsal: Mapping[str, RehearsalConfig]
     ingest: IngestConfig
     mix: MixConfig
     train_tokenizer: TrainTokenizerConfig

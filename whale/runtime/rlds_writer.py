@@ -4,9 +4,10 @@ TFDS serialises a protobuf map in another order in every process; the serializer
 episodes give equal bytes in every file.
 
 A schema is a nested mapping whose leaves are strings, as in whale/sim/fleet/robots.py: `float32[7]`, `bool[]`,
-`int32[512]`, `text`, `jpeg[64,64,3]`, `png[96,96,3]`. Images come as uint8 (T, H, W, 3) arrays and are encoded here, in
-the channel order they have, or as a list of bytes that `encode` made elsewhere: TFDS sees finished bytes only, so that
-no second encoder has a say.
+`int32[512]`, `text`, `jpeg[64,64,3]`, `png[96,96,3]`; `image[64,64,3]`, a JPEG of which features.json says no encoding;
+`float32[7]:zlib`, packed step by step. Images come as uint8 (T, H, W, 3) arrays and are encoded here, in the channel
+order they have, or as a list of bytes that `encode` made elsewhere: TFDS sees finished bytes only, so that no second
+encoder has a say.
 """
 
 import re
@@ -23,10 +24,10 @@ import simplejpeg
 from whale.common.errors import BadDataError
 from whale.runtime.workers import environment
 
-LEAF = re.compile(r"(?P<kind>[a-z0-9]+)(\[(?P<shape>[0-9,]*)\])?")
+LEAF = re.compile(r"(?P<kind>[a-z0-9]+)(\[(?P<shape>[0-9,]*)\])?(:(?P<encoding>zlib))?")
 JPEG_QUALITY = 95
 Schema = Mapping[str, Any]
-Episode = Mapping[str, Any]  # {"steps": {name: (T, ...) array or list of T str, nested}, "episode_metadata": {...}}
+Episode = Mapping[str, Any]  # {"steps": {name: (T, ...) array or list of T str, nested}, other features of `outside`}
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,15 @@ def write_rlds(
     name: str,
     version: str,
     steps: Schema,
-    metadata: Schema,
+    outside: Schema,
     splits: Iterable[SplitSource],
     done: Callable[[], object] = lambda: None,
+    file_names: str | None = None,
 ) -> Path:
     """Write `directory/name/version/...` and return that folder; `done` is called after each episode.
+
+    outside: features of the episode beside its steps, e.g. {"episode_metadata": {...}}; file_names: a template of
+    TFDS's for the names of files, e.g. "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"; its own by default.
 
     Raises BadDataError for an episode that does not fit the schema and for a split with too few or too many episodes.
     """
@@ -57,10 +62,8 @@ def write_rlds(
 
     folder = directory / name / version
     folder.mkdir(parents=True)
-    features = tfds.features.FeaturesDict(
-        {"steps": tfds.features.Dataset(_features(steps)), "episode_metadata": _features(metadata)}
-    )
-    template = tfds.core.ShardedFileTemplate(folder, dataset_name=name, filetype_suffix="tfrecord")
+    features = tfds.features.FeaturesDict({"steps": tfds.features.Dataset(_features(steps)), **_features(outside)})
+    template = tfds.core.ShardedFileTemplate(folder, dataset_name=name, filetype_suffix="tfrecord", template=file_names)
     infos = [_write_split(split, steps, features, template, done) for split in splits]
     tfds.folder_dataset.write_metadata(
         data_dir=folder, features=features, split_infos=infos, filename_template=template, check_data=False
@@ -123,10 +126,12 @@ def _features(schema: Schema) -> dict[str, Any]:
         kind, shape = parse_leaf(leaf)
         if kind == "text":
             tree[name] = tfds.features.Text()
-        elif kind in ("jpeg", "png"):
-            tree[name] = tfds.features.Image(shape=shape, dtype=np.uint8, encoding_format=kind)
+        elif kind in ENCODERS:
+            named = kind if kind != "image" else None
+            tree[name] = tfds.features.Image(shape=shape, dtype=np.uint8, encoding_format=named)
         else:
-            tree[name] = tfds.features.Tensor(shape=shape, dtype=np.dtype(kind))
+            encoding = "zlib" if leaf.endswith(":zlib") else "none"
+            tree[name] = tfds.features.Tensor(shape=shape, dtype=np.dtype(kind), encoding=encoding)
     return tree
 
 
@@ -143,7 +148,7 @@ def _encoded(episode: Episode, schema: Schema, done: Callable[[], object]) -> di
     num_steps = len(episode["steps"]["is_first"])
     columns = _columns(episode["steps"], schema, num_steps, "steps")
     done()
-    return {"steps": [_at(columns, t) for t in range(num_steps)], "episode_metadata": dict(episode["episode_metadata"])}
+    return {**episode, "steps": [_at(columns, t) for t in range(num_steps)]}
 
 
 def _columns(values: Mapping, schema: Schema, num_steps: int, place: str) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def _at(columns: Mapping[str, Any], t: int) -> dict[str, Any]:
 
 
 def encode(kind: str, image_HWC: np.ndarray) -> bytes:
-    """One uint8 RGB picture as "jpeg" or "png", as a schema names it."""
+    """One uint8 RGB picture as "jpeg", "png" or "image", as a schema names it."""
     return ENCODERS[kind](image_HWC)
 
 
@@ -193,4 +198,4 @@ def _png(image_HWC: np.ndarray) -> bytes:
     return buffer.tobytes()
 
 
-ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {"jpeg": _jpeg, "png": _png}
+ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {"jpeg": _jpeg, "png": _png, "image": _jpeg}

@@ -14,6 +14,8 @@ from whale.audit.exports.cyclonedx import cyclonedx
 from whale.audit.exports.model_signature import model_signature, verify_model_signature
 from whale.audit.exports.openlineage import openlineage
 from whale.audit.exports.prov import prov
+from whale.audit.questions.licences import LicencePolicy
+from whale.audit.questions.obligations import as_markdown, obligations
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError, MismatchError
 from whale.common.json_files import pretty_json
@@ -25,8 +27,9 @@ OF_THE_LEDGER: dict[str, Callable[[Target, RunGraph], Any]] = {
     "openlineage": openlineage,
     "prov": prov,
     "card": model_card,
+    "obligations": lambda target, graph: as_markdown(obligations(target, graph, LicencePolicy())),
 }
-FORMATS = ("intoto", "cyclonedx", "openlineage", "prov", "croissant", "model-signing", "card")
+FORMATS = ("intoto", "cyclonedx", "openlineage", "prov", "croissant", "model-signing", "card", "obligations")
 OF_FOLDERS = ("model-signing", "card")
 
 

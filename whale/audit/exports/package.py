@@ -7,6 +7,7 @@
 | `evaluations/<stage>.json` | the metrics files of every evaluation that read this checkpoint |
 | `calibration.json` | its entries of the uncertainty stage's calibration, if there are any |
 | `licences.json` | licence, evidence and citation of every dataset that reached it |
+| `OBLIGATIONS.md` | what is owed to their makers: attribution to copy, terms that bind, terms that nobody read |
 | `statements.intoto.jsonl`, `public/` | the signed statements of all it came from, and the keys to check them |
 | `MANIFEST.json` | sha256 of every file here; written last |
 """
@@ -22,12 +23,13 @@ from whale.audit.exports.card import CARD, model_card
 from whale.audit.exports.evaluations import evaluations_of, is_as_signed, metrics_of
 from whale.audit.exports.hub import LICENCES
 from whale.audit.questions.licences import LicencePolicy, licences
+from whale.audit.questions.obligations import as_markdown, obligations
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.files import sha256_of_file
 from whale.common.json_files import flatten, write_json
 from whale.seal import MANIFEST_NAME, names_below, seal
 
-CALIBRATION = "calibration.json"
+CALIBRATION, OBLIGATIONS = "calibration.json", "OBLIGATIONS.md"
 
 
 def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
@@ -46,6 +48,7 @@ def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
     if calibration := _calibration(evaluations, target):
         write_json(out / CALIBRATION, calibration)
     write_json(out / LICENCES, {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
+    (out / OBLIGATIONS).write_text(as_markdown(obligations(target, graph, LicencePolicy())), encoding="ascii")
     write_statements(target, graph, out)
     (out / CARD).write_text(model_card(target, graph), encoding="ascii")
     seal(out, sha256_of_file)

@@ -1,12 +1,15 @@
 """`whale export`: a checkpoint as one folder to hand on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whale.commands.output import AsJson, tell
-from whale.common.errors import ConfigError
+from whale.common.errors import ConfigError, RefusedError
+
+if TYPE_CHECKING:
+    from whale.audit.run_graph import RunGraph, Target
 
 EXAMPLE = "Example: whale export artifacts/demo/models/finetuned/dynamics/full --to handed-on"
 LAYOUTS = ("whale", "lerobot", "world")
@@ -23,9 +26,12 @@ def export(
     small: Annotated[
         bool, typer.Option("--small", help="At most 5 MB: weights rounded to float16, compared, signed (--as world)")
     ] = False,
+    policy: Annotated[Path | None, typer.Option(help="Licences that may go out: see `whale lineage licenses`")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export a checkpoint as one folder. With card, evaluations, calibration, licences, citations and statements.
+    """Export a checkpoint as one folder. With card, evaluations, calibration, licences, obligations and statements.
+
+    --policy: exit 3, and nothing is written, if a dataset behind it has a licence that the policy does not let through.
 
     --as lerobot: config.json, model.safetensors, the action normalisation as LeRobot's preprocessor, statistics in its
     dialect, card, statements. Stock LeRobot reads the preprocessor and the statistics; it has no class for a world
@@ -42,6 +48,8 @@ def export(
             raise ConfigError("only a world is exported with this", place=name, expected="--as world")
     graph = RunGraph.load()
     target = graph.find(checkpoint)
+    if policy is not None:
+        _require_allowed(target, graph, policy)
     if layout == "world":
         from whale.audit.exports.world_bundle.world import export_world
 
@@ -49,3 +57,13 @@ def export(
     else:
         files = (export_folder if layout == "whale" else export_lerobot)(target, graph, to)
     tell({"out": str(to), "files": files}, as_json, lambda _: print(f"{to}: {len(files)} files; see README.md"))
+
+
+def _require_allowed(target: "Target", graph: "RunGraph", file: Path) -> None:
+    from whale.audit.questions.licences import licences, load_policy
+
+    rows = licences(target.run, graph, load_policy(file))["datasets"]
+    if refused := [f"{row['dataset']}: {row['refused']}" for row in rows if row["refused"]]:
+        remedy = "train without them, or allow them in the policy; `whale lineage licenses` shows all"
+        raise RefusedError("licences that the policy does not let through", file=file,
+                           found="\n            ".join(refused), remedy=remedy)  # fmt: skip
