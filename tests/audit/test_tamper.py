@@ -23,7 +23,10 @@ from whale.audit.run_graph import RunGraph
 from whale.cli import run as whale
 from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
-from whale.lineage import ledger, signing
+from whale.lineage import keys, ledger, signing
+from whale.lineage.statement import PREDICATE_TYPE, placed
+from whale.lineage.taint import TAINT_TYPE, TAINTS_DIR
+from whale.lineage.trust import read_trust, require_signer
 
 SHARD = ART / "data/pretrain/shards/beta/train/beta-train-00001-000.tar"
 EPISODES = ART / "data/pretrain/shards/alpha/episodes.parquet"
@@ -56,18 +59,36 @@ def flip(path: Path, position: int = -1, keep_times: bool = False) -> None:
 
 
 def resign(change, line: int = -1, key: Path | None = None) -> None:
-    """Rewrite one line of the ledger with a changed statement, sign it, and chain and HEAD anew: all but the secret."""
-    entries = ledger.read()
+    """Change one statement, then sign that line and those after it for their new places, as who has the key could."""
+    entries, trust = ledger.read(), read_trust()
     line = line % len(entries)
     ledger.LEDGER.unlink()
     ledger.HEAD.unlink()
     for number, entry in enumerate(entries):
-        envelope = entry.envelope
+        statement = json.loads(canonical_json(entry.statement))
         if number == line:
-            statement = json.loads(canonical_json(entry.statement))
             change(statement)
-            envelope, *_ = signing.sign(statement, key or signing.key_file(Path(".whale")))
-        ledger.append(envelope)
+
+        def seal(place, entry=entry, statement=statement, own=key if number == line else None):
+            if number < line:
+                return entry.envelope
+            return signing.sign(placed(statement, {"ledger": trust.ledger, **place}), own or require_signer())
+
+        line_id = ledger.append(seal)
+        if number >= line:
+            write_copy(ledger.read()[-1], line_id)
+
+
+def write_copy(entry, line_id: str) -> None:
+    """The copy beside the run, or of the taint, as the ledger has it."""
+    if entry.statement["predicateType"] == PREDICATE_TYPE:
+        run_id = entry.statement["predicate"]["runDetails"]["metadata"]["invocationId"]
+        copy = Path("lineage/runs") / run_id / "statement.dsse.json"
+    elif entry.statement["predicateType"] == TAINT_TYPE:
+        copy = TAINTS_DIR / f"{line_id[:16]}.dsse.json"
+    else:
+        return
+    copy.write_bytes(canonical_json(entry.envelope).encode() + b"\n")
 
 
 def last_of(stage: str) -> int:
@@ -76,7 +97,7 @@ def last_of(stage: str) -> int:
 
 
 def other_key(tmp_path: Path) -> Path:
-    return signing.key_file(tmp_path / "stranger")
+    return keys.make_key(tmp_path / "stranger.pem")
 
 
 def test_nothing_touched_is_no_alarm_after_a_copy_with_other_times_and_links(chain):
@@ -191,9 +212,8 @@ def test_t6_a_head_kept_elsewhere_pins_the_ledger(chain):
 
 
 def test_t6_a_line_from_another_ledger(chain, tmp_path):
-    statement = ledger.read()[0].statement
-    envelope, *_ = signing.sign(statement, other_key(tmp_path))
-    ledger.append(envelope)
+    envelope = signing.sign(ledger.read()[0].statement, other_key(tmp_path))
+    ledger.append(lambda place: envelope)
     report = verdict()
     assert report.code == 3 and "ledger.jsonl" in files_named(report)
 
@@ -429,7 +449,8 @@ def closed_set() -> list[Path]:
     runs = RunGraph.load().ancestors(run)
     folders = [Path(name).parent for each in runs for name in each.outputs]
     records = [Path(path) for each in runs for path, _ in each.byproducts.values()]
-    fixed = ["params.yaml", "constraints.txt", "dvc.lock", "lineage/ledger.jsonl", "lineage/HEAD"]
+    records += [path.with_name("statement.dsse.json") for path in records]
+    fixed = ["params.yaml", "constraints.txt", "dvc.lock", "lineage/ledger.jsonl", "lineage/HEAD", "lineage/trust.json"]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     files += [*records, *map(Path, fixed), *signing.PUBLIC_KEYS.glob("*.pub"), *Path("data_specs").glob("*.yaml")]
     return sorted(path for path in set(files) if path.stat().st_size)

@@ -2,12 +2,13 @@
 
 import multiprocessing
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from whale.common.errors import MismatchError, RefusedError
-from whale.lineage import ledger, signing
+from whale.lineage import keys, ledger, signing
+from whale.lineage.statement import in_toto
+from whale.lineage.trust import sign_into_ledger
 
 
 @pytest.fixture(autouse=True)
@@ -17,9 +18,7 @@ def project(tmp_path, monkeypatch):
 
 
 def add(number: int) -> str:
-    envelope, keyid, pem = signing.sign({"number": number}, signing.key_file(Path(".whale")))
-    signing.publish_key(keyid, pem)
-    return ledger.append(envelope)
+    return sign_into_ledger(in_toto("urn:test:1", [], {"number": number}))[0]
 
 
 def test_each_line_names_the_one_before_and_head_the_last():
@@ -29,15 +28,6 @@ def test_each_line_names_the_one_before_and_head_the_last():
     assert [entry.prev for entry in entries] == [(), (ids[0],), (ids[1],)]
     assert ledger.HEAD.read_text() == ids[2] + "\n"
     ledger.check_head(entries)
-
-
-def test_the_private_key_is_made_once_and_readable_by_its_owner_only():
-    add(0)
-    key = Path(".whale/keys/signing.pem")
-    before = key.read_bytes()
-    add(1)
-    assert key.stat().st_mode & 0o777 == 0o600 and key.read_bytes() == before
-    assert len(list(signing.PUBLIC_KEYS.iterdir())) == 1
 
 
 def test_a_torn_last_line_is_refused_by_readers_and_cut_off_by_the_next_writer():
@@ -98,8 +88,8 @@ def test_writers_at_once_make_one_chain():
 def test_a_changed_payload_and_an_unknown_key_are_refused(tmp_path):
     add(0)
     (entry,) = ledger.read()
-    assert signing.verify(entry.envelope) == {"number": 0}
-    foreign, *_ = signing.sign({"number": 0}, signing.key_file(tmp_path / "stranger"))
+    assert signing.verify(entry.envelope)["predicate"]["number"] == 0
+    foreign = signing.sign({"number": 0}, keys.make_key(tmp_path / "stranger.pem"))
     for envelope in (entry.envelope | {"payload": foreign["payload"][:-4] + "fQ=="}, foreign):
         with pytest.raises(RefusedError):
             signing.verify(envelope)

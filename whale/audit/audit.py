@@ -6,21 +6,30 @@ from pathlib import Path
 
 from whale.audit.checks.dvc_lock import LOCK, check_lock
 from whale.audit.checks.findings import Finding, Report
+from whale.audit.checks.ledger_check import check_ledger
 from whale.audit.checks.read_all import digests_of, files_of
 from whale.audit.checks.tracking import check_tracking
-from whale.audit.checks.verify import check_ledger, make_hasher, verify
+from whale.audit.checks.verify import make_hasher, verify
 from whale.audit.run_graph import RunGraph
 from whale.common.errors import WhaleError
 from whale.lineage.file_digests import FileDigests
 
 
-def audit(artefact: str, *, deep: bool, strict: bool, expect_head: str | None, state: Path = Path(".whale")) -> Report:
+def audit(
+    artefact: str,
+    *,
+    deep: bool,
+    strict: bool,
+    expect_head: str | None,
+    expect_root: str | None = None,
+    state: Path = Path(".whale"),
+) -> Report:
     """Everything that `whale lineage verify` looks at; the caller reads `code` off the report.
 
     A broken ledger ends it: nothing else could be believed.
     """
     report = Report()
-    entries = check_ledger(report, expect_head)
+    entries = check_ledger(report, expect_head, expect_root=expect_root)
     if not entries:
         return report
     graph = RunGraph(entries)
@@ -40,6 +49,11 @@ def audit(artefact: str, *, deep: bool, strict: bool, expect_head: str | None, s
     asked, hashed = {*read[0], *read[1]}, at_once | {_here(name) for each in caches for name in each.hashed}
     report.count("files read", len(hashed))
     report.count("files remembered", len(asked - hashed))
+    if asked - hashed:
+        report.notes.append(
+            f"shallow: {len(asked - hashed)} of {len(asked)} files were not read again, for size, times and inode are as "
+            "they were when this machine last read them; --deep reads every byte"
+        )
     for each in caches:
         each.save()
     return report

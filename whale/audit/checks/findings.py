@@ -52,6 +52,8 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
     broken_below: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was not checked, and why
+    root: dict[str, Any] | None = None  # of trust: fingerprint, pinned (where), signers
 
     def add(self, finding: Finding | None) -> None:
         if finding is not None and finding not in self.findings:
@@ -76,4 +78,6 @@ class Report:
             "findings": [finding.as_dict() for finding in self.findings],
             "broken_below": self.broken_below,
             "checked": self.checked,
+            "notes": self.notes,
+            "root": self.root,
         }

@@ -16,6 +16,7 @@ from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.lineage import signing
 from whale.lineage.acceptance import accepted_run
+from whale.lineage.trust import require_signer
 from whale.seal import list_files
 
 README = Path(__file__).parent / "templates/bundle.txt"
@@ -48,7 +49,7 @@ def write_statements_of(targets: Sequence[Target], graph: RunGraph, out: Path) -
     shutil.copytree(signing.PUBLIC_KEYS, out / "public")
 
 
-def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".whale")) -> list[str]:
+def prove(target: Target, graph: RunGraph, out: Path) -> list[str]:
     """Write the bundle to a new folder `out`; returns the names of its files. MismatchError for bytes never signed."""
     require_new(out)
     require_as_signed(target)
@@ -60,9 +61,8 @@ def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".w
         artefact.mkdir()
         shutil.copy(target.path, artefact)
     write_statements(target, graph, out)
-    key = signing.key_file(state_dir)
-    pem = signing.sign({}, key)[2]
-    (out / "public.pem").write_bytes(pem)
+    key = require_signer()
+    (out / "public.pem").write_bytes(signing.public_half(key)[1])
     (out / "model.sig").write_bytes(model_signature(artefact, key))
     shutil.copy(README, out / "README.txt")
     files = [path for path in list_files(out) if path.name != "SHA256SUMS"]
