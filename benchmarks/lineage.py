@@ -101,7 +101,8 @@ class Project:
         )  # fmt: skip
         copy = folder / "statement.dsse.json"
         statement = build_statement(derivation, facts, subjects)
-        sign_into_ledger(statement, lambda envelope: copy.write_bytes(canonical_json(envelope).encode() + b"\n") and None)
+        _, envelope = sign_into_ledger(statement)
+        copy.write_bytes(canonical_json(envelope).encode() + b"\n")
 
 
 def summary_beside(holder: str) -> dict[str, Any] | None:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from whale.commands.data import mix, raw, shards, spec, stats
-from whale.commands.lineage import accept, proofs, questions, taint
+from whale.commands.lineage import accept, key, proofs, questions, taint
+from whale.commands.output import harmless_streams
 from whale.commands.project import doctor, init, plan, profile, timings, track
 from whale.commands.results import evaluate, export, metrics, model, policy, rollout
 from whale.guard import failure
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 questions.app.add_typer(proofs.app)  # without a name: its commands are those of `whale lineage`
 questions.app.add_typer(taint.app, name="taint")
+questions.app.add_typer(key.app, name="key")
 app.add_typer(profile.app, name="profile")
 app.add_typer(raw.app, name="data")
 app.add_typer(spec.app, name="spec")
@@ -72,6 +74,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    with harmless_streams():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         returned = app(args=arguments, prog_name="whale", standalone_mode=False)
     except typer.Exit as ended:

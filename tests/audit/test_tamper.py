@@ -69,12 +69,10 @@ def resign(change, line: int = -1, key: Path | None = None) -> None:
         if number == line:
             change(statement)
 
-        def seal(place, entry=entry, statement=statement, own=key if number == line else None):
-            if number < line:
-                return entry.envelope
+        def sealed(place, statement=statement, own=key if number == line else None):
             return signing.sign(placed(statement, {"ledger": trust.ledger, **place}), own or require_signer())
 
-        line_id = ledger.append(seal)
+        line_id = ledger.append(sealed if number >= line else lambda place, kept=entry.envelope: kept)
         if number >= line:
             write_copy(ledger.read()[-1], line_id)
 

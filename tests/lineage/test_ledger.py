@@ -1,11 +1,13 @@
 """The ledger survives torn writes, writers at once and merges of branches; what is lost stays visible."""
 
 import multiprocessing
+import os
+import resource
 from itertools import pairwise
 
 import pytest
 
-from whale.common.errors import MismatchError, RefusedError
+from whale.common.errors import CannotWriteError, MismatchError, RefusedError
 from whale.lineage import keys, ledger, signing
 from whale.lineage.statement import in_toto
 from whale.lineage.trust import sign_into_ledger
@@ -70,6 +72,24 @@ def test_after_a_union_merge_the_next_line_names_both_heads():
     ledger.HEAD.write_text(f"{ours}\n{theirs}\n")
     joined = add(3)
     assert ledger.read()[-1].id == joined and ledger.read()[-1].prev == (ours, theirs)
+
+
+def test_a_line_that_the_disk_takes_only_a_part_of_is_told_and_leaves_the_ledger_as_it_was():
+    """The system writes up to the limit, says how much, and refuses the rest: a full disk does the same."""
+    first = add(0)
+    size = ledger.LEDGER.stat().st_size
+
+    def write_little() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
+        with pytest.raises(CannotWriteError, match=r"ledger\.jsonl"):
+            ledger.append(lambda place: ledger.read()[0].envelope)
+        os._exit(0)
+
+    child = multiprocessing.get_context("fork").Process(target=write_little)
+    child.start()
+    child.join()
+    assert (child.exitcode, ledger.LEDGER.stat().st_size) == (0, size)
+    assert add(1) and [entry.prev for entry in ledger.read()] == [(), (first,)]
 
 
 def test_writers_at_once_make_one_chain():

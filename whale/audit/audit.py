@@ -51,8 +51,8 @@ def audit(
     report.count("files remembered", len(asked - hashed))
     if asked - hashed:
         report.notes.append(
-            f"shallow: {len(asked - hashed)} of {len(asked)} files were not read again, for size, times and inode are as "
-            "they were when this machine last read them; --deep reads every byte"
+            f"shallow: {len(asked - hashed)} of {len(asked)} files were not read again, for size, times and inode are "
+            "as they were when this machine last read them; --deep reads every byte"
         )
     for each in caches:
         each.save()

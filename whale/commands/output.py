@@ -1,10 +1,14 @@
 """What every command prints: a table for people, or one JSON object for programs."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, TextIO, TypeVar, cast
 
 import typer
+
+from whale.audit.plain import plain_lines
 
 T = TypeVar("T")
 
@@ -30,6 +34,34 @@ def tell(found: T, as_json: bool, say: Callable[[T], None]) -> None:
 def print_json(value: object) -> None:
     """One sorted JSON object on stdout."""
     print(json.dumps(value, sort_keys=True, indent=1))
+
+
+class _Harmless:
+    """A text stream through which nothing comes that a terminal obeys, but for the progress bar's own return."""
+
+    REDRAW = "\r\x1b[K"  # whale/common/progress.py
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        start = self.REDRAW if text.startswith(self.REDRAW) else ""
+        self._stream.write(start + plain_lines(text.removeprefix(start)))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def harmless_streams() -> Iterator[None]:
+    """Whatever a command prints of data, statements or file names, the terminal shows and does not obey."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast(TextIO, _Harmless(out)), cast(TextIO, _Harmless(err))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -83,18 +83,18 @@ def change_of(statement: Mapping[str, Any]) -> TrustChange | None:
     predicate = statement.get("predicate")
     if statement.get("predicateType") != TRUST_TYPE or not isinstance(predicate, Mapping):
         return None
-    texts = [predicate.get(name) for name in ("action", "keyid", "because", "on")]
+    texts = {name: predicate.get(name) for name in ("action", "keyid", "because", "on")}
     vouched = predicate.get("vouched", [])
-    if not all(isinstance(each, str) for each in texts) or not isinstance(vouched, list):
+    if not all(isinstance(each, str) for each in texts.values()) or not isinstance(vouched, list):
         return None
-    return TrustChange(*map(str, texts), tuple(map(str, vouched)))
+    return TrustChange(**{name: str(each) for name, each in texts.items()}, vouched=tuple(map(str, vouched)))
 
 
 def require_signer() -> Path:
     """The private key to sign with here. In a project without records it is made, pinned as root, and told.
 
-    RefusedError where the project has a root and no key of its signers is here: a second key in silence would be trusted
-    by nobody, and would hide that one was lost.
+    RefusedError where the project has a root and no key of its signers is here: a second key in silence would be
+    trusted by nobody, and would hide that one was lost.
     """
     trust, named = read_trust(), keys.named_key()
     if trust is None:
@@ -219,9 +219,9 @@ def _refused(found: str, trust: Trust) -> RefusedError:
     return RefusedError(
         "no key here may sign for this project", file=TRUST, found=found,
         expected=f"the private key of {' or '.join(trust.signers)}",
-        remedy=f"put it back into {keys.config_dir() / 'keys'} from your copy, or let {keys.KEY_VARIABLE} name it. If it "
-        "is another's project: `whale lineage key new`, and have them run `whale lineage key add`. If it is lost for "
-        "good: `whale lineage key replace-root --because TEXT`, which every verification will tell",
+        remedy=f"put it back into {keys.config_dir() / 'keys'} from your copy, or let {keys.KEY_VARIABLE} name it. If "
+        "it is another's project: `whale lineage key new`, and have them run `whale lineage key add`. If it is lost "
+        "for good: `whale lineage key replace-root --because TEXT`, which every verification will tell",
     )  # fmt: skip
 
 

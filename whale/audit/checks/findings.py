@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from whale.audit.plain import plain
 from whale.common.errors import WhaleError
 
 CODES = {"mismatch": 1, "remade": 1, "edited": 1, "missing": 2, "signature": 3, "incomplete": 4, "tainted": 5}
@@ -39,9 +40,9 @@ class Finding:
         return {key: value for key, value in vars(self).items() if value is not None}
 
     def __str__(self) -> str:
-        lines = [f"{self.kind.upper()}  {self.where}: {self.what}"]
+        lines = [f"{self.kind.upper()}  {plain(self.where)}: {plain(self.what)}"]
         fields = ("file", "found", "expected", "remedy")
-        lines += [f"  {key + ':':<10}{value}" for key in fields if (value := getattr(self, key)) is not None]
+        lines += [f"  {key + ':':<10}{plain(value)}" for key in fields if (value := getattr(self, key)) is not None]
         return "\n".join(lines)
 
 

@@ -5,7 +5,6 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.trust_chain import Verdict, judge
@@ -41,7 +40,7 @@ def check_ledger(
         report.add(Finding.of("ledger", error))
         return []
     held = check_signatures(report, entries, root, expect_root)
-    report.extend(_check_copies(held, root))
+    report.extend(_check_copies(entries, held, root))
     report.count("ledger lines", len(entries))
     return entries
 
@@ -130,31 +129,38 @@ def _check_keys(verdict: Verdict, keys: Path) -> Iterator[Finding]:
                           "take it from git")  # fmt: skip
 
 
-def _check_copies(entries: Sequence[ledger.Entry], root: Path) -> Iterator[Finding]:
-    """The copies beside runs, and of taints, which trainings read: each as in the ledger, none missing, none more."""
-    expected: dict[Path, Any] = {}
-    for entry in entries:
-        if entry.statement.get("predicateType") == PREDICATE_TYPE:
-            run_id = str(entry.statement["predicate"]["runDetails"]["metadata"]["invocationId"])
-            if not RUN_ID.fullmatch(run_id):
-                yield Finding("mismatch", f"ledger line {entry.line}", "not an id of a run", str(ledger.LEDGER), run_id)
-                continue
-            expected[RUNS / run_id / COPY] = entry.envelope
-        elif entry.statement.get("predicateType") == TAINT_TYPE:
-            expected[TAINTS_DIR / f"{entry.id[:16]}.dsse.json"] = entry.envelope
-    for path, envelope in expected.items():
-        if not (root / path).is_file():
+def _check_copies(entries: Sequence[ledger.Entry], held: Sequence[ledger.Entry], root: Path) -> Iterator[Finding]:
+    """The copies beside runs, and of taints, which trainings read: each as in the ledger, none missing, none more.
+
+    `held`: the lines whose signature counts; another line is told already, and may name the run of one that does.
+    """
+    for entry in held:
+        path, envelope = _copy_of(entry), entry.envelope
+        if path is not None and not (root / path).is_file():
             yield Finding("missing", "copies of statements", "the copy of a signed statement is gone", str(path), None,
                           None, "take it from git")  # fmt: skip
-        elif (root / path).read_bytes() != canonical_json(envelope).encode() + b"\n":
+        elif path is not None and (root / path).read_bytes() != canonical_json(envelope).encode() + b"\n":
             yield Finding("mismatch", "copies of statements", "not the statement that the ledger has", str(path))
-    places = [entry.prev for entry in entries]
+    named, places = set(map(_copy_of, entries)), [entry.prev for entry in entries]
     for file in sorted([*(root / RUNS).glob(f"*/{COPY}"), *(root / TAINTS_DIR).glob("*.json")]):
         path = file.relative_to(root)
-        if path not in expected and not (path.name == COPY and _is_of_a_killed_run(file, places)):
+        if path not in named and not (path.name == COPY and _is_of_a_killed_run(file, places)):
             what = "a signed statement that the ledger does not have: its line was cut off, or its run was killed"
             yield Finding("mismatch", "copies of statements", what, str(path), None, None,
                           "take the ledger from git; or run that stage again, and remove this file")  # fmt: skip
+
+
+def _copy_of(entry: ledger.Entry) -> Path | None:
+    """Where the copy of a line's statement lies; None for a kind that has none, and for an id that is no name."""
+    if entry.statement.get("predicateType") == TAINT_TYPE:
+        return TAINTS_DIR / f"{entry.id[:16]}.dsse.json"
+    if entry.statement.get("predicateType") != PREDICATE_TYPE:
+        return None
+    try:
+        run_id = str(entry.statement["predicate"]["runDetails"]["metadata"]["invocationId"])
+    except (KeyError, TypeError):
+        return None
+    return RUNS / run_id / COPY if RUN_ID.fullmatch(run_id) else None
 
 
 def _is_of_a_killed_run(file: Path, places: Sequence[tuple[str, ...]]) -> bool:

@@ -99,7 +99,9 @@ class _Chain:
         """What is wrong with the signer of a line; None if that key counts there."""
         keyid, above = self.signed[entry_id], self.above[entry_id]
         if (vouching := self.vouched_by(entry_id)) is not None:
-            return None if keyid in vouching.vouched else f"signed by {keyid[:16]}, which the new root does not vouch for"
+            return (
+                None if keyid in vouching.vouched else f"signed by {keyid[:16]}, which the new root does not vouch for"
+            )
         if keyid != self.root and keyid not in self.added(above):
             return f"signed by {keyid[:16]}, which no trusted key has added"
         if any(entry_id not in self.above[each] for each in self.revoked.get(keyid, ())):

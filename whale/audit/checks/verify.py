@@ -5,7 +5,6 @@ statement. Nothing here needs a server, a clock or a network.
 """
 
 import hashlib
-import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -21,10 +20,8 @@ from whale.lineage.code_state import git
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
 from whale.lineage.syntax import digest_of_source
-from whale.lineage.taint import taint_of
 from whale.seal import MANIFEST_NAME, Hasher, names_below, read_manifest, verify_file
 
-COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 MAX_LEAD = timedelta(seconds=300)  # a run may not begin earlier than that before an input was finished
 
 
@@ -206,18 +203,16 @@ def _check_commits(runs: Iterable[StageRun], report: Report, strict: bool) -> It
             users.setdefault(str(run.code["commit"]), []).append(run.name)
     if users and (why := no_repository(Path.cwd())) is not None:
         report.notes.append(
-            f"not checked: whether the {len(users)} commits of its code exist, and which heads and roots git remembers, "
-            f"for git cannot be asked here ({why}). The code of each run is known by the sha256 of its files."
+            f"not checked: whether the {len(users)} commits of its code exist, and which heads and roots git "
+            f"remembers, for git cannot be asked here ({why}). The code of each run is known by its files' sha256."
         )
         if strict:
             yield Finding("incomplete", "git", "no repository to look up the commits in", found=why)
         return
     for commit, names in users.items():
         try:
-            if not COMMIT.fullmatch(commit):
-                raise ValueError(commit)
             git(Path.cwd(), "cat-file", "-e", f"{commit}^{{commit}}")
-        except (OSError, ValueError, subprocess.SubprocessError):
+        except (OSError, subprocess.SubprocessError):
             what = "the commit of its code is not in this repository"
             yield Finding("missing", ", ".join(dict.fromkeys(names)), what, str(ledger.LEDGER), found=commit)
 
@@ -236,10 +231,7 @@ def no_repository(root: Path) -> str | None:
 
 
 def _check_taints(run: StageRun, graph: RunGraph) -> Iterable[Finding]:
-    for entry in graph.entries:
-        taint = taint_of(entry.statement)
-        if taint is None:
-            continue
+    for taint in graph.taints:
         made_from = {*run.subjects.values(), *(digest for each in run.inputs for digest in each.holders.values())}
         if run.stage == "ingest" and (summary := run.dataset()):
             made_from.add(summary["upstream"]["sha256"])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from whale.audit.checks.findings import Report
+from whale.audit.plain import plain
 from whale.commands.output import print_columns, print_table
 
 MAX_ROWS = 40
@@ -48,7 +49,11 @@ def verify(artefact: str, report: Report) -> None:
     for finding in report.findings:
         print(finding)
     if report.broken_below:
-        print(f"breaks below: {', '.join(report.broken_below)}")
+        print(f"breaks below: {', '.join(map(plain, report.broken_below))}")
+    for note in report.notes:
+        print(plain(note))
+    if report.root is not None:
+        print(f"root of trust: {report.root['fingerprint']}\n  pinned in {report.root['pinned']}")
     counted = "; ".join(f"{number} {what}" for what, number in report.checked.items())
     print(f"{artefact}: {_verdict(report)} ({counted})")
 
@@ -196,8 +201,12 @@ def taints(found: dict[str, Any]) -> None:
 def _verdict(report: Report) -> str:
     """What was made anew and settings that moved on are another matter than bytes that changed."""
     kinds = [finding.kind for finding in report.findings]
+    hashed = report.checked.get("files read", 0) + report.checked.get("files remembered", 0)
+    agree = f", all {hashed} hashed files agree" if hashed else ""
     if not kinds:
-        return "nothing has changed"
+        return f"nothing has changed{agree}"
+    if not set(kinds) & {"mismatch", "missing", "remade", "edited"}:
+        return f"{_number(len(kinds), 'finding')}{agree}, exit code {report.code}"
     if set(kinds) - {"edited", "remade"}:
         return f"{_number(len(kinds), 'finding')}, exit code {report.code}"
     remade = f"; {_number(kinds.count('remade'), 'output')} made anew since" if "remade" in kinds else ""
