@@ -125,8 +125,17 @@ def _internal(run: GuardedRun, opened: Mapping[str, Any], described: Mapping[str
         "edited_meanwhile": len(opened["edited_meanwhile"]),
         "listened": opened["listened"] and opened["workers"] >= run.notes.get("workers", 0),
         "earlier_attempts": len(run.attempts.earlier()),
+        "spool": _spool(run),
         **run.notes,
     }
+
+
+def _spool(run: GuardedRun) -> dict[str, Any]:
+    """What the run told MLflow, as bytes; after this comes one line alone, that it ended."""
+    path = run.tracking.path
+    payload = path.read_bytes() if path.is_file() else b""
+    told = {"spool": path.stem, "bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+    return told | {"compute_s": f"{run.clock.compute_s:.1f}"}
 
 
 def _settings(run: GuardedRun, opened: list[str]) -> dict[str, str]:

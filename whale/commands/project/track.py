@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from whale.commands.output import AsJson, group, tell
+import typer
+
+from whale.commands.lineage.artefact import ExpectRoot
+from whale.commands.output import AsJson, group, print_json, tell
 
 app = group("MLflow: a local sqlite store, no server.")
 
@@ -15,3 +18,19 @@ def sync(as_json: AsJson = False) -> None:
     done = replay_all(Path.cwd())
     found = {"replayed": done.runs, "unchanged": done.unchanged}
     tell(found, as_json, lambda _: print(f"{done.runs} runs replayed, {done.unchanged} already there"))
+
+
+@app.command("verify", epilog="Example: whale track verify")
+def verify(expect_root: ExpectRoot = None, as_json: AsJson = False) -> None:
+    """Compare everything that MLflow's page shows with the signed record. Brings it up to date first.
+
+    Metrics, params, tags, status, names, data sets, models: made anew from what was signed, and compared row by row.
+    """
+    from whale.audit.checks.tracking_page import verify_page
+    from whale.commands.lineage import text as say
+    from whale.tracking.mlflow_store import replay_all
+
+    replay_all(Path.cwd())
+    report = verify_page(expect_root)
+    print_json(report.as_dict()) if as_json else say.verify("MLflow", report)
+    raise typer.Exit(report.code)
