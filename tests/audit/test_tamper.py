@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import toy_chain
 import yaml
+from tampering import closed_set, rewrite, signed_by
 from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.audit import audit
@@ -24,9 +25,7 @@ from whale.cli import run as whale
 from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.lineage import keys, ledger, signing
-from whale.lineage.statement import PREDICATE_TYPE, placed
-from whale.lineage.taint import TAINT_TYPE, TAINTS_DIR
-from whale.lineage.trust import read_trust, require_signer
+from whale.lineage.trust import require_signer
 
 SHARD = ART / "data/pretrain/shards/beta/train/beta-train-00001-000.tar"
 EPISODES = ART / "data/pretrain/shards/alpha/episodes.parquet"
@@ -60,33 +59,15 @@ def flip(path: Path, position: int = -1, keep_times: bool = False) -> None:
 
 def resign(change, line: int = -1, key: Path | None = None) -> None:
     """Change one statement, then sign that line and those after it for their new places, as who has the key could."""
-    entries, trust = ledger.read(), read_trust()
+    entries, made = ledger.read(), []
     line = line % len(entries)
-    ledger.LEDGER.unlink()
-    ledger.HEAD.unlink()
     for number, entry in enumerate(entries):
         statement = json.loads(canonical_json(entry.statement))
         if number == line:
             change(statement)
-
-        def sealed(place, statement=statement, own=key if number == line else None):
-            return signing.sign(placed(statement, {"ledger": trust.ledger, **place}), own or require_signer())
-
-        line_id = ledger.append(sealed if number >= line else lambda place, kept=entry.envelope: kept)
-        if number >= line:
-            write_copy(ledger.read()[-1], line_id)
-
-
-def write_copy(entry, line_id: str) -> None:
-    """The copy beside the run, or of the taint, as the ledger has it."""
-    if entry.statement["predicateType"] == PREDICATE_TYPE:
-        run_id = entry.statement["predicate"]["runDetails"]["metadata"]["invocationId"]
-        copy = Path("lineage/runs") / run_id / "statement.dsse.json"
-    elif entry.statement["predicateType"] == TAINT_TYPE:
-        copy = TAINTS_DIR / f"{line_id[:16]}.dsse.json"
-    else:
-        return
-    copy.write_bytes(canonical_json(entry.envelope).encode() + b"\n")
+        own = key if number == line and key else require_signer()
+        made.append(signed_by(own, statement) if number >= line else entry.envelope)
+    rewrite(made)
 
 
 def last_of(stage: str) -> int:
@@ -438,20 +419,6 @@ def test_an_untouched_chain_is_no_alarm_wherever_and_however_it_lies(chain, chan
         monkeypatch.chdir(chain)
         alarms += verdict().findings
     assert alarms == []
-
-
-def closed_set() -> list[Path]:
-    """What a checkpoint's verification answers for: outputs of its chain, their manifests, the settings, dvc.lock, the
-    ledger with HEAD and keys, and the runs' records."""
-    run = RunGraph.load().find(str(FINAL)).run
-    runs = RunGraph.load().ancestors(run)
-    folders = [Path(name).parent for each in runs for name in each.outputs]
-    records = [Path(path) for each in runs for path, _ in each.byproducts.values()]
-    records += [path.with_name("statement.dsse.json") for path in records]
-    fixed = ["params.yaml", "constraints.txt", "dvc.lock", "lineage/ledger.jsonl", "lineage/HEAD", "lineage/trust.json"]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files += [*records, *map(Path, fixed), *signing.PUBLIC_KEYS.glob("*.pub"), *Path("data_specs").glob("*.yaml")]
-    return sorted(path for path in set(files) if path.stat().st_size)
 
 
 def _internal(statement: dict) -> dict:
