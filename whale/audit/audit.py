@@ -8,7 +8,7 @@ from whale.audit.checks.dvc_lock import LOCK, check_lock
 from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.ledger_check import check_ledger
 from whale.audit.checks.read_all import digests_of, files_of
-from whale.audit.checks.tracking import check_tracking
+from whale.audit.checks.tracking import STORE, check_tracking
 from whale.audit.checks.verify import make_hasher, verify
 from whale.audit.run_graph import RunGraph
 from whale.common.errors import WhaleError
@@ -46,6 +46,10 @@ def audit(
     verify(target, graph, report, sha256, strict)
     report.extend(check_lock(graph, ancestors, sha256, md5))
     report.extend(check_tracking(ancestors))
+    if STORE.is_file():
+        report.notes.append(
+            "MLflow: tags and params were compared; `whale track verify` compares all that its page shows"
+        )
     asked, hashed = {*read[0], *read[1]}, at_once | {_here(name) for each in caches for name in each.hashed}
     report.count("files read", len(hashed))
     report.count("files remembered", len(asked - hashed))

@@ -150,11 +150,8 @@ def _labels(tables: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
     uses: Counter[str] = Counter()
 
     def name(key: Any, words: str) -> None:
-        taken = set(labels.values())
-        number = next(
-            each for each in range(1, len(taken) + 2) if (words if each == 1 else f"{words} {each}") not in taken
-        )
-        labels[str(key)] = words if number == 1 else f"{words} ({number})"
+        uses[words] += 1
+        labels[str(key)] = words if uses[words] == 1 else f"{words} ({uses[words]})"
 
     spool_of = {row["run_uuid"]: row["value"] for row in tables["tags"] if row["key"] == mlflow_store.SPOOL_TAG}
     for row in sorted(tables["runs"], key=lambda row: (str(row["name"]), row["start_time"] or 0)):

@@ -14,7 +14,7 @@ from whale.common.errors import RefusedError
 from whale.lineage.ledger import Entry
 from whale.lineage.signing import PUBLIC_KEYS, PublicKeys
 from whale.lineage.statement import place_of
-from whale.lineage.trust import Trust, TrustChange, change_of
+from whale.lineage.trust import TRUST_TYPE, Trust, TrustChange, change_of
 
 
 @dataclass
@@ -47,7 +47,9 @@ def judge(entries: Sequence[Entry], trust: Trust, root: Path = Path()) -> Verdic
         dropped |= wrong
         changes = {each: change for each, change in changes.items() if each not in wrong}
     for entry in entries:
-        if entry.id in signed:
+        if entry.id in signed and entry.statement.get("predicateType") == TRUST_TYPE and not change_of(entry.statement):
+            verdict.faults.append((entry, "not a change of trust of this version"))
+        elif entry.id in signed:
             fault = dropped.get(entry.id) or chain.fault(entry.id) or _misplaced(entry, trust, chain)
             if fault is not None:
                 verdict.faults.append((entry, fault))

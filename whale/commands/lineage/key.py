@@ -12,7 +12,7 @@ from whale.commands.output import AsJson, tell
 if TYPE_CHECKING:
     from whale.lineage.trust import Action
 
-app = typer.Typer(no_args_is_help=True, help="Who may sign here: keys are added and revoked by signed statements.")
+app = typer.Typer(no_args_is_help=True, help="Say who may sign here, by signed statements.")
 
 Because = Annotated[str, typer.Option(help="Why; it stands in the ledger for ever")]
 

@@ -32,5 +32,8 @@ def verify(expect_root: ExpectRoot = None, as_json: AsJson = False) -> None:
 
     replay_all(Path.cwd())
     report = verify_page(expect_root)
-    print_json(report.as_dict()) if as_json else say.verify("MLflow", report)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        say.verify("MLflow", report)
     raise typer.Exit(report.code)
