@@ -277,6 +277,7 @@ def main() -> None:
         root = arguments.root or Path(scratch)
         root.mkdir(parents=True, exist_ok=True)
         os.chdir(root)
+        os.environ["WHALE_CONFIG_DIR"] = str(root.absolute() / "config")  # its key is not one of the user's
         if not Path("lineage/HEAD").is_file():
             build(arguments)
         measure()

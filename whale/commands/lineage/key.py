@@ -19,7 +19,7 @@ Because = Annotated[str, typer.Option(help="Why; it stands in the ledger for eve
 
 @app.command("show", epilog="Example: whale lineage key show")
 def show(as_json: AsJson = False) -> None:
-    """Show the root of trust, who may sign, and which of these keys is here. The private key itself is never shown."""
+    """Show the root of trust and who may sign. And which of these keys is here; a private key is never shown."""
     from whale.lineage import keys
     from whale.lineage.trust import read_trust
 

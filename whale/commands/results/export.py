@@ -27,14 +27,15 @@ def export(
     """
     from whale.audit.exports.lerobot import export_lerobot
     from whale.audit.exports.package import export_folder
-    from whale.audit.run_graph import RunGraph
+    from whale.commands.lineage.artefact import load_graph
 
     if layout not in LAYOUTS:
         raise ConfigError("no such layout", place="--as", found=layout, expected=", ".join(LAYOUTS))
     if reward is not None and layout != "world":
         raise ConfigError("only a world takes a reward head along", place="--reward", expected="--as world")
-    graph = RunGraph.load()
-    target = graph.find(checkpoint)
+    asked = load_graph()
+    asked.require_held()  # what is handed on carries the statements with it
+    graph, target = asked.graph, asked.graph.find(checkpoint)
     if layout == "world":
         from whale.audit.exports.world import export_world
 
