@@ -35,6 +35,7 @@ from whale.lineage.inputs import prove_input
 from whale.lineage.statement import Derivation
 from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
 from whale.lineage.taint import kept_taints, taints_of_inputs
+from whale.lineage.trust import require_signer
 from whale.runtime.workers import environment
 from whale.seal import MANIFEST_NAME
 
@@ -73,6 +74,8 @@ def stage(
     for output in filter(None, (getattr(args, name, None) for name in OUTPUTS)):
         require_contained(output)
     parent_watch.die_with_dvc(grace_seconds)
+    experiment.carry_trust()
+    require_signer()  # first: nobody shall train for days to be told that nothing can be signed
     with _signals_unwind() as raised, _locked(args):
         clear_after_the_dead(Path.cwd())
         if (metrics := getattr(args, "metrics", None)) and metrics.parent.is_dir():
