@@ -3,10 +3,12 @@
 import json
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import toy_chain
 
 from whale.cli import run as whale
 
@@ -45,6 +47,28 @@ def test_an_untouched_page_agrees_and_each_edit_of_it_is_named(spooled, capsys):
     said = " ".join(each["what"] for each in json.loads(capsys.readouterr().out)["findings"])
     assert [name for name, (_, named) in EDITS.items() if named not in said] == []
     assert not list(Path().glob(".mlruns-*"))
+
+
+def git(*arguments):
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+
+def test_runs_of_an_experiment_that_nobody_has_applied_are_signed_in_its_commit(spooled, capsys):
+    git("init", "-q")
+    git("add", "-f", "lineage")
+    git("commit", "-qm", "before")
+    git("checkout", "-q", "--detach")
+    toy_chain.evaluate()  # as in a copy of the project
+    git("add", "-f", "lineage")
+    git("commit", "-qm", "experiment")
+    git("update-ref", "refs/exps/aa/bbbb/seed-1", "HEAD")
+    git("reset", "-q", "--hard", "HEAD~1")
+    assert whale(["track", "verify"]) == 0, capsys.readouterr().out
+    assert "12 runs as signed" in capsys.readouterr().out
+    git("update-ref", "-d", "refs/exps/aa/bbbb/seed-1")
+    assert whale(["track", "verify"]) == 3
+    assert "nobody signed this run" in capsys.readouterr().out
 
 
 def test_a_page_that_was_made_of_a_changed_spool_is_found_though_both_agree(spooled, capsys):

@@ -103,9 +103,10 @@ def _pinned(root: Path, trust: Trust) -> tuple[str, set[str]]:
 
 
 def _check_remembered_heads(entries: Iterable[ledger.Entry], root: Path) -> None:
-    """Every id that git ever held in HEAD must be in the ledger: lines cut off together with HEAD are noticed."""
+    """Every id that git ever held in HEAD must be in the ledger: lines cut off together with HEAD are noticed. Not
+    those of DVC's experiments, which come into the ledger when one is applied."""
     try:
-        said = git(root.absolute(), "log", "--all", "--format=", "-p", "--", str(ledger.HEAD))
+        said = git(root.absolute(), "log", "--exclude=refs/exps/*", "--all", "--format=", "-p", "--", str(ledger.HEAD))
     except (OSError, subprocess.SubprocessError):
         return
     ids = {entry.id for entry in entries}

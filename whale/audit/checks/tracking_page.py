@@ -12,17 +12,22 @@ import re
 import secrets
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.ledger_check import check_ledger
+from whale.audit.checks.trust_chain import judge
 from whale.audit.run_graph import RunGraph, StageRun
-from whale.common.errors import MissingInputError
+from whale.common.errors import MissingInputError, WhaleError
+from whale.lineage import ledger
+from whale.lineage.code_state import git
+from whale.lineage.trust import read_trust
 from whale.tracking import mlflow_store
 from whale.tracking.spool import SPOOL_DIR
 
@@ -70,7 +75,8 @@ def verify_page(expect_root: str | None = None) -> Report:
 
 def _check_spools(graph: RunGraph, spools: Mapping[str, Path], report: Report) -> Iterator[Finding]:
     """Each spool of a signed run is as it was signed; no other says of itself that its run ended well."""
-    signed = {str(told.get("spool")): run for run in graph.runs if isinstance(told := run.internal.get("spool"), dict)}
+    own, elsewhere = _by_spool(graph.runs), _by_spool(_runs_of_experiments())
+    signed = own | {spool_id: run for spool_id, run in elsewhere.items() if spool_id in spools.keys() - own.keys()}
     for spool_id, run in signed.items():
         if spool_id not in spools:
             yield Finding("missing", run.name, "what this run told MLflow is gone", f"{SPOOL_DIR / spool_id}.jsonl")
@@ -84,6 +90,31 @@ def _check_spools(graph: RunGraph, spools: Mapping[str, Path], report: Report) -
                           str(spools[spool_id]))  # fmt: skip
         else:
             report.count("runs that did not end well, and that nobody signs")
+
+
+def _by_spool(runs: Iterable[StageRun]) -> dict[str, StageRun]:
+    return {str(told.get("spool")): run for run in runs if isinstance(told := run.internal.get("spool"), dict)}
+
+
+def _runs_of_experiments() -> Iterator[StageRun]:
+    """DVC keeps the ledger of an experiment that nobody has applied in git; its signatures must hold as ours do."""
+    try:
+        commits = set(git(Path.cwd(), "for-each-ref", "--format=%(objectname)", "refs/exps").decode().split())
+        trust = read_trust()
+    except (OSError, subprocess.SubprocessError, WhaleError):
+        return
+    if trust is None:
+        return
+    for commit in sorted(commits):
+        with (
+            tempfile.NamedTemporaryFile(prefix="whale-ledger-") as file,
+            suppress(OSError, subprocess.SubprocessError, WhaleError),
+        ):
+            file.write(git(Path.cwd(), "show", f"{commit}:{ledger.LEDGER}"))
+            file.flush()
+            entries = ledger.read(Path(file.name))
+            unheld = {entry.line for entry, _ in judge(entries, trust).faults}
+            yield from RunGraph(entry for entry in entries if entry.line not in unheld).runs
 
 
 def _fault(payload: bytes, run: StageRun) -> str | None:

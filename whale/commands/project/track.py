@@ -33,9 +33,11 @@ def verify(expect_root: ExpectRoot = None, as_json: AsJson = False) -> None:
     """
     from whale.audit.checks.tracking_page import verify_page
     from whale.commands.lineage import text as say
-    from whale.tracking.mlflow_store import replay_all
+    from whale.tracking.mlflow_store import STORE, point_at_current, replay_all
 
     replay_all(Path.cwd())
+    if Path(STORE).is_file():
+        point_at_current(Path.cwd())
     report = verify_page(expect_root)
     if as_json:
         print_json(report.as_dict())
