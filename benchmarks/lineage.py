@@ -32,13 +32,14 @@ from whale.common.json_files import (
 )
 from whale.data.ingest.episode_table import COLUMNS
 from whale.guard import machine as described
-from whale.lineage import ledger, signing
+from whale.lineage import ledger
 from whale.lineage.closure import closure_digest, code_files, import_closure
 from whale.lineage.code_state import UNKNOWN
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import ProvenInput, prove_input
 from whale.lineage.statement import Derivation, RunFacts, build_statement
 from whale.lineage.summary import LINEAGE_NAME, summarize
+from whale.lineage.trust import sign_into_ledger
 from whale.seal import seal
 
 DATASETS = 27
@@ -98,12 +99,10 @@ class Project:
             {"params.yaml": sha256_of_file("params.yaml")}, UNKNOWN, len(code), closure_digest(code), byproducts,
             {"profile": "whale-x", "undeclared": 0, "listened": True, "workers": 8, "threads": 1},
         )  # fmt: skip
-        envelope, keyid, pem = signing.sign(
-            build_statement(derivation, facts, subjects), signing.key_file(Path(".whale"))
-        )
-        signing.publish_key(keyid, pem)
-        (folder / "statement.dsse.json").write_text(canonical_json(envelope))
-        ledger.append(envelope)
+        copy = folder / "statement.dsse.json"
+        statement = build_statement(derivation, facts, subjects)
+        _, envelope = sign_into_ledger(statement)
+        copy.write_bytes(canonical_json(envelope).encode() + b"\n")
 
 
 def summary_beside(holder: str) -> dict[str, Any] | None:
@@ -278,6 +277,7 @@ def main() -> None:
         root = arguments.root or Path(scratch)
         root.mkdir(parents=True, exist_ok=True)
         os.chdir(root)
+        os.environ["WHALE_CONFIG_DIR"] = str(root.absolute() / "config")  # its key is not one of the user's
         if not Path("lineage/HEAD").is_file():
             build(arguments)
         measure()

@@ -39,6 +39,7 @@ class Soak:
         self.phases: Counter = Counter()
         self.runs = self.kills = self.missed = 0
         self.errors: list[str] = []
+        os.environ["WHALE_CONFIG_DIR"] = str(root / ".whale/soak")  # its key is not one of the user's
         subprocess.run([BIN / "dvc", "repro"], cwd=root, env=environment(), check=True, stdout=subprocess.DEVNULL)
         self.stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
         self.names = [name for name in self.stages if not only_trainings or _has_workers(name)]

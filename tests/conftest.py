@@ -1,7 +1,10 @@
 """Fixtures for every test, and the switches that must be set before any framework is imported."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,11 @@ from hypothesis import HealthCheck, settings
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: more threads only wait for each other
+
+# No test signs with, or adds to, the keys of whoever runs it.
+os.environ["WHALE_CONFIG_DIR"] = tempfile.mkdtemp(prefix="whale-config-")
+atexit.register(shutil.rmtree, os.environ["WHALE_CONFIG_DIR"], ignore_errors=True)
+os.environ.pop("WHALE_SIGNING_KEY", None)
 
 # An example takes as long as a busy machine lets it.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -18,10 +18,10 @@ from whale.audit.checks.completeness import completeness
 from whale.audit.exports.bundle import write_statements
 from whale.audit.questions.show import show
 from whale.audit.run_graph import RunGraph
-from whale.audit.sign import sign_statement
 from whale.cli import run as whale
 from whale.lineage.acceptance import Acceptance, acceptance_statement
 from whale.lineage.closure import closure_digest, code_files
+from whale.lineage.trust import sign_into_ledger
 
 ROOT = Path(__file__).parents[1]
 DVC = str(Path(sys.executable).parent / "dvc")
@@ -250,14 +250,14 @@ def test_a_forged_acceptance_is_a_finding(project, capsys):
     changes = [{}, {"files": lie}, {"files": lie, "before": {"pipelines/scaling.py": "0" * 64}}, {"stage": "other"}]
     for change in changes:
         ledger = (project / "lineage/ledger.jsonl").read_bytes(), (project / "lineage/HEAD").read_bytes()
-        sign_statement(acceptance_statement(replace(honest, **change)))
+        sign_into_ledger(acceptance_statement(replace(honest, **change)))
         found = [each for each in audit(OUT, deep=True, strict=False, expect_head=None).findings]
         assert any("acceptance of edited code does not hold" in each.what for each in found), change
         (project / "lineage/ledger.jsonl").write_bytes(ledger[0])
         (project / "lineage/HEAD").write_bytes(ledger[1])
     statement = acceptance_statement(honest)
     statement["predicate"]["more"] = 1
-    sign_statement(statement)
+    sign_into_ledger(statement)
     assert any(
         "not an acceptance" in each.what for each in audit(OUT, deep=True, strict=False, expect_head=None).findings
     )
@@ -273,13 +273,13 @@ def test_a_blank_word_and_a_stage_that_is_none_are_refused(project, capsys):
 def test_what_is_edited_while_dvc_is_told_is_not_accepted(project, capsys, monkeypatch):
     edit(project, *SAME["comment"])
     before = (project / "dvc.lock").read_bytes()
-    sign = accepting.sign_statement
+    sign = accepting.sign_into_ledger
 
     def edited_meanwhile(statement):
         edit(project, *OTHER["constant"][:2])
         return sign(statement)
 
-    monkeypatch.setattr(accepting, "sign_statement", edited_meanwhile)
+    monkeypatch.setattr(accepting, "sign_into_ledger", edited_meanwhile)
     assert whale(["accept"]) == 3
     assert (project / "dvc.lock").read_bytes() == before and stale(project) == ["toy"]
 

@@ -41,6 +41,9 @@ VERBS += [
 VERBS += [f"lineage {verb}" for verb in ("show", "verify", "episodes", "env", "code", "licenses", "diff", "seen")]
 VERBS += [f"lineage {verb}" for verb in ("leakage", "why", "affected", "completeness", "rederive", "prove", "export")]
 VERBS += ["export", "fsck", "accept", "audit", "lineage taint add", "lineage taint list"]
+VERBS += [f"lineage key {verb}" for verb in ("show", "new", "add", "revoke", "rotate", "replace-root")] + [
+    "track verify"
+]
 
 
 @pytest.fixture
@@ -213,7 +216,9 @@ def test_statistics_are_shown_and_exported_for_others(project, capsys):
     assert run(["stats", "show", "nowhere"]) == 2
 
 
-@pytest.mark.parametrize("group", ["", "profile", "data", "spec", "lineage", "lineage taint", "stats", "mix"])
+@pytest.mark.parametrize(
+    "group", ["", "profile", "data", "spec", "lineage", "lineage taint", "lineage key", "stats", "mix"]
+)
 def test_a_list_of_commands_has_whole_sentences(group, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert run([*group.split(), "--help"]) == 0

@@ -82,6 +82,7 @@ def optimizations(value):
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "WHALE_", "RAY_"))}
     kept |= {"PATH": f"{BIN}{os.pathsep}{kept['PATH']}", "SHELL": "/bin/sh", "WHALE_TRAIN_WORKERS": "0"}
+    kept |= {name: os.environ[name] for name in ("WHALE_CONFIG_DIR",) if name in os.environ}  # of conftest.py
     return kept | {"WHALE_MAP_ENGINE": "local", "WHALE_BEAM_WORKERS": "1", "WHALE_THREADS": "1"}
 
 

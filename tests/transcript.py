@@ -21,7 +21,7 @@ MASKS = (
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "DIGEST"),
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.+]+"), "TIME"),
     (re.compile(r"-?\d+\.\d+(e-\d+)?"), "NUMBER"),  # the last digits of a training depend on the processor
-    (re.compile(r"\b\d+ files?\b"), "N files"),  # of an import closure, of records: grows with the program
+    (re.compile(r"\b\d+ (hashed )?files?\b"), "N files"),  # of an import closure, of records: grows with the program
     (re.compile(r"^(python|platform|processor|memory_mb|cpus_allowed|torch_threads): .*$", re.MULTILINE), r"\1: HERE"),
     (re.compile(r"([ -])\1+"), r"\1"),  # and with them the width of a column
 )

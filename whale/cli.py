@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from whale.commands.data import mix, raw, shards, spec, stats
-from whale.commands.lineage import accept, proofs, questions, taint
+from whale.commands.lineage import accept, key, proofs, questions, taint
 from whale.commands.project import doctor, init, plan, profile, timings, track
 from whale.commands.results import evaluate, export, metrics, model, play, policy, rollout
 from whale.common.printable import escaped_output
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 questions.app.add_typer(proofs.app)  # without a name: its commands are those of `whale lineage`
 questions.app.add_typer(taint.app, name="taint")
+questions.app.add_typer(key.app, name="key")
 app.add_typer(profile.app, name="profile")
 app.add_typer(raw.app, name="data")
 app.add_typer(spec.app, name="spec")

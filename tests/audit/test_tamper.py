@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import toy_chain
 import yaml
+from tampering import closed_set, rewrite, signed_by
 from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.audit import audit
@@ -23,7 +24,8 @@ from whale.audit.run_graph import RunGraph
 from whale.cli import run as whale
 from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json
-from whale.lineage import ledger, signing
+from whale.lineage import keys, ledger, signing
+from whale.lineage.trust import require_signer
 
 SHARD = ART / "data/pretrain/shards/beta/train/beta-train-00001-000.tar"
 EPISODES = ART / "data/pretrain/shards/alpha/episodes.parquet"
@@ -56,18 +58,16 @@ def flip(path: Path, position: int = -1, keep_times: bool = False) -> None:
 
 
 def resign(change, line: int = -1, key: Path | None = None) -> None:
-    """Rewrite one line of the ledger with a changed statement, sign it, and chain and HEAD anew: all but the secret."""
-    entries = ledger.read()
+    """Change one statement, then sign that line and those after it for their new places, as who has the key could."""
+    entries, made = ledger.read(), []
     line = line % len(entries)
-    ledger.LEDGER.unlink()
-    ledger.HEAD.unlink()
     for number, entry in enumerate(entries):
-        envelope = entry.envelope
+        statement = json.loads(canonical_json(entry.statement))
         if number == line:
-            statement = json.loads(canonical_json(entry.statement))
             change(statement)
-            envelope, *_ = signing.sign(statement, key or signing.key_file(Path(".whale")))
-        ledger.append(envelope)
+        own = key if number == line and key else require_signer()
+        made.append(signed_by(own, statement) if number >= line else entry.envelope)
+    rewrite(made)
 
 
 def last_of(stage: str) -> int:
@@ -76,7 +76,7 @@ def last_of(stage: str) -> int:
 
 
 def other_key(tmp_path: Path) -> Path:
-    return signing.key_file(tmp_path / "stranger")
+    return keys.make_key(tmp_path / "stranger.pem")
 
 
 def test_nothing_touched_is_no_alarm_after_a_copy_with_other_times_and_links(chain):
@@ -191,9 +191,8 @@ def test_t6_a_head_kept_elsewhere_pins_the_ledger(chain):
 
 
 def test_t6_a_line_from_another_ledger(chain, tmp_path):
-    statement = ledger.read()[0].statement
-    envelope, *_ = signing.sign(statement, other_key(tmp_path))
-    ledger.append(envelope)
+    envelope = signing.sign(ledger.read()[0].statement, other_key(tmp_path))
+    ledger.append(lambda place: envelope)
     report = verdict()
     assert report.code == 3 and "ledger.jsonl" in files_named(report)
 
@@ -420,19 +419,6 @@ def test_an_untouched_chain_is_no_alarm_wherever_and_however_it_lies(chain, chan
         monkeypatch.chdir(chain)
         alarms += verdict().findings
     assert alarms == []
-
-
-def closed_set() -> list[Path]:
-    """What a checkpoint's verification answers for: outputs of its chain, their manifests, the settings, dvc.lock, the
-    ledger with HEAD and keys, and the runs' records."""
-    run = RunGraph.load().find(str(FINAL)).run
-    runs = RunGraph.load().ancestors(run)
-    folders = [Path(name).parent for each in runs for name in each.outputs]
-    records = [Path(path) for each in runs for path, _ in each.byproducts.values()]
-    fixed = ["params.yaml", "constraints.txt", "dvc.lock", "lineage/ledger.jsonl", "lineage/HEAD"]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files += [*records, *map(Path, fixed), *signing.PUBLIC_KEYS.glob("*.pub"), *Path("data_specs").glob("*.yaml")]
-    return sorted(path for path in set(files) if path.stat().st_size)
 
 
 def _internal(statement: dict) -> dict:

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from whale.audit.checks.findings import Report
+from whale.audit.checks.ledger_check import check_ledger
 from whale.guard import experiment
+from whale.lineage.statement import in_toto
+from whale.lineage.trust import TRUST, sign_into_ledger
 from whale.run import _bring_tracking_up_to_date
 
 
@@ -59,6 +63,24 @@ def test_home_is_the_project_that_dvc_copied_and_else_the_current_folder(project
     assert experiment.home() == project
     monkeypatch.setenv(experiment.NAME, "seed-1")
     assert experiment.home() == Path("/elsewhere")
+
+
+def test_a_copy_signs_under_the_root_of_the_project_also_where_git_does_not_know_it_yet(project, monkeypatch):
+    Path("lineage/ledger.jsonl").unlink()
+    sign_into_ledger(in_toto("urn:test:1", [], {}))
+    pinned, copy = TRUST.read_bytes(), project / ".dvc/tmp/exps/one"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv(experiment.ROOT, str(project))
+    monkeypatch.setenv(experiment.NAME, "seed-1")
+    experiment.carry_trust()
+    sign_into_ledger(in_toto("urn:test:1", [], {}))
+    report = Report()
+    check_ledger(report)
+    assert TRUST.read_bytes() == pinned and report.code == 0, report.findings
+    TRUST.write_text("of the copy")
+    experiment.carry_trust()
+    assert TRUST.read_text() == "of the copy"  # what git brought is never replaced
 
 
 def test_all_stages_of_one_dvc_process_have_one_name_and_those_of_an_experiment_its_name_in_front(monkeypatch):

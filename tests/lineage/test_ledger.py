@@ -1,13 +1,16 @@
 """The ledger survives torn writes, writers at once and merges of branches; what is lost stays visible."""
 
 import multiprocessing
+import os
+import resource
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from whale.common.errors import MismatchError, RefusedError
-from whale.lineage import ledger, signing
+from whale.common.errors import CannotWriteError, MismatchError, RefusedError
+from whale.lineage import keys, ledger, signing
+from whale.lineage.statement import in_toto
+from whale.lineage.trust import sign_into_ledger
 
 
 @pytest.fixture(autouse=True)
@@ -17,9 +20,7 @@ def project(tmp_path, monkeypatch):
 
 
 def add(number: int) -> str:
-    envelope, keyid, pem = signing.sign({"number": number}, signing.key_file(Path(".whale")))
-    signing.publish_key(keyid, pem)
-    return ledger.append(envelope)
+    return sign_into_ledger(in_toto("urn:test:1", [], {"number": number}))[0]
 
 
 def test_each_line_names_the_one_before_and_head_the_last():
@@ -29,15 +30,6 @@ def test_each_line_names_the_one_before_and_head_the_last():
     assert [entry.prev for entry in entries] == [(), (ids[0],), (ids[1],)]
     assert ledger.HEAD.read_text() == ids[2] + "\n"
     ledger.check_head(entries)
-
-
-def test_the_private_key_is_made_once_and_readable_by_its_owner_only():
-    add(0)
-    key = Path(".whale/keys/signing.pem")
-    before = key.read_bytes()
-    add(1)
-    assert key.stat().st_mode & 0o777 == 0o600 and key.read_bytes() == before
-    assert len(list(signing.PUBLIC_KEYS.iterdir())) == 1
 
 
 def test_a_torn_last_line_is_refused_by_readers_and_cut_off_by_the_next_writer():
@@ -82,6 +74,24 @@ def test_after_a_union_merge_the_next_line_names_both_heads():
     assert ledger.read()[-1].id == joined and ledger.read()[-1].prev == (ours, theirs)
 
 
+def test_a_line_that_the_disk_takes_only_a_part_of_is_told_and_leaves_the_ledger_as_it_was():
+    """The system writes up to the limit, says how much, and refuses the rest: a full disk does the same."""
+    first = add(0)
+    size = ledger.LEDGER.stat().st_size
+
+    def write_little() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
+        with pytest.raises(CannotWriteError, match=r"ledger\.jsonl"):
+            ledger.append(lambda place: ledger.read()[0].envelope)
+        os._exit(0)
+
+    child = multiprocessing.get_context("fork").Process(target=write_little)
+    child.start()
+    child.join()
+    assert (child.exitcode, ledger.LEDGER.stat().st_size) == (0, size)
+    assert add(1) and [entry.prev for entry in ledger.read()] == [(), (first,)]
+
+
 def test_writers_at_once_make_one_chain():
     add(0)
     context = multiprocessing.get_context("fork")
@@ -98,8 +108,8 @@ def test_writers_at_once_make_one_chain():
 def test_a_changed_payload_and_an_unknown_key_are_refused(tmp_path):
     add(0)
     (entry,) = ledger.read()
-    assert signing.verify(entry.envelope) == {"number": 0}
-    foreign, *_ = signing.sign({"number": 0}, signing.key_file(tmp_path / "stranger"))
+    assert signing.verify(entry.envelope)["predicate"]["number"] == 0
+    foreign = signing.sign({"number": 0}, keys.make_key(tmp_path / "stranger.pem"))
     for envelope in (entry.envelope | {"payload": foreign["payload"][:-4] + "fQ=="}, foreign):
         with pytest.raises(RefusedError):
             signing.verify(envelope)

@@ -16,12 +16,12 @@ from whale.audit.checks.dvc_lock import code_row
 from whale.audit.checks.lock_text import LOCK, parse
 from whale.audit.code_change import CodeChange, code_change
 from whale.audit.run_graph import RunGraph, StageRun
-from whale.audit.sign import sign_statement
 from whale.common.errors import MismatchError, MissingInputError, RefusedError, WhaleError
 from whale.common.files import write_atomically
 from whale.lineage.acceptance import Acceptance, acceptance_statement
 from whale.lineage.closure import closure_digest
 from whale.lineage.code_state import code_state
+from whale.lineage.trust import sign_into_ledger
 from whale.pipeline_file import is_code
 from whale.seal import Hasher, verify_sealed
 
@@ -83,7 +83,7 @@ def accept(
         outputs={name: change.run.subjects[name] for name in change.run.outputs},
         checked=None if checked is None else dict(checked),
     )
-    sign_statement(acceptance_statement(acceptance))
+    sign_into_ledger(acceptance_statement(acceptance))
     return acceptance
 
 

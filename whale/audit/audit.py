@@ -7,18 +7,25 @@ from pathlib import Path
 from whale.audit.checks.bundle import check_bundle, is_bundle
 from whale.audit.checks.dvc_lock import LOCK, check_lock
 from whale.audit.checks.findings import Finding, Report
+from whale.audit.checks.ledger_check import check_ledger
 from whale.audit.checks.read_all import digests_of, files_of
-from whale.audit.checks.tracking import check_tracking
-from whale.audit.checks.verify import check_ledger, make_hasher, verify
+from whale.audit.checks.tracking import STORE, check_tracking
+from whale.audit.checks.verify import make_hasher, verify
 from whale.audit.run_graph import RunGraph
 from whale.common.errors import ConfigError, WhaleError
 from whale.lineage.file_digests import FileDigests
 
 
 def audit(
-    artefact: str, *, deep: bool, strict: bool, expect_head: str | None, expect_key: str | None = None,
+    artefact: str,
+    *,
+    deep: bool,
+    strict: bool,
+    expect_head: str | None,
+    expect_root: str | None = None,
+    expect_key: str | None = None,
     state: Path = Path(".whale"),
-) -> Report:  # fmt: skip
+) -> Report:
     """Everything that `whale lineage verify` looks at; the caller reads `code` off the report.
 
     A broken ledger ends it: nothing else could be believed. A world's bundle brings its statements along: it needs no
@@ -26,13 +33,14 @@ def audit(
     """
     report = Report()
     if is_bundle(Path(artefact)):
-        if expect_head is not None:
-            raise ConfigError("a bundle has no ledger", place="--expect-head", remedy="--expect-key KEYID")
+        for place, expected in (("--expect-head", expect_head), ("--expect-root", expect_root)):
+            if expected is not None:
+                raise ConfigError("a bundle has no ledger", place=place, remedy="--expect-key KEYID")
         return check_bundle(Path(artefact), report, strict, expect_key)
     if expect_key is not None:
         raise ConfigError("only the keys of a bundle are unknown", place="--expect-key", found=artefact,
                           expected="a folder of whale export --as world")  # fmt: skip
-    entries = check_ledger(report, expect_head)
+    entries = check_ledger(report, expect_head, expect_root=expect_root)
     if not entries:
         return report
     graph = RunGraph(entries)
@@ -49,9 +57,18 @@ def audit(
     verify(target, graph, report, sha256, strict)
     report.extend(check_lock(graph, ancestors, sha256, md5))
     report.extend(check_tracking(ancestors))
+    if STORE.is_file():
+        report.notes.append(
+            "MLflow: tags and params were compared; `whale track verify` compares all that its page shows"
+        )
     asked, hashed = {*read[0], *read[1]}, at_once | {_here(name) for each in caches for name in each.hashed}
     report.count("files read", len(hashed))
     report.count("files remembered", len(asked - hashed))
+    if asked - hashed:
+        report.notes.append(
+            f"shallow: {len(asked - hashed)} of {len(asked)} files were not read again, for size, times and inode are "
+            "as they were when this machine last read them; --deep reads every byte"
+        )
     for each in caches:
         each.save()
     return report

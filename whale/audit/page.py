@@ -12,8 +12,8 @@ from whale.reporting.pipeline_section import layers, without_detours
 LEAD = "Every run stands below all that it read from. What follows from a longer way is left out."
 
 
-def lineage_page(target: Target, graph: RunGraph) -> str:
-    """HTML."""
+def lineage_page(target: Target, graph: RunGraph, ledger_says: str) -> str:
+    """HTML. `ledger_says`: one line on whether its signatures held."""
     runs = {each.id: each for each in graph.ancestors(target.run)}
     parents = {key: {each.id for each in graph.parents(run)} for key, run in runs.items()}
     nearest = without_detours(parents)
@@ -21,7 +21,7 @@ def lineage_page(target: Target, graph: RunGraph) -> str:
             for layer in layers(parents)]  # fmt: skip
     sections = [Section("Runs", render("pipeline.html", layers=rows, lead=LEAD))]
     sections += [Section(title(run), parts.table(["what", "value"], _facts(run), 2)) for run in reversed(runs.values())]
-    lead = f"sha256 {target.sha256}, {len(runs)} signed runs; the hashes of each are one click away."
+    lead = f"sha256 {target.sha256}, {len(runs)} runs; the hashes of each are one click away. {ledger_says}."
     return page(f"Lineage of {target.name}", lead, Markup(), sections, "Made by `whale lineage show` from the ledger.")
 
 

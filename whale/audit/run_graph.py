@@ -5,9 +5,11 @@ Paths in statements are names, not keys: a folder that was moved or restored fro
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -19,9 +21,11 @@ from whale.lineage import ledger
 from whale.lineage.acceptance import Acceptance, acceptance_of, overlaid
 from whale.lineage.inputs import name_in_statements
 from whale.lineage.statement import PREDICATE_TYPE
+from whale.lineage.taint import Taint, taint_of
 from whale.seal import MANIFEST_NAME, Hasher
 
 SETTINGS = ("params", "lock", "settings")  # roles in a statement
+SHA256, COMMIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,32 @@ class StageRun:
 
     @classmethod
     def of(cls, entry: ledger.Entry) -> "StageRun":
+        """MismatchError for a statement that is not of our form: a signature says who wrote it, not that it is sane."""
+        try:
+            found = cls._read(entry)
+            is_sane = found._is_sane()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MismatchError("not the statement of a run of this version", found=str(error)[:120]) from None
+        if not is_sane:
+            raise MismatchError("not the statement of a run of this version", found=str(found.stage)[:120])
+        return found
+
+    def _is_sane(self) -> bool:
+        """Types of what is read, and forms of what is handed to git and to the file system."""
+        texts = [self.stage, self.stage if self.item is None else self.item, self.run_id, *self.command]
+        texts += [*self.settings, *self.subjects, *(each.path for each in self.inputs)]
+        digests = [*self.subjects.values(), *self.settings.values(), *(each.sha256 for each in self.inputs)]
+        digests += [digest for each in self.inputs for digest in each.holders.values()]
+        digests += [digest for _, digest in self.byproducts.values()]
+        commits = [each for each in (self.code["commit"], self.code["tree"]) if each is not None]
+        times = [datetime.fromisoformat(each) for each in (self.started, self.finished)]
+        is_sane = all(isinstance(each, str) for each in texts) and all(each.tzinfo is not None for each in times)
+        is_sane &= all(map(SHA256.fullmatch, digests)) and all(map(COMMIT.fullmatch, commits)) and bool(self.outputs)
+        is_sane &= isinstance(self.params, dict) and isinstance(self.internal, dict) and "dirty" in self.code
+        return is_sane and isinstance(self.internal["derivation_sha256"], str)
+
+    @classmethod
+    def _read(cls, entry: ledger.Entry) -> "StageRun":
         build, details = (entry.statement["predicate"][name] for name in ("buildDefinition", "runDetails"))
         external, metadata = build["externalParameters"], details["metadata"]
         rows = [(each["annotations"]["role"], each) for each in build["resolvedDependencies"]]
@@ -134,13 +164,17 @@ class RunGraph:
 
     def __init__(self, entries: Iterable[ledger.Entry]):
         self.entries = list(entries)
-        runs = (each for each in self.entries if each.statement.get("predicateType") == PREDICATE_TYPE)
-        self.runs = [StageRun.of(each) for each in runs]
+        self.runs: list[StageRun] = []
         self._acceptances: dict[str, list[Acceptance]] = defaultdict(list)
-        self.malformed: list[tuple[ledger.Entry, MismatchError]] = []  # what claims to be an acceptance
+        self.taints: list[Taint] = []
+        self.malformed: list[tuple[ledger.Entry, MismatchError]] = []  # what claims to be one of these
         for each in self.entries:
             try:
-                if (accepted := acceptance_of(each.statement)) is not None:
+                if each.statement.get("predicateType") == PREDICATE_TYPE:
+                    self.runs.append(StageRun.of(each))
+                elif (taint := taint_of(each.statement)) is not None:
+                    self.taints.append(taint)
+                elif (accepted := acceptance_of(each.statement)) is not None:
                     self._acceptances[accepted.statement].append(accepted)
             except MismatchError as error:
                 self.malformed.append((each, error))

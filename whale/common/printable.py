@@ -7,7 +7,7 @@ an address may hold a password. Escapes have the form of JSON (`\\u001b`), so th
 import re
 import reprlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e0fff]"
 )
+BREAKS = re.compile("[\t\n]")
 PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)[^\s/@?#]{1,500}@")
 SIGNED = re.compile(
     r"(?i)([?&](?:x-amz-|x-goog-)?(?:signature|sig|token|access_token|credential|security-token|key|api_key|password)=)"
@@ -40,6 +41,16 @@ _FOUND, _SHORT = _cutting(40, SHOWN_CHARACTERS), _cutting(6, 160)
 def printable(text: str) -> str:
     """`text` with nothing in it that a terminal obeys, a page hides or an encoder refuses."""
     return UNSAFE.sub(lambda match: _escape(match[0]), text)
+
+
+def one_line(value: Any) -> Any:
+    """`value` with every text in it `printable` and on one line, so that none looks like a line of ours; numbers and
+    None as they are."""
+    if isinstance(value, str):
+        return BREAKS.sub(lambda match: _escape(match[0]), printable(value))
+    if isinstance(value, Mapping):
+        return {one_line(key): one_line(each) for key, each in value.items()}
+    return [one_line(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def without_secrets(text: str) -> str:

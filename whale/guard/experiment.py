@@ -1,17 +1,19 @@
 """Which DVC run a stage belongs to, and where the project is when DVC runs an experiment in a copy of it.
 
 `dvc exp run --temp` and `--queue` work in `.dvc/tmp/exps/<name>`, a clone without what git ignores, thrown away at the
-end. Outputs go to the shared cache and the ledger comes back with the experiment's commit. The signing key and the
-tracking do not: they are those of the project itself.
+end. Outputs go to the shared cache and the ledger comes back with the experiment's commit. The tracking does not: it is
+the project's own. The root of trust is the project's too, also where git does not know it yet.
 """
 
 import os
 import subprocess
 from pathlib import Path
 
+from whale.common.files import write_atomically
 from whale.guard.parent_watch import find_dvc
-from whale.lineage import ledger
+from whale.lineage import ledger, signing
 from whale.lineage.code_state import git
+from whale.lineage.trust import TRUST
 
 NAME, ROOT = "DVC_EXP_NAME", "DVC_ROOT"  # set by DVC: an experiment's name, the project that it is one of
 
@@ -19,6 +21,14 @@ NAME, ROOT = "DVC_EXP_NAME", "DVC_ROOT"  # set by DVC: an experiment's name, the
 def home() -> Path:
     """The project's own folder, absolute: the current one, or where DVC copied it from."""
     return Path(os.environ[ROOT]) if os.environ.get(NAME) and os.environ.get(ROOT) else Path.cwd()
+
+
+def carry_trust() -> None:
+    """Into a copy of the project: its root of trust and public keys, or the copy would pin a second root."""
+    if (home() / TRUST).is_file() and not TRUST.exists():
+        for path in sorted((home() / signing.PUBLIC_KEYS).glob("*.pub")):
+            write_atomically(signing.PUBLIC_KEYS / path.name, path.read_bytes())
+        write_atomically(TRUST, (home() / TRUST).read_bytes())
 
 
 def facts() -> dict[str, str]:

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from whale.common.files import write_atomically
-from whale.common.json_files import canonical_json, remembered
+from whale.common.json_files import canonical_json
+from whale.lineage.own_cache import recall, remember
 from whale.runtime.workers.environment import DEFAULTS, FORCED, STATE_DIR
 
 PACKAGES_CACHE = "packages-cache.json"
@@ -77,14 +77,14 @@ def installed_packages() -> dict[str, Any]:
     folders = sorted({path for path in sys.path if path.endswith(("site-packages", "dist-packages"))})
     key = hashlib.sha256(canonical_json([[path, _changed(path)] for path in folders]).encode()).hexdigest()
     cached = STATE_DIR / PACKAGES_CACHE
-    if (kept := remembered(cached)).keys() >= {"key", "packages"} and kept["key"] == key:
+    if (kept := recall(cached)).keys() >= {"key", "packages"} and kept["key"] == key:
         return kept["packages"]
     packages: dict[str, dict[str, str | None]] = {}
     for each in metadata.distributions(path=folders):
         record = each.read_text("RECORD")
         digest = hashlib.sha256(record.encode()).hexdigest() if record else None
         packages.setdefault(str(each.name), {"version": each.version, "record_sha256": digest})
-    write_atomically(cached, canonical_json({"key": key, "packages": packages}).encode(), lasts=False)
+    remember(cached, {"key": key, "packages": packages})
     return packages
 
 

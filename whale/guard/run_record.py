@@ -27,12 +27,12 @@ from whale.common.files import sha256_of_file, sync_file, write_atomically
 from whale.common.json_files import canonical_json, pretty_json, write_json
 from whale.guard import experiment, machine, opened_files
 from whale.guard.guarded_run import GuardedRun
-from whale.lineage import ledger, signing
 from whale.lineage.closure import closure_digest
 from whale.lineage.code_state import CodeState
+from whale.lineage.signing import Envelope
 from whale.lineage.statement import RunFacts, build_statement
 from whale.lineage.summary import LINEAGE_NAME
-from whale.runtime.workers import environment
+from whale.lineage.trust import sign_into_ledger
 from whale.seal import MANIFEST_NAME, read_manifest
 
 RUNS_DIR = Path("lineage/runs")
@@ -82,10 +82,10 @@ def write_timings(run: GuardedRun, directory: Path) -> None:
 
 
 def _sign(statement: Mapping[str, Any], directory: Path) -> None:
-    envelope, keyid, pem = signing.sign(statement, signing.key_file(experiment.home() / environment.STATE_DIR))
-    signing.publish_key(keyid, pem)
-    write_atomically(directory / "statement.dsse.json", canonical_json(envelope).encode() + b"\n")
-    ledger.append(envelope)
+    def keep(envelope: Envelope) -> None:
+        write_atomically(directory / "statement.dsse.json", canonical_json(envelope).encode() + b"\n")
+
+    sign_into_ledger(statement, keep)
 
 
 def _write_byproducts(
@@ -126,8 +126,17 @@ def _internal(run: GuardedRun, opened: Mapping[str, Any], described: Mapping[str
         "edited_meanwhile": len(opened["edited_meanwhile"]),
         "listened": opened["listened"] and opened["workers"] >= run.notes.get("workers", 0),
         "earlier_attempts": len(run.attempts.earlier()),
+        "spool": _spool(run),
         **run.notes,
     }
+
+
+def _spool(run: GuardedRun) -> dict[str, Any]:
+    """What the run told MLflow, as bytes; after this comes one line alone, that it ended."""
+    path = run.tracking.path
+    payload = path.read_bytes() if path.is_file() else b""
+    told = {"spool": path.stem, "bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+    return told | {"compute_s": f"{run.clock.compute_s:.1f}"}
 
 
 def _settings(run: GuardedRun, opened: list[str]) -> dict[str, str]:

@@ -35,6 +35,8 @@ from whale.lineage.inputs import prove_input
 from whale.lineage.statement import Derivation
 from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
 from whale.lineage.taint import kept_taints, taints_of_inputs
+from whale.lineage.trust import require_signer
+from whale.pipeline_file import PIPELINE, stage_bodies
 from whale.runtime.workers import environment
 from whale.seal import MANIFEST_NAME
 
@@ -74,6 +76,8 @@ def stage(
     for output in filter(None, (getattr(args, name, None) for name in OUTPUTS)):
         require_contained(output)
     parent_watch.die_with_dvc(grace_seconds)
+    experiment.carry_trust()
+    require_signer()  # first: nobody shall train for days to be told that nothing can be signed
     with _signals_unwind() as raised, _locked(args):
         clear_after_the_dead(Path.cwd())
         if (metrics := getattr(args, "metrics", None)) and metrics.parent.is_dir():
@@ -160,7 +164,9 @@ def _as_plain(value: Any) -> Any:
 
 
 def _start_tracking(run: GuardedRun) -> None:
-    about = {"command": run.command, **experiment.facts()}
+    bodies = stage_bodies(PIPELINE) if PIPELINE.is_file() else {}
+    desc = str(bodies.get(run.derivation.stage, {}).get("desc", ""))
+    about = {"command": run.command, "desc": desc, **experiment.facts()}
     run.tracking.start(run.derivation.stage, run.item, run.profile, {"whale.derivation": run.identity}, **about)
     run.tracking.log_params(run.derivation.config)
     for name, digest in run.inputs.items():

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from whale.common.errors import MismatchError
 from whale.lineage.closure import closure_digest
-from whale.lineage.statement import in_toto
+from whale.lineage.statement import PLACE, in_toto
 
 ACCEPTANCE_TYPE = "urn:whale:acceptance:1"
 
@@ -59,7 +59,8 @@ def acceptance_of(statement: Mapping[str, Any]) -> Acceptance | None:
         return None
     try:
         outputs = {row["name"]: row["digest"]["sha256"] for row in statement["subject"]}
-        found = Acceptance(**statement["predicate"], outputs=outputs)
+        predicate = {name: value for name, value in statement["predicate"].items() if name != PLACE}
+        found = Acceptance(**predicate, outputs=outputs)
         rows = [row for row in found.files.values() if row is not None]
         is_whole = found.basis in ("syntax", "claim") and set(found.files) == set(found.before)
         is_whole &= all(set(row) == ROW and isinstance(row["bytes"], int) for row in rows)

@@ -5,14 +5,12 @@ and `whale accept` parse what lies there.
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whale.common.files import write_atomically
-from whale.common.json_files import remembered
 from whale.lineage import syntax
+from whale.lineage.own_cache import recall, remember
 
 T = TypeVar("T")
 
@@ -39,11 +37,10 @@ class CodeMemory:
     def save(self) -> None:
         """Write the memory, together with what other processes saved meanwhile."""
         if self.path is not None and self._is_changed:
-            rows = {"reader": self._reader, "known": self._read() | self._known}
-            write_atomically(self.path, json.dumps(rows, sort_keys=True).encode(), lasts=False)
+            remember(self.path, {"reader": self._reader, "known": self._read() | self._known})
             self._is_changed = False
 
     def _read(self) -> dict[str, Any]:
         """Empty where the file is absent, torn, or of another state of the code that reads."""
-        rows = remembered(self.path)
+        rows = recall(self.path)
         return rows["known"] if rows.get("reader") == self._reader and isinstance(rows.get("known"), dict) else {}

@@ -1,11 +1,10 @@
 """sha256 of files, remembered as long as a file's path, size, times and inode stay the same."""
 
-import json
 import os
 from pathlib import Path
 
-from whale.common.files import md5_of_file, sha256_of_file, write_atomically
-from whale.common.json_files import remembered
+from whale.common.files import md5_of_file, sha256_of_file
+from whale.lineage.own_cache import recall, remember
 
 
 class FileDigests:
@@ -40,7 +39,7 @@ class FileDigests:
         self._is_changed = False  # first: what another thread learns meanwhile is saved the next time
         merged = {**_read_cache(self.cache_path), **self._known}
         kept = {name: row for name, row in merged.items() if os.path.exists(name)}
-        write_atomically(self.cache_path, json.dumps(kept, sort_keys=True).encode(), lasts=False)
+        remember(self.cache_path, kept)
 
 
 def _stat_key(path: Path) -> list[int]:
@@ -49,4 +48,4 @@ def _stat_key(path: Path) -> list[int]:
 
 
 def _read_cache(path: Path | None) -> dict[str, list]:
-    return {name: row for name, row in remembered(path).items() if isinstance(row, list) and len(row) == 5}
+    return {name: row for name, row in recall(path).items() if isinstance(row, list) and len(row) == 5}

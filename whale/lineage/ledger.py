@@ -2,7 +2,8 @@
 
 `lineage/ledger.jsonl` is only ever appended to; `lineage/HEAD` holds the ids of its heads and is kept by git, so that a
 line cut off the end is noticed. A line's id is the sha256 of its bytes without the newline. `prev` is a list because a
-merge of two git branches leaves two heads; the next line names both.
+merge of two git branches leaves two heads; the next line names both. What is signed says its place, {"ledger", "seq",
+"prev"}: an envelope that is copied to another line, or to another ledger, says that it does not belong there.
 """
 
 import fcntl
@@ -10,14 +11,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.common.errors import MismatchError, MissingInputError
-from whale.common.files import sync_file, write_atomically
+from whale.common.errors import MismatchError, MissingInputError, RefusedError
+from whale.common.files import refusals_named, sync_file, write_atomically
 from whale.common.json_files import canonical_json
 from whale.lineage.signing import Envelope, payload_of
 
@@ -34,26 +35,27 @@ class Entry:
 
     id: str
     line: int
+    seq: int
     prev: tuple[str, ...]
     envelope: Envelope
     statement: dict[str, Any]
 
 
-def append(envelope: Mapping[str, Any], ledger: Path = LEDGER, head: Path = HEAD) -> str:
+def append(seal: Callable[[dict[str, Any]], Envelope], ledger: Path = LEDGER, head: Path = HEAD) -> str:
     """Add one line and return its id; processes wait for one another. A torn last line is cut off first.
 
-    Ids of HEAD that the ledger lacks stay in HEAD: a removed line must be noticed also after the next run.
+    `seal`: from the place {"seq", "prev"} that the line gets to the envelope that stands there. CannotWriteError where
+    the line did not fit: the ledger then is as it was. Ids of HEAD that the ledger lacks stay in HEAD: a removed line
+    must be noticed also after the next run.
     """
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with _locked(ledger) as descriptor:
         lines = _whole_lines(descriptor)
         ids = [hashlib.sha256(line).hexdigest() for line in lines]
         heads = _heads(lines, ids)
-        line = canonical_json({"dsse": dict(envelope), "prev": heads, "seq": len(lines) + 1}).encode()
-        os.lseek(descriptor, 0, os.SEEK_END)
-        os.write(descriptor, line + b"\n")
-        os.fsync(descriptor)
-        sync_file(ledger.parent)
+        place = {"prev": heads, "seq": len(lines) + 1}
+        line = canonical_json({"dsse": dict(seal(dict(place))), **place}).encode()
+        _write_line(descriptor, line + b"\n", ledger)
         entry_id = hashlib.sha256(line).hexdigest()
         lost = sorted(set(_noted(head)) - set(ids))
         write_atomically(head, "".join(f"{each}\n" for each in [entry_id, *lost]).encode())
@@ -103,13 +105,13 @@ def _entry(line: bytes, number: int, ledger: Path) -> Entry:
         if len(line) > MAX_LINE_BYTES:
             raise ValueError("longer than 16 MiB")
         row = json.loads(line)
-        prev = tuple(str(each) for each in row["prev"])
-        if set(row) != {"dsse", "prev", "seq"} or canonical_json(row).encode() != line:
+        prev, seq = tuple(str(each) for each in row["prev"]), row["seq"]
+        if set(row) != {"dsse", "prev", "seq"} or type(seq) is not int or canonical_json(row).encode() != line:
             raise ValueError("not in the form that this project writes")
         statement = payload_of(row["dsse"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, RefusedError) as error:
         raise MismatchError("not a line of a ledger", file=ledger, place=f"line {number}", found=str(error)) from None
-    return Entry(hashlib.sha256(line).hexdigest(), number, prev, row["dsse"], statement)
+    return Entry(hashlib.sha256(line).hexdigest(), number, seq, prev, row["dsse"], statement)
 
 
 def _heads(lines: list[bytes], ids: list[str]) -> list[str]:
@@ -119,6 +121,21 @@ def _heads(lines: list[bytes], ids: list[str]) -> list[str]:
         if match := PREV.search(line):
             named.update(QUOTED.findall(match[1].decode("ascii", "replace")))
     return [each for each in ids if each not in named]
+
+
+def _write_line(descriptor: int, line: bytes, ledger: Path) -> None:
+    """All of it or nothing: the system may take a part of a write, on a disk that is nearly full."""
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        with refusals_named(ledger):
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+            sync_file(ledger.parent)
+    except BaseException:
+        os.ftruncate(descriptor, end)
+        raise
 
 
 def _noted(head: Path) -> list[str]:

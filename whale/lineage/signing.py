@@ -1,7 +1,7 @@
-"""Statements signed with a local key: DSSE envelopes, ECDSA P-256 over the pre-authentication encoding.
+"""Statements signed with a private key: DSSE envelopes, ECDSA P-256 over the pre-authentication encoding.
 
-The private key never leaves `.whale/keys/` (git-ignored, 0600) or the file that WHALE_SIGNING_KEY names. Whoever
-verifies needs `lineage/keys/<keyid>.pub` alone, which git keeps; keyid = sha256 of the key's DER SubjectPublicKeyInfo.
+Whoever verifies needs `lineage/keys/<keyid>.pub` alone, which git keeps; keyid = sha256 of the key's DER
+SubjectPublicKeyInfo. Where private keys lie: keys.py; whose signature counts: trust.py.
 The only module that uses `cryptography`, inside functions: a stage pays for it once, at its end.
 """
 
@@ -9,18 +9,15 @@ import base64
 import binascii
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from whale.common.errors import ConfigError, RefusedError
-from whale.common.files import write_atomically, write_secret_once
 from whale.common.json_files import canonical_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PUBLIC_KEYS = Path("lineage/keys")
-KEY_VARIABLE = "WHALE_SIGNING_KEY"
 MAX_KEY_BYTES = 16_384
 
 Envelope = dict[str, Any]
@@ -40,26 +37,31 @@ def load_library() -> None:
     ec.generate_private_key(ec.SECP256R1()).sign(b"", ec.ECDSA(hashes.SHA256()))
 
 
-def sign(statement: Mapping[str, Any], key_file: Path) -> tuple[Envelope, str, bytes]:
-    """(envelope, keyid, public key as PEM) of `statement` in canonical JSON, signed with the key in `key_file`."""
-    from cryptography.hazmat.primitives import hashes, serialization
+def sign(statement: Mapping[str, Any], key_file: Path) -> Envelope:
+    """The envelope of `statement` in canonical JSON, signed with the private key in `key_file`."""
+    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    try:
-        key = serialization.load_pem_private_key(key_file.read_bytes()[:MAX_KEY_BYTES], password=None)
-    except (ValueError, TypeError) as error:
-        raise ConfigError("not a private key in PEM form", file=key_file, found=str(error)[:80]) from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ConfigError("not an EC P-256 key", file=key_file, remedy=f"remove it, or set {KEY_VARIABLE}")
+    key = _load_private(key_file)
     payload = canonical_json(dict(statement)).encode()
     signature = key.sign(pre_authentication_encoding(payload), ec.ECDSA(hashes.SHA256()))
-    public = key.public_key()
-    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    keyid = hashlib.sha256(der).hexdigest()
-    signed = {"keyid": keyid, "sig": base64.b64encode(signature).decode()}
-    envelope = {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE, "signatures": [signed]}
-    return envelope, keyid, pem
+    signed = {"keyid": _named(key.public_key())[0], "sig": base64.b64encode(signature).decode()}
+    return {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE, "signatures": [signed]}
+
+
+def new_private_key() -> bytes:
+    """A fresh P-256 key, PKCS8 in PEM."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    form = serialization.PrivateFormat.PKCS8
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
+def public_half(key_file: Path) -> tuple[str, bytes]:
+    """(keyid, public key as PEM) of a private key; ConfigError for what is none."""
+    return _named(_load_private(key_file).public_key())
 
 
 def payload_of(envelope: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,54 +72,88 @@ def payload_of(envelope: Mapping[str, Any]) -> dict[str, Any]:
         statement = json.loads(base64.b64decode(envelope["payload"], validate=True))
         if not isinstance(statement, dict):
             raise ValueError("the payload is no JSON object")
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, binascii.Error) as error:
         raise RefusedError("not a signed statement", found=str(error)[:120]) from None
     return statement
 
 
-def verify(envelope: Mapping[str, Any], keys: Path = PUBLIC_KEYS) -> dict[str, Any]:
-    """The statement, if one of its signatures is by a key of the folder `keys`; else RefusedError."""
-    statement = payload_of(envelope)
-    signed = pre_authentication_encoding(base64.b64decode(envelope["payload"]))
-    tried = []
-    for each in envelope.get("signatures", []):
+class PublicKeys:
+    """The public keys of a folder, each read once."""
+
+    def __init__(self, folder: Path = PUBLIC_KEYS):
+        self.folder = folder
+        self._known: dict[str, Any] = {}
+
+    def signer(self, envelope: Mapping[str, Any]) -> str:
+        """keyid of the one key of the folder that signed `envelope`; else RefusedError."""
+        rows = envelope.get("signatures")
+        each = rows[0] if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], dict) else {}
         keyid = str(each.get("keyid"))
-        tried.append(keyid[:16])
-        if _is_signed_by(signed, str(each.get("sig")), keyid, keys):
-            return statement
-    raise RefusedError(
-        "no valid signature", found=f"signed by {', '.join(tried) or 'nobody'}", expected=f"a key of {keys}",
-        remedy="take the statement and the public key from a source that you trust",
-    )  # fmt: skip
+        payload_of(envelope)
+        signed = pre_authentication_encoding(base64.b64decode(envelope["payload"]))
+        if not _is_signed_by(signed, str(each.get("sig")), self._key(keyid)):
+            raise RefusedError(
+                "no valid signature", found=f"signed by {keyid[:16] if each else 'nobody, or several'}",
+                expected=f"a key of {self.folder}",
+                remedy="take the statement and the public key from a source that you trust",
+            )  # fmt: skip
+        return keyid
+
+    def _key(self, keyid: str) -> Any:
+        if keyid not in self._known:
+            file = self.folder / f"{keyid}.pub"
+            self._known[keyid] = load_public(file) if keyid.isalnum() and file.is_file() else None
+        return self._known[keyid]
 
 
-def is_public_key(file: Path) -> bool:
-    """Whether `file` holds exactly the P-256 key that its name says, in the form that this project writes."""
-    return _load_public(file) is not None
+def verify(envelope: Mapping[str, Any], keys: Path = PUBLIC_KEYS) -> dict[str, Any]:
+    """The statement, if it is signed by a key of the folder `keys`, trusted or not; else RefusedError."""
+    PublicKeys(keys).signer(envelope)
+    return payload_of(envelope)
 
 
-def _load_public(file: Path):
+def load_public(file: Path) -> Any:
+    """The P-256 key that the name of `file` says, if the file is just that in the form we write; else None."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
         pem = file.read_bytes()[:MAX_KEY_BYTES]
         public = serialization.load_pem_public_key(pem)
-        der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        again = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     except (OSError, ValueError, TypeError):
         return None
-    is_named = hashlib.sha256(der).hexdigest() == file.stem and again == pem
-    return public if is_named and isinstance(public, ec.EllipticCurvePublicKey) else None
+    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+        return None
+    return public if _named(public) == (file.stem, pem) else None
 
 
-def _is_signed_by(signed: bytes, signature: str, keyid: str, keys: Path) -> bool:
+def _load_private(file: Path) -> Any:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes()[:MAX_KEY_BYTES], password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError("not a private key in PEM form", file=file, found=str(error)[:80]) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ConfigError("not an EC P-256 key", file=file, remedy="name another key, or none")
+    return key
+
+
+def _named(public: Any) -> tuple[str, bytes]:
+    """(keyid, PEM) of a public key."""
+    from cryptography.hazmat.primitives import serialization
+
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    der = public.public_bytes(serialization.Encoding.DER, form)
+    return hashlib.sha256(der).hexdigest(), public.public_bytes(serialization.Encoding.PEM, form)
+
+
+def _is_signed_by(signed: bytes, signature: str, public: Any) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    file = keys / f"{keyid}.pub"
-    public = _load_public(file) if keyid.isalnum() and file.is_file() else None
     if public is None:
         return False
     try:
@@ -125,33 +161,3 @@ def _is_signed_by(signed: bytes, signature: str, keyid: str, keys: Path) -> bool
     except (InvalidSignature, ValueError, TypeError, binascii.Error):
         return False
     return True
-
-
-def key_file(state_dir: Path) -> Path:
-    """The private key to sign with: that of WHALE_SIGNING_KEY, else the project's own, made on first use."""
-    if named := os.environ.get(KEY_VARIABLE):
-        if not Path(named).is_file():
-            raise ConfigError("no such signing key", file=named, place=KEY_VARIABLE, remedy="correct or unset it")
-        return Path(named)
-    path = state_dir / "keys" / "signing.pem"
-    if not path.exists():
-        _make_key(path)
-    return path
-
-
-def publish_key(keyid: str, pem: bytes) -> None:
-    """`<keyid>.pub` among the public keys, written once."""
-    path = PUBLIC_KEYS / f"{keyid}.pub"
-    if not path.exists():
-        write_atomically(path, pem)
-
-
-def _make_key(path: Path) -> None:
-    """A new key under its final name from the first moment, readable by the owner only; the first process wins."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    private = ec.generate_private_key(ec.SECP256R1())
-    form = serialization.PrivateFormat.PKCS8
-    pem = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    write_secret_once(path, pem)

@@ -14,6 +14,7 @@ from whale.lineage.code_state import CodeState
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+PLACE = "place"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,27 @@ class RunFacts:
 def in_toto(kind: str, subjects: Sequence[Mapping[str, Any]], predicate: Mapping[str, Any]) -> dict[str, Any]:
     """A statement of the predicate type `kind`."""
     return {"_type": STATEMENT_TYPE, "subject": list(subjects), "predicateType": kind, "predicate": dict(predicate)}
+
+
+def placed(statement: Mapping[str, Any], place: Mapping[str, Any]) -> dict[str, Any]:
+    """`statement` with its place in the ledger, {"ledger", "seq", "prev"}, where the form of its predicate has room."""
+    predicate = dict(statement["predicate"])
+    if statement["predicateType"] == PREDICATE_TYPE:
+        build = dict(predicate["buildDefinition"])
+        build["internalParameters"] = {**build["internalParameters"], PLACE: dict(place)}
+        predicate["buildDefinition"] = build
+    else:
+        predicate[PLACE] = dict(place)
+    return {**statement, "predicate": predicate}
+
+
+def place_of(statement: Mapping[str, Any]) -> Any:
+    """What `placed` put there; None where it says no place."""
+    predicate = statement.get("predicate")
+    if statement.get("predicateType") == PREDICATE_TYPE and isinstance(predicate, Mapping):
+        build = predicate.get("buildDefinition")
+        predicate = build.get("internalParameters") if isinstance(build, Mapping) else None
+    return predicate.get(PLACE) if isinstance(predicate, Mapping) else None
 
 
 def build_statement(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from whale.common.errors import MismatchError
 from whale.lineage.signing import payload_of
 from whale.lineage.statement import in_toto
 
@@ -44,16 +45,21 @@ def taint_statement(taint: Taint, declared: str) -> dict[str, Any]:
 
 
 def taint_of(statement: Mapping[str, Any]) -> Taint | None:
-    """The taint that a statement declares; None for another kind of statement."""
+    """The taint that a statement declares; None for another kind of statement, MismatchError for one malformed."""
     if statement.get("predicateType") != TAINT_TYPE:
         return None
-    (subject,) = statement["subject"]
-    predicate = statement["predicate"]
-    digest = subject["digest"]["sha256"]
-    reached = tuple(predicate.get("reachedSha256", ()))
-    return Taint(
-        predicate["kind"], subject["name"], digest, predicate["reason"], predicate.get("datasetSha256"), reached
-    )
+    try:
+        (subject,) = statement["subject"]
+        predicate = statement["predicate"]
+        texts = [predicate["kind"], subject["name"], subject["digest"]["sha256"], predicate["reason"]]
+        dataset, reached = predicate.get("datasetSha256"), tuple(predicate.get("reachedSha256", ()))
+        is_sane = all(isinstance(each, str) for each in (*texts, *reached, dataset or ""))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        is_sane = False
+    if not is_sane:
+        raise MismatchError("not a taint of this version", found=str(statement.get("subject"))[:120])
+    kind, name, digest, reason = texts
+    return Taint(kind, name, digest, reason, dataset, reached)
 
 
 def kept_taints() -> list[Taint]:

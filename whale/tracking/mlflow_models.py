@@ -17,6 +17,7 @@ DIGEST, FOLDER = "whale.manifest_sha256", "whale.folder"
 CURRENT = "current"  # the alias of the version that lies in artifacts/
 MAX_DIGEST = 36  # of a data set, in MLflow
 ROLES = {"pretrain": "models", "finetune": "models/finetuned"}
+MAKERS = ("train", "finetune")  # stages whose numbers are never of a checkpoint that they read
 PARTS = {"tokenizer": "tokenizer", "policy": "behavior", "z": "behavior"}  # of a metric's name -> what it is of
 
 
@@ -112,7 +113,8 @@ class Sources:
     def __init__(self, run: SpooledRun, run_id: str, models: Models):
         self._run_id, self._models = run_id, models
         self._linked: dict[str, set[tuple[str, int, int]]] = {}
-        self._own, self._read = models.made_by(run), {} if models.made_by(run) else models.read_by(run)
+        self._own, makes = models.made_by(run), run.start["stage"].partition("_")[0] in MAKERS
+        self._read = {} if self._own or makes else models.read_by(run)
         self._stage, self._params = run.start["stage"], run.params()
         self._datasets = {path.rpartition("/")[2]: (below_profile(path, run.start["profile"]), digest[:MAX_DIGEST])
                           for path, (digest, _) in run.holders().items() if "shards" in path.split("/")}  # fmt: skip

@@ -16,7 +16,6 @@ from typing import Any
 
 from whale.common.files import sha256_of_file, write_atomically
 from whale.common.json_files import remembered
-from whale.pipeline_file import PIPELINE, stage_bodies
 from whale.runtime.workers import environment
 from whale.tracking.mlflow_models import MAX_DIGEST, Models, Sources, points
 from whale.tracking.mlflow_repro import COMMIT, SUMMARY, Repros
@@ -53,6 +52,13 @@ def replay_all(root: Path | None = None) -> Replayed:
     """Replay every spool of the project at `root` (default: here) into its sqlite store."""
     root = (root or Path.cwd()).absolute()
     return replay(root / SPOOL_DIR, f"sqlite:///{root / STORE}", root / ARTIFACTS_DIR)
+
+
+def point_at_current(root: Path) -> None:
+    """What `artifacts/` holds now, also where it changed without a run, as by `dvc checkout`."""
+    from mlflow import MlflowClient
+
+    Models(MlflowClient(f"sqlite:///{root.absolute() / STORE}"), "").point_at_current(root)
 
 
 def page_of(root: Path, profile: str) -> str | None:
@@ -227,9 +233,8 @@ class _Experiment:
 
 
 def _description(run: SpooledRun) -> str:
-    """What the stage is for, as dvc.yaml says, and the command."""
-    body = stage_bodies(PIPELINE).get(run.start["stage"], {}) if PIPELINE.is_file() else {}
-    return "\n\n".join(filter(None, [body.get("desc", ""), f"`{run.start.get('command', '')}`"]))
+    """What the stage is for, as dvc.yaml said then, and the command."""
+    return "\n\n".join(filter(None, [run.start.get("desc", ""), f"`{run.start.get('command', '')}`"]))
 
 
 def _offset_path(spool: Path) -> Path:

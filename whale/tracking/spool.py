@@ -31,8 +31,8 @@ class TrackingSpool:
             self._lose(error)
 
     def start(self, stage: str, item: str | None, profile: str, tags: Mapping[str, str], **about: str) -> None:
-        """First line: which run this is. `about`: its `command`, and of DVC `dvc` (one name for all stages of one
-        `dvc repro`) and `experiment`."""
+        """First line: which run this is. `about`: its `command`, its `desc` of dvc.yaml, and of DVC `dvc` (one name for
+        all stages of one `dvc repro`) and `experiment`."""
         self._append("start", stage=stage, item=item, profile=profile, pid=os.getpid(), tags=dict(tags), **about)
 
     def log_params(self, params: Mapping[str, object]) -> None:

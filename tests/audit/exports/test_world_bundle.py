@@ -21,7 +21,7 @@ from whale.common.errors import ConfigError, MismatchError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import canonical_json, write_json
 from whale.data.storage.shards import ShardSet
-from whale.lineage import signing
+from whale.lineage import keys, signing
 from whale.models.trunk.folder import save_model
 from whale.seal import MANIFEST_NAME, seal
 from whale.worlds.folder import open_folder
@@ -87,7 +87,7 @@ def texts(report):
 def test_nothing_has_changed_and_the_report_says_whose_word_that_is(bundle, project, monkeypatch):
     report = verdict(bundle)
     assert report.code == 0 and not report.findings, texts(report)
-    assert report.checked["runs"] == 5 and any("only the bundle knows" in each for each in report.checked)
+    assert report.checked["runs"] == 5 and any("nobody here trusts" in each for each in report.checked)
     is_small = (bundle / "tokenizer/published.json").exists()
     assert any("rounded to float16" in each for each in report.checked) == is_small
     monkeypatch.chdir(project)
@@ -143,11 +143,12 @@ def signed_by_a_stranger(bundle, tmp_path):
     statement = signing.payload_of(envelope)
     for subject in statement["subject"]:
         subject["digest"]["sha256"] = sha256_of_file(bundle / subject["name"])
-    envelope, keyid, pem = signing.sign(statement, signing.key_file(tmp_path / "stranger"))
+    key = keys.make_key(tmp_path / "stranger.pem")
+    keyid, pem = signing.public_half(key)
     (bundle / "public" / f"{keyid}.pub").write_bytes(pem)
     statement["subject"].append({"name": f"public/{keyid}.pub", "digest": {"sha256": sha256_of_file(
         bundle / "public" / f"{keyid}.pub")}})  # fmt: skip
-    envelope = signing.sign(statement, signing.key_file(tmp_path / "stranger"))[0]
+    envelope = signing.sign(statement, key)
     (bundle / "export.intoto.json").write_text(canonical_json(envelope))
     reseal(bundle)
 

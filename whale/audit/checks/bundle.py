@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from whale.audit.checks.findings import Finding, Report
-from whale.audit.checks.verify import check_commit, check_keys, check_taints, check_times, unmade_inputs
+from whale.audit.checks.ledger_check import misnamed_keys
+from whale.audit.checks.verify import check_taints, check_times, check_tree, unmade_inputs
 from whale.audit.exports.bundle import EXPORT, EXPORT_TYPE
 from whale.audit.exports.world_bundle.rounded import PUBLISHED
 from whale.audit.run_graph import RunGraph
@@ -22,6 +23,7 @@ from whale.common.json_files import read_json
 from whale.lineage import signing
 from whale.lineage.ledger import Entry
 from whale.lineage.taint import kept_taints
+from whale.lineage.trust import read_trust
 from whale.seal import MANIFEST_NAME, names_below, verify_sealed
 from whale.worlds.folder import WEIGHTS, WORLD, open_folder
 
@@ -52,7 +54,9 @@ def check_bundle(folder: Path, report: Report, strict: bool = False, expect_key:
     except WhaleError as error:
         report.add(Finding.of("bundle", error))
         return report
-    check_keys(report, folder / PUBLIC)
+    for entry, fault in graph.malformed:
+        report.add(Finding.of(f"{STATEMENTS}, line {entry.line}", fault))
+    report.extend(misnamed_keys(folder / PUBLIC))
     report.extend(_check_signed(folder, files, export))
     report.extend(_check_weights(folder, files, graph, said))
     taints = kept_taints()
@@ -60,7 +64,7 @@ def check_bundle(folder: Path, report: Report, strict: bool = False, expect_key:
         report.extend(unmade_inputs(run, graph))
         report.extend(check_times(run, graph))
         report.extend(check_taints(run, taints))
-        report.extend(check_commit(run, report, strict))
+        report.extend(check_tree(run, report, strict))
         report.count("runs")
     report.extend(_check_keys(folder, statements, expect_key, report))
     if said:
@@ -111,12 +115,11 @@ def _verified(envelope: Any, folder: Path, file: Path) -> dict[str, Any]:
 
 
 def _graph(envelopes: Iterable[dict[str, Any]]) -> RunGraph:
-    rows = [Entry(f"{number}", number, (), each, signing.payload_of(each)) for number, each in enumerate(envelopes, 1)]
-    try:
-        return RunGraph(rows)
-    except UNREADABLE as error:
-        raise BadDataError("not a statement of a run", file=STATEMENTS, found=f"{type(error).__name__}: {error}"[:120],
-                           expected="in-toto with SLSA provenance, as the stages write it") from None  # fmt: skip
+    """Ids and places are those of the bundle: what is signed names a place in a ledger that is not here."""
+    return RunGraph(
+        Entry(f"{number}", number, number, (), each, signing.payload_of(each))
+        for number, each in enumerate(envelopes, 1)
+    )
 
 
 def _rounded(folder: Path, export: Mapping[str, Any]) -> Mapping[str, str]:
@@ -172,16 +175,13 @@ def _check_keys(
 ) -> Iterable[Finding]:
     """Which keys somebody here knows; of the others, what to compare."""
     signed = [*envelopes, read_json(folder / EXPORT)]
+    trust = read_trust()
+    trusted = trust.signers if trust else ()
     for keyid in sorted({str(each["keyid"]) for envelope in signed for each in envelope["signatures"]}):
         path = folder / PUBLIC / f"{keyid}.pub"
         if expected is not None and keyid != expected:
             yield Finding("signature", "bundle", "signed with another key", str(path), keyid, expected)
-        elif expected is None and not _is_known(path):
-            report.count(f"key that only the bundle knows ({keyid}; is it its maker's? --expect-key)")
+        elif expected is None and keyid not in trusted:
+            report.count(f"key that nobody here trusts ({keyid}; is it its maker's? --expect-key)")
         else:
             report.count("known key")
-
-
-def _is_known(path: Path) -> bool:
-    known = signing.PUBLIC_KEYS / path.name
-    return known.is_file() and path.is_file() and known.read_bytes() == path.read_bytes()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from whale.common.errors import WhaleError
+from whale.common.printable import one_line
 
 CODES = {"mismatch": 1, "remade": 1, "edited": 1, "missing": 2, "signature": 3, "incomplete": 4, "tainted": 5}
 PRECEDENCE = ("mismatch", "remade", "edited", "signature", "missing", "incomplete", "tainted")
@@ -39,9 +40,9 @@ class Finding:
         return {key: value for key, value in vars(self).items() if value is not None}
 
     def __str__(self) -> str:
-        lines = [f"{self.kind.upper()}  {self.where}: {self.what}"]
+        lines = [f"{self.kind.upper()}  {one_line(self.where)}: {one_line(self.what)}"]
         fields = ("file", "found", "expected", "remedy")
-        lines += [f"  {key + ':':<10}{value}" for key in fields if (value := getattr(self, key)) is not None]
+        lines += [f"  {key + ':':<10}{one_line(value)}" for key in fields if (value := getattr(self, key)) is not None]
         return "\n".join(lines)
 
 
@@ -52,6 +53,8 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
     broken_below: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was not checked, and why
+    root: dict[str, Any] | None = None  # of trust: fingerprint, pinned (where), signers
 
     def add(self, finding: Finding | None) -> None:
         if finding is not None and finding not in self.findings:
@@ -76,4 +79,6 @@ class Report:
             "findings": [finding.as_dict() for finding in self.findings],
             "broken_below": self.broken_below,
             "checked": self.checked,
+            "notes": self.notes,
+            "root": self.root,
         }

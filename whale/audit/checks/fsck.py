@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from whale.audit.checks.findings import Finding, Report
-from whale.audit.checks.verify import check_ledger
-from whale.common.errors import WhaleError
+from whale.audit.checks.ledger_check import check_ledger
+from whale.audit.checks.verify import folder_faults
 from whale.common.files import md5_of_file, sha256_of_file
 from whale.lineage import ledger
-from whale.seal import MANIFEST_NAME, verify_sealed
+from whale.seal import MANIFEST_NAME
 
 DVC_DIR, OBJECTS = Path(".dvc"), Path("files/md5")
 ARTIFACTS, RUNS = Path("artifacts"), Path("lineage/runs")
@@ -33,9 +33,7 @@ def fsck(root: Path = Path()) -> Report:
         report.extend(_check_object(path))
     for manifest in sorted((root / ARTIFACTS).rglob(MANIFEST_NAME)) if (root / ARTIFACTS).is_dir() else ():
         report.count("sealed folders")
-        try:
-            verify_sealed(manifest.parent, sha256_of_file)
-        except WhaleError as error:
+        for error in folder_faults(manifest.parent, sha256_of_file):
             report.add(Finding.of(str(manifest.parent), error))
     return report
 

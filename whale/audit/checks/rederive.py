@@ -21,6 +21,7 @@ from whale.common.files import sha256_of_file
 from whale.lineage.closure import closure_digest, code_files, import_closure
 from whale.lineage.code_state import git, unpack
 from whale.lineage.inputs import prove_input
+from whale.lineage.keys import CONFIG_VARIABLE
 from whale.seal import MANIFEST_NAME, list_files
 
 CODE = ("whale", "pipelines")
@@ -95,7 +96,8 @@ def place_inputs(run: StageRun, root: Path) -> None:
 
 def start(run: StageRun, root: Path, **variables: str) -> None:
     """Run the stage below `root` as it ran; IncompleteError when it fails."""
-    environment = rerun_environment(run, root) | variables
+    own = {CONFIG_VARIABLE: str(root / ".config")}  # what a scratch folder signs is no statement of this project
+    environment = rerun_environment(run, root) | own | variables
     command = [sys.executable, *run.command[1:]]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     if done.returncode:

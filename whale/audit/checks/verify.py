@@ -1,4 +1,4 @@
-"""Has anything changed: the ledger, every signature, and every byte that the artefact came from (Q9).
+"""Has anything changed: every byte that the artefact came from (Q9). Ledger and signatures: ledger_check.py.
 
 From the sources down to the artefact, each run's outputs, inputs, record, parameters and code are held against its
 statement. Nothing here needs a server, a clock or a network.
@@ -6,7 +6,7 @@ statement. Nothing here needs a server, a clock or a network.
 
 import hashlib
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,42 +14,22 @@ from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.params_check import check_settings
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError, WhaleError
-from whale.lineage import ledger, signing
+from whale.lineage import ledger
 from whale.lineage.acceptance import fault_of
 from whale.lineage.code_state import git
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
 from whale.lineage.syntax import digest_of_source
-from whale.lineage.taint import Taint, taint_of
-from whale.seal import MANIFEST_NAME, Hasher, verify_sealed
+from whale.lineage.taint import Taint
+from whale.seal import MANIFEST_NAME, Hasher, names_below, read_manifest, verify_file
 
 MAX_LEAD = timedelta(seconds=300)  # a run may not begin earlier than that before an input was finished
-
-
-def check_ledger(report: Report, expected_head: str | None = None, root: Path = Path()) -> list[ledger.Entry]:
-    """Chain, heads (also those that git remembers), signatures, and the copies beside the runs."""
-    try:
-        entries = ledger.read(root / ledger.LEDGER)
-        ledger.check_head(entries, root / ledger.HEAD, expected_head)
-        _check_remembered_heads(entries, root)
-    except WhaleError as error:
-        report.add(Finding.of("ledger", error))
-        return []
-    for entry in entries:
-        try:
-            signing.verify(entry.envelope, root / signing.PUBLIC_KEYS)
-        except WhaleError as error:
-            where = f"ledger line {entry.line}"
-            report.add(Finding("signature", where, error.what, str(ledger.LEDGER), str(error.found)))
-    check_keys(report, root / signing.PUBLIC_KEYS)
-    report.count("ledger lines", len(entries))
-    return entries
 
 
 def verify(target: Target, graph: RunGraph, report: Report, sha256: Hasher, strict: bool = False) -> Report:
     """Hold `target` and all that it came from against the ledger; `sha256` decides how much is read again."""
     ancestors = graph.ancestors(target.run)
-    checked: dict[tuple[str, str], Finding | None] = {}
+    checked: dict[tuple[str, str], list[Finding]] = {}
     for run in ancestors:
         before = len(report.findings)
         report.extend(_check_outputs(run, target, graph, sha256, checked, report))
@@ -57,14 +37,15 @@ def verify(target: Target, graph: RunGraph, report: Report, sha256: Hasher, stri
         report.extend(_check_sources(run, graph, sha256, checked))
         report.extend(_check_record(run, sha256))
         report.extend(check_times(run, graph))
-        report.extend(_check_code(run, report, strict))
-        report.extend(check_taints(run, filter(None, (taint_of(entry.statement) for entry in graph.entries))))
+        report.extend(check_tree(run, report, strict))
+        report.extend(check_taints(run, graph.taints))
         if len(report.findings) > before and not report.broken_below:
             report.broken_below = _below(run, graph, ancestors)
         report.count("runs")
         report.extend(_check_acceptances(run, graph, report))
     for entry, error in graph.malformed:
         report.add(Finding.of(f"ledger line {entry.line}", error))
+    report.extend(_check_commits(ancestors, report, strict))
     report.extend(check_settings(ancestors, graph.runs, target.run))
     return report
 
@@ -92,61 +73,58 @@ def make_hasher(deep: bool, state_dir: Path = Path(".whale")) -> FileDigests:
     return FileDigests(state_dir / "verify-cache.json", paranoid=deep)
 
 
-def _check_remembered_heads(entries: Iterable[ledger.Entry], root: Path) -> None:
-    """Every id that git ever held in HEAD must be in the ledger: lines cut off together with HEAD are noticed."""
-    try:
-        said = git(root.absolute(), "log", "--all", "--format=", "-p", "--", str(ledger.HEAD))
-    except (OSError, subprocess.SubprocessError):
-        return
-    ids = {entry.id for entry in entries}
-    lines = said.decode("ascii", "replace").splitlines()
-    committed = [line[1:] for line in lines if line.startswith("+") and len(line) == 65]
-    if lost := [each for each in committed if each not in ids]:
-        raise MismatchError("a head that git remembers is not in the ledger", file=ledger.LEDGER, found=lost[0])
-
-
-def check_keys(report: Report, keys: Path) -> None:
-    """A file among the public keys that is none can only mislead."""
-    for path in sorted(keys.glob("*")):
-        if path.suffix != ".pub" or not signing.is_public_key(path):
-            report.add(Finding("mismatch", "public keys", "not the key that its name says", str(path)))
-
-
 def _check_outputs(
     run: StageRun,
     target: Target,
     graph: RunGraph,
     sha256: Hasher,
-    checked: dict[tuple[str, str], Finding | None],
+    checked: dict[tuple[str, str], list[Finding]],
     report: Report,
 ) -> Iterable[Finding]:
     for name in run.outputs:
         path = target.path if run is target.run and name == target.name else Path(name)
         key = (str(path), run.subjects[name])
         if key not in checked:
-            checked[key] = _check_output(run, path, run.subjects[name], sha256, graph)
+            checked[key] = list(_check_output(run, path, run.subjects[name], sha256, graph))
             report.count("outputs")
-        if (finding := checked[key]) is not None:
-            yield finding
+        yield from checked[key]
 
 
-def _check_output(run: StageRun, path: Path, expected: str, sha256: Hasher, graph: RunGraph) -> Finding | None:
+def _check_output(run: StageRun, path: Path, expected: str, sha256: Hasher, graph: RunGraph) -> Iterator[Finding]:
+    """Also where the manifest is another one: each file of the folder against what the manifest there says."""
+    if not path.is_file():
+        yield Finding.of(run.name, MissingInputError("what this run made is gone", file=path))
+        return
+    found = sha256(path)
+    later = [maker for maker in graph.makers(found) if maker.name == run.name and maker.entry.line > run.entry.line]
+    if found != expected and not later:
+        error = MismatchError("not what this run made", file=path, found=found, expected=expected)
+        yield Finding.of(run.name, error)
+    if path.name == MANIFEST_NAME:
+        for fault in folder_faults(path.parent, sha256):
+            yield Finding.of(run.name, fault)
+    if found != expected and later:
+        what = f"run {later[-1].run_id} made it anew on {later[-1].finished}"
+        remedy = "`dvc repro` makes anew what follows from it; or check out the dvc.lock of then, and `dvc checkout`"
+        yield Finding("remade", run.name, what, str(path), found, expected, remedy)
+
+
+def folder_faults(folder: Path, sha256: Hasher) -> Iterator[WhaleError]:
+    """Every file of a sealed folder that is not as its manifest says: a stage stops at the first, an auditor asks for
+    all."""
     try:
-        if not path.is_file():
-            raise MissingInputError("what this run made is gone", file=path)
-        found = sha256(path)
-        later = [maker for maker in graph.makers(found) if maker.name == run.name and maker.entry.line > run.entry.line]
-        if found != expected and not later:
-            raise MismatchError("not what this run made", file=path, found=found, expected=expected)
-        if path.name == MANIFEST_NAME:
-            verify_sealed(path.parent, sha256)
+        rows = read_manifest(folder)
     except WhaleError as error:
-        return Finding.of(run.name, error)
-    if found == expected:
-        return None
-    what = f"run {later[-1].run_id} made it anew on {later[-1].finished}"
-    remedy = "`dvc repro` makes anew what follows from it; or check out the dvc.lock of then, and `dvc checkout`"
-    return Finding("remade", run.name, what, str(path), found, expected, remedy)
+        yield error
+        return
+    for name in sorted(names_below(folder) - rows.keys() - {MANIFEST_NAME}):
+        remedy = f"remove it, or make {folder} again"
+        yield MismatchError("a file that the manifest does not list", file=folder / name, remedy=remedy)
+    for name, row in rows.items():
+        try:
+            verify_file(folder / name, row, sha256)
+        except WhaleError as error:
+            yield error
 
 
 def unmade_inputs(run: StageRun, graph: RunGraph) -> Iterable[Finding]:
@@ -160,27 +138,25 @@ def unmade_inputs(run: StageRun, graph: RunGraph) -> Iterable[Finding]:
 
 
 def _check_sources(
-    run: StageRun, graph: RunGraph, sha256: Hasher, checked: dict[tuple[str, str], Finding | None]
+    run: StageRun, graph: RunGraph, sha256: Hasher, checked: dict[tuple[str, str], list[Finding]]
 ) -> Iterable[Finding]:
     """Files from outside must be as they were."""
     for each in run.inputs:
         if not any(graph.makers(digest) for digest in each.holders.values()):
             key = (each.path, each.sha256)
             if key not in checked:
-                checked[key] = _check_source(run, Path(each.path), each.sha256, sha256)
-            if (finding := checked[key]) is not None:
-                yield finding
+                checked[key] = list(_check_source(run, Path(each.path), each.sha256, sha256))
+            yield from checked[key]
 
 
-def _check_source(run: StageRun, path: Path, expected: str, sha256: Hasher) -> Finding | None:
+def _check_source(run: StageRun, path: Path, expected: str, sha256: Hasher) -> Iterator[Finding]:
     try:
         if not path.exists():
             raise MissingInputError("a source is gone", file=path)
         if (found := prove_input(path, sha256).digest) != expected:
             raise MismatchError("a source is not what it was", file=path, found=found, expected=expected)
     except WhaleError as error:
-        return Finding.of(run.name, error)
-    return None
+        yield Finding.of(run.name, error)
 
 
 def _check_record(run: StageRun, sha256: Hasher) -> Iterable[Finding]:
@@ -216,20 +192,8 @@ def check_times(run: StageRun, graph: RunGraph) -> Iterable[Finding]:
             yield Finding("mismatch", run.name, what, str(ledger.LEDGER), run.started, parent.finished)
 
 
-def _check_code(run: StageRun, report: Report, strict: bool) -> Iterable[Finding]:
-    """The commit must still be there; a dirty tree is shown, and accepted unless `strict`."""
-    commit = run.code["commit"]
-    if commit is not None:
-        try:
-            git(Path.cwd(), "cat-file", "-e", f"{commit}^{{commit}}")
-        except (OSError, subprocess.SubprocessError):
-            what = "the commit of its code is not in this repository"
-            yield Finding("missing", run.name, what, str(ledger.LEDGER), found=commit)
-    yield from check_commit(run, report, strict)
-
-
-def check_commit(run: StageRun, report: Report, strict: bool) -> Iterable[Finding]:
-    """Was its code that of a commit?"""
+def check_tree(run: StageRun, report: Report, strict: bool) -> Iterator[Finding]:
+    """A dirty tree is shown, and accepted unless `strict`."""
     commit = run.code["commit"]
     if run.code["dirty"] or commit is None:
         what = "ran on a tree with changes" if commit else "ran outside git, its code is known by closure.json only"
@@ -237,6 +201,41 @@ def check_commit(run: StageRun, report: Report, strict: bool) -> Iterable[Findin
             name = "code.patch" if commit else "closure.json"
             yield Finding("incomplete", run.name, what, run.byproducts.get(name, (name, ""))[0])
         report.count(what)
+
+
+def _check_commits(runs: Iterable[StageRun], report: Report, strict: bool) -> Iterator[Finding]:
+    """The commits must still be there, each named once with all its runs. Without a repository nobody can look."""
+    users: dict[str, list[str]] = {}
+    for run in runs:
+        if run.code["commit"] is not None:
+            users.setdefault(str(run.code["commit"]), []).append(run.name)
+    if users and (why := no_repository(Path.cwd())) is not None:
+        report.notes.append(
+            f"not checked: whether the {len(users)} commits of its code exist, and which heads and roots git "
+            f"remembers, for git cannot be asked here ({why}). The code of each run is known by its files' sha256."
+        )
+        if strict:
+            yield Finding("incomplete", "git", "no repository to look up the commits in", found=why)
+        return
+    for commit, names in users.items():
+        try:
+            git(Path.cwd(), "cat-file", "-e", f"{commit}^{{commit}}")
+        except (OSError, subprocess.SubprocessError):
+            what = "the commit of its code is not in this repository"
+            yield Finding("missing", ", ".join(dict.fromkeys(names)), what, str(ledger.LEDGER), found=commit)
+
+
+def no_repository(root: Path) -> str | None:
+    """Why git cannot be asked about `root`, in its own words; None where it can."""
+    try:
+        git(root, "rev-parse", "--git-dir")
+    except FileNotFoundError:
+        return "git is not installed"
+    except subprocess.CalledProcessError as error:
+        return error.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return None
 
 
 def check_taints(run: StageRun, taints: Iterable[Taint]) -> Iterable[Finding]:

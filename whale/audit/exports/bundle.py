@@ -18,6 +18,7 @@ from whale.common.json_files import canonical_json
 from whale.lineage import signing
 from whale.lineage.acceptance import accepted_run
 from whale.lineage.statement import floats_as_text, in_toto
+from whale.lineage.trust import require_signer
 from whale.seal import MANIFEST_NAME, list_files, names_below
 
 README = Path(__file__).parent / "templates/bundle.txt"
@@ -51,7 +52,7 @@ def write_statements_of(targets: Sequence[Target], graph: RunGraph, out: Path) -
     shutil.copytree(signing.PUBLIC_KEYS, out / "public")
 
 
-def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".whale")) -> list[str]:
+def prove(target: Target, graph: RunGraph, out: Path) -> list[str]:
     """Write the bundle to a new folder `out`; returns the names of its files. MismatchError for bytes never signed."""
     require_new(out)
     require_as_signed(target)
@@ -63,9 +64,8 @@ def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".w
         artefact.mkdir()
         shutil.copy(target.path, artefact)
     write_statements(target, graph, out)
-    key = signing.key_file(state_dir)
-    pem = signing.sign({}, key)[2]
-    (out / "public.pem").write_bytes(pem)
+    key = require_signer()
+    (out / "public.pem").write_bytes(signing.public_half(key)[1])
     (out / "model.sig").write_bytes(model_signature(artefact, key))
     shutil.copy(README, out / "README.txt")
     files = [path for path in list_files(out) if path.name != "SHA256SUMS"]
@@ -74,17 +74,17 @@ def prove(target: Target, graph: RunGraph, out: Path, state_dir: Path = Path(".w
     return [path.relative_to(out).as_posix() for path in files]
 
 
-def sign_bundle(out: Path, rounded: Mapping[str, Any] | None, state_dir: Path = Path(".whale")) -> None:
+def sign_bundle(out: Path, rounded: Mapping[str, Any] | None) -> None:
     """Whoever exports `out` signs for every file of it: what a stage made has its own statement beside, the rest none.
 
     Not in the ledger, which is about runs. `rounded`: what was found when rounded weights were compared with others.
     """
-    key = signing.key_file(state_dir)
-    _, keyid, pem = signing.sign({}, key)
+    key = require_signer()
+    keyid, pem = signing.public_half(key)
     if not (out / "public" / f"{keyid}.pub").exists():
         (out / "public" / f"{keyid}.pub").write_bytes(pem)
     names = sorted(set(names_below(out)) - {MANIFEST_NAME, EXPORT})
     subjects = [{"name": name, "digest": {"sha256": sha256_of_file(out / name)}} for name in names]
     predicate = {} if rounded is None else {"rounded": floats_as_text(dict(rounded))}
-    envelope = signing.sign(in_toto(EXPORT_TYPE, subjects, predicate), key)[0]
+    envelope = signing.sign(in_toto(EXPORT_TYPE, subjects, predicate), key)
     (out / EXPORT).write_text(canonical_json(envelope) + "\n", encoding="ascii")

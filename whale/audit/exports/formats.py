@@ -19,7 +19,7 @@ from whale.audit.questions.obligations import as_markdown, obligations
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError, MismatchError
 from whale.common.json_files import pretty_json
-from whale.lineage import signing
+from whale.lineage.trust import require_signer
 
 OF_THE_LEDGER: dict[str, Callable[[Target, RunGraph], Any]] = {
     "intoto": intoto,
@@ -33,14 +33,14 @@ FORMATS = ("intoto", "cyclonedx", "openlineage", "prov", "croissant", "model-sig
 OF_FOLDERS = ("model-signing", "card")
 
 
-def export(target: Target, graph: RunGraph, form: str, state_dir: Path = Path(".whale")) -> bytes:
+def export(target: Target, graph: RunGraph, form: str) -> bytes:
     """The document in `form`, ASCII. ConfigError for an unknown form, MismatchError for bytes that nobody signed."""
     if form not in FORMATS:
         raise ConfigError("no such export format", found=form, expected=", ".join(FORMATS))
     if form in OF_FOLDERS:
         require_folder_as_signed(target)
     if form == "model-signing":
-        return model_signature(target.folder, signing.key_file(state_dir))
+        return model_signature(target.folder, require_signer())
     document = croissant(target.folder) if form == "croissant" else OF_THE_LEDGER[form](target, graph)
     return document.encode() if isinstance(document, str) else pretty_json(document)
 

@@ -14,6 +14,7 @@ from whale.common.files import sha256_of_file
 from whale.common.json_files import pretty_json
 from whale.lineage import signing
 from whale.lineage.statement import in_toto
+from whale.lineage.trust import TRUST, read_trust
 
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
@@ -22,12 +23,8 @@ IGNORED = [".git", ".gitattributes", ".github", ".gitignore"]
 
 
 def model_signature(folder: Path, key: Path) -> bytes:
-    """The bundle for `folder` as JSON, its public key kept as `lineage/keys/<keyid>.pub`.
-
-    BadDataError for a link in it: only plain files can be signed.
-    """
-    envelope, keyid, pem = signing.sign(_statement(folder), key)
-    signing.publish_key(keyid, pem)
+    """The bundle for `folder` as JSON. BadDataError for a link in it: only plain files can be signed."""
+    envelope, pem = signing.sign(_statement(folder), key), signing.public_half(key)[1]
     (signature,) = envelope["signatures"]
     material = {"publicKey": {"hint": hashlib.sha256(pem).hexdigest()}, "tlogEntries": []}
     dsse = envelope | {"signatures": [{"keyid": "", "sig": signature["sig"]}]}
@@ -39,14 +36,14 @@ def verify_model_signature(folder: Path, file: Path) -> None:
     try:
         envelope = json.loads(file.read_bytes())["dsseEnvelope"]
         (signature,) = envelope["signatures"]
-        keys = sorted(signing.PUBLIC_KEYS.glob("*.pub"))
-        claims = [envelope | {"signatures": [signature | {"keyid": key.stem}]} for key in keys]
+        trust = read_trust()
+        keys = trust.signers if trust else ()
+        claims = [envelope | {"signatures": [signature | {"keyid": key}]} for key in keys]
         signed = [found for each in claims if (found := _verified(each)) is not None]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MismatchError("not a model signature", file=file, found=str(error)[:120]) from None
     if not signed:
-        keys_dir = str(signing.PUBLIC_KEYS)
-        raise MismatchError("not signed by a key of this project", file=file, expected=f"a key of {keys_dir}")
+        raise MismatchError("not signed by a key of this project", file=file, expected=f"a signer of {TRUST}")
     if signed[0] != (expected := _statement(folder)):
         then, now = (statement["predicate"]["resources"] for statement in (signed[0], expected))
         changed = sorted({row["name"] for row in then + now if row not in then or row not in now})

@@ -39,9 +39,9 @@ def prove(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no result
     from whale.audit.conversion.prove import conversion_statement
     from whale.audit.conversion.prove import prove as compare
-    from whale.audit.sign import sign_statement
     from whale.common.progress import Progress
     from whale.data.spec.spec import load_spec
+    from whale.lineage.trust import sign_into_ledger
 
     folder = _shards(name) if shards is None else shards
     with Progress(0 if every else episodes, "episodes", "prove") as bar:
@@ -55,7 +55,7 @@ def prove(
         )  # fmt: skip
     entry = None
     if not dry_run:
-        entry, _ = sign_statement(conversion_statement(proof, datetime.now(UTC).isoformat(timespec="seconds")))
+        entry, _ = sign_into_ledger(conversion_statement(proof, datetime.now(UTC).isoformat(timespec="seconds")))
     if as_json:
         print_json(proof.to_json() | {"differences": list(map(vars, proof.differences)), "entry": entry})
     else:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from whale.commands.lineage import text as say
-from whale.commands.lineage.artefact import Artefact, load_graph
-from whale.commands.output import AsJson, print_json, tell
+from whale.commands.lineage.artefact import Artefact, ExpectRoot, answer, end, load_graph
+from whale.commands.output import AsJson, print_json
 
 app = typer.Typer()  # its commands are those of `whale lineage`
 
@@ -19,12 +19,19 @@ def verify(
     strict: Annotated[bool, typer.Option("--strict", help="A run on uncommitted code is incomplete.")] = False,
     expect_head: Annotated[str | None, typer.Option(help="An id of the ledger that you kept elsewhere.")] = None,
     expect_key: Annotated[str | None, typer.Option(help="Of a bundle: the id of its maker's key.")] = None,
+    expect_root: ExpectRoot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every byte of it and of what it came from. Names the first broken link and what breaks below it."""
+    """Check every byte of it and of what it came from. Names the first broken link and what breaks below it.
+
+    Says which root of trust the signatures lead to and where it is pinned. Whoever can write here could have pinned
+    another: --expect-root holds it against the fingerprint that you were told.
+    """
     from whale.audit.audit import audit
 
-    report = audit(artefact, deep=deep, strict=strict, expect_head=expect_head, expect_key=expect_key)
+    report = audit(
+        artefact, deep=deep, strict=strict, expect_head=expect_head, expect_root=expect_root, expect_key=expect_key
+    )
     if as_json:
         print_json({"artefact": artefact, **report.as_dict()})
     else:
@@ -37,10 +44,9 @@ def completeness(artefact: Artefact, as_json: AsJson = False) -> None:
     """Count the required fields that were recorded. Exit 4 below 100 %."""
     from whale.audit.checks.completeness import completeness as ask
 
-    graph = load_graph()
-    found = ask(graph.find(artefact).run, graph)
-    tell(found, as_json, say.completeness)
-    raise typer.Exit(4 if found["missing"] else 0)
+    asked = load_graph()
+    found = ask(asked.graph.find(artefact).run, asked.graph)
+    answer(found, asked, as_json, say.completeness, 4 if found["missing"] else 0)
 
 
 @app.command("rederive", epilog="Example: whale lineage rederive train_tokenizer --run")
@@ -52,15 +58,14 @@ def rederive(
     """Say what making it again needs, or make it again. With --run its last stage is made again and compared."""
     from whale.audit.checks.rederive import plan, run_again
 
-    graph = load_graph()
-    target = graph.find(artefact)
+    asked = load_graph()
+    target = asked.graph.find(artefact)
     if run:
+        asked.require_held()  # its command is about to be started
         found = run_again(target.run)
-        tell(found, as_json, say.rederived)
-        raise typer.Exit(0 if found["equal"] else 1)
-    plans = [each.as_dict() for each in plan(target.run, graph)]
-    tell({"runs": plans}, as_json, say.plans)
-    raise typer.Exit(2 if any(each["missing"] for each in plans) else 0)
+        answer(found, asked, as_json, say.rederived, 0 if found["equal"] else 1)
+    plans = [each.as_dict() for each in plan(target.run, asked.graph)]
+    answer({"runs": plans}, asked, as_json, say.plans, 2 if any(each["missing"] for each in plans) else 0)
 
 
 @app.command("prove", epilog="Example: whale lineage prove artifacts/demo/models/dynamics/full -o bundle")
@@ -72,9 +77,11 @@ def prove(
     """Write a folder that others can verify. By model_signing, an in-toto verifier, sha256sum; without this project."""
     from whale.audit.exports.bundle import prove as write
 
-    graph = load_graph()
-    files = write(graph.find(artefact), graph, out)
-    tell({"out": str(out), "files": files}, as_json, lambda _: print(f"{out}: {len(files)} files; see README.txt"))
+    asked = load_graph()
+    asked.require_held()
+    files = write(asked.graph.find(artefact), asked.graph, out)
+    said = f"{out}: {len(files)} files; see README.txt"
+    answer({"out": str(out), "files": files}, asked, as_json, lambda _: print(said))
 
 
 @app.command("export", epilog="Example: whale lineage export artifacts/demo/models/dynamics/full --format cyclonedx")
@@ -97,18 +104,19 @@ def export(
     from whale.audit.exports import formats
     from whale.common.files import write_atomically
 
-    graph = load_graph()
-    target = graph.find(artefact)
+    asked = load_graph()
+    target = asked.graph.find(artefact)
     if check is not None:
-        formats.check(target, graph, form, check)
+        formats.check(target, asked.graph, form, check)
         print(f"{check}: as the ledger says")
-        return
-    payload = formats.export(target, graph, form)
+        end(asked)
+    payload = formats.export(target, asked.graph, form)
     if out is not None:
         write_atomically(out, payload)
         print(out)
     else:
         print(payload.decode("ascii"), end="")
+    end(asked)
 
 
 def fsck(as_json: AsJson = False) -> None:
@@ -123,17 +131,23 @@ def fsck(as_json: AsJson = False) -> None:
     raise typer.Exit(report.code)
 
 
-def audit_checkpoint(artefact: Artefact, as_json: AsJson = False) -> None:
-    """Show where a checkpoint comes from, then verify it."""
+def audit_checkpoint(
+    artefact: Artefact,
+    deep: Annotated[bool, typer.Option("--deep", help="Hash every byte again; trust no size or time.")] = False,
+    expect_root: ExpectRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a checkpoint comes from, then verify it. Says what it did not read again; --deep reads every byte."""
     from whale.audit.audit import audit
     from whale.audit.questions.show import show as ask
+    from whale.common.printable import one_line
 
-    report = audit(artefact, deep=False, strict=False, expect_head=None)
-    graph = load_graph()
-    shown = ask(graph.find(artefact), graph)
+    report = audit(artefact, deep=deep, strict=False, expect_head=None, expect_root=expect_root)
+    asked = load_graph()
+    shown = ask(asked.graph.find(artefact), asked.graph)
     if as_json:
         print_json({"show": shown, "verify": report.as_dict()})
     else:
-        say.show(shown)
+        say.show(one_line(shown))
         say.verify(artefact, report)
     raise typer.Exit(report.code or (4 if shown["missing"] else 0))

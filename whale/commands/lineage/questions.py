@@ -1,6 +1,7 @@
 """`whale lineage`: what an auditor asks, each question one offline command over the signed ledger.
 
-Exit codes: 0 ok, 1 mismatch, 2 missing, 3 signature or licence, 4 incomplete, 5 tainted, 64 usage.
+Exit codes: 0 ok, 1 mismatch, 2 missing, 3 signature or licence, 4 incomplete, 5 tainted, 64 usage. Each answer ends
+with one line that says whether the signatures of the ledger held; 3 where they did not.
 """
 
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Annotated
 import typer
 
 from whale.commands.lineage import text as say
-from whale.commands.lineage.artefact import Artefact, load_graph
-from whale.commands.output import AllowLicences, AsJson, tell
+from whale.commands.lineage.artefact import Artefact, answer, end, load_graph
+from whale.commands.output import AllowLicences, AsJson
 from whale.common.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Where a checkpoint or a number comes from, provable offline.")
@@ -25,17 +26,16 @@ def show(
     """Show the datasets and checkpoints it was built from. With digest, licence, kept and dropped, weight, share."""
     from whale.audit.questions.show import show as ask
 
-    graph = load_graph()
-    target = graph.find(artefact)
-    found = ask(target, graph)
+    asked = load_graph()
+    target = asked.graph.find(artefact)
+    found = ask(target, asked.graph)
     if html is not None:
         from whale.audit.page import lineage_page
 
-        html.write_text(lineage_page(target, graph), encoding="ascii", errors="xmlcharrefreplace")
-        print(html)
-    else:
-        tell(found, as_json, say.show)
-    raise typer.Exit(4 if found["missing"] else 0)
+        text = lineage_page(target, asked.graph, asked.line())
+        html.write_text(text, encoding="ascii", errors="xmlcharrefreplace")
+        answer({"html": str(html)}, asked, as_json, lambda _: print(html), 4 if found["missing"] else 0)
+    answer(found, asked, as_json, say.show, 4 if found["missing"] else 0)
 
 
 @app.command("episodes", epilog="Example: whale lineage episodes artifacts/demo/models/dynamics/full --dropped")
@@ -47,9 +47,8 @@ def episodes(
     """List every source episode, kept or dropped and why. With its split, place in the source and content digest."""
     from whale.audit.questions.episodes import episodes as ask
 
-    graph = load_graph()
-    found = ask(graph.find(artefact).run, graph, dropped)
-    tell(found, as_json, say.episodes)
+    asked = load_graph()
+    answer(ask(asked.graph.find(artefact).run, asked.graph, dropped), asked, as_json, say.episodes)
 
 
 @app.command("env", epilog="Example: whale lineage env artifacts/demo/models/dynamics/full --json")
@@ -61,11 +60,11 @@ def env(
     """Show parameters, machine and packages of its run. Every default is resolved; packages have their hashes."""
     from whale.audit.facts import read_json
 
-    run = load_graph().find(artefact).run
+    asked = load_graph()
+    run = asked.graph.find(artefact).run
     found = {"stage": run.name, "params": run.params, "internal": run.internal, "settings": run.settings}
     found |= {"environment": read_json(run, "environment.json"), "attempts": read_json(run, "attempts.json") or []}
-    tell(found, as_json, say.params if only_params else say.env)
-    raise typer.Exit(4 if found["environment"] is None else 0)
+    answer(found, asked, as_json, say.params if only_params else say.env, 4 if found["environment"] is None else 0)
 
 
 @app.command("code", epilog="Example: whale lineage code artifacts/demo/models/dynamics/full --patch")
@@ -79,13 +78,13 @@ def code(
     """Show the commit and code files that made it. And whether commit and patch give that tree again."""
     from whale.audit.questions.code import code as ask
 
-    run = load_graph().find(artefact).run
+    asked = load_graph()
+    run = asked.graph.find(artefact).run
     if patch:
         print((run.byproduct("code.patch") or b"").decode("utf-8", "replace"), end="")
-        return
+        end(asked)
     found = ask(run)
-    tell(found, as_json, say.code)
-    raise typer.Exit(found["exit_code"])
+    answer(found, asked, as_json, say.code, found["exit_code"])
 
 
 @app.command("licenses", epilog="Example: whale lineage licenses artifacts/demo/models/dynamics/full")
@@ -100,10 +99,9 @@ def licenses(
 
     if policy is not None and allow is not None:
         raise ConfigError("two policies", place="--policy, --allow-licenses", remedy="give one of them")
-    graph = load_graph()
-    found = licences(graph.find(artefact).run, graph, load_policy(policy) if allow is None else allowing(allow))
-    tell(found, as_json, say.licences)
-    raise typer.Exit(3 if found["refused"] else 0)
+    asked, rules = load_graph(), load_policy(policy) if allow is None else allowing(allow)
+    found = licences(asked.graph.find(artefact).run, asked.graph, rules)
+    answer(found, asked, as_json, say.licences, 3 if found["refused"] else 0)
 
 
 @app.command("diff", epilog="Example: whale lineage diff train_dynamics@full finetune_dynamics@full")
@@ -111,10 +109,9 @@ def diff(one: Artefact, other: Artefact, as_json: AsJson = False) -> None:
     """Compare what two artefacts were made from. Data, mixture, code, parameters, machine; exit 1 if they differ."""
     from whale.audit.questions.diff import diff as ask
 
-    graph = load_graph()
-    found = ask(graph.find(one), graph.find(other), graph)
-    tell(found, as_json, say.diff)
-    raise typer.Exit(0 if found["equal"] else 1)
+    asked = load_graph()
+    found = ask(asked.graph.find(one), asked.graph.find(other), asked.graph)
+    answer(found, asked, as_json, say.diff, 0 if found["equal"] else 1)
 
 
 @app.command("seen", epilog="Example: whale lineage seen artifacts/demo/models/dynamics/full fleet_delta-train-0000003")
@@ -126,9 +123,9 @@ def seen(
     """Say how often training drew an episode. For each training behind the checkpoint, from which step to which."""
     from whale.audit.questions.seen import seen as ask
 
-    graph = load_graph()
-    trainings = [vars(each) for each in ask(graph.find(artefact).run, episode, graph)]
-    tell({"episode": episode, "trainings": trainings}, as_json, say.seen)
+    asked = load_graph()
+    trainings = [vars(each) for each in ask(asked.graph.find(artefact).run, episode, asked.graph)]
+    answer({"episode": episode, "trainings": trainings}, asked, as_json, say.seen)
 
 
 @app.command(
@@ -150,10 +147,9 @@ def leakage(
     """
     from whale.audit.questions.leakage import leakage as ask
 
-    graph = load_graph()
-    found = ask(graph.find(artefact).run, evaluation, graph, near)
-    tell(found, as_json, say.leakage)
-    raise typer.Exit(1 if found["leaked"] or found["near"] else 0)
+    asked = load_graph()
+    found = ask(asked.graph.find(artefact).run, evaluation, asked.graph, near)
+    answer(found, asked, as_json, say.leakage, 1 if found["leaked"] or found["near"] else 0)
 
 
 @app.command("why", epilog="Example: whale lineage why artifacts/demo/metrics/evaluate_video.json")
@@ -163,8 +159,8 @@ def why(
     """Show what is behind a number. Checkpoints, data, code, parameters, protocol."""
     from whale.audit.questions.why import why as ask
 
-    found = ask(number, load_graph())
-    tell(found, as_json, say.why)
+    asked = load_graph()
+    answer(ask(number, asked.graph), asked, as_json, say.why)
 
 
 @app.command("affected", epilog="Example: whale lineage affected dataset:fleet_delta")
@@ -174,5 +170,5 @@ def affected(
     """List what a dataset or an episode reached. Checkpoints and evaluations; needs the ledger only, not the data."""
     from whale.audit.questions.affected import affected as ask
 
-    found = ask(dataset, load_graph())
-    tell(found, as_json, say.affected)
+    asked = load_graph()
+    answer(ask(dataset, asked.graph), asked, as_json, say.affected)

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from whale.commands.lineage import text as say
-from whale.commands.lineage.artefact import load_graph
-from whale.commands.output import AsJson, tell
+from whale.commands.lineage.artefact import answer, load_graph
+from whale.commands.output import AsJson
 
 app = typer.Typer(no_args_is_help=True, help="Declare that something must not be built upon.")
 
@@ -21,17 +21,17 @@ def add(
     """Sign that something is tainted. `verify` of anything derived from it then exits 5. This cannot be undone."""
     from whale.audit.questions.affected import make_taint
     from whale.audit.sign import sign_taint
+    from whale.common.printable import one_line
 
-    taint = make_taint(what, reason, load_graph())
+    asked = load_graph()
+    taint = make_taint(what, reason, asked.graph)
     entry = sign_taint(taint, datetime.now(UTC).isoformat(timespec="seconds"))
     said = f"tainted: {taint.describe()}, ledger {entry[:16]}"
-    tell({"entry": entry, **vars(taint)}, as_json, lambda _: print(said))
+    answer({"entry": entry, **vars(taint)}, asked, as_json, lambda _: print(one_line(said)))
 
 
 @app.command("list", epilog="Example: whale lineage taint list --json")
 def list_taints(as_json: AsJson = False) -> None:
     """List every taint of the ledger."""
-    from whale.lineage.taint import taint_of
-
-    found = [vars(taint) for entry in load_graph().entries if (taint := taint_of(entry.statement)) is not None]
-    tell({"taints": found}, as_json, say.taints)
+    asked = load_graph()
+    answer({"taints": [vars(each) for each in asked.graph.taints]}, asked, as_json, say.taints)

@@ -5,6 +5,7 @@ from typing import Any
 
 from whale.audit.checks.findings import Report
 from whale.commands.output import print_columns, print_table
+from whale.common.printable import one_line
 
 MAX_ROWS = 40
 SAMPLED = {  # column -> key and form
@@ -48,7 +49,11 @@ def verify(artefact: str, report: Report) -> None:
     for finding in report.findings:
         print(finding)
     if report.broken_below:
-        print(f"breaks below: {', '.join(report.broken_below)}")
+        print(f"breaks below: {', '.join(map(one_line, report.broken_below))}")
+    for note in report.notes:
+        print(one_line(note))
+    if report.root is not None:
+        print(f"root of trust: {report.root['fingerprint']}\n  pinned in {report.root['pinned']}")
     counted = "; ".join(f"{number} {what}" for what, number in report.checked.items())
     print(f"{artefact}: {_verdict(report)} ({counted})")
 
@@ -196,8 +201,13 @@ def taints(found: dict[str, Any]) -> None:
 def _verdict(report: Report) -> str:
     """What was made anew and settings that moved on are another matter than bytes that changed."""
     kinds = [finding.kind for finding in report.findings]
+    hashed = report.checked.get("files read", 0) + report.checked.get("files remembered", 0)
+    agree = f", all {hashed} hashed files agree" if hashed else ""
     if not kinds:
-        return "nothing has changed"
+        return f"nothing has changed{agree}"
+    of_bytes = {"mismatch", "missing", "remade", "edited"}
+    if not any(each.kind in of_bytes and each.file != "lineage/ledger.jsonl" for each in report.findings):
+        return f"{_number(len(kinds), 'finding')}{agree}, exit code {report.code}"
     if set(kinds) - {"edited", "remade"}:
         return f"{_number(len(kinds), 'finding')}, exit code {report.code}"
     remade = f"; {_number(kinds.count('remade'), 'output')} made anew since" if "remade" in kinds else ""

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from whale.commands.output import AsJson, group, tell
+import typer
+
+from whale.commands.lineage.artefact import ExpectRoot
+from whale.commands.output import AsJson, group, print_json, tell
 from whale.commands.project.timings import active_profile
 
 ADDRESS = "http://127.0.0.1:5000"  # as `make ui` has it
@@ -20,6 +23,27 @@ def sync(as_json: AsJson = False) -> None:
     page = page_of(Path.cwd(), active_profile() or "demo")
     found = {"replayed": done.runs, "unchanged": done.unchanged, "page": page}
     tell(found, as_json, _print)
+
+
+@app.command("verify", epilog="Example: whale track verify")
+def verify(expect_root: ExpectRoot = None, as_json: AsJson = False) -> None:
+    """Compare everything that MLflow's page shows with the signed record. Brings it up to date first.
+
+    Metrics, params, tags, status, names, data sets, models: made anew from what was signed, and compared row by row.
+    """
+    from whale.audit.checks.tracking_page import verify_page
+    from whale.commands.lineage import text as say
+    from whale.tracking.mlflow_store import STORE, point_at_current, replay_all
+
+    replay_all(Path.cwd())
+    if Path(STORE).is_file():
+        point_at_current(Path.cwd())
+    report = verify_page(expect_root)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        say.verify("MLflow", report)
+    raise typer.Exit(report.code)
 
 
 def _print(found: dict[str, Any]) -> None:

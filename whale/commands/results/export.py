@@ -39,15 +39,16 @@ def export(
     """
     from whale.audit.exports.lerobot import export_lerobot
     from whale.audit.exports.package import export_folder
-    from whale.audit.run_graph import RunGraph
+    from whale.commands.lineage.artefact import load_graph
 
     if layout not in LAYOUTS:
         raise ConfigError("no such layout", place="--as", found=layout, expected=", ".join(LAYOUTS))
     for name, is_given in (("--reward", reward is not None), ("--recorded", recorded), ("--small", small)):
         if is_given and layout != "world":
             raise ConfigError("only a world is exported with this", place=name, expected="--as world")
-    graph = RunGraph.load()
-    target = graph.find(checkpoint)
+    asked = load_graph()
+    asked.require_held()  # what is handed on carries the statements with it
+    graph, target = asked.graph, asked.graph.find(checkpoint)
     if policy is not None:
         _require_allowed(target, graph, policy)
     if layout == "world":

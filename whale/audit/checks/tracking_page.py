@@ -1,0 +1,244 @@
+"""All that MLflow's page shows against the signed record (`whale track verify`).
+
+A statement holds the sha256 of what its stage told the spool. From spools that are as they were signed the store is
+made anew, beside the real one, by the same code; then every row of every table that the page shows must be the same:
+metrics with their steps and times, params, tags, names, status, data sets, models. Ids and times of MLflow's own are no
+news. The copies of pictures are not compared.
+"""
+
+import hashlib
+import json
+import re
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from whale.audit.checks.findings import Finding, Report
+from whale.audit.checks.ledger_check import check_ledger
+from whale.audit.checks.trust_chain import judge
+from whale.audit.run_graph import RunGraph, StageRun
+from whale.common.errors import MissingInputError, WhaleError
+from whale.lineage import ledger
+from whale.lineage.code_state import git
+from whale.lineage.trust import read_trust
+from whale.tracking import mlflow_store
+from whale.tracking.spool import SPOOL_DIR
+
+STORE = Path(mlflow_store.STORE)
+SHOWN = re.compile(
+    r"experiments|experiment_tags|runs|tags|params|metrics|latest_metrics|datasets|inputs|input_tags|logged_model.*"
+    r"|registered_model.*|model_version.*|entity_associations|issues|assessments|trace_.*|span.*|evaluation_dataset.*"
+)
+OWN = {  # of MLflow, of the machine that replayed, or of the moment
+    *("creation_time", "created_time", "last_update_time", "last_updated_time", "last_updated_timestamp"),
+    *("creation_timestamp_ms", "last_updated_timestamp_ms", "artifact_uri", "artifact_location", "storage_location"),
+    *("association_id", "deleted_time", "workspace", "user_id"),
+}
+UNSIGNED_TAGS = {"mlflow.user"}  # who replayed
+ID = re.compile(r"(m-)?[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MAX_SHOWN = 40
+
+Row = tuple[tuple[str, Any], ...]
+
+
+def verify_page(expect_root: str | None = None) -> Report:
+    """Of the store in the current folder, brought up to date before. MissingInputError where there is none."""
+    if not STORE.is_file():
+        raise MissingInputError("MLflow has nothing to show", file=STORE, remedy="`whale track sync`")
+    report = Report()
+    graph = RunGraph(check_ledger(report, expect_root=expect_root))
+    spools = {path.stem: path for path in sorted(SPOOL_DIR.glob("*.jsonl"))}
+    report.extend(_check_spools(graph, spools, report))
+    with tempfile.TemporaryDirectory(prefix="whale-mlflow-") as scratch:
+        fresh = Path(scratch) / STORE.name
+        _replay(spools, Path(scratch), fresh)
+        try:
+            found = _shown(STORE)
+        except sqlite3.Error as error:
+            report.add(Finding("mismatch", "MLflow", f"not a store that can be read: {error}", str(STORE)))
+            return report
+        expected = _shown(fresh)
+    report.count("rows of MLflow", sum(map(lambda rows: rows.total(), found.values())))
+    differences = [each for table in sorted({*found, *expected}) for each in _differences(table, found, expected)]
+    report.extend(differences[:MAX_SHOWN])
+    if len(differences) > MAX_SHOWN:
+        report.notes.append(f"{len(differences) - MAX_SHOWN} more rows differ")
+    return report
+
+
+def _check_spools(graph: RunGraph, spools: Mapping[str, Path], report: Report) -> Iterator[Finding]:
+    """Each spool of a signed run is as it was signed; no other says of itself that its run ended well."""
+    own, elsewhere = _by_spool(graph.runs), _by_spool(_runs_of_experiments())
+    signed = own | {spool_id: run for spool_id, run in elsewhere.items() if spool_id in spools.keys() - own.keys()}
+    for spool_id, run in signed.items():
+        if spool_id not in spools:
+            yield Finding("missing", run.name, "what this run told MLflow is gone", f"{SPOOL_DIR / spool_id}.jsonl")
+        elif (wrong := _fault(spools[spool_id].read_bytes(), run)) is not None:
+            yield Finding("mismatch", run.name, f"what this run told MLflow: {wrong}", str(spools[spool_id]))
+        else:
+            report.count("runs as signed")
+    for spool_id in sorted(spools.keys() - signed.keys()):
+        if (_lines(spools[spool_id].read_bytes()) or [{}])[-1].get("status") == "FINISHED":
+            yield Finding("signature", spool_id, "nobody signed this run, which says that it ended well",
+                          str(spools[spool_id]))  # fmt: skip
+        else:
+            report.count("runs that did not end well, and that nobody signs")
+
+
+def _by_spool(runs: Iterable[StageRun]) -> dict[str, StageRun]:
+    return {str(told.get("spool")): run for run in runs if isinstance(told := run.internal.get("spool"), dict)}
+
+
+def _runs_of_experiments() -> Iterator[StageRun]:
+    """DVC keeps the ledger of an experiment that nobody has applied in git; its signatures must hold as ours do."""
+    try:
+        commits = set(git(Path.cwd(), "for-each-ref", "--format=%(objectname)", "refs/exps").decode().split())
+        trust = read_trust()
+    except (OSError, subprocess.SubprocessError, WhaleError):
+        return
+    if trust is None:
+        return
+    for commit in sorted(commits):
+        with (
+            tempfile.NamedTemporaryFile(prefix="whale-ledger-") as file,
+            suppress(OSError, subprocess.SubprocessError, WhaleError),
+        ):
+            file.write(git(Path.cwd(), "show", f"{commit}:{ledger.LEDGER}"))
+            file.flush()
+            entries = ledger.read(Path(file.name))
+            unheld = {entry.line for entry, _ in judge(entries, trust).faults}
+            yield from RunGraph(entry for entry in entries if entry.line not in unheld).runs
+
+
+def _fault(payload: bytes, run: StageRun) -> str | None:
+    """What is wrong with a spool; after what was signed comes one line alone, the end."""
+    told = run.internal["spool"]
+    size = told.get("bytes")
+    if not isinstance(size, int) or hashlib.sha256(payload[:size]).hexdigest() != told.get("sha256"):
+        return "not what was signed"
+    rest = _lines(payload[size:])
+    if not rest:
+        return None  # killed before its last line
+    tags = {"whale.compute_s": told.get("compute_s"), "whale.run": run.run_id}
+    tags["whale.commit"] = run.code["commit"] or "none"
+    (end, *more), given = rest, rest[0].get("tags", {})
+    is_end = not more and end.get("kind") == "end" and end.get("status") == "FINISHED" and isinstance(given, dict)
+    if not is_end or any(given[name] != tags.get(name) for name in given):
+        return "more was added than its end"
+    return None
+
+
+def _lines(payload: bytes) -> list[dict[str, Any]]:
+    found = []
+    for text in payload.splitlines():
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            row = {"kind": "torn"}
+        found.append(row if isinstance(row, dict) else {"kind": "torn"})
+    return found
+
+
+def _replay(spools: Mapping[str, Path], scratch: Path, store: Path) -> None:
+    """A store made of these spools alone. Its pictures lie in this folder for a while: what is replayed may look at
+    what lies beside them."""
+    folder, pictures = scratch / "spool", Path(f".mlruns-{secrets.token_hex(8)}").absolute()
+    folder.mkdir()
+    for path in spools.values():
+        shutil.copyfile(path, folder / path.name)
+    try:
+        mlflow_store.replay(folder, f"sqlite:///{store}", pictures)
+    finally:
+        shutil.rmtree(pictures, ignore_errors=True)
+
+
+def _shown(store: Path) -> dict[str, Counter[Row]]:
+    """Table -> its rows, every id by what it stands for. Read-only, with sqlite3 alone."""
+    with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = {name: _rows(connection, name) for name in names if SHOWN.fullmatch(name)}
+    labels = _labels(tables)
+    found = {name: Counter(_row(name, row, labels) for row in rows) for name, rows in tables.items()}
+    return {name: Counter({row: count for row, count in rows.items() if row}) for name, rows in found.items()}
+
+
+def _rows(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(f'SELECT * FROM "{table}"')
+    columns = [each[0] for each in cursor.description]
+    return [dict(zip(columns, row, strict=True)) for row in cursor]
+
+
+def _labels(tables: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """id -> words that are the same in every replay."""
+    labels: dict[str, str] = {}
+    uses: Counter[str] = Counter()
+
+    def name(key: Any, words: str) -> None:
+        uses[words] += 1
+        labels[str(key)] = words if uses[words] == 1 else f"{words} ({uses[words]})"
+
+    spool_of = {row["run_uuid"]: row["value"] for row in tables["tags"] if row["key"] == mlflow_store.SPOOL_TAG}
+    for row in sorted(tables["runs"], key=lambda row: (str(row["name"]), row["start_time"] or 0)):
+        name(row["run_uuid"], f"run {spool_of.get(row['run_uuid'], row['name'])}")
+    for row in tables["experiments"]:
+        labels[f"experiment_id {row['experiment_id']}"] = f"experiment {row['name']}"
+    for row in tables["datasets"]:
+        where = labels.get(f"experiment_id {row['experiment_id']}", row["experiment_id"])
+        name(row["dataset_uuid"], f"data {row['name']} {row['digest']} of {where}")
+    models = sorted(tables.get("logged_models", []), key=lambda row: (row["name"], row["creation_timestamp_ms"]))
+    for row in models:
+        name(row["model_id"], f"model {row['name']} of {labels.get(str(row['source_run_id']), 'no run')}")
+    for row in tables["inputs"]:
+        ends = [labels.get(str(row[key]), str(row[key])) for key in ("source_id", "destination_id")]
+        labels[str(row["input_uuid"])] = f"input {ends[0]} of {ends[1]}"
+    return labels
+
+
+def _row(table: str, row: Mapping[str, Any], labels: Mapping[str, str]) -> Row:
+    if table == "tags" and row["key"] in UNSIGNED_TAGS:
+        return ()
+    found = []
+    for column, value in row.items():
+        if column in OWN:
+            continue
+        if column == "experiment_id":
+            value = labels.get(f"experiment_id {value}", value)
+        elif isinstance(value, str):
+            value = ID.sub(lambda match: labels.get(match[0], match[0]), value)
+        found.append((column, value))
+    return tuple(sorted(found))
+
+
+def _differences(table: str, found: Mapping[str, Counter[Row]], expected: Mapping[str, Counter[Row]]) -> list[Finding]:
+    """Rows that are more or less than they should be; two that differ in little are one that was edited."""
+    here, should = found.get(table, Counter()), expected.get(table, Counter())
+    more, less, findings = [*(here - should).elements()], [*(should - here).elements()], []
+    for row in more:
+        near = max(less, key=lambda other: _common(row, other), default=None)
+        if near is not None and 2 * _common(row, near) >= len(row):
+            less.remove(near)
+            changed = [(name, value, dict(near).get(name)) for name, value in row if dict(near).get(name) != value]
+            what = f"{', '.join(name for name, _, _ in changed)} of {_named(table, near)} was edited"
+            values = [", ".join(str(each[place]) for each in changed)[:160] for place in (1, 2)]
+            findings.append(Finding("mismatch", "MLflow", what, str(STORE), *values))
+        else:
+            findings.append(Finding("mismatch", "MLflow", f"{_named(table, row)} was added", str(STORE)))
+    return findings + [Finding("mismatch", "MLflow", f"{_named(table, row)} is gone", str(STORE)) for row in less]
+
+
+def _common(one: Row, other: Row) -> int:
+    return len(set(one) & set(other))
+
+
+def _named(table: str, row: Row) -> str:
+    values = dict(row)
+    shown = ("key", "metric_name", "param_key", "tag_key", "name", "step", "run_uuid", "model_id", "destination_id")
+    words = [str(values[name])[:120] for name in shown if values.get(name) not in (None, "")]
+    return f"{table} {', '.join(words)}"
