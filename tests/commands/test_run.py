@@ -10,8 +10,6 @@ import pytest
 import yaml
 
 from whale.cli import run as whale
-from whale.commands.project.run import next_wave
-from whale.pipeline_file import Node
 
 NAMES = ("alpha", "beta", "gamma")
 # A stage that writes what it read. With MEET it waits until another one runs at the same time.
@@ -114,30 +112,3 @@ def test_dry_runs_nothing_and_says_what_would_go_at_once(project, capfd):
     assert whale(["run", "--jobs", "3", "--dry"]) == 0
     assert "3 at once: collect@all" in capfd.readouterr().out and not Path("raw").exists()
     shutil.rmtree(".dvc/tmp", ignore_errors=True)
-
-
-NODES = [
-    Node("ingest", "a", (), ("shards/a",)),
-    Node("ingest", "b", (), ("shards/b",)),
-    Node("train_tokenizer", None, ("shards",), ("tokenizer",)),
-    Node("train_reward", None, ("shards",), ("reward",)),
-    Node("pretokenize", "a", ("shards/a", "tokenizer"), ("tokens/a",)),
-    Node("report", None, ("tokens",), ("page",)),
-]
-
-
-def wave(stale, ran=()):
-    return [node.name for node in next_wave(NODES, set(stale), set(ran))]
-
-
-def test_a_wave_is_data_stages_that_wait_for_nothing_else_the_one_stage_that_they_wait_for():
-    everything = {node.name for node in NODES}
-    assert wave(everything) == ["ingest@a", "ingest@b"]
-    assert wave(everything - {"ingest@a", "ingest@b"}) == ["train_tokenizer"]
-    assert wave({"train_tokenizer"}) == ["train_tokenizer"]  # what follows it may become stale
-    assert wave({"pretokenize@a", "train_reward"}) == ["pretokenize@a"]
-    assert wave({"train_reward", "report"}) == []  # no data stage waits: `dvc repro` does the rest
-
-
-def test_what_ran_and_is_stale_nevertheless_is_left_to_dvc():
-    assert wave({"ingest@a"}, {"ingest@a"}) == []

@@ -2,14 +2,14 @@
 
 DVC runs one stage after the other. But it frees its lock while a stage's command runs, and locks the paths that the
 stage reads and writes, so that several `dvc repro --single-item` may go at once; each takes the lock again to write
-dvc.lock. Here is only the order: which stages are out of date, and which of them wait for no other. What a stage
-writes does not depend on what runs beside it. Training and evaluation take all devices, so they run alone.
+dvc.lock. whale/planning/waves.py says which may go at once. What a stage writes does not depend on what runs beside
+it.
 """
 
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +18,8 @@ import typer
 
 from whale.commands.project.plan import dvc_status
 from whale.common.errors import WhaleError
-from whale.pipeline_file import PIPELINE, Node, expand, upstream
 
 EXAMPLE = "Example: whale run --jobs 4"
-SIDE_BY_SIDE = ("collect", "collect_metaworld", "collect_rehearsal", "ingest", "pretokenize", "embed_behavior")
 LOGS = Path(".whale/run")
 SHOWN = 12  # last lines of a log that are shown when its stage failed
 
@@ -30,11 +28,13 @@ def run(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Data stages that run at once")] = 2,
     dry: Annotated[bool, typer.Option("--dry", help="Only say which would run at once first.")] = False,
 ) -> None:
-    """Run what is out of date, as `dvc repro` does, with data stages side by side. Same bytes, same dvc.lock.
+    """Run what is out of date, data stages side by side. With the bytes and the dvc.lock of `dvc repro`.
 
     Each process of N needs its own memory (`whale plan` says how much); stop and start again as with `dvc repro`.
     """
     from whale.common.config import load_yaml
+    from whale.pipeline_file import PIPELINE, expand
+    from whale.planning.waves import SIDE_BY_SIDE, next_wave
 
     nodes = expand(load_yaml(PIPELINE), load_yaml("params.yaml"))
     ran: set[str] = set()
@@ -47,30 +47,6 @@ def run(
         ran.update(node.name for node in wave)
     command = [sys.executable, "-m", "dvc", "repro", *(["--dry"] if dry else [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)  # all that is left, and the proof that it is all
-
-
-def next_wave(nodes: Sequence[Node], stale: Collection[str], ran: Collection[str]) -> list[Node]:
-    """What can run now: data stages that wait for nothing, else what data stages wait for; nothing if none is left.
-
-    ran: ended well already; what is still called stale after that is for `dvc repro` to explain.
-    """
-    above = _all_above(nodes)
-    ready = [node for node in nodes if node.name in stale and not above[node.name] & set(stale)]
-    ready = [node for node in ready if node.name not in ran]
-    if together := [node for node in ready if node.stage in SIDE_BY_SIDE]:
-        return together
-    waiting = [node for node in nodes if node.stage in SIDE_BY_SIDE and above[node.name] & set(stale)]
-    awaited = set().union(*(above[node.name] for node in waiting))
-    return [node for node in ready if node.name in awaited][:1]
-
-
-def _all_above(nodes: Sequence[Node]) -> dict[str, set[str]]:
-    """{node: every node that it depends on}; nodes stand below those they read from."""
-    direct, found = upstream(nodes), dict[str, set[str]]()
-    for node in nodes:
-        parents = direct[node.name]
-        found[node.name] = set(parents).union(*(found[name] for name in parents if name in found))
-    return found
 
 
 def _run_wave(names: Iterable[str], jobs: int) -> None:
