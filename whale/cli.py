@@ -1,4 +1,4 @@
-"""`whale`: commands for what DVC cannot do. Stages are started by `dvc repro`, nowhere else.
+"""`whale`: commands for what DVC cannot do. Stages are started by `dvc repro`, nowhere else (`whale run` starts that).
 
 Exit codes are those of docs/reference/cli.md: typer's own would make usage errors 2, so `main` maps them.
 """
@@ -12,6 +12,7 @@ import typer
 from whale.commands.data import mix, raw, shards, spec, stats
 from whale.commands.lineage import accept, key, proofs, questions, taint
 from whale.commands.project import doctor, init, plan, profile, timings, track
+from whale.commands.project import run as side_by_side
 from whale.commands.results import evaluate, export, metrics, model, play, policy, rollout
 from whale.common.printable import escaped_output
 from whale.guard import failure
@@ -49,6 +50,7 @@ app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("fsck", epilog="Example: whale fsck")(proofs.fsck)
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
+app.command("run", epilog=side_by_side.EXAMPLE)(side_by_side.run)
 app.command("timings", epilog=timings.EXAMPLE)(timings.timings)
 app.command("metrics", epilog=metrics.EXAMPLE)(metrics.metrics)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
