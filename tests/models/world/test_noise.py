@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_models as tiny
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.noise import CHUNK, _places, gumbel, hashed, row_key
@@ -131,10 +132,24 @@ def test_a_seed_for_each_row_draws_as_row_zero_of_that_seed():
     assert each.shape == (3, *world.codes) and each.dtype == torch.float32
 
 
+class Sent(TorchDispatchMode):
+    """Numbers that went from one device to another."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if str(func) == "aten._to_copy.default" and args[0].device != out.device:
+            self.count += out.numel()
+        return out
+
+
 def test_noise_is_made_where_the_frames_lie():
-    """On `meta` nothing can be copied from: only the keys go there."""
+    """All that is sent there are the keys, two words a row."""
     world = LearnedWorld(tiny.tokenizer(), tiny.behavior(), tiny.dynamics(), tiny.WINDOW)
-    assert world.draw(torch.zeros(3, 1, device="meta"), 1.0, 0, 0).noise.device.type == "meta"
+    with Sent() as sent:
+        noise = world.draw(torch.zeros(3, 1, device="meta"), 1.0, 0, 0).noise
+    assert noise.device.type == "meta" and sent.count == 2 * 3
 
 
 @pytest.mark.gpu
