@@ -121,7 +121,7 @@ def test_an_ended_episode_begins_again_at_the_next_step_while_the_others_go_on(w
 def remembering(world):
     """Its prior looks back on 8 steps, its window holds 4."""
     parts = tiny_models.tokenizer(), tiny_models.behavior(memory=8), tiny_models.dynamics(z_input="probabilities")
-    model = LearnedWorld(*(part.eval() for part in parts), world.window, normalize=world.contract.normalizer.normalize)
+    model = LearnedWorld(*(part.eval() for part in parts), world.window, normalize=world.model.normalize)
     return replace(world, model=model)
 
 

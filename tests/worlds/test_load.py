@@ -131,7 +131,7 @@ def test_a_history_longer_than_the_window_counts_as_its_last_frames(world):
 
 def test_a_model_with_memory_infers_z_from_the_frames_before_the_window_too(world):
     parts = tiny_models.tokenizer(), tiny_models.behavior(memory=8), tiny_models.dynamics(z_input="probabilities")
-    model = LearnedWorld(*(part.eval() for part in parts), world.window, normalize=world.contract.normalizer.normalize)
+    model = LearnedWorld(*(part.eval() for part in parts), world.window, normalize=world.model.normalize)
     remembering = replace(world, model=model)
     frames, actions = tiny_world.starts(1, given=7)[0].frames, tiny_world.recorded_actions(10)
     placed = torch.from_numpy(frames)[None], torch.from_numpy(actions)[None]

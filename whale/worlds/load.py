@@ -5,6 +5,7 @@ from pathlib import Path
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.models.world.actions import ActionMap
 from whale.models.world.learned import LearnedWorld
 from whale.worlds.contract import ActionContract
 from whale.worlds.folder import WorldFolder, chosen_dataset, open_folder
@@ -46,7 +47,7 @@ def load(
 def _model(found: WorldFolder, contract: ActionContract, device: str) -> LearnedWorld:
     return LearnedWorld(
         VideoTokenizer.restore(found.tokenizer, device), BehaviorModel.restore(found.behavior, device),
-        Dynamics.restore(found.dynamics, device), found.window, normalize=contract.normalizer.normalize,
+        Dynamics.restore(found.dynamics, device), found.window, ActionMap.of(contract.normalizer),
     )  # fmt: skip
 
 

@@ -9,9 +9,9 @@ from toy_world import asked
 
 from whale.evaluation.uncertainty.retracing import retraced
 from whale.evaluation.uncertainty.uncertainty import Ensemble, Retracing, feature_distance
-from whale.models.behavior.categorical import gumbel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.world.learned import LearnedWorld
+from whale.models.world.noise import gumbel, row_key
 from whale.models.world.rollout import rollout
 from whale.models.world.world import Draw
 
@@ -53,7 +53,7 @@ def test_rollouts_beyond_the_window_are_the_same(network, recorded, how):
 @pytest.mark.parametrize("freeze_z", [False, True])
 def test_retracing_is_the_same_with_noise_and_with_frozen_z(network, recorded, form, freeze_z):
     given, actions = recorded
-    gumbels = [gumbel((BATCH, 16, 32), torch.Generator().manual_seed(position)) for position in range(WINDOW + 1)]
+    gumbels = [gumbel([row_key(position, 0, row) for row in range(BATCH)], 16, 32) for position in range(WINDOW + 1)]
     queries = [
         asked(world, given, actions[:, :WINDOW], noise=lambda position: Draw(gumbels[position], 0.7))
         for world in (RecomputedWorld(network), network)

@@ -11,8 +11,8 @@ from toy_world import ToyWorld, asked
 from whale.common.errors import ConfigError, RefusedError
 from whale.evaluation.uncertainty.retracing import action_layout, require_retraceable, retrace, retraced, usable_depths
 from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
-from whale.models.behavior.categorical import gumbel
 from whale.models.world.learned import LearnedWorld
+from whale.models.world.noise import gumbel, row_key
 from whale.models.world.rollout import Query, rollout, tokens
 from whale.models.world.world import Draw
 
@@ -107,7 +107,7 @@ def test_7_batched_and_looped_choose_the_same_tokens(network, recorded, freeze_z
     frames, actions = recorded
     noise = None
     if sampled:
-        drawn = [Draw(gumbel((3, 16, 32), torch.Generator().manual_seed(position))) for position in range(5)]
+        drawn = [Draw(gumbel([row_key(position, 0, row) for row in range(3)], 16, 32)) for position in range(5)]
         noise = drawn.__getitem__
     one, other = (asked(network, frames, actions, noise=noise) for _ in range(2))
     batched = retraced(one, DEPTHS, form="batched", freeze_z=freeze_z)

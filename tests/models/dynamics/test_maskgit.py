@@ -6,8 +6,8 @@ import pytest
 import tiny_models as tiny
 import torch
 
-from whale.models.behavior.categorical import gumbel
 from whale.models.dynamics.maskgit import MASKED, decode, hidden
+from whale.models.world.noise import gumbel, row_key
 
 B, N, V = 2, 16, 8
 
@@ -42,7 +42,7 @@ def test_the_most_confident_tokens_are_kept_by_the_cosine_schedule(passes):
 
 
 def test_noise_draws_and_the_same_noise_draws_the_same():
-    noise = gumbel((B, N, V), torch.Generator().manual_seed(5))
+    noise = gumbel([row_key(5, 0, row) for row in range(B)], N, V)
     one, two = (decode(logits(), lambda revealed: logits(1), 4, noise, 1.0) for _ in range(2))
     assert torch.equal(one, two)
     assert (one != decode(logits(), lambda revealed: logits(1), 4, None, 1.0)).any()

@@ -33,7 +33,7 @@ class ActionNormalizer:
         degenerate = q99 - q01 < SMALLEST_RANGE
         self.low = np.where(degenerate, minimum, q01)
         self.high = np.where(degenerate, maximum, q99)
-        self._scale = np.where(self.dead, 1.0, self.high - self.low)
+        self.scale = np.where(self.dead, 1.0, self.high - self.low)
 
     @classmethod
     def from_statistics(cls, statistics: Mapping[str, Any]) -> Self:
@@ -43,19 +43,19 @@ class ActionNormalizer:
 
     def normalize(self, action: np.ndarray) -> np.ndarray:
         """(..., 7) raw -> float32 in [-1, 1]; the gripper stays in [0, 1]; dead dimensions become 0."""
-        return _normalize(action, self.low, self._scale, self.dead)
+        return _normalize(action, self.low, self.scale, self.dead)
 
     def denormalize(self, action: np.ndarray) -> np.ndarray:
         """(..., 7) in [-1, 1] -> float32 raw units; exact inverse inside [low, high]."""
         unit = np.asarray(action, np.float64)
-        raw = (unit + 1.0) / 2.0 * self._scale + self.low
+        raw = (unit + 1.0) / 2.0 * self.scale + self.low
         raw[..., 6] = unit[..., 6]
         return np.where(self.dead, self.constant, raw).astype(np.float32)
 
 
 def normalize_each(normalizers: Sequence[ActionNormalizer], action_nTA: np.ndarray) -> np.ndarray:
     """Sample i by normalizers[i]: a batch of several datasets at once, as `normalize` gives each."""
-    low, scale, dead = (np.stack([getattr(each, name) for each in normalizers]) for name in ("low", "_scale", "dead"))
+    low, scale, dead = (np.stack([getattr(each, name) for each in normalizers]) for name in ("low", "scale", "dead"))
     return _normalize(action_nTA, low[:, None], scale[:, None], dead[:, None])
 
 

@@ -14,7 +14,7 @@ from whale.common.config import Config
 
 Mode = Literal["sample", "argmax"]
 MODES: tuple[Mode, Mode] = ("sample", "argmax")
-SEED_BYTES = 5  # a torch seed has 8, three of which are left for the frame's number
+SEED_BYTES = 5  # of a window's name; another digest takes the frame's number in
 
 
 class Decoding(Config):

@@ -13,6 +13,7 @@ from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.folder import WEIGHTS
+from whale.models.world.actions import ActionMap
 from whale.models.world.learned import LearnedWorld
 
 SEAL = "MANIFEST.json"
@@ -37,7 +38,7 @@ class Stack:
         if name not in self.dynamics:
             raise ConfigError("no such trained dynamics", place="dynamics", found=name, expected=sorted(self.dynamics))
         return LearnedWorld(
-            self.tokenizer, self.behavior, self.dynamics[name], dataset.window, normalize=dataset.normalized
+            self.tokenizer, self.behavior, self.dynamics[name], dataset.window, ActionMap.of(dataset.normalizer)
         )
 
 

@@ -37,12 +37,6 @@ def _running_sum(probs: Tensor) -> Tensor:
     return (probs[..., None, :] * probs.new_ones(size, size).tril()).sum(-1)
 
 
-def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise: argmax(logits + noise) draws from softmax(logits)."""
-    uniform = torch.rand(shape, generator=generator).clamp_min(torch.finfo(torch.float32).tiny)
-    return -(-uniform.log()).log()
-
-
 def token_entropy(logits_BNV: Tensor) -> Tensor:
     """Entropy of the token probabilities at temperature 1, mean over tokens, nats: [B, N, V] -> [B] (P B.3)."""
     log_probs = logits_BNV.to(torch.promote_types(logits_BNV.dtype, torch.float32)).log_softmax(-1)

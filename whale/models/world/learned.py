@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from whale.models.trunk.cache import TemporalCache
 from whale.models.world.state import History, Step, WorldState
 from whale.models.world.world import Draw, World
 
-Normalize = Callable[[np.ndarray], np.ndarray]  # raw actions [..., A] -> normalised and clipped
+Normalize = Callable[[Tensor], Tensor]  # raw actions [..., A] -> normalised and clipped, where they lie
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -144,9 +143,7 @@ class LearnedWorld(World):
 
     def normalised(self, raw: Tensor) -> Tensor:
         """RAW actions as the networks take them."""
-        if self.normalize is None:
-            return raw
-        return torch.from_numpy(self.normalize(raw.cpu().numpy())).to(raw.device)
+        return raw if self.normalize is None else self.normalize(raw)
 
     @property
     def device(self) -> torch.device:

@@ -17,11 +17,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from whale.common.errors import ConfigError
-from whale.models.behavior.categorical import gumbel
+from whale.models.world.noise import gumbel, row_key
 from whale.models.world.state import Step, WorldState
 
 
@@ -88,18 +87,12 @@ class World(ABC):
         return self.start(state.frames[:, -keep:], state.actions[:, state.length - keep :], z=state.fixed_z)
 
     def draw(self, frames: Tensor, temperature: float, seed: int | Sequence[int], number: int) -> Draw:
-        """What imagined frame `number` of each row is drawn with: keyed by (seed, number), made on the CPU.
+        """What imagined frame `number` of each row is drawn with: keyed by (seed, number, row), made where frames lie.
 
-        A seed for each row: then a row draws the same in whatever batch it stands.
+        A seed for each row: then a row draws the same in whatever batch it stands, as row 0 of that seed.
         """
         if self.codes is None:
             raise ConfigError("this world model has no tokens to draw", place="temperature", found=temperature)
-        if isinstance(seed, int):
-            noise = gumbel((len(frames), *self.codes), _generator(seed, number))
-        else:
-            noise = torch.stack([gumbel(self.codes, _generator(each, number)) for each in seed])
-        return Draw(noise.to(frames.device), temperature)
-
-
-def _generator(seed: int, number: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + number)
+        places = [(seed, row) for row in range(len(frames))] if isinstance(seed, int) else [(each, 0) for each in seed]
+        keys = [row_key(each, number, row) for each, row in places]
+        return Draw(gumbel(keys, *self.codes, frames.device), temperature)
