@@ -60,8 +60,8 @@ def write_dvc_yaml(root):
         body["deps"] = data + [
             dep for dep in body["deps"] if dep.startswith(("pipelines/", "whale/evaluation/", "whale/reporting"))
         ]
-        made = [f"mkdir -p {out} && echo $digest > {out}/file" for out in body.get("outs", [])]
-        made += [f"mkdir -p $(dirname {path}) && echo $digest > {path}" for path in body.get("metrics", [])]
+        files = [path if path.endswith(".json") else f"{path}/file" for path in body.get("outs", [])]
+        made = [f"mkdir -p $(dirname {path}) && echo $digest > {path}" for path in files]
         if body["cmd"].startswith("python -m whale.run collect"):
             made += [
                 f"mkdir -p {body['outs'][0]}/{name} && echo $digest > {body['outs'][0]}/{name}/file"

@@ -55,6 +55,7 @@ def tiny_params() -> dict:
         section |= {"batch_size": 4, "training_steps": min(section["training_steps"], 12), "save_every": 4}
         section |= {"warmup_steps": min(section["warmup_steps"], 2)}
     params["evaluate_video"] |= {"max_episodes": 2, "max_train_episodes": 4, "resamples": 100, "filmstrips": 1}
+    params["evaluate_video"]["context"] = 1  # episodes are short
     params["evaluate_uncertainty"] |= {"max_episodes": 2, "horizon": 4, "resamples": 100, "filmstrips": 1}
     params["evaluate_uncertainty"] |= {"state_episodes": 2}
     params["evaluate_policies"] = {"fleet_delta": tiny_trials()}

@@ -335,7 +335,7 @@ def not_a_number(folder: Path) -> str:
         except BadDataError as error:
             named.append(str(error))
     lines: list[str] = []
-    again = replay(build(Communicator(), inject), job(folder / "2").states(), FAULT_STEP, lines.append)
+    again = replay(build(Communicator(), inject), job(folder / "2").states(), FAULT_STEP, say=lines.append)
     is_named = all(f"step {FAULT_STEP}, samples [22] of [20, 21, 22, 23]" in text for text in named)
     return CLEAR if is_named and again == 1 and any("loss nan  sample 22" in line for line in lines) else SILENT
 

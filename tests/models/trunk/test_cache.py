@@ -89,7 +89,7 @@ def test_under_autocast_a_gpu_keeps_keys_and_values_in_its_precision(monkeypatch
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *kind: True)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda *kind: torch.bfloat16)
     there = model.empty_cache(1, TOKENS, 3)
-    monkeypatch.undo()
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *kind: False)
     here = model.empty_cache(1, TOKENS, 3)
     assert {layer.room.dtype for layer in there.layers} == {torch.bfloat16}
     assert there.num_bytes * 2 == here.num_bytes
