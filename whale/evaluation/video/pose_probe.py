@@ -19,6 +19,7 @@ from whale.evaluation.measuring.heldout import shrunk
 LARGEST = 64  # pixels; larger frames are averaged down to it
 CHANNELS, HIDDEN = (24, 48, 64, 16), 128
 STEPS, BATCH, LEARNING_RATE, WARMUP = 1700, 64, 3e-3, 0.1
+PASSES = 30  # over the frames, at most: a handful of episodes is learned by heart long before
 CONTRAST = 0.25  # of pixels in [0, 1] around their mean image
 
 
@@ -78,8 +79,9 @@ def fit_pose_probe(frames: np.ndarray, position: np.ndarray, seed: int) -> PoseP
         torch.manual_seed(seed)  # of first weights and dropout; restored afterwards
         net = PoseNet(mean_CHW.shape[-1])
         optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
-        for _ in range(STEPS):
+        steps = max(1, min(STEPS, PASSES * len(frames) // BATCH))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+        for _ in range(steps):
             drawn = rng.integers(0, len(frames), BATCH)
             error = (net(_images(frames[drawn], mean_CHW)) - target[drawn]).square().sum(dim=-1)
             optimizer.zero_grad()
@@ -89,9 +91,8 @@ def fit_pose_probe(frames: np.ndarray, position: np.ndarray, seed: int) -> PoseP
     return PoseProbe(net.eval(), mean_CHW, offset, scale)
 
 
-def _rate(step: int) -> float:
-    """Rises over the first tenth, then falls to zero as a cosine."""
-    done = step / STEPS
+def _rate(done: float) -> float:
+    """Rises over the first tenth of the steps, then falls to zero as a cosine."""
     return done / WARMUP if done < WARMUP else 0.5 + 0.5 * math.cos(math.pi * (done - WARMUP) / (1 - WARMUP))
 
 
