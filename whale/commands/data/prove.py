@@ -41,8 +41,10 @@ def prove(
     from whale.audit.conversion.prove import prove as compare
     from whale.common.progress import Progress
     from whale.data.spec.spec import load_spec
-    from whale.lineage.trust import sign_into_ledger
+    from whale.lineage.trust import require_signer, sign_into_ledger
 
+    if not dry_run:
+        require_signer()  # before hours of reading
     folder = _shards(name) if shards is None else shards
     with Progress(0 if every else episodes, "episodes", "prove") as bar:
 

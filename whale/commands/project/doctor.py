@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.commands.project.init import SITE_CACHE
+from whale.commands.project.init import site_cache
 from whale.common.errors import MissingInputError
 from whale.guard import machine
 from whale.runtime.workers import environment
@@ -50,7 +50,7 @@ def _machine() -> tuple[list[tuple[str, str, str]], dict[str, Any]]:
     environment.apply()
     is_tested = sys.version_info[:2] == (3, 11)
     checks = [("python 3.11", "ok" if is_tested else "wrong", platform.python_version()), _disk(), _link_type()]
-    checks += [_private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600), _private(SITE_CACHE, 0o700), _metaworld()]
+    checks += [_private(Path(os.environ["RAY_AUTH_TOKEN_PATH"]), 0o600), _private(site_cache(), 0o700), _metaworld()]
     return checks, dict(machine.describe())
 
 

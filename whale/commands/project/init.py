@@ -50,6 +50,13 @@ def _site_cache() -> Path:
                            remedy="set XDG_CACHE_HOME to a folder of yours")  # fmt: skip
 
 
+def site_cache() -> Path:
+    """DVC's site cache as .dvc/config.local names it, else the place that `whale init` would take last."""
+    config = configparser.RawConfigParser()
+    config.read(".dvc/config.local")
+    return Path(config.get("core", "site_cache_dir", fallback=str(SITE_CACHE)))
+
+
 def _set_local(path: Path, settings: dict[str, str]) -> None:
     """Set keys of the section [core]; other lines stay as they are."""
     config = configparser.RawConfigParser()

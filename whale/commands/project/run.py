@@ -6,6 +6,7 @@ dvc.lock. whale/planning/waves.py says which may go at once. What a stage writes
 it.
 """
 
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,14 @@ from whale.common.errors import WhaleError
 
 EXAMPLE = "Example: whale run --jobs 4"
 LOGS = Path(".whale/run")
+FAILED = 255  # as `dvc repro` says it
 SHOWN = 12  # last lines of a log that are shown when its stage failed
+
+
+class StageFailedError(WhaleError):
+    """A stage ended badly; its own code and message stand in its log."""
+
+    exit_code = FAILED
 
 
 def run(
@@ -36,6 +44,7 @@ def run(
     from whale.pipeline_file import PIPELINE, expand
     from whale.planning.waves import SIDE_BY_SIDE, next_wave
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, and ends what was started
     nodes = expand(load_yaml(PIPELINE), load_yaml("params.yaml"))
     ran: set[str] = set()
     while wave := next_wave(nodes, set(dvc_status()), ran):
@@ -53,28 +62,37 @@ def _run_wave(names: Iterable[str], jobs: int) -> None:
     """Every stage of a wave; after a failure no other is started, and those that run come to their end."""
     LOGS.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
+    started_ones: list[subprocess.Popen[bytes]] = []
 
     def one(name: str) -> None:
         if failed:
             return
         started = time.monotonic()
         print(f"{name}: started, log in {LOGS / name}.log", flush=True)
-        if _repro(name) != 0:
+        if _repro(name, started_ones) != 0:
             failed.append(name)
         else:
             print(f"{name}: done in {time.monotonic() - started:.1f} s", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, names))
+        try:
+            list(pool.map(one, names))
+        except BaseException:  # a signal: nobody else is in charge of them
+            failed.append("")
+            for process in started_ones:
+                process.terminate()
+            raise
     if failed:
         log = LOGS / f"{failed[0]}.log"
         last = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()[-SHOWN:]
-        raise WhaleError("a stage failed", file=log, place=", ".join(failed), found="\n            ".join(last),
+        raise StageFailedError("a stage failed", file=log, place=", ".join(failed), found="\n            ".join(last),
                          remedy="correct it and start again: what is done stays done")  # fmt: skip
 
 
-def _repro(name: str) -> int:
+def _repro(name: str, started: list[subprocess.Popen[bytes]]) -> int:
     """DVC's exit code; the lock is another DVC's for a moment at its start and at its end."""
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
     with open(LOGS / f"{name}.log", "wb") as log:
-        return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        started.append(process)
+        return process.wait()

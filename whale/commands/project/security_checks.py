@@ -6,9 +6,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from whale.commands.project.init import site_cache
 from whale.common.config import load_sections
 from whale.common.errors import WhaleError
 from whale.common.printable import PASSWORD
+from whale.lineage.keys import config_dir
 from whale.pipeline_file import PIPELINE, nodes_of, stage_bodies
 
 Row = tuple[str, str, str]
@@ -23,7 +25,6 @@ COMMAND = re.compile(r"python -m whale\.run [a-z_]+")
 SECRET = re.compile(r"(?i)(sk-[a-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{20,}|"
                     r"-----BEGIN [A-Z ]*PRIVATE KEY|(password|secret|token|api_key)\s*[:=]\s*\S{6,})")  # fmt: skip
 WITHOUT_SECRETS = ("params.yaml", "local.yaml", "dvc.yaml", ".dvc/config", ".dvc/config.local")
-PRIVATE = (".whale", ".dvc/tmp/site")
 
 
 def security_checks() -> list[Row]:
@@ -70,14 +71,15 @@ def _links() -> Row:
 
 
 def _private() -> Iterator[Row]:
-    for name in PRIVATE:
-        path = Path(name)
+    """What others must not read: the private keys, the site cache of DVC (it holds pickles), the Ray token."""
+    whole = (site_cache(), config_dir())
+    for path in (Path(".whale"), *whole):
         if not path.exists():
             continue
         files = [each for each in (path, *path.rglob("*")) if each.name.endswith((".key", ".pem", "token"))]
-        open_ = [each for each in [*files, *([path] if name.endswith("site") else [])]
+        open_ = [each for each in [*files, *([path] if path in whole else [])]
                  if stat.S_IMODE(each.stat().st_mode) & 0o077 or each.stat().st_uid != os.getuid()]  # fmt: skip
-        yield f"{name} is private", "open" if open_ else "ok", ", ".join(map(str, open_[:5])) or f"{len(files)} secrets"
+        yield f"{path} is private", "open" if open_ else "ok", ", ".join(map(str, open_[:5])) or f"{len(files)} secrets"
 
 
 def _secrets() -> Iterator[Row]:

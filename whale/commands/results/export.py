@@ -1,5 +1,6 @@
 """`whale export`: a checkpoint as one folder to hand on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,7 @@ def export(
     asked.require_held()  # what is handed on carries the statements with it
     graph, target = asked.graph, asked.graph.find(checkpoint)
     if policy is not None:
-        _require_allowed(target, graph, policy)
+        _require_allowed([target, *([graph.find(str(reward / "model.safetensors"))] if reward else [])], graph, policy)
     if layout == "world":
         from whale.audit.exports.world_bundle.world import export_world
 
@@ -60,10 +61,10 @@ def export(
     tell({"out": str(to), "files": files}, as_json, lambda _: print(f"{to}: {len(files)} files; see README.md"))
 
 
-def _require_allowed(target: "Target", graph: "RunGraph", file: Path) -> None:
+def _require_allowed(targets: Sequence["Target"], graph: "RunGraph", file: Path) -> None:
     from whale.audit.questions.licences import licences, load_policy
 
-    rows = licences(target.run, graph, load_policy(file))["datasets"]
+    rows = [row for target in targets for row in licences(target.run, graph, load_policy(file))["datasets"]]
     if refused := [f"{row['dataset']}: {row['refused']}" for row in rows if row["refused"]]:
         remedy = "train without them, or allow them in the policy; `whale lineage licenses` shows all"
         raise RefusedError("licences that the policy does not let through", file=file,

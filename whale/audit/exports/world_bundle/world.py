@@ -5,7 +5,9 @@ release asset, has weights rounded to float16 and must imagine what the publishe
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from whale.audit.exports.as_signed import require_as_signed, require_folder_as_signed, require_new
 from whale.audit.exports.bundle import sign_bundle, write_statements_of
@@ -49,7 +51,7 @@ def export_world(
     starts = starts_beside(world, STARTS, recorded)
     try:
         write_parts(out, world, starts, reward, small, front)
-        write_json(out / LICENCES, {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
+        write_json(out / LICENCES, {"datasets": _licences([target, *others], graph)})
         write_statements_of([*parts, *others], graph, out)
         sign_bundle(out, compare(target.folder, out, starts) if small else None)
         seal(out, sha256_of_file)
@@ -59,6 +61,12 @@ def export_world(
         shutil.rmtree(out, ignore_errors=True)
         raise
     return sorted(names_below(out))
+
+
+def _licences(parts: Sequence[Target], graph: RunGraph) -> list[dict[str, Any]]:
+    """A row per dataset behind any of the parts."""
+    rows = {row["dataset"]: row for part in parts for row in licences(part.run, graph, LicencePolicy())["datasets"]}
+    return [rows[name] for name in sorted(rows)]
 
 
 def _require_small(out: Path) -> None:
