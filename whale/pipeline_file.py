@@ -9,6 +9,7 @@ code and params.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ def is_code(dep: str) -> bool:
 def stage_bodies(path: Path) -> dict[str, dict[str, Any]]:
     """{stage: its entry in a dvc.yaml}, `do` of a foreach stage unwrapped."""
     return {name: body.get("do", body) for name, body in _stages(load_sections(path), path).items()}
+
+
+@cache
+def description(root: Path, stage: str) -> str:
+    """A stage's `desc`, empty without any. Kept: whale/run.py asks before anybody listens to what is opened."""
+    bodies = stage_bodies(root / PIPELINE) if (root / PIPELINE).is_file() else {}
+    return str(bodies.get(stage, {}).get("desc", ""))
 
 
 def expand(document: Mapping[str, Any], params: Mapping[str, Any]) -> list[Node]:

@@ -139,8 +139,9 @@ def _as_dvc_says(argv: Sequence[str]) -> list[str]:
     `stage 7 of 30` is said where DVC runs the whole; it says the name itself.
     """
     from whale.common.errors import ConfigError
-    from whale.pipeline_file import nodes_of, position
+    from whale.pipeline_file import description, nodes_of, position
 
+    description(Path.cwd(), argv[0].partition("@")[0] if argv else "")
     nodes = nodes_of(Path.cwd())  # each command looks at every name
     if found := position(os.environ.get("DVC_STAGE", ""), nodes):
         print(f"stage {found[0]} of {found[1]}", file=sys.stderr, flush=True)

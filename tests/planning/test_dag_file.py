@@ -33,7 +33,9 @@ def test_dvc_yaml_is_compared_and_rewritten_in_place(project):
     assert (difference.add, difference.drop) == (["whale/one", "whale/two/c.py"], ["whale/two/unused.py"])
     (project / "dvc.yaml").write_text(rewrite(text, project))
     assert not compare(project)
-    assert "# kept" in (project / "dvc.yaml").read_text() and "- data" in (project / "dvc.yaml").read_text()
+    text = (project / "dvc.yaml").read_text()
+    assert text.startswith("# kept\n") and "      data,\n      pipelines/x.py, whale/one, whale/two/c.py]\n" in text
+    assert rewrite(text, project) == text
 
 
 def test_a_folder_stands_for_its_files_only_while_every_file_of_it_is_reached(project):

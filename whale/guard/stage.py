@@ -36,7 +36,7 @@ from whale.lineage.statement import Derivation
 from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
 from whale.lineage.taint import kept_taints, taints_of_inputs
 from whale.lineage.trust import require_signer
-from whale.pipeline_file import PIPELINE, stage_bodies
+from whale.pipeline_file import description
 from whale.runtime.workers import environment
 from whale.seal import MANIFEST_NAME
 
@@ -164,9 +164,7 @@ def _as_plain(value: Any) -> Any:
 
 
 def _start_tracking(run: GuardedRun) -> None:
-    bodies = stage_bodies(PIPELINE) if PIPELINE.is_file() else {}
-    desc = str(bodies.get(run.derivation.stage, {}).get("desc", ""))
-    about = {"command": run.command, "desc": desc, **experiment.facts()}
+    about = {"command": run.command, "desc": description(Path.cwd(), run.derivation.stage), **experiment.facts()}
     run.tracking.start(run.derivation.stage, run.item, run.profile, {"whale.derivation": run.identity}, **about)
     run.tracking.log_params(run.derivation.config)
     for name, digest in run.inputs.items():

@@ -23,7 +23,7 @@ from whale.sim.rehearsal.recording import instruction, palette
 from whale.sim.rehearsal.schemas import load_schemas
 
 ROOT = Path(__file__).parents[3]
-SPECS, SCHEMAS = ROOT / "data_specs", ROOT / "data_specs" / "rehearsal.yaml"
+SPECS, SCHEMAS = ROOT / "data_specs", ROOT / "data_specs" / "rehearsal" / "schemas.yaml"
 NAMES = list(load_yaml(SCHEMAS))
 SMALL = RehearsalConfig(datasets=NAMES, train_episodes=11, other_episodes=2, min_steps=6, max_steps=7, train_shards=3)
 ABSOLUTE = [name for name in NAMES if MEANING[name][0] == "reached" and name != "bridge_orig"]

@@ -43,6 +43,7 @@ OWN = {  # of MLflow, of the machine that replayed, or of the moment
 }
 UNSIGNED_TAGS = {"mlflow.user"}  # who replayed
 ID = re.compile(r"(m-)?[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+BELOW = re.compile(r"^file:///.*?/artifacts/(?=[a-z0-9_-]+/models/)")  # a project that moved keeps its page
 MAX_SHOWN = 40
 
 Row = tuple[tuple[str, Any], ...]
@@ -208,6 +209,8 @@ def _row(table: str, row: Mapping[str, Any], labels: Mapping[str, str]) -> Row:
     for column, value in row.items():
         if column in OWN:
             continue
+        if column == "source" and isinstance(value, str):
+            value = BELOW.sub("artifacts/", value)
         if column == "experiment_id":
             value = labels.get(f"experiment_id {value}", value)
         elif isinstance(value, str):

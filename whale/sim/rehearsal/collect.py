@@ -17,7 +17,7 @@ MAIN = "train"  # the split that has the shards; others of a source have a few e
 
 
 class RehearsalConfig(Config):
-    """Which datasets of data_specs/rehearsal.yaml, and how much of each; an episode records up to max_steps frames."""
+    """Which datasets of schemas.yaml, and how much of each; an episode records up to max_steps frames."""
 
     datasets: list[str] = Field(min_length=1)
     train_episodes: int = Field(gt=0)

@@ -1,4 +1,4 @@
-"""data_specs/rehearsal.yaml: how the 27 datasets of Table 11 lie on disk, and what fills each of their features."""
+"""data_specs/rehearsal/schemas.yaml: how the 27 datasets of Table 11 lie on disk, and what fills their features."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a robot could record of its motion, by name: the right-hand sides of data_specs/rehearsal.yaml.
+"""What a robot could record of its motion, by name: the right-hand sides of data_specs/rehearsal/schemas.yaml.
 
 Shapes: T steps, k columns of one signal, A = 7.
 """
