@@ -245,7 +245,7 @@ def write_by_tfds(root, made):
     schema = {"action": "float32[7]", "observation": {"state": "float32[7]", "image": f"png[{SIZE},{SIZE},3]"}}
     schema |= {"language_instruction": "text", "is_first": "bool[]", "is_last": "bool[]"}
     splits = [SplitSource("train", 2, 2, made[:2]), SplitSource("val", 2, 1, made[2:])]
-    return write_rlds(root, "tiny", "1.0.0", schema, {"number": "int64[]"}, splits)
+    return write_rlds(root, "tiny", "1.0.0", schema, {"episode_metadata": {"number": "int64[]"}}, splits)
 
 
 @pytest.mark.slow
