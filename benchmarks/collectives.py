@@ -7,8 +7,8 @@ The bus bandwidth of an all-reduce is 2 (n - 1) / n x bytes / seconds, as nccl-t
 
 import argparse
 import json
-import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -72,11 +72,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    found, store = context.SimpleQueue(), f"/tmp/collectives-{os.getpid()}"
-    arguments = (options.workers, options.megabytes, store, found)
-    multiprocessing.spawn(worker, arguments, nprocs=options.workers)
-    rows = found.get()
-    Path(store).unlink(missing_ok=True)
+    found = context.SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="collectives-") as folder:
+        arguments = (options.workers, options.megabytes, f"{folder}/store", found)
+        multiprocessing.spawn(worker, arguments, nprocs=options.workers)
+        rows = found.get()
     for row in rows:
         print(row, flush=True)
     if options.json:

@@ -94,7 +94,7 @@ def nodes_of(root: Path) -> list[Node]:
 
 
 def position(name: str, nodes: Sequence[Node]) -> tuple[int, int] | None:
-    """(7, 30) for the 7th of 30 nodes, in the order in which DVC runs them; None where there is no such node."""
+    """(7, 30) for the 7th of 30 nodes, in the order of dvc.yaml; None where there is no such node."""
     names = [node.name for node in nodes]
     return (names.index(name) + 1, len(names)) if name in names else None
 

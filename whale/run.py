@@ -143,12 +143,12 @@ def _as_dvc_says(argv: Sequence[str]) -> list[str]:
 
     description(Path.cwd(), argv[0].partition("@")[0] if argv else "")
     nodes = nodes_of(Path.cwd())  # each command looks at every name
-    if found := position(os.environ.get("DVC_STAGE", ""), nodes):
+    of_dvc = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # DVC says ../dvc.yaml:NAME from a folder below
+    if found := position(of_dvc, nodes):
         print(f"stage {found[0]} of {found[1]}", file=sys.stderr, flush=True)
     if not argv or any(word.startswith("-") and word != "--item" for word in argv):
         return list(argv)
     name, _, item = argv[0].partition("@")
-    of_dvc = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # DVC says ../dvc.yaml:NAME from a folder below
     wanted = of_dvc if of_dvc.partition("@")[0] == name else ""
     wanted = f"{name}@{item or argv[2]}" if item or (argv[1:2] == ["--item"] and len(argv) == 3) else wanted or name
     known = {node.name: node for node in nodes}

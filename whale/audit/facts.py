@@ -57,9 +57,10 @@ class Dataset:
         return found["key"][0].as_py() if len(found) else None
 
 
-def datasets_of(run: StageRun, graph: RunGraph) -> list[Dataset]:
-    """Every dataset above `run`, by name."""
-    found = [Dataset(each, summary) for each in graph.ancestors(run) if (summary := each.dataset())]
+def datasets_of(run: StageRun, graph: RunGraph, beside: Iterable[StageRun] = ()) -> list[Dataset]:
+    """Every dataset above `run`, or above one of those `beside` it, by name."""
+    above = {each.run_id: each for start in (run, *beside) for each in graph.ancestors(start)}
+    found = [Dataset(each, summary) for each in above.values() if (summary := each.dataset())]
     return sorted(found, key=lambda dataset: (dataset.name, dataset.digest))
 
 

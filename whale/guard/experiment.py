@@ -16,6 +16,7 @@ from whale.lineage.code_state import git
 from whale.lineage.trust import TRUST
 
 NAME, ROOT = "DVC_EXP_NAME", "DVC_ROOT"  # set by DVC: an experiment's name, the project that it is one of
+RUN = "WHALE_RUN"  # set by `whale run`
 
 
 def home() -> Path:
@@ -32,7 +33,7 @@ def carry_trust() -> None:
 
 
 def facts() -> dict[str, str]:
-    """`dvc`: one name for all stages of one `dvc repro`; `experiment`: DVC's name of it. Empty without DVC."""
+    """`dvc`: one name for all stages of one `dvc repro` or `whale run`; `experiment`: DVC's name of it. Empty without DVC."""
     name = os.environ.get(NAME, "")
     found = {"experiment": name} if name else {}
     if (process := _process()) is not None:
@@ -52,9 +53,20 @@ def keep_with_experiment() -> None:
             print(f"warning: {ledger.LEDGER.parent}/ is not in the experiment's commit: {error}", flush=True)
 
 
+def start_run() -> None:
+    """For `whale run`, which starts DVC many times: to its stages all of it is one run."""
+    os.environ[RUN] = str(_started(os.getpid()))
+
+
 def _process() -> str | None:
-    """`<pid>-<start in clock ticks>` of the DVC above this process: no other process of this machine is called so."""
-    pid = find_dvc() if "DVC_STAGE" in os.environ else None
+    """What no other process of this machine is called: the DVC above this process, or the `whale run` above that."""
+    if "DVC_STAGE" not in os.environ:
+        return None
+    return os.environ.get(RUN) or _started(find_dvc())
+
+
+def _started(pid: int | None) -> str | None:
+    """`<pid>-<start in clock ticks>`."""
     try:
         return None if pid is None else f"{pid}-{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
     except OSError:

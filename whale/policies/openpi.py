@@ -5,7 +5,6 @@ packages `websockets` and `msgpack` (extra `policies`). Every wait has a limit. 
 """
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -14,6 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from whale.common.errors import BadDataError, ConfigError, MissingInputError, WorkerLostError
+from whale.common.loopback import is_loopback
+from whale.common.printable import shown
 from whale.policies.messages import MAX_MESSAGE_BYTES, pack, unpack
 from whale.policies.protocol import MAX_CHUNK, Beginning, Contender, Observation
 
@@ -40,7 +41,7 @@ class OpenpiServer:
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ConfigError("not the address of a policy server", place="url", found=self.url,
                               expected="ws://HOST:PORT")  # fmt: skip
-        if not self.allow_remote and not _is_loopback(parts.hostname):
+        if not self.allow_remote and not is_loopback(parts.hostname):
             raise ConfigError("frames would leave this machine", place="url", found=self.url,
                               expected="ws://127.0.0.1:PORT", remedy="say --allow-remote if you mean it")  # fmt: skip
 
@@ -104,9 +105,7 @@ class Connection:
         except (OSError, WebSocketException, EOFError) as error:
             raise self._lost(error) from None
         if isinstance(message, str):  # openpi's servers send the trace of an error as text
-            raise BadDataError(
-                "the policy server reports an error", file=self.server.url, found=_plain(message[-MAX_TEXT:])
-            )
+            raise BadDataError("the policy server reports an error", file=self.server.url, found=message[-MAX_TEXT:])
         return unpack(message, self.server.url)
 
     def _lost(self, error: Exception) -> WorkerLostError:
@@ -204,19 +203,5 @@ def _dimensions(connection: Connection) -> tuple[str, ...] | None:
 def _no(what: str, key: str, connection: Connection, found: Any, expected: str) -> BadDataError:
     return BadDataError(
         f"a server's metadata do not say {what}", file=connection.server.url, place=key,
-        found=_plain(repr(found)[:80]), expected=expected, remedy="mend the server's metadata, or leave the key out",
+        found=shown(found), expected=expected, remedy="mend the server's metadata, or leave the key out",
     )  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    """Foreign text for a person's screen: lines, and nothing else that would move a cursor or set a colour."""
-    return "".join(each if each == "\n" or each.isprintable() else " " for each in text)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

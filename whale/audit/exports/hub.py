@@ -4,6 +4,7 @@ The licence is that of the data: nothing here says more about weights than where
 of the base model are this project's; who uploads them puts an owner in front.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ KNOWN_LICENCES = {
 }  # fmt: skip
 
 
-def hub_metadata(run: StageRun, graph: RunGraph) -> dict[str, Any]:
+def hub_metadata(run: StageRun, graph: RunGraph, beside: Iterable[StageRun] = ()) -> dict[str, Any]:
     """Task, library, licence, datasets, and what the checkpoint that `run` made was fine-tuned from."""
-    datasets = datasets_of(run, graph)
+    datasets = datasets_of(run, graph, beside)
     found: dict[str, Any] = {"pipeline_tag": TASK, "library_name": LIBRARY}
     found |= _licence([each.summary["licence"] for each in datasets])
     found["datasets"] = sorted({each.name for each in datasets})

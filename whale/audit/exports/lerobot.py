@@ -25,9 +25,8 @@ import safetensors.numpy
 from whale.audit.exports.as_signed import require_folder_as_signed, require_new
 from whale.audit.exports.bundle import write_statements
 from whale.audit.exports.card import CARD, model_card
-from whale.audit.exports.hub import LICENCES
+from whale.audit.exports.terms import write_terms
 from whale.audit.facts import WEIGHTS, datasets_of, trainings_of, weights_of
-from whale.audit.questions.licences import LicencePolicy, licences
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
@@ -65,7 +64,7 @@ def export_lerobot(target: Target, graph: RunGraph, out: Path) -> list[str]:
     write_json(out / CONFIG, config)
     shutil.copy(target.folder / WEIGHTS, out / WEIGHTS)
     shutil.copy(target.folder / MANIFEST_NAME, out / "published.json")
-    write_json(out / LICENCES, {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
+    write_terms(out, target, graph)
     write_statements(target, graph, out)
     note = NOTE.read_text(encoding="ascii").format(
         type=config["type"], call=RESTORE.get(config["kind"], "as its stage does"), folders=", ".join(folders)

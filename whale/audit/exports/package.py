@@ -21,15 +21,13 @@ from whale.audit.exports.as_signed import require_folder_as_signed, require_new
 from whale.audit.exports.bundle import write_statements
 from whale.audit.exports.card import CARD, model_card
 from whale.audit.exports.evaluations import evaluations_of, is_as_signed, metrics_of
-from whale.audit.exports.hub import LICENCES
-from whale.audit.questions.licences import LicencePolicy, licences
-from whale.audit.questions.obligations import as_markdown, obligations
+from whale.audit.exports.terms import write_terms
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.files import sha256_of_file
 from whale.common.json_files import flatten, write_json
 from whale.seal import MANIFEST_NAME, names_below, seal
 
-CALIBRATION, OBLIGATIONS = "calibration.json", "OBLIGATIONS.md"
+CALIBRATION = "calibration.json"
 
 
 def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
@@ -47,8 +45,7 @@ def export_folder(target: Target, graph: RunGraph, out: Path) -> list[str]:
         write_json(out / "evaluations" / f"{stage}.json", values)
     if calibration := _calibration(evaluations, target):
         write_json(out / CALIBRATION, calibration)
-    write_json(out / LICENCES, {"datasets": licences(target.run, graph, LicencePolicy())["datasets"]})
-    (out / OBLIGATIONS).write_text(as_markdown(obligations(target, graph, LicencePolicy())), encoding="ascii")
+    write_terms(out, target, graph)
     write_statements(target, graph, out)
     (out / CARD).write_text(model_card(target, graph), encoding="ascii")
     seal(out, sha256_of_file)

@@ -7,6 +7,7 @@ list of SPDX ids on the command line.
 Without a policy: nothing non-commercial, nothing without derivatives, nothing unknown.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,11 @@ def allowing(ids: str) -> LicencePolicy:
     return LicencePolicy(allow=allow)
 
 
-def licences(run: StageRun, graph: RunGraph, policy: LicencePolicy) -> dict[str, Any]:
-    """A row per dataset with its verdict; `refused` lists the names that the policy does not let through."""
+def licences(run: StageRun, graph: RunGraph, policy: LicencePolicy, beside: Iterable[StageRun] = ()) -> dict[str, Any]:
+    """A row per dataset above `run`, or above one of those `beside` it, with its verdict; `refused` lists the names
+    that the policy does not let through."""
     rows = []
-    for dataset in datasets_of(run, graph):
+    for dataset in datasets_of(run, graph, beside):
         licence = dataset.summary["licence"]
         rows.append(
             {

@@ -4,11 +4,12 @@ Read off the SPDX ids, links and citations that the specs gave and the ledger ke
 weights are adapted material nobody has settled; the report takes the side that asks for more.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from whale.audit.facts import datasets_of
 from whale.audit.questions.licences import RESTRICTED, UNREAD, LicencePolicy, refusal
-from whale.audit.run_graph import RunGraph, Target
+from whale.audit.run_graph import RunGraph, StageRun, Target
 
 DEEDS = "https://creativecommons.org/licenses/"
 CHANGES = "frames resized and encoded anew, actions brought to one form, episodes filtered; used to train this model"
@@ -50,10 +51,13 @@ def attribution(dataset: str, version: str, licence: dict[str, Any]) -> str:
     return f"{' '.join(parts)}, licensed under {spdx}{_deed(spdx)}. Changes: {CHANGES}."
 
 
-def obligations(target: Target, graph: RunGraph, policy: LicencePolicy) -> dict[str, Any]:
-    """A row per dataset behind `target`; `kinds`: obligation -> names of datasets; `refused`: those of the policy."""
+def obligations(
+    target: Target, graph: RunGraph, policy: LicencePolicy, beside: Iterable[StageRun] = ()
+) -> dict[str, Any]:
+    """A row per dataset behind `target`, and behind what goes out `beside` it; `kinds`: obligation -> names of
+    datasets; `refused`: those of the policy."""
     rows: dict[str, dict[str, Any]] = {}
-    for dataset in datasets_of(target.run, graph):
+    for dataset in datasets_of(target.run, graph, beside):
         licence = dataset.summary["licence"]
         rows[dataset.name] = {
             "dataset": dataset.name,

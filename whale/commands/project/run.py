@@ -19,6 +19,7 @@ import typer
 
 from whale.commands.project.plan import dvc_status
 from whale.common.errors import WhaleError
+from whale.guard.experiment import start_run
 
 EXAMPLE = "Example: whale run --jobs 4"
 LOGS = Path(".whale/run")
@@ -45,6 +46,7 @@ def run(
     from whale.planning.waves import SIDE_BY_SIDE, next_wave
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, and ends what was started
+    start_run()
     nodes = expand(load_yaml(PIPELINE), load_yaml("params.yaml"))
     ran: set[str] = set()
     while wave := next_wave(nodes, set(dvc_status()), ran):

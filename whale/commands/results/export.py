@@ -10,7 +10,7 @@ from whale.commands.output import AsJson, tell
 from whale.common.errors import ConfigError, RefusedError
 
 if TYPE_CHECKING:
-    from whale.audit.run_graph import RunGraph, Target
+    from whale.audit.run_graph import RunGraph, StageRun, Target
 
 EXAMPLE = "Example: whale export artifacts/demo/models/finetuned/dynamics/full --to handed-on"
 LAYOUTS = ("whale", "lerobot", "world")
@@ -51,7 +51,8 @@ def export(
     asked.require_held()  # what is handed on carries the statements with it
     graph, target = asked.graph, asked.graph.find(checkpoint)
     if policy is not None:
-        _require_allowed([target, *([graph.find(str(reward / "model.safetensors"))] if reward else [])], graph, policy)
+        head = [graph.find(str(reward / "model.safetensors")).run] if reward else []
+        _require_allowed(target, head, graph, policy)
     if layout == "world":
         from whale.audit.exports.world_bundle.world import export_world
 
@@ -61,10 +62,10 @@ def export(
     tell({"out": str(to), "files": files}, as_json, lambda _: print(f"{to}: {len(files)} files; see README.md"))
 
 
-def _require_allowed(targets: Sequence["Target"], graph: "RunGraph", file: Path) -> None:
+def _require_allowed(target: "Target", beside: "Sequence[StageRun]", graph: "RunGraph", file: Path) -> None:
     from whale.audit.questions.licences import licences, load_policy
 
-    rows = [row for target in targets for row in licences(target.run, graph, load_policy(file))["datasets"]]
+    rows = licences(target.run, graph, load_policy(file), beside)["datasets"]
     if refused := [f"{row['dataset']}: {row['refused']}" for row in rows if row["refused"]]:
         remedy = "train without them, or allow them in the policy; `whale lineage licenses` shows all"
         raise RefusedError("licences that the policy does not let through", file=file,

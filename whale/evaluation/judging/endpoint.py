@@ -4,7 +4,6 @@ A redirect is an error, no proxy is used, nothing is decompressed, and the addre
 """
 
 import http.client
-import ipaddress
 import json
 import os
 import socket
@@ -20,6 +19,8 @@ from pydantic import Field, field_validator
 
 from whale.common.config import Config
 from whale.common.errors import ConfigError, RefusedError
+from whale.common.loopback import is_loopback
+from whale.common.printable import one_line
 
 CHUNK, SHOWN = 64 * 1024, 200
 BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # statuses after which asking again may help
@@ -43,7 +44,7 @@ class EndpointConfig(Config):
         parts = urlsplit(url)
         if parts.scheme not in ("https", "http") or not parts.hostname or parts.username is not None or parts.fragment:
             raise ValueError("https://HOST/.../chat/completions, without a user or key in it")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise ValueError("http only on this machine (127.0.0.1, localhost); a key needs https")
         if not all(33 <= ord(each) < 127 for each in url) or (parts.port or 1) < 1:
             raise ValueError("visible ASCII characters only")
@@ -172,13 +173,4 @@ def _shown(body: bytes, key: str | None) -> str:
     """The beginning of a foreign text, printable, without the key where a server sends it back."""
     text = body[: 64 * SHOWN].decode("utf-8", "replace")
     text = text if key is None else text.replace(key, "<key>")
-    return "".join(each if 32 <= ord(each) < 127 else " " for each in text)[:SHOWN]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return str(one_line(text))[:SHOWN]

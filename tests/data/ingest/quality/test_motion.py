@@ -125,6 +125,21 @@ def test_a_dead_dimension_is_not_judged():
     assert {v.scope for v in found if v.detector == "action_sign"} == {"x"}
 
 
+def test_an_angle_that_is_not_live_does_not_choose_how_the_others_are_read():
+    """The Fanuc of the rehearsal: pitch is masked, and its noise made roll be read by the convention that fits less."""
+    values = spec_values()
+    values["action"]["contract"]["live"] = "xyzrw"
+    sums = total()
+    lag = LAGS.index(0)
+    roll, pitch, turned_roll, turned_pitch = 3, 4, 6, 7
+    sums.lagged[:, pitch], sums.lagged[:, turned_pitch] = 0.0, sums.lagged[lag, turned_pitch]  # as if it fitted
+    sums.lagged[:, turned_roll] = sums.lagged[:, roll] * np.array([1, 1, 1, 1, 1, -0.9])  # fits less, and inverted
+    signs = {
+        v.scope: v for v in motion_verdicts(sums, tiny_spec(action=values["action"])) if v.detector == "action_sign"
+    }
+    assert signs["roll"].outcome == "ok" and "pitch" not in signs
+
+
 def test_a_velocity_is_a_motion_per_second():
     values = spec_values()
     values["action"]["contract"]["form"] = "velocity"

@@ -5,21 +5,18 @@ release asset, has weights rounded to float16 and must imagine what the publishe
 """
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from whale.audit.exports.as_signed import require_as_signed, require_folder_as_signed, require_new
 from whale.audit.exports.bundle import sign_bundle, write_statements_of
-from whale.audit.exports.hub import LICENCES, hub_metadata
+from whale.audit.exports.hub import hub_metadata
+from whale.audit.exports.terms import write_terms
 from whale.audit.exports.world_bundle.recorded_starts import starts_beside
 from whale.audit.exports.world_bundle.rounded import compare
 from whale.audit.exports.world_bundle.world_parts import write_parts
-from whale.audit.questions.licences import LicencePolicy, licences
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
-from whale.common.json_files import write_json
 from whale.seal import names_below, seal
 from whale.worlds.folder import open_folder
 
@@ -47,11 +44,12 @@ def export_world(
     others = [graph.find(str(path)) for path in beside]
     for other in others:
         require_as_signed(other)
-    front = {"tags": ["robotics", "world-model"], **hub_metadata(target.run, graph)}
+    runs = [other.run for other in others]  # a reward head may come from other data
+    front = {"tags": ["robotics", "world-model"], **hub_metadata(target.run, graph, runs)}
     starts = starts_beside(world, STARTS, recorded)
     try:
         write_parts(out, world, starts, reward, small, front)
-        write_json(out / LICENCES, {"datasets": _licences([target, *others], graph)})
+        write_terms(out, target, graph, runs)
         write_statements_of([*parts, *others], graph, out)
         sign_bundle(out, compare(target.folder, out, starts) if small else None)
         seal(out, sha256_of_file)
@@ -61,12 +59,6 @@ def export_world(
         shutil.rmtree(out, ignore_errors=True)
         raise
     return sorted(names_below(out))
-
-
-def _licences(parts: Sequence[Target], graph: RunGraph) -> list[dict[str, Any]]:
-    """A row per dataset behind any of the parts."""
-    rows = {row["dataset"]: row for part in parts for row in licences(part.run, graph, LicencePolicy())["datasets"]}
-    return [rows[name] for name in sorted(rows)]
 
 
 def _require_small(out: Path) -> None:

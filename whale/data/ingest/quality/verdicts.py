@@ -148,14 +148,19 @@ def faults(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _judged(sums: MotionSums, spec: DatasetSpec) -> list[int]:
-    """Pairs that move enough, of live dimensions; of the two conventions for angles the one that explains more."""
-    lag_zero = np.abs(motion.correlations(sums.lagged)).max(axis=0)
-    turned = motion.ROTATION if lag_zero[motion.ROTATION].sum() > lag_zero[motion.ANGLES].sum() else motion.ANGLES
-    pairs = [0, 1, 2, *range(turned.start, turned.stop)]
+    """Pairs that move enough, of live dimensions; of the two conventions for angles the one that explains more.
+
+    Angles that are not live have no say in that: what they correlate by is noise, which has tipped it.
+    """
     # A relabelled dataset's mask speaks of the relabelled action; what was commanded may move any dimension.
     live = [True] * 7 if is_relabelled(spec) else spec.action.contract.action_mask()
-    acts = sums.lagged[LAG_ZERO, :, 3] > 0
-    return [pair for pair in pairs if live[PAIRS[pair][1]] and sums.moving[pair] >= LEAST_MOVING and acts[pair]]
+    acts = sums.lagged[LAG_ZERO, :, motion.SUM_AA] > 0
+    counts = np.array([live[dimension] for _, dimension in PAIRS]) & (sums.moving >= LEAST_MOVING) & acts
+    explained = np.abs(motion.correlations(sums.lagged)).max(axis=0) * counts
+    both = counts[motion.ANGLES] & counts[motion.ROTATION]  # compared where both can be
+    by_angles, by_rotation = (explained[each][both].sum() for each in (motion.ANGLES, motion.ROTATION))
+    turned = motion.ROTATION if by_rotation > by_angles or not counts[motion.ANGLES].any() else motion.ANGLES
+    return [pair for pair in (0, 1, 2, *range(turned.start, turned.stop)) if counts[pair]]
 
 
 def _lag(sums: MotionSums, judged: Sequence[int]) -> tuple[int, Verdict]:
