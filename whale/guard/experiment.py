@@ -33,7 +33,8 @@ def carry_trust() -> None:
 
 
 def facts() -> dict[str, str]:
-    """`dvc`: one name for all stages of one `dvc repro` or `whale run`; `experiment`: DVC's name of it. Empty without DVC."""
+    """`dvc`: one name for all stages of one `dvc repro` or `whale run`; `experiment`: DVC's name of it. Empty without
+    DVC."""
     name = os.environ.get(NAME, "")
     found = {"experiment": name} if name else {}
     if (process := _process()) is not None:
