@@ -6,6 +6,7 @@ beside its owner; this module only holds their base class and the way in from a 
 
 import difflib
 import hashlib
+import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -87,3 +88,13 @@ def _misspelt(extra: tuple[int | str, ...], missing: Iterable[tuple[int | str, .
     absent = [str(loc[-1]) for loc in missing if loc[:-1] == extra[:-1]]
     near = difflib.get_close_matches(str(extra[-1]), absent, n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Is the host of an address in the settings this machine? A name other than localhost may mean any machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

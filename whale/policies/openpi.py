@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from whale.common.config import is_loopback
 from whale.common.errors import BadDataError, ConfigError, MissingInputError, WorkerLostError
 from whale.common.printable import shown
-from whale.data.workbench.loopback import is_loopback
 from whale.policies.messages import MAX_MESSAGE_BYTES, pack, unpack
 from whale.policies.protocol import MAX_CHUNK, Beginning, Contender, Observation
 

@@ -17,10 +17,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from whale.common.config import Config
+from whale.common.config import Config, is_loopback
 from whale.common.errors import ConfigError, RefusedError
 from whale.common.printable import one_line
-from whale.data.workbench.loopback import is_loopback
 
 CHUNK, SHOWN = 64 * 1024, 200
 BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # statuses after which asking again may help
