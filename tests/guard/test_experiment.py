@@ -99,3 +99,17 @@ def test_a_store_that_cannot_be_written_is_a_warning_when_the_stage_has_ended_we
     Path("work/mlflow_spool/mix-1.jsonl").write_text('{"kind": "start", "time": 1.0}\n')  # of no stage
     _bring_tracking_up_to_date()
     assert "MLflow is not up to date" in capsys.readouterr().err
+
+
+def test_all_that_one_whale_run_starts_is_one_run(monkeypatch):
+    """It starts DVC for each data stage; the stages hang below one parent all the same."""
+    monkeypatch.setenv("DVC_STAGE", "ingest@a")
+    monkeypatch.setenv(experiment.RUN, "")  # put back at the end of the test
+    monkeypatch.setattr(experiment, "find_dvc", os.getppid)
+    alone = experiment.facts()["dvc"]
+    experiment.start_run()
+    monkeypatch.setattr(experiment, "find_dvc", lambda: 1)  # another DVC
+    together = experiment.facts()["dvc"]
+    assert together.startswith(f"{os.getpid()}-") and together != alone
+    monkeypatch.delenv("DVC_STAGE")
+    assert "dvc" not in experiment.facts()

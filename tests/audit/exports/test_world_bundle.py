@@ -88,6 +88,7 @@ def test_nothing_has_changed_and_the_report_says_whose_word_that_is(bundle, proj
     report = verdict(bundle)
     assert report.code == 0 and not report.findings, texts(report)
     assert report.checked["runs"] == 5 and any("nobody here trusts" in each for each in report.checked)
+    assert (bundle / "licences.json").is_file() and "owes" in (bundle / "OBLIGATIONS.md").read_text()
     is_small = (bundle / "tokenizer/published.json").exists()
     assert any("rounded to float16" in each for each in report.checked) == is_small
     monkeypatch.chdir(project)
