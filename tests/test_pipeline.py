@@ -188,7 +188,9 @@ def test_a_world_exported_from_it_loads_in_another_folder_and_a_policy_is_evalua
         os.listdir(bundle)
     )
     front = yaml.safe_load((bundle / "README.md").read_text().split("---\n")[1])
-    assert (front["pipeline_tag"], front["license"], front["datasets"]) == ("robotics", "apache-2.0", [*PRETRAIN][::-1])
+    assert (front["pipeline_tag"], front["license"]) == ("robotics", "apache-2.0")
+    # The reward head goes out with the world, and its stage read every model, so also those of the unseen robot count.
+    assert front["datasets"] == sorted([*PRETRAIN, "fleet_unseen"])
     command = [BIN / "python", "-m", "whale.cli", "policy", "evaluate", "bundle", "--robot", "fleet_delta", "--json"]
     command += ["--policy", "behavior", "--policy", "still", "--episodes", "2", "--horizon", "5"]
     elsewhere = environment() | {"PYTHONPATH": str(ROOT)}
