@@ -244,3 +244,12 @@ def test_actions_that_come_one_at_a_time_are_looked_at_together(bundle):
     with pytest.raises(RefusedError, match="times too small"):
         for action in small:
             state, _ = watchful.step(state, action)
+
+
+def test_what_a_notebook_prints_of_a_world_is_a_line_and_not_its_arrays(world):
+    start = replace(world.starts[0], instruction="open\n\x1b[2Jthe bin")
+    imagined = world.imagine(start.frames, start.actions, horizon=2, uncertainty="entropy")
+    state = world.start(start.frames)
+    for shown in map(repr, (world, world.contract, start, imagined, state)):
+        assert len(shown) < 400 and shown.isprintable(), shown
+    assert f"{len(start.actions)} actions" in repr(start) and world.contract.dataset in repr(world)

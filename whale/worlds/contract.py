@@ -116,10 +116,16 @@ class ActionContract:
         """What recorded actions look like, for the checks."""
         return Profile.from_statistics(self.statistics, self.live, self.dimensions)
 
+    def __repr__(self) -> str:
+        return f"ActionContract({self._headline()}: {', '.join(self.dimensions)})"
+
+    def _headline(self) -> str:
+        return f"{self.dataset}: {self.form} actions in the {self.frame} frame at {self.rate_hz:g} Hz"
+
     def describe(self) -> str:
         """One line a dimension, for people."""
         action = self.statistics["action"]
-        rows = [f"{self.dataset}: {self.form} actions in the {self.frame} frame at {self.rate_hz:g} Hz"]
+        rows = [self._headline()]
         for place, (name, unit) in enumerate(zip(self.dimensions, self.units, strict=True)):
             values = f"recorded {action['q01'][place]:+.4g} .. {action['q99'][place]:+.4g}"
             rows.append(f"  {place} {name:8} {unit:20} {values if self.live[place] else 'not used'}")

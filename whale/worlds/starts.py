@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from whale.common.errors import BadDataError
+from whale.common.printable import shown
 from whale.data.storage.npy import read_npz
 
 KINDS = {"frames": "uint8", "actions": "float", "keys": "text", "instructions": "text", "lengths": "integer"}
-FOLLOWING = "following"  # the one array that may be absent: frames [E, F, R, R, 3], each less the one before, mod 256
 FOLLOWING = "following"  # the one array that may be absent: frames [E, F, R, R, 3], each less the one before, mod 256
 
 
@@ -31,6 +31,13 @@ class Start:
     frames: np.ndarray
     actions: np.ndarray
     following: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        """One line: pictures are looked at, not printed."""
+        size = f"{self.frames.shape[1]} x {self.frames.shape[2]}"
+        rest = "" if self.following is None else f", {len(self.following)} recorded after them"
+        told = f"{len(self.frames)} given frame(s) of {size}{rest}, {len(self.actions)} actions"
+        return f"Start({shown(self.key)}, {shown(self.instruction)}: {told})"
 
 
 def write_starts(path: Path, starts: Sequence[Start]) -> None:

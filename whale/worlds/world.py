@@ -43,6 +43,9 @@ class State:
     inner: WorldState
     single: bool
 
+    def __repr__(self) -> str:
+        return f"State(after frames {list(self.inner.frames.shape)})"
+
     @property
     def frame(self) -> np.ndarray:
         """The newest frame, uint8 [R, R, 3] or [B, R, R, 3]."""
@@ -56,6 +59,10 @@ class Imagined:
 
     frames: np.ndarray
     uncertainty: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        doubt = "none asked for" if self.uncertainty is None else np.array2string(self.uncertainty, precision=3)
+        return f"Imagined(frames {list(self.frames.shape)}, uncertainty {doubt})"
 
 
 DEPTHS = (1, 2, 3)  # of retracing, where no calibration says others
@@ -83,6 +90,11 @@ class World:
     depths: Sequence[int] = DEPTHS
     checking: Checking = "enforce"
     _seen: list[np.ndarray] = field(default_factory=list, repr=False)
+
+    def __repr__(self) -> str:
+        beside = "a reward head" if self.reward else "no reward head"
+        size = f"{self.resolution} x {self.resolution}, window {self.window}, {len(self.starts)} starts, {beside}"
+        return f"World({self.identity}, {size}, {self.contract!r})"
 
     @property
     def identity(self) -> str:
