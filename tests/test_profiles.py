@@ -16,10 +16,11 @@ from whale.planning.profile import load_profile
 from whale.runtime.maps.model_map import MapConfig
 from whale.sim.metaworld.tasks import NAMED, TASKS
 
-NAMES = ("bridge-sample", "demo", "fleet", "hidden-gain", "metaworld-small", "whale-st-256", "whale-st-64", "whale-x")
-NAMES += ("whale-x-rehearsal",)
+NAMES = ("bridge-sample", "demo", "demo-long", "fleet", "hidden-gain", "metaworld-small", "whale-st-256", "whale-st-64")
+NAMES += ("whale-x", "whale-x-rehearsal")
 METAWORLD = ("metaworld-small", "whale-st-64", "whale-st-256")  # nothing is fine-tuned in these
 PAPER = ("whale-st-256", "whale-st-64", "whale-x")
+ONE_MODEL = ("demo", "demo-long")  # one good model: its variants are in fleet
 MAPS = ("pretokenize", "embed_behavior")
 DYNAMICS_LR = (3.0e-5, 3.0e-6, 0.0)  # Table 8: max, min, weight decay
 
@@ -76,7 +77,7 @@ def test_sections_agree_with_one_another(name, profiles):
     assert not profile.finetune_dynamics or profile.evaluate_uncertainty.model in profile.finetune_dynamics
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])  # one good model: variants are in fleet
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ONE_MODEL])
 def test_every_profile_trains_with_and_without_z_and_from_scratch_where_it_tunes(name, profiles):
     profile = profiles[name]
     full, without = profile.train_dynamics["full"], profile.train_dynamics["without_z"]
