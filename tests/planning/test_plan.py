@@ -10,6 +10,7 @@ import pytest
 from whale.cli import run
 from whale.commands.project.plan import missing, summary
 from whale.pipeline_file import Node
+from whale.planning.estimate import START_SECONDS
 from whale.planning.plan import make_plan, stage_states
 
 NODES = [
@@ -214,7 +215,14 @@ def test_simulating_takes_cpu_cores_and_no_gpu(project):
         kind: next(stage.hours for stage in make_plan(project, None, kind).stages if stage.stage == "collect_metaworld")
         for kind in ("2x cpu", "16x cpu", "8x H200")
     }
-    assert hours["2x cpu"] == pytest.approx(8 * hours["16x cpu"]) == hours["8x H200"]
+    two, many, gpu = (hours[kind] - START_SECONDS / 3600 for kind in ("2x cpu", "16x cpu", "8x H200"))
+    assert two == pytest.approx(8 * many) == gpu
+
+
+def test_many_small_stages_take_at_least_the_time_that_they_need_to_start(project):
+    activate("whale-x-rehearsal")
+    made = make_plan(project, None)
+    assert made.hours() * 3600 > START_SECONDS * len(made.stages) > 300
 
 
 def test_an_unknown_profile_gets_the_nearest_name(project, capsys):

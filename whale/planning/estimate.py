@@ -31,10 +31,13 @@ TRAINING_BYTES = 16  # of one fp32 weight: itself, its gradient, two moments of 
 # Values kept for the backward pass, per token, pair of layers and unit of width (32.5-33.3, counted on a built trunk).
 KEPT_VALUES = 33
 PNG_TO_JPEG = 2.2  # sizes of a 64 x 64 frame of Meta-World
+START_SECONDS = 3.0  # of any stage: 2 to 4 measured on idle cores, most of it importing PyTorch
 SIMULATED, DRAWN = 10.0e-3, 6.0e-8  # core seconds a frame, and a drawn pixel: 11.4 ms at 64 x 64, 13.6 at 256 x 256
 
 ASSUMPTIONS = (
-    "training = 3 forward passes; causal attention counted in full; loading, validation and start-up left out",
+    "training = 3 forward passes; causal attention counted in full; loading and validation left out",
+    f"every stage starts in {START_SECONDS:g} s (imports, proof, seal; measured); what ingest, report and metrics "
+    "compute beside that is left out, so a run takes longer than the sum",
     "a stage is as fast as its matrices allow at the stated share of the peak; several devices share it without loss",
     "GPU figures take bf16, as `optimization.precision: bfloat16` computes; float32 is slower",
     "JPEG of quality 95: 22.1 kB x (resolution / 256)^1.5, measured on Meta-World frames of 64 and 256 pixels",

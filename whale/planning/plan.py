@@ -13,7 +13,7 @@ from whale.common.stage_args import node_name
 from whale.data.spec.needed_splits import EVALUATIONS, OF_ENTRIES
 from whale.pipeline_file import PIPELINE, Node, expand, upstream
 from whale.planning.datasets import DatasetStatus, dataset_statuses
-from whale.planning.estimate import Cost, Estimator
+from whale.planning.estimate import START_SECONDS, Cost, Estimator
 from whale.planning.hardware import CPU, DEFAULT_CORES, Hardware, default_hardware, parse_hardware
 from whale.planning.profile import Profile, load_profile
 
@@ -46,7 +46,8 @@ class Plan:
 
     def hours(self, states: Sequence[str] = STATES) -> float:
         """Sum over the stages in one of `states`."""
-        return sum(stage.hours or 0.0 for stage in self.stages if stage.state in states)
+        chosen = [stage for stage in self.stages if stage.state in states]
+        return sum(stage.hours or START_SECONDS / 3600 for stage in chosen)
 
     def count(self, *states: str) -> int:
         return sum(stage.state in states for stage in self.stages)
@@ -115,10 +116,11 @@ def _costs(
 
 
 def _hours(cost: Cost, hardware: Hardware) -> float | None:
+    start = START_SECONDS / 3600
     if cost.core_seconds is not None:
         cores = hardware.count if hardware.device.name == CPU else DEFAULT_CORES
-        return cost.core_seconds / cores / 3600
-    return None if cost.flops is None else hardware.hours(cost.flops)
+        return start + cost.core_seconds / cores / 3600
+    return None if cost.flops is None else start + hardware.hours(cost.flops)
 
 
 def _some(names: Sequence[str]) -> str:
