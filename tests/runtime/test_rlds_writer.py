@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from pipelines.collect import split_episodes, write_robot
+from pipelines.collect import write_robot
 from whale.common.errors import BadDataError
 from whale.data.ingest.canonical.canonical import canonical_episode
 from whale.data.ingest.sources.rlds import RldsSource
@@ -48,7 +48,7 @@ this.write(Path(sys.argv[1]), this.ROBOTS["fleet_delta"])
 
 
 def write(out: Path, robot: Robot) -> None:
-    splits = ((split, split_episodes(robot, split, CONFIG, 0)) for split in split_names(robot))
+    splits = ((split, generate_episodes(robot, split, CONFIG, 0)) for split in split_names(robot))
     write_robot(out, robot, CONFIG, splits)
 
 

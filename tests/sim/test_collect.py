@@ -188,3 +188,15 @@ def test_the_robots_to_draw_are_named_by_the_section_and_all_five_of_the_fleet_a
 def test_robots_that_cannot_be_drawn_are_refused(robots, said):
     with pytest.raises(ConfigError, match=said):
         FleetConfig.parse(SIZES | {"robots": robots}, file="params.yaml")
+
+
+def _bytes(tree: dict) -> bytes:
+    parts = (_bytes(value) if isinstance(value, dict) else np.asarray(value).tobytes() for value in tree.values())
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_an_episode_is_the_same_to_the_byte_whichever_others_are_drawn_with_it(name, train):
+    for numbers in (range(7, 8), range(19, 32)):
+        again = list(generate_episodes(ROBOTS[name], "train", CONFIG, seed=0, numbers=numbers))
+        assert [_bytes(each) for each in again] == [_bytes(train[name][number]) for number in numbers]

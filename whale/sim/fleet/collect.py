@@ -7,7 +7,7 @@ Shapes: B episodes of a split, T steps of one episode, A = 7.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,12 +90,16 @@ def num_episodes(robot: Robot, split: str, config: FleetConfig) -> int:
     return per_task[split] * len(robot.tasks) if split in per_task else config.unseen_novel_episodes
 
 
-def generate_episodes(robot: Robot, split: str, config: FleetConfig, seed: int, draw: bool = True) -> Iterator[dict]:
+def generate_episodes(
+    robot: Robot, split: str, config: FleetConfig, seed: int, draw: bool = True, numbers: Sequence[int] | None = None
+) -> Iterator[dict]:
     """Yield the split's raw episodes in order: {"steps": ..., "episode_metadata": ...}, nested as robots.SCHEMAS.
 
-    draw: without it every frame is one black pixel, for whoever looks at numbers only.
+    draw: without it every frame is one black pixel, for whoever looks at numbers only. numbers: of the episodes, all by
+    default; an episode is the same whichever others are made with it.
     """
-    plans = [_plan(robot, split, n, config, seed) for n in range(num_episodes(robot, split, config))]
+    wanted = range(num_episodes(robot, split, config)) if numbers is None else numbers
+    plans = [_plan(robot, split, n, config, seed) for n in wanted]
     states, action_TBA = simulate(robot, plans)
     for b, plan in enumerate(plans):
         episode_states = SceneState.stack([state.select(slice(b, b + 1)) for state in states])
