@@ -37,6 +37,9 @@ BANNED_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal
 ALLOWED_MODULES = {"whale/runtime/maps/ray_map.py": {"pickle"}}
 # The one place that chooses a module by name: one of those that lie in pipelines/.
 ALLOWED_CALLS = {"whale/run.py": {"importlib.import_module"}}
+# JSON is read in one place, which counts before it makes and names what is wrong; so is `from json import loads`.
+JSON_HOME = "whale/common/json_files.py"
+JSON_READERS = {"json.load", "json.loads", "json.JSONDecoder", "json.decoder", "json.scanner"}
 BANNED_CALLS = {"eval", "exec", "os.system", "os.popen", "torch.load", "torch.save", "yaml.load", "yaml.unsafe_load"}
 BANNED_CALLS |= {"np.random.seed", "numpy.random.seed", "torch.seed", "PIL.Image.open", "Image.open", "input"}
 BANNED_CALLS |= {"importlib.import_module", "__import__"}
@@ -144,6 +147,17 @@ def test_no_banned_call_or_module(path):
             for keyword in node.keywords:
                 value = getattr(keyword.value, "value", None)
                 assert (keyword.arg, value) not in {("shell", True), ("allow_pickle", True)}, f"line {node.lineno}"
+
+
+@parametrize_files()
+def test_json_is_read_in_its_one_home(path):
+    """`parse_json` and `read_json`: bounded, never a RecursionError, and the file is named."""
+    if path.relative_to(ROOT).as_posix() == JSON_HOME:
+        return
+    assert not {name for name in imports(path) if name.startswith("json.")}
+    assert not {name.partition(".")[0] for name in imports(path)} & {"orjson", "ujson", "simplejson", "msgspec"}
+    used = {ast.unparse(node): node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+    assert not {name: line for name, line in used.items() if name in JSON_READERS}
 
 
 def test_every_room_of_the_layers_is_there():

@@ -30,10 +30,10 @@ def store(tmp_path_factory):
     killed.log_metrics({"loss": 1.0}, 0)
     pretend_dead(root / "spool" / "mix-1.jsonl")
     uri = f"sqlite:///{root / 'mlflow.db'}"
-    results = [replay(root / "spool", uri, root / "mlruns") for _ in range(2)]
+    results = [replay(root / "spool", uri, root / "mlruns", root) for _ in range(2)]
     for path in (root / "spool").glob("*.offset.json"):
         path.unlink()  # as if the process had ended before it wrote how far it was
-    results.append(replay(root / "spool", uri, root / "mlruns"))
+    results.append(replay(root / "spool", uri, root / "mlruns", root))
     from mlflow import MlflowClient
 
     return MlflowClient(uri), results
@@ -179,11 +179,11 @@ def test_the_alias_current_is_at_the_version_whose_bytes_lie_in_artifacts(tmp_pa
         spool = start(tmp_path, f"train_dynamics-{number}", "train_dynamics", "full")
         spool.log_model(MODEL, sha256_of_file(folder / "MANIFEST.json"), "ef" * 32)
         spool.end("FINISHED")
-        replay(tmp_path / "spool", uri, tmp_path / "mlruns")
+        replay(tmp_path / "spool", uri, tmp_path / "mlruns", tmp_path)
         assert int(MlflowClient(uri).get_model_version_by_alias("demo-dynamics-full", "current").version) == int(number)
     (folder / "MANIFEST.json").write_text("3")  # of nobody
     start(tmp_path, "mix-1", "mix", None).end("FINISHED")
-    replay(tmp_path / "spool", uri, tmp_path / "mlruns")
+    replay(tmp_path / "spool", uri, tmp_path / "mlruns", tmp_path)
     assert not MlflowClient(uri).get_registered_model("demo-dynamics-full").aliases
 
 
@@ -192,7 +192,7 @@ def test_a_picture_that_is_another_one_by_now_is_not_copied(tmp_path):
     spool = start(tmp_path, "report-1", "report", None)
     spool.log_artifact(tmp_path / REPORT, "12" * 32)
     spool.end("FINISHED")
-    replay(tmp_path / "spool", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlruns")
+    replay(tmp_path / "spool", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlruns", tmp_path)
     assert not (tmp_path / "mlruns").exists()
 
 
@@ -203,7 +203,7 @@ def test_two_that_replay_at_once_make_no_run_twice(tmp_path):
     script = (
         f"from pathlib import Path; from whale.tracking.mlflow_store import replay\nroot = Path({str(tmp_path)!r})\n"
     )
-    script += f"replay(root / 'spool', {uri!r}, root / 'mlruns')"
+    script += f"replay(root / 'spool', {uri!r}, root / 'mlruns', root)"
     both = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
     assert [each.wait(timeout=300) for each in both] == [0, 0]
     from mlflow import MlflowClient

@@ -40,7 +40,7 @@ def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, li
     }
 
 
-def read_json(path: Path, what: str = "a file of the model is missing", remedy: str | None = None) -> Any:
+def read_json(path: Path, what: str = "a file is missing", remedy: str | None = None) -> Any:
     """A small JSON file; MissingInputError, or BadDataError for what is too large or no JSON."""
     if not path.is_file():
         raise MissingInputError(what, file=path, remedy=remedy)
@@ -74,10 +74,10 @@ def parse_object(data: bytes | str, file: str | Path, place: str | None = None) 
 
 
 def remembered(path: Path | None) -> dict[str, Any]:
-    """The JSON object of a file whose loss costs nothing but time: empty where it is absent or torn."""
+    """The JSON object of a file whose loss costs nothing but time: empty where it is absent, torn or beyond a limit."""
     try:
-        found = json.loads(path.read_bytes()) if path else {}
-    except (OSError, ValueError):
+        found = parse_json(path.read_bytes(), path) if path else {}
+    except (OSError, BadDataError):
         return {}
     return found if isinstance(found, dict) else {}
 

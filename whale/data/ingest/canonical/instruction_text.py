@@ -58,11 +58,6 @@ def clean_text(value: bytes, key: str) -> str:
     return text
 
 
-def shown(name: str) -> str:
-    """A foreign name for a person's screen: as it is, or escaped where it holds what is no printable character."""
-    return name if name.isprintable() else repr(name)
-
-
 def flat_metadata(metadata: Mapping[str, object], language_varies: bool) -> dict[str, object]:
     """Flat JSON: `episode_metadata/` is dropped from names, byte strings that are no text (images) are left out."""
     flat: dict[str, object] = {"language_varies": True} if language_varies else {}

@@ -5,7 +5,6 @@ local, bounded arrays are read: links (to a demo or below it) and virtual or ext
 asks for them. The lists of demos in mask/<name> are splits, beside `all`.
 """
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from whale.common.boundary import reading
 from whale.common.errors import BadDataError, MissingInputError
 from whale.common.impostors import refuse_pointers
+from whale.common.json_files import parse_object
 from whale.common.limits import CHUNK_BYTES, FRAMES_BYTES, NUMBERS_BYTES, RATIO, TABLES_OF_TEXT_BYTES
 from whale.data.ingest.sources.arrays import (
     ArrayFrames,
@@ -358,9 +358,10 @@ def _text_attributes(*nodes: h5py.Group) -> dict[str, bytes]:
             ):
                 texts[name] = value.encode() if isinstance(value, str) else value
     try:
-        instruction = json.loads(texts.get("problem_info", b"{}")).get("language_instruction")
-    except (ValueError, AttributeError, RecursionError):
+        about = parse_object(texts.get("problem_info", b"{}"), nodes[0].file.filename, "problem_info")
+    except BadDataError:
         return texts
+    instruction = about.get("language_instruction")
     return texts | ({"language_instruction": str(instruction).encode()} if instruction else {})
 
 
