@@ -29,6 +29,14 @@ CHUNK_BYTES = 64 * MIB  # of an HDF5 dataset, unpacked at once
 
 PROBE_SECONDS = 5  # of processor time, to look over one HDF5 file
 
+# Metadata of datasets.
+METADATA_BYTES = 64 * KIB  # of one episode
+LANGUAGE_CHARACTERS = 4096  # of one instruction
+MASKED_DEMOS = 10**6  # that one mask of an HDF5 file lists
+GROUP_DEPTH, GROUP_NODES = 8, 4096  # of a demo in an HDF5 file
+FIRST_FRAME = 10**8  # frames of one video, rows of one dataset
+FRAME_RATE = 10_000  # frames a second
+
 # Records and tables.
 RECORD_BYTES = 512 * MIB  # a TFRecord
 RECORD_FIELDS = 4_000_000

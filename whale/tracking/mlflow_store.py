@@ -213,7 +213,7 @@ class _Experiment:
             self.client.log_batch(run_id, tags=batch)
         for line in artifacts:
             for each in {run_id, parent if parent and run.start["stage"] == SUMMARY else run_id}:
-                self._show(each, self.root / line["path"], line["sha256"])
+                self._show(each, line["path"], line["sha256"])
 
     def _points(self, run: SpooledRun, run_id: str, new: list[Line]) -> list[Any]:
         """The new numbers; of a run that made a checkpoint again the last of each curve, as the checkpoint's own."""
@@ -222,11 +222,16 @@ class _Experiment:
             return list(points(new, sources))
         return [*points(new), *{point.key: point for point in points(run.lines, sources)}.values()]
 
-    def _show(self, run_id: str, path: Path, sha256: str | None) -> None:
-        """Copy a small picture into the run, if it still is the one that the run made; else it is a reference."""
-        is_small = path.suffix in PICTURES and path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES
-        if is_small and sha256_of_file(path) == sha256:
-            self.client.log_artifact(run_id, str(path), path.parent.name)
+    def _show(self, run_id: str, name: str, sha256: str | None) -> None:
+        """Copy a small picture into the run, if it still is the one that the run made; else it is a reference.
+
+        A stage of an experiment ran in a copy of the project, which is where it brings its own run up to date.
+        """
+        for path in (self.root / name, Path(name)):
+            is_small = path.suffix in PICTURES and path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES
+            if is_small and sha256_of_file(path) == sha256:
+                self.client.log_artifact(run_id, str(path), path.parent.name)
+                return
 
     def _log_inputs(self, run: SpooledRun, run_id: str) -> None:
         """Data sets and checkpoints that it read, by the sha256 of their manifests."""
