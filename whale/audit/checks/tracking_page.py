@@ -110,7 +110,9 @@ def _runs_of_experiments(report: Report) -> Iterator[StageRun]:
         trust = read_trust()
     except WhaleError:
         return  # told with the ledger here
-    for commit in sorted(set((listed or b"").decode().split())) if trust is not None else ():
+    if trust is None:
+        return
+    for commit in sorted(set((listed or b"").decode().split())):
         place = f"{commit}:{ledger.LEDGER}"
         what = f"the runs of DVC's experiment {commit[:12]}"
         if not asked_of_git(report, Path(), what, "ls-tree", "--name-only", commit, "--", str(ledger.LEDGER)):
