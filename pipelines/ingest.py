@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 from whale.common.config import load_yaml
+from whale.common.printable import one_line
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
-from whale.data.ingest.canonical.instruction_text import shown
 from whale.data.ingest.episode_table import episode_table
-from whale.data.ingest.finish import finish, one_line
+from whale.data.ingest.finish import finish, in_one_line
 from whale.data.ingest.ingest import IngestConfig, IngestTask, empty_splits, plan_tasks
 from whale.data.ingest.sources.location import described_files
 from whale.data.ingest.tasks import left_out, source_of
@@ -43,8 +43,8 @@ def run(args: Args, run: Run) -> None:
     run.keep("episodes.parquet", episode_table(run.out))
     run.log_metrics(report_metrics(report))
     for each in unread:
-        print(f"{args.spec.name}: not read: {shown(each)}", flush=True)
-    print(one_line(report, time.monotonic() - started), flush=True)
+        print(f"{args.spec.name}: not read: {one_line(each)}", flush=True)
+    print(in_one_line(report, time.monotonic() - started), flush=True)
 
 
 def report_metrics(report: dict) -> dict[str, float]:

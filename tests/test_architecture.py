@@ -1,6 +1,7 @@
 """Imports go down, never up, never sideways; frameworks stay in whale/runtime; some calls are banned everywhere."""
 
 import ast
+import re
 from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
@@ -37,6 +38,9 @@ BANNED_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal
 ALLOWED_MODULES = {"whale/runtime/maps/ray_map.py": {"pickle"}}
 # The one place that chooses a module by name: one of those that lie in pipelines/.
 ALLOWED_CALLS = {"whale/run.py": {"importlib.import_module"}}
+# JSON is read in one place, which counts before it makes and names what is wrong; so is `from json import loads`.
+JSON_HOME = "whale/common/json_files.py"
+JSON_READERS = {"json.load", "json.loads", "json.JSONDecoder", "json.decoder", "json.scanner"}
 BANNED_CALLS = {"eval", "exec", "os.system", "os.popen", "torch.load", "torch.save", "yaml.load", "yaml.unsafe_load"}
 BANNED_CALLS |= {"np.random.seed", "numpy.random.seed", "torch.seed", "PIL.Image.open", "Image.open", "input"}
 BANNED_CALLS |= {"importlib.import_module", "__import__"}
@@ -144,6 +148,60 @@ def test_no_banned_call_or_module(path):
             for keyword in node.keywords:
                 value = getattr(keyword.value, "value", None)
                 assert (keyword.arg, value) not in {("shell", True), ("allow_pickle", True)}, f"line {node.lineno}"
+
+
+@parametrize_files()
+def test_json_is_read_in_its_one_home(path):
+    """`parse_json` and `read_json`: bounded, never a RecursionError, and the file is named."""
+    if path.relative_to(ROOT).as_posix() == JSON_HOME:
+        return
+    assert not {name for name in imports(path) if name.startswith("json.")}
+    assert not {name.partition(".")[0] for name in imports(path)} & {"orjson", "ujson", "simplejson", "msgspec"}
+    used = {ast.unparse(node): node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+    assert not {name: line for name, line in used.items() if name in JSON_READERS}
+
+
+HOMES = {"MANIFEST.json": "whale/seal.py", "model.safetensors": "whale/seal.py"}
+
+
+@parametrize_files()
+def test_names_of_files_that_rooms_share_stand_at_their_owner(path):
+    """As a whole text or the end of a path; prose may speak of them."""
+    own = path.relative_to(ROOT).as_posix()
+    texts = [(node.value, node.lineno) for node in ast.walk(tree(path)) if isinstance(node, ast.Constant)
+             and isinstance(node.value, str) and not {" ", "\n"} & set(node.value)]  # fmt: skip
+    again = [(line, text) for text, line in texts for name, home in HOMES.items()
+             if text.rpartition("/")[2] == name and own != home]  # fmt: skip
+    assert not again
+
+
+# Rooms that read what others wrote, and what in them is named like a limit and is none on it.
+READERS = ("whale/lineage", "whale/audit", "whale/data/ingest", "whale/data/storage")
+NO_LIMITS = {
+    "MAX_PATCH_BYTES": "of what we write",
+    "SECRET_BYTES": "a size, of what we write",
+    "MAX_HOLDERS": "of what we write",
+    "FRAMING_BYTES": "a size, of a format",
+    "MAX_SHOWN": "lines of a report",
+    "MAX_NAME": "of file systems, and of MLflow",
+    "MAX_PART": "of file systems",
+    "MAX_TEXT": "of MLflow",
+    "SCENE_BYTES": "a size, of ours",
+    "CODE_BYTES": "a size, of ours",
+    "MOST_BYTES": "of what we write",
+    "MAX_PARTS": "of what we write",
+    "MOST_MOTION": "of the quality gate",
+    "MAX_LEAD": "of clocks",
+}
+
+
+@parametrize_files([path for path in python_files() if path.relative_to(ROOT).as_posix().startswith(READERS)])
+def test_limits_on_what_others_wrote_stand_in_one_file(path):
+    limit = re.compile(r"(MAX|MOST)_\w+|\w+_(BYTES|LIMIT)")
+    targets = [each for node in tree(path).body if isinstance(node, ast.Assign) for each in node.targets]
+    names = [part for each in targets for part in (each.elts if isinstance(each, ast.Tuple) else [each])]
+    named = [each.id for each in names if isinstance(each, ast.Name)]
+    assert not [name for name in named if limit.fullmatch(name) and name not in NO_LIMITS]
 
 
 def test_every_room_of_the_layers_is_there():

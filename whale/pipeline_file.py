@@ -17,13 +17,12 @@ import yaml
 
 from whale.common.config import load_sections
 from whale.common.errors import ConfigError
-from whale.common.printable import shown
+from whale.common.printable import one_line, shown
 from whale.common.stage_args import node_name
 
 TEMPLATE = re.compile(r"\$\{([a-z_.]+)\}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 PATHS = {"item.raw"}  # where raw data lie is a person's path
-UNPRINTED = re.compile(r"[\x00-\x1f\x7f]")
 CODE_FOLDERS = ("pipelines/", "whale/")
 STAGE = "{cmd, meta: {input: path}, deps: [path], outs: [path], metrics: [path]}, for a foreach stage below `do`"
 PARTS = ("deps", "outs", "metrics", "meta")
@@ -177,9 +176,9 @@ def _require_name(value: object, place: str) -> str:
 
 
 def _require_path(value: object, place: str) -> str:
-    if not isinstance(value, str) or not value or value.startswith("-") or UNPRINTED.search(value):
+    if not isinstance(value, str) or not value or value.startswith("-") or one_line(value) != value:
         raise ConfigError("not a path", file="params.yaml", place=place, found=shown(value),
-                          expected="a path without control characters that does not begin with -")  # fmt: skip
+                          expected="a path of visible characters that does not begin with -")  # fmt: skip
     return value
 
 

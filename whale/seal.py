@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whale.common.errors import BadDataError, MismatchError, MissingInputError
-from whale.common.files import sync_file, write_atomically
+from whale.common.files import leads_out, sync_file, write_atomically
 from whale.common.json_files import read_json
 
 MANIFEST_NAME = "MANIFEST.json"
+WEIGHTS = "model.safetensors"  # a sealed folder that has it is a checkpoint
 WRITERS = 4
 Hasher = Callable[[Path], str]
 
@@ -61,7 +62,7 @@ def read_manifest(directory: Path) -> dict[str, dict]:
     except (BadDataError, ValueError, KeyError, TypeError, AttributeError):
         raise BadDataError("unreadable manifest", file=path, remedy="run the stage that made this folder") from None
     for name in rows:
-        if name.startswith("/") or ".." in name.split("/"):
+        if leads_out(name):
             raise BadDataError("a manifest leaves its folder", file=path, found=name)
     return rows
 

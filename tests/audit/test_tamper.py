@@ -295,7 +295,7 @@ def mlflow_store(built_chain, tmp_path_factory) -> Path:
     from whale.tracking.mlflow_store import replay
 
     root = tmp_path_factory.mktemp("mlflow")
-    replay(built_chain / "work/mlflow_spool", f"sqlite:///{root / 'mlflow.db'}", root / "mlruns")
+    replay(built_chain / "work/mlflow_spool", f"sqlite:///{root / 'mlflow.db'}", root / "mlruns", root)
     return root / "mlflow.db"
 
 

@@ -35,6 +35,7 @@ def test_exit_codes_are_those_of_the_one_table():
         "TaintedError": 5,
         "ConfigError": 64,
         "BadDataError": 65,
+        "BeyondLimitError": 65,
         "WorkerLostError": 71,
         "CannotWriteError": 73,
         "BusyError": 75,

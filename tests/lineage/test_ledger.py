@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from whale.common.errors import CannotWriteError, MismatchError, RefusedError
+from whale.common.limits import JSON_VALUES, LEDGER_LINE_BYTES
 from whale.lineage import keys, ledger, signing
 from whale.lineage.statement import in_toto
 from whale.lineage.trust import sign_into_ledger
@@ -113,3 +114,17 @@ def test_a_changed_payload_and_an_unknown_key_are_refused(tmp_path):
     for envelope in (entry.envelope | {"payload": foreign["payload"][:-4] + "fQ=="}, foreign):
         with pytest.raises(RefusedError):
             signing.verify(envelope)
+
+
+def test_a_line_that_no_reader_would_take_is_never_written():
+    """The limits are the reader's own: bytes of a line, values in it, and that it is a statement at all."""
+    first = add(0)
+    before = ledger.LEDGER.read_bytes(), ledger.HEAD.read_bytes()
+    for statement in (in_toto("urn:test:1", [], {"text": "x" * LEDGER_LINE_BYTES}),
+                      in_toto("urn:test:1", [], {"many": [0] * (JSON_VALUES + 1)})):  # fmt: skip
+        with pytest.raises(CannotWriteError, match=r"(?s)no ledger can hold.*ledger\.jsonl.*remedy"):
+            sign_into_ledger(statement)
+    with pytest.raises(CannotWriteError, match="no ledger can hold"):
+        ledger.append(lambda place: {"payloadType": "text/plain", "payload": ""})
+    assert (ledger.LEDGER.read_bytes(), ledger.HEAD.read_bytes()) == before
+    assert add(1) and [entry.prev for entry in ledger.read()] == [(), (first,)]

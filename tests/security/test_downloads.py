@@ -92,7 +92,7 @@ def test_a_redirect_to_another_place_is_not_followed(described, tmp_path, place)
 def test_a_redirect_on_the_same_server_is_followed_a_few_times(described, tmp_path):
     with server("to /elsewhere") as (port, here):
         fetch(described, f"http://127.0.0.1:{port}/b", tmp_path / "raw")
-        assert [each["path"] for each in here.seen] == ["/b/x.bin", "/elsewhere", "/b/x.bin"][: len(here.seen)]
+        assert [each["path"] for each in here.seen] == ["/b/x.bin", "/elsewhere"]
     with server(*["to /again"] * 50) as (port, here), pytest.raises(RefusedError, match="too many redirects"):
         fetch(described, f"http://127.0.0.1:{port}/b", tmp_path / "other")
 

@@ -7,10 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from whale.audit.checks.findings import Finding, Report
+from whale.commands.lineage.text import verify
+from whale.commands.output import print_table, tell
 from whale.common.errors import BadDataError
 from whale.common.printable import Terminal, escaped_output, printable, without_secrets
 from whale.common.progress import Progress
@@ -30,9 +33,12 @@ def test_whatever_is_printed_no_control_is_left(text):
     shown.encode("utf-8")
 
 
-@given(st.dictionaries(st.text(), st.text(st.characters())))
+@given(st.dictionaries(st.text(), st.text()))
+@example({NASTY: NASTY, "tag": "\U000e0001 a \U000e007f", "picture": "\U0001f600"})
 def test_escaped_json_is_the_same_json(values):
-    assert json.loads(printable(json.dumps(values))) == values
+    """Of JSON that was written as it is read: with `ensure_ascii` there would be nothing left to escape."""
+    assert json.loads(printable(json.dumps(values, ensure_ascii=False))) == values
+    assert printable(printable(str(values))) == printable(str(values))
 
 
 def test_an_error_cannot_forge_a_line_of_its_own():
@@ -41,6 +47,28 @@ def test_an_error_cannot_forge_a_line_of_its_own():
     )
     assert [line for line in text.splitlines() if line.startswith("  remedy:")] == ["  remedy:   no"]
     assert "\x1b" not in text and "\u202e" not in text
+
+
+FORGED = "fine\nMISMATCH  train: all of it\r\n\u2028root of trust: mine\n"
+
+
+def test_no_text_of_a_report_passes_for_a_line_of_the_verdict(capsys):
+    """What a bundle's exporter signed, names of keys and files, and what git says come from others."""
+    report = Report(broken_below=[FORGED], notes=[FORGED], checked={FORGED: 1})
+    report.root = {"fingerprint": FORGED, "pinned": FORGED, "signers": []}
+    report.add(Finding("mismatch", FORGED, FORGED, FORGED, FORGED, FORGED, FORGED))
+    verify(FORGED, report)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:9] for line in lines if not line.startswith(" ")] == [
+        "MISMATCH ", "breaks be", r"fine\u000", "root of t", r"fine\u000"]  # fmt: skip
+    assert len(lines) == 10
+
+
+def test_no_text_of_an_answer_or_a_table_passes_for_a_line_of_its_own(capsys):
+    tell({"name": FORGED, "rows": [[FORGED]]}, False, lambda found: print(found["name"], *found["rows"][0], sep="\n"))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    print_table(["name", "count"], [[FORGED, 1], ["x", 2]])
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_what_is_found_is_cut_whatever_its_size():

@@ -30,10 +30,10 @@ def store(tmp_path_factory):
     killed.log_metrics({"loss": 1.0}, 0)
     pretend_dead(root / "spool" / "mix-1.jsonl")
     uri = f"sqlite:///{root / 'mlflow.db'}"
-    results = [replay(root / "spool", uri, root / "mlruns") for _ in range(2)]
+    results = [replay(root / "spool", uri, root / "mlruns", root) for _ in range(2)]
     for path in (root / "spool").glob("*.offset.json"):
         path.unlink()  # as if the process had ended before it wrote how far it was
-    results.append(replay(root / "spool", uri, root / "mlruns"))
+    results.append(replay(root / "spool", uri, root / "mlruns", root))
     from mlflow import MlflowClient
 
     return MlflowClient(uri), results
@@ -179,11 +179,11 @@ def test_the_alias_current_is_at_the_version_whose_bytes_lie_in_artifacts(tmp_pa
         spool = start(tmp_path, f"train_dynamics-{number}", "train_dynamics", "full")
         spool.log_model(MODEL, sha256_of_file(folder / "MANIFEST.json"), "ef" * 32)
         spool.end("FINISHED")
-        replay(tmp_path / "spool", uri, tmp_path / "mlruns")
+        replay(tmp_path / "spool", uri, tmp_path / "mlruns", tmp_path)
         assert int(MlflowClient(uri).get_model_version_by_alias("demo-dynamics-full", "current").version) == int(number)
     (folder / "MANIFEST.json").write_text("3")  # of nobody
     start(tmp_path, "mix-1", "mix", None).end("FINISHED")
-    replay(tmp_path / "spool", uri, tmp_path / "mlruns")
+    replay(tmp_path / "spool", uri, tmp_path / "mlruns", tmp_path)
     assert not MlflowClient(uri).get_registered_model("demo-dynamics-full").aliases
 
 
@@ -192,8 +192,66 @@ def test_a_picture_that_is_another_one_by_now_is_not_copied(tmp_path):
     spool = start(tmp_path, "report-1", "report", None)
     spool.log_artifact(tmp_path / REPORT, "12" * 32)
     spool.end("FINISHED")
-    replay(tmp_path / "spool", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlruns")
+    replay(tmp_path / "spool", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlruns", tmp_path)
     assert not (tmp_path / "mlruns").exists()
+
+
+def test_torn_lines_are_left_out_counted_and_told_every_time(tmp_path, monkeypatch, capsys):
+    """A disk that was full leaves one in the middle, a killed process one at the end; a foreign one never begins."""
+    spool = start(tmp_path, "mix-1", "mix", None)
+    spool.log_metrics({"loss": 1.0}, 0)
+    path = tmp_path / "spool/mix-1.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"kind": "metr\n{"kind": "metrics", "time": 1}\n[]\n')
+    pretend_dead(path)
+    path.write_bytes(path.read_bytes() + b'{"kind": "end", "ti')
+    (tmp_path / "spool/other-1.jsonl").write_bytes(b"[" * 100_000 + b"\n")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for _ in range(2):
+        assert replay(tmp_path / "spool", uri, tmp_path / "mlruns", tmp_path).torn == {
+            "mix-1.jsonl": 4, "other-1.jsonl": 1}  # fmt: skip
+    from whale.cli import run as whale
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "spool").rename(tmp_path / "work/mlflow_spool")
+    assert whale(["track", "sync"]) == 0
+    assert "mix-1.jsonl: 4 torn lines are left out" in capsys.readouterr().out
+
+
+def test_the_root_is_told_and_not_guessed_and_current_is_looked_up_once(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    from whale.common.files import sha256_of_file
+
+    root, folder = tmp_path / "project", tmp_path / "project" / MODEL
+    folder.mkdir(parents=True)
+    (folder / "MANIFEST.json").write_text("1")
+    (root / "picture.svg").write_text("<svg/>")
+    looked = []
+    monkeypatch.setattr(MlflowClient, "search_registered_models", _listening(MlflowClient, looked))
+    for number, profile in enumerate(("demo", "other")):
+        spool = TrackingSpool(tmp_path / f"spool/train_dynamics-{number}.jsonl")
+        spool.start("train_dynamics", "full", profile, {})
+        spool.log_model(MODEL, sha256_of_file(folder / "MANIFEST.json"), "ef" * 32)
+        spool.log_artifact("picture.svg", sha256_of_file(root / "picture.svg"))
+        spool.end("FINISHED")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    replay(tmp_path / "spool", uri, tmp_path / "elsewhere/mlruns", root)
+    assert len([each for each in looked if not each]) == 1  # all of them, without a filter
+    version = MlflowClient(uri).get_model_version_by_alias("demo-dynamics-full", "current")
+    assert version.source == folder.as_uri()
+    assert list((tmp_path / "elsewhere").rglob("picture.svg"))
+
+
+def _listening(client, heard):
+    """The call itself, and with what it was called."""
+    own = client.search_registered_models
+
+    def search(self, *arguments, **named):
+        heard.append(arguments + tuple(named.values()))
+        return own(self, *arguments, **named)
+
+    return search
 
 
 def test_two_that_replay_at_once_make_no_run_twice(tmp_path):
@@ -203,7 +261,7 @@ def test_two_that_replay_at_once_make_no_run_twice(tmp_path):
     script = (
         f"from pathlib import Path; from whale.tracking.mlflow_store import replay\nroot = Path({str(tmp_path)!r})\n"
     )
-    script += f"replay(root / 'spool', {uri!r}, root / 'mlruns')"
+    script += f"replay(root / 'spool', {uri!r}, root / 'mlruns', root)"
     both = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
     assert [each.wait(timeout=300) for each in both] == [0, 0]
     from mlflow import MlflowClient

@@ -23,7 +23,7 @@ from whale.lineage.closure import closure_digest
 from whale.lineage.code_state import code_state
 from whale.lineage.trust import sign_into_ledger
 from whale.pipeline_file import is_code
-from whale.seal import Hasher, verify_sealed
+from whale.seal import MANIFEST_NAME, Hasher, verify_sealed
 
 Changes = Mapping[str, Sequence[Any]]  # `dvc status --json`
 
@@ -163,7 +163,7 @@ def _damage(run: StageRun, sha256: Hasher) -> str | None:
     """What is wrong with the outputs: nobody may accept code for bytes that it did not make."""
     for out in run.outputs:
         try:
-            if Path(out).name == "MANIFEST.json":
+            if Path(out).name == MANIFEST_NAME:
                 verify_sealed(Path(out).parent, sha256)
         except (MismatchError, MissingInputError) as error:
             return f"{error.what}: {error.file}"

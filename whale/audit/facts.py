@@ -3,7 +3,6 @@ so that answers survive the deletion of the outputs."""
 
 import hashlib
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from whale.audit.run_graph import RunGraph, StageRun
-from whale.common.errors import MissingInputError
-
-WEIGHTS = "model.safetensors"
-MAX_HEADER_BYTES = 2**26
+from whale.common import json_files
+from whale.common.errors import BadDataError, MissingInputError
+from whale.common.json_files import parse_object
+from whale.common.limits import HEADER_BYTES
+from whale.seal import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def receipt_of(run: StageRun) -> dict[str, Any] | None:
 
 def read_json(run: StageRun, name: str) -> Any:
     """The byproduct `name` of `run`, else the file of that name in its output; None where neither is there."""
-    payload = run.byproduct(name)
-    if payload is None:
+    found = run.told(name)
+    if found is None:
         paths = [Path(out).parent / name for out in run.outputs]
-        payload = next((path.read_bytes() for path in paths if path.is_file()), None)
-    return None if payload is None else json.loads(payload)
+        found = next((json_files.read_json(path) for path in paths if path.is_file()), None)
+    return found
 
 
 def weights_of(run: StageRun) -> str | None:
@@ -107,9 +107,10 @@ def tensor_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        if size > MAX_HEADER_BYTES:
-            raise MissingInputError("not a safetensors file", file=path)
-        header = json.loads(file.read(size))
+        if size > HEADER_BYTES:
+            raise BadDataError("not a safetensors file", file=path, found=f"a header of {size} bytes",
+                               expected=f"<= {HEADER_BYTES}")  # fmt: skip
+        header = parse_object(file.read(size), path)
         for name, row in sorted(header.items()):
             if name != "__metadata__":
                 start, stop = row["data_offsets"]

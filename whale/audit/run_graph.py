@@ -4,7 +4,6 @@ Paths in statements are names, not keys: a folder that was moved or restored fro
 """
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError
+from whale.common.json_files import parse_json
 from whale.common.stage_args import node_name
 from whale.lineage import ledger
 from whale.lineage.acceptance import Acceptance, acceptance_of, overlaid
@@ -133,8 +133,7 @@ class StageRun:
 
     def dataset(self) -> dict[str, Any] | None:
         """The dataset that entered with this run (`ingest`), as its record keeps it."""
-        payload = self.byproduct("dataset.json")
-        return json.loads(payload) if payload else None
+        return self.told("dataset.json")
 
     def byproduct(self, name: str) -> bytes | None:
         """A file of the run's record; None where it is gone or is not what was signed (`verify` says which)."""
@@ -143,6 +142,11 @@ class StageRun:
             return None
         payload = Path(path).read_bytes()
         return payload if hashlib.sha256(payload).hexdigest() == expected else None
+
+    def told(self, name: str) -> Any:
+        """The JSON of `byproduct`; None where that is None, BadDataError where it is none."""
+        payload = self.byproduct(name)
+        return None if payload is None else parse_json(payload, self.byproducts[name][0])
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class RunGraph:
 
     def codes(self, run: StageRun) -> list[dict[str, dict[str, Any]]]:
         """Rows of the code files that ever stood for the run: those that ran, then after each acceptance."""
-        found = [json.loads(run.byproduct("closure.json") or b"{}")]
+        found = [run.told("closure.json") or {}]
         for accepted in self.acceptances(run):
             found.append(overlaid(found[-1], accepted))
         return found
@@ -271,7 +275,7 @@ class RunGraph:
         from whale.common.files import sha256_of_file
 
         if path.is_dir():
-            raise IncompleteError("a folder without MANIFEST.json was not published by a stage", file=path)
+            raise IncompleteError(f"a folder without {MANIFEST_NAME} was not published by a stage", file=path)
         sha256, here = sha256_of_file(path), name_in_statements(path)
         if runs := self.makers(sha256):
             names = [name for name, digest in runs[-1].subjects.items() if digest == sha256]

@@ -6,6 +6,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from whale.common.printable import one_line
+
 T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of a table.")]
@@ -23,8 +25,11 @@ def group(about: str) -> typer.Typer:
 
 
 def tell(found: T, as_json: bool, say: Callable[[T], None]) -> None:
-    """`found` to programs as JSON, to people as `say` prints it."""
-    (print_json if as_json else say)(found)
+    """`found` to programs as JSON, to people as `say` prints it, no text in it looking like a line of ours."""
+    if as_json:
+        print_json(found)
+    else:
+        say(one_line(found))
 
 
 def print_json(value: object) -> None:
@@ -33,8 +38,8 @@ def print_json(value: object) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as their longest cell; numbers to the right, nothing for None."""
-    cells = [list(header), *[["" if value is None else str(value) for value in row] for row in rows]]
+    """Columns as wide as their longest cell, each on one line; numbers to the right, nothing for None."""
+    cells = [list(header), *[["" if value is None else one_line(str(value)) for value in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     for number, row in enumerate(cells):
         print("  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -109,6 +109,10 @@ class BadDataError(WhaleError):
     exit_code = 65
 
 
+class BeyondLimitError(BadDataError):
+    """Input data ask for more than whale/common/limits.py allows: perhaps whole, but not safe to read."""
+
+
 class WorkerLostError(WhaleError):
     """A process that works for a stage ended without an error of its own: killed, out of memory, or hung and ended."""
 

@@ -36,6 +36,11 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # nothing 
 FOREIGN_SECONDS = 24 * 3600  # another machine's temporary file that has not changed for so long has no writer
 
 
+def leads_out(name: str) -> bool:
+    """Whether a relative name that came from a file leaves its folder; of its text alone, links are not looked at."""
+    return not name or name.startswith("/") or ".." in name.split("/") or "\0" in name
+
+
 def sha256_of_file(path: str | Path) -> str:
     """Hex sha256 of the bytes of `path`, never all of them in memory."""
     with open(path, "rb") as stream:
@@ -132,8 +137,11 @@ def write_atomically(path: str | Path, payload: bytes, lasts: bool = True) -> No
         stream.write(payload)
 
 
-def write_secret_once(path: Path, payload: bytes) -> None:
-    """A file (0600, its folder 0700) that is complete from the first moment; where one lies already, it stays."""
+def write_secret_once(path: Path, payload: bytes) -> bool:
+    """A file (0600, its folder, if made here, 0700) that is complete from the first moment; one that lies there stays.
+
+    Returns whether the file is ours.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
@@ -141,11 +149,15 @@ def write_secret_once(path: Path, payload: bytes) -> None:
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
-        with suppress(FileExistsError):  # another process was first; its file holds
+        try:
             os.link(temporary, path)
+            is_ours = True
+        except FileExistsError:  # another process was first; its file holds
+            is_ours = False
     finally:
         temporary.unlink(missing_ok=True)
     sync_file(path.parent)
+    return is_ours
 
 
 def sync_file(path: str | Path) -> None:

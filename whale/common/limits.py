@@ -24,9 +24,18 @@ RATIO = 1000  # unpacked to packed
 DIMENSIONS = 16
 NUMBERS_BYTES = 256 * MIB  # of an array that is read whole
 FRAMES_BYTES = 8 * GIB  # of frames that are read one at a time
+DIRECTORY_BYTES = MIB  # of an archive's list of members
 CHUNK_BYTES = 64 * MIB  # of an HDF5 dataset, unpacked at once
 
 PROBE_SECONDS = 5  # of processor time, to look over one HDF5 file
+
+# Metadata of datasets.
+METADATA_BYTES = 64 * KIB  # of one episode
+LANGUAGE_CHARACTERS = 4096  # of one instruction
+MASKED_DEMOS = 10**6  # that one mask of an HDF5 file lists
+GROUP_DEPTH, GROUP_NODES = 8, 4096  # of a demo in an HDF5 file
+FIRST_FRAME = 10**8  # frames of one video, rows of one dataset
+FRAME_RATE = 10_000  # frames a second
 
 # Records and tables.
 RECORD_BYTES = 512 * MIB  # a TFRecord
@@ -45,6 +54,11 @@ TENSORS = 20_000
 LAYERS = 1024
 WIDTH = 2**17  # of a layer, a window, a picture's side, a codebook's vector
 HIDDEN_BYTES = 512 * MIB  # that a model builds beside its weights (masks, tables of positions)
+
+# Records of lineage.
+LEDGER_LINE_BYTES = 16 * MIB
+KEY_BYTES = 16 * KIB  # of a key in PEM
+STATEMENTS_BYTES = 64 * MIB  # of all statements that a bundle brings
 
 # Networks.
 REPLY_BYTES = MIB  # that is held in memory at once

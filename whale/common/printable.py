@@ -77,8 +77,9 @@ def shown(value: object, how: reprlib.Repr = _SHORT) -> str:
 
 
 def _escape(character: str) -> str:
-    number = ord(character)
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    """As JSON has it: above U+FFFF two halves of a pair."""
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[start : start + 2].hex()}" for start in range(0, len(units), 2))
 
 
 class Terminal:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from whale.common.errors import BadDataError
+from whale.common.json_files import parse_json
 from whale.runtime.workers.environment import STATE_DIR
 
 
@@ -49,8 +51,8 @@ class Attempts:
         rows = []
         for line in self.path.read_text(encoding="ascii", errors="replace").splitlines():
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = parse_json(line, self.path)
+            except BadDataError:
                 continue
             if isinstance(row, dict) and ("started" in row or {"ended", "how"} <= set(row)):
                 rows.append(row)

@@ -7,7 +7,8 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from whale.common.errors import BusyError
+from whale.common.errors import BadDataError, BusyError
+from whale.common.json_files import parse_json
 
 
 def acquire(path: Path, output: Path) -> int:
@@ -43,9 +44,9 @@ def lock_path(state_dir: Path, output: Path) -> Path:
 
 def _busy(output: Path, path: Path, holder: str) -> BusyError:
     try:
-        row = json.loads(holder)
+        row = parse_json(holder, path)
         found = f"pid {row['pid']} on {row['host']}, started {row['started']}"
-    except (ValueError, KeyError, TypeError):  # locked, but not yet written down
+    except (BadDataError, KeyError, TypeError):  # locked, but not yet written down
         found = "another process, just starting"
     remedy = "wait for it, or end it by its pid"
     return BusyError("another process makes this output", file=output, place=str(path), found=found, remedy=remedy)

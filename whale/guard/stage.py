@@ -38,10 +38,9 @@ from whale.lineage.taint import kept_taints, taints_of_inputs
 from whale.lineage.trust import require_signer
 from whale.pipeline_file import description
 from whale.runtime.workers import environment
-from whale.seal import MANIFEST_NAME
+from whale.seal import MANIFEST_NAME, WEIGHTS
 
 OUTPUTS = ("out", "metrics")
-WEIGHTS = "model.safetensors"  # its folder is a checkpoint
 NOT_PATHS = ("item",)
 DEFAULT_HANDLERS = (signal.SIG_DFL, signal.default_int_handler)
 ALLOW_TAINTED = "WHALE_ALLOW_TAINTED"
@@ -188,15 +187,15 @@ def _publish(run: GuardedRun, args: argparse.Namespace, summaries: list[Summary 
     subjects = {}
     if run.temporary_out is not None and run.final_out is not None:
         write_json(run.temporary_out / LINEAGE_NAME, summarize(run.derivation, summaries, run.datasets))
-        subjects[str(run.final_out / "MANIFEST.json")] = publish(run.temporary_out, run.final_out, run.digests)
+        subjects[str(run.final_out / MANIFEST_NAME)] = publish(run.temporary_out, run.final_out, run.digests)
         for path in run.artifacts:
             final = (
                 run.final_out / path.relative_to(run.temporary_out) if path.is_relative_to(run.temporary_out) else path
             )
             run.tracking.log_artifact(final, run.digests(final) if final.is_file() else None)
-        run.tracking.log_artifact(run.final_out, subjects[str(run.final_out / "MANIFEST.json")])
+        run.tracking.log_artifact(run.final_out, subjects[str(run.final_out / MANIFEST_NAME)])
         if (weights := run.final_out / WEIGHTS).is_file():
-            run.tracking.log_model(run.final_out, subjects[str(run.final_out / "MANIFEST.json")], run.digests(weights))
+            run.tracking.log_model(run.final_out, subjects[str(run.final_out / MANIFEST_NAME)], run.digests(weights))
     if run.metrics is not None and getattr(args, "metrics", None) is not None:
         write_atomically(args.metrics, run.metrics)
         subjects[str(args.metrics)] = run.digests(args.metrics)

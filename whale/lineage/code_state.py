@@ -14,6 +14,7 @@ from pathlib import Path
 
 OWN = ("lineage", "dvc.lock")
 MAX_PATCH_BYTES = 8 * 2**20
+GIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -94,4 +95,23 @@ def git(root: Path, *arguments: str, environment: Mapping[str, str] | None = Non
     """Standard output of a git command, with nothing of the user's that could change it."""
     command = ["git", "-C", str(root), "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
     variables = {**(environment or os.environ), "GIT_OPTIONAL_LOCKS": "0"}  # no lock in the way of a user's commit
-    return subprocess.run(command, capture_output=True, check=True, timeout=60, env=variables).stdout
+    return subprocess.run(command, capture_output=True, check=True, timeout=GIT_SECONDS, env=variables).stdout
+
+
+def no_repository(root: Path) -> str | None:
+    """Why git cannot be asked about `root`, in its own words; None where it can."""
+    try:
+        git(root, "rev-parse", "--git-dir")
+    except FileNotFoundError:
+        return "git is not installed"
+    except (OSError, subprocess.SubprocessError) as error:
+        return why_git_failed(error)
+    return None
+
+
+def why_git_failed(error: Exception) -> str:
+    """One line, in git's own words where it has some."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {error.timeout:g} s"
+    said = error.stderr.decode("utf-8", "replace").strip() if isinstance(error, subprocess.CalledProcessError) else ""
+    return (said or str(error)).partition("\n")[0][:200]

@@ -9,11 +9,12 @@ import hmac
 import os
 import secrets
 import stat
+import sys
 from functools import cache
 from pathlib import Path
 
 from whale.common.errors import CannotWriteError, ConfigError, WhaleError
-from whale.common.files import refusals_named, write_secret_once
+from whale.common.files import is_abandoned, refusals_named, temporary_name_of, write_secret_once
 from whale.lineage import signing
 
 KEY_VARIABLE, CONFIG_VARIABLE = "WHALE_SIGNING_KEY", "WHALE_CONFIG_DIR"
@@ -62,38 +63,58 @@ def require_private(file: Path) -> None:
 
 def make_key(to: Path | None = None) -> Path:
     """A new private key in `to`, or under its keyid among the user's; returns the file. Never overwrites."""
-    folder = to.parent if to else config_dir() / "keys"
-    draft = folder / f".new-{secrets.token_hex(8)}"
+    keyid, pem = signing.new_private_key()
+    path = to or key_path(keyid)
     remedy = f"set {CONFIG_VARIABLE} to a private folder that can be written, or {KEY_VARIABLE} to a key file"
-    if to is not None and to.exists():
-        raise CannotWriteError("the file exists", file=to, remedy="name another")
     try:
-        with refusals_named(folder):
-            write_secret_once(draft, signing.new_private_key())
-            path = to or key_path(signing.public_half(draft)[0])
-            os.rename(draft, path)
+        with refusals_named(path.parent):
+            _clear_drafts(path)
+            is_new = write_secret_once(path, pem)
     except CannotWriteError as error:
-        raise CannotWriteError("no place for a signing key", file=folder, found=error.found, remedy=remedy) from None
+        raise CannotWriteError(
+            "no place for a signing key", file=path.parent, found=error.found, remedy=remedy
+        ) from None
+    if not is_new:
+        raise CannotWriteError("the file exists", file=path, remedy="name another")
     return path
+
+
+def _clear_drafts(path: Path) -> None:
+    """What a process that was killed over the same file left beside it is a secret, too."""
+    for draft in path.parent.glob(".*"):
+        if (temporary_name_of(draft) or "").endswith(path.suffix or path.name) and is_abandoned(draft):
+            draft.unlink(missing_ok=True)
 
 
 @cache
 def _secret(folder: Path) -> bytes | None:
+    """Of this machine; where there can be none, said once: whoever waits for what is read again should know why."""
     path = folder / "machine-secret"
     try:
         if not path.exists():
             write_secret_once(path, secrets.token_bytes(SECRET_BYTES))
         require_private(path)
         found = path.read_bytes()
-    except (OSError, WhaleError):
+        if len(found) != SECRET_BYTES:
+            raise ConfigError("not a secret of this program", file=path, found=f"{len(found)} bytes",
+                              expected=f"{SECRET_BYTES}", remedy="remove it: it only guards caches")  # fmt: skip
+    except (OSError, WhaleError) as error:
+        _tell_once(str(error))
         return None
-    return found if len(found) == SECRET_BYTES else None
+    return found
+
+
+@cache
+def _tell_once(error: str) -> None:
+    print(f"warning: nothing is remembered of files that were read, each is read again: {error}", file=sys.stderr)
 
 
 def mac(name: str, payload: bytes) -> str | None:
     """HMAC-SHA256 of a cache called `name` under this machine's secret; None where no secret can be kept here."""
     try:
-        secret = _secret(config_dir())
-    except ConfigError:
+        folder = config_dir()
+    except ConfigError as error:
+        _tell_once(str(error))
         return None
+    secret = _secret(folder)
     return hmac.new(secret, name.encode() + b"\0" + payload, "sha256").hexdigest() if secret else None

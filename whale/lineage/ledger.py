@@ -8,7 +8,6 @@ merge of two git branches leaves two heads; the next line names both. What is si
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.common.errors import MismatchError, MissingInputError, RefusedError
+from whale.common.errors import BadDataError, CannotWriteError, MismatchError, MissingInputError, RefusedError
 from whale.common.files import refusals_named, sync_file, write_atomically
-from whale.common.json_files import canonical_json
+from whale.common.json_files import canonical_json, parse_json
+from whale.common.limits import LEDGER_LINE_BYTES
 from whale.lineage.signing import Envelope, payload_of
 
 LEDGER, HEAD = Path("lineage/ledger.jsonl"), Path("lineage/HEAD")
-MAX_LINE_BYTES = 2**24
 HEAD_FORM = re.compile(r"([0-9a-f]{64}\n)+")
 PREV = re.compile(rb'"prev":\[([^\]]*)\],"seq":\d+\}$')
 QUOTED = re.compile(r'"([0-9a-f]{64})"')
@@ -55,6 +54,7 @@ def append(seal: Callable[[dict[str, Any]], Envelope], ledger: Path = LEDGER, he
         heads = _heads(lines, ids)
         place = {"prev": heads, "seq": len(lines) + 1}
         line = canonical_json({"dsse": dict(seal(dict(place))), **place}).encode()
+        _require_readable(line, len(lines) + 1, ledger)
         _write_line(descriptor, line + b"\n", ledger)
         entry_id = hashlib.sha256(line).hexdigest()
         lost = sorted(set(_noted(head)) - set(ids))
@@ -66,7 +66,11 @@ def read(ledger: Path = LEDGER) -> list[Entry]:
     """Every line, in order; MismatchError names the first that is no line of a ledger, or whose chain is broken."""
     if not ledger.is_file():
         raise MissingInputError("no ledger", file=ledger, remedy="`dvc repro` writes it; or take it from git")
-    payload = ledger.read_bytes()
+    return entries_of(ledger.read_bytes(), ledger)
+
+
+def entries_of(payload: bytes, ledger: Path) -> list[Entry]:
+    """`read`, of bytes that lay in `ledger`."""
     if payload and not payload.endswith(b"\n"):
         raise MismatchError("the last line is torn", file=ledger, remedy="the next stage run cuts it off")
     entries: list[Entry] = []
@@ -100,17 +104,27 @@ def check_head(entries: list[Entry], head: Path = HEAD, expected: str | None = N
         raise MismatchError("a head is not in the ledger: lines were removed or changed", file=head, found=lost[0])
 
 
+def _require_readable(line: bytes, number: int, ledger: Path) -> None:
+    """By the reader itself: one line that it refuses would take the whole ledger with it."""
+    try:
+        _entry(line, number, ledger)
+    except MismatchError as error:
+        raise CannotWriteError("a statement that no ledger can hold", file=ledger, place=error.place,
+                               found=error.found, remedy="record less with the run") from None  # fmt: skip
+
+
 def _entry(line: bytes, number: int, ledger: Path) -> Entry:
     try:
-        if len(line) > MAX_LINE_BYTES:
-            raise ValueError("longer than 16 MiB")
-        row = json.loads(line)
+        if len(line) > LEDGER_LINE_BYTES:
+            raise ValueError(f"{len(line)} bytes, at most {LEDGER_LINE_BYTES}")
+        row = parse_json(line, ledger)
         prev, seq = tuple(str(each) for each in row["prev"]), row["seq"]
         if set(row) != {"dsse", "prev", "seq"} or type(seq) is not int or canonical_json(row).encode() != line:
             raise ValueError("not in the form that this project writes")
         statement = payload_of(row["dsse"])
-    except (ValueError, KeyError, TypeError, RecursionError, RefusedError) as error:
-        raise MismatchError("not a line of a ledger", file=ledger, place=f"line {number}", found=str(error)) from None
+    except (ValueError, KeyError, TypeError, RecursionError, BadDataError, RefusedError) as error:
+        found = getattr(error, "found", None) or error
+        raise MismatchError("not a line of a ledger", file=ledger, place=f"line {number}", found=str(found)) from None
     return Entry(hashlib.sha256(line).hexdigest(), number, seq, prev, row["dsse"], statement)
 
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from whale.common.errors import BadDataError
 from whale.common.files import write_atomically
-from whale.common.json_files import canonical_json, remembered
+from whale.common.json_files import canonical_json, parse_json, remembered
 from whale.lineage.keys import mac
 
 
@@ -25,7 +26,10 @@ def recall(path: Path | None) -> dict[str, Any]:
     own = mac(path.name, text.encode("utf-8", "replace"))
     if own is None or not hmac.compare_digest(own.encode(), said.encode("utf-8", "replace")):
         return {}
-    found = json.loads(text)
+    try:
+        found = parse_json(text, path)
+    except BadDataError:
+        return {}
     return found if isinstance(found, dict) else {}
 
 

@@ -8,17 +8,18 @@ The only module that uses `cryptography`, inside functions: a stage pays for it 
 import base64
 import binascii
 import hashlib
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from whale.common.errors import ConfigError, RefusedError
-from whale.common.json_files import canonical_json
+from whale.common.errors import BadDataError, ConfigError, RefusedError
+from whale.common.json_files import canonical_json, parse_json
+from whale.common.limits import KEY_BYTES
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PUBLIC_KEYS = Path("lineage/keys")
-MAX_KEY_BYTES = 16_384
+KEYID = re.compile(r"[0-9a-f]{64}")
 
 Envelope = dict[str, Any]
 
@@ -38,7 +39,12 @@ def load_library() -> None:
 
 
 def sign(statement: Mapping[str, Any], key_file: Path) -> Envelope:
-    """The envelope of `statement` in canonical JSON, signed with the private key in `key_file`."""
+    """The envelope of `statement` in canonical JSON, signed with the private key in `key_file`.
+
+    TypeError for what is no mapping: `dict` would make one of a list of pairs, and what is signed was never said.
+    """
+    if not isinstance(statement, Mapping):
+        raise TypeError(f"not a statement: {type(statement).__name__}")
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -49,14 +55,15 @@ def sign(statement: Mapping[str, Any], key_file: Path) -> Envelope:
     return {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE, "signatures": [signed]}
 
 
-def new_private_key() -> bytes:
-    """A fresh P-256 key, PKCS8 in PEM."""
+def new_private_key() -> tuple[str, bytes]:
+    """(keyid, private key as PKCS8 in PEM) of a fresh P-256 key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     form = serialization.PrivateFormat.PKCS8
     key = ec.generate_private_key(ec.SECP256R1())
-    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    return _named(key.public_key())[0], pem
 
 
 def public_half(key_file: Path) -> tuple[str, bytes]:
@@ -67,14 +74,21 @@ def public_half(key_file: Path) -> tuple[str, bytes]:
 def payload_of(envelope: Mapping[str, Any]) -> dict[str, Any]:
     """The statement inside, unverified; RefusedError when it is none."""
     try:
+        if not isinstance(envelope, Mapping):
+            raise ValueError(f"a {type(envelope).__name__}, no envelope")
         if envelope["payloadType"] != PAYLOAD_TYPE:
             raise ValueError(f"payload type {envelope['payloadType']}")
-        statement = json.loads(base64.b64decode(envelope["payload"], validate=True))
+        statement = parse_json(base64.b64decode(envelope["payload"], validate=True), "payload")
         if not isinstance(statement, dict):
             raise ValueError("the payload is no JSON object")
-    except (KeyError, TypeError, ValueError, RecursionError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError, BadDataError) as error:
         raise RefusedError("not a signed statement", found=str(error)[:120]) from None
     return statement
+
+
+def public_file(keyid: str, folder: Path = PUBLIC_KEYS) -> Path:
+    """Where the public key of this keyid lies."""
+    return folder / f"{keyid}.pub"
 
 
 class PublicKeys:
@@ -86,10 +100,10 @@ class PublicKeys:
 
     def signer(self, envelope: Mapping[str, Any]) -> str:
         """keyid of the one key of the folder that signed `envelope`; else RefusedError."""
+        payload_of(envelope)  # also that it is an envelope
         rows = envelope.get("signatures")
         each = rows[0] if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], dict) else {}
         keyid = str(each.get("keyid"))
-        payload_of(envelope)
         signed = pre_authentication_encoding(base64.b64decode(envelope["payload"]))
         if not _is_signed_by(signed, str(each.get("sig")), self._key(keyid)):
             raise RefusedError(
@@ -101,8 +115,8 @@ class PublicKeys:
 
     def _key(self, keyid: str) -> Any:
         if keyid not in self._known:
-            file = self.folder / f"{keyid}.pub"
-            self._known[keyid] = load_public(file) if keyid.isalnum() and file.is_file() else None
+            file = public_file(keyid, self.folder) if KEYID.fullmatch(keyid) else None
+            self._known[keyid] = load_public(file) if file is not None and file.is_file() else None
         return self._known[keyid]
 
 
@@ -118,7 +132,7 @@ def load_public(file: Path) -> Any:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
-        pem = file.read_bytes()[:MAX_KEY_BYTES]
+        pem = file.read_bytes()[:KEY_BYTES]
         public = serialization.load_pem_public_key(pem)
     except (OSError, ValueError, TypeError):
         return None
@@ -132,7 +146,7 @@ def _load_private(file: Path) -> Any:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
-        key = serialization.load_pem_private_key(file.read_bytes()[:MAX_KEY_BYTES], password=None)
+        key = serialization.load_pem_private_key(file.read_bytes()[:KEY_BYTES], password=None)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError("not a private key in PEM form", file=file, found=str(error)[:80]) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):

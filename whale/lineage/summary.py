@@ -7,13 +7,13 @@ each named by the digest of its upstream files.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from whale.common.errors import MismatchError
+from whale.common.errors import BadDataError, MismatchError
 from whale.common.files import sha256_of_file
+from whale.common.json_files import read_json
 from whale.common.stage_args import node_name
 from whale.lineage.statement import Derivation
 
@@ -41,16 +41,17 @@ def summarize(derivation: Derivation, inputs: Iterable[Summary | None], own_data
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """lineage.json of a published folder; None where there is none, or none that can be read.
+    """lineage.json of a published folder; None where there is none.
 
-    Raises MismatchError when another version of this project wrote it.
+    Raises BadDataError for one that cannot be read, which says nothing of its origin and must not pass for one that
+    never had any; MismatchError when another version of this project wrote it.
     """
-    try:
-        found = json.loads((folder / LINEAGE_NAME).read_bytes())
-    except (OSError, ValueError):
+    if not (folder / LINEAGE_NAME).is_file():
         return None
+    found = read_json(folder / LINEAGE_NAME)
     if not isinstance(found, dict):
-        return None
+        raise BadDataError("not a lineage.json", file=folder / LINEAGE_NAME, found=type(found).__name__,
+                           expected="an object", remedy="make the folder again")  # fmt: skip
     if found.get("format_version") != FORMAT_VERSION:
         raise MismatchError(
             "this folder is of another version of the project",
@@ -75,8 +76,8 @@ def summarize_dataset(folder: Path, dataset: str, version: str) -> Summary:
 
     `dataset`, `version`: the upstream's names for it.
     """
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    contract = json.loads((folder / "contract.json").read_bytes())
+    manifest = read_json(folder / "manifest.json")
+    contract = read_json(folder / "contract.json")
     digest = dataset_digest(manifest["sources"])
     return {
         "id": f"dataset:{manifest['name']}@sha256:{digest}",

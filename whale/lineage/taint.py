@@ -5,13 +5,13 @@ episode of a dataset by its payload. `lineage/taints/` holds a copy of each, so 
 at an empty folder and nothing else.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.common.errors import MismatchError
+from whale.common.errors import MismatchError, WhaleError
+from whale.common.json_files import read_json
 from whale.lineage.signing import payload_of
 from whale.lineage.statement import in_toto
 
@@ -63,9 +63,18 @@ def taint_of(statement: Mapping[str, Any]) -> Taint | None:
 
 
 def kept_taints() -> list[Taint]:
-    """Those of the files of TAINTS_DIR, sorted by name."""
+    """Those of the files of TAINTS_DIR, sorted by name; MismatchError names one that cannot be read."""
     files = sorted(TAINTS_DIR.glob("*.dsse.json"))
-    return [taint for path in files if (taint := taint_of(payload_of(json.loads(path.read_bytes())))) is not None]
+    return [taint for path in files if (taint := _kept(path)) is not None]
+
+
+def _kept(path: Path) -> Taint | None:
+    """Of one file: a taint that cannot be read must not pass for none."""
+    try:
+        return taint_of(payload_of(read_json(path)))
+    except WhaleError as error:
+        raise MismatchError("not a taint that can be read", file=path, found=error.found or error.what,
+                            remedy="take it from git") from None  # fmt: skip
 
 
 def taints_of_inputs(

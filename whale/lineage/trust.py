@@ -9,7 +9,6 @@ trust.json: {"format_version", "ledger": 32 hex digits that no other ledger has,
 `signers` follows from the ledger; it is there so that a stage need not read all of it.
 """
 
-import json
 import os
 import re
 import secrets
@@ -21,16 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from whale.common.errors import ConfigError, MismatchError, RefusedError
+from whale.common.errors import BadDataError, ConfigError, MismatchError, RefusedError
 from whale.common.files import sha256_of_file, temporary_path, write_atomically
-from whale.common.json_files import pretty_json
+from whale.common.json_files import parse_json, pretty_json
 from whale.lineage import keys, ledger, signing
 from whale.lineage.statement import in_toto, placed
 
 TRUST = Path("lineage/trust.json")
 TRUST_TYPE = "urn:whale:trust:1"
 FORMAT_VERSION = 1
-KEYID, LEDGER_ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
+LEDGER_ID = re.compile(r"[0-9a-f]{32}")
 
 Action = Literal["add", "revoke", "replace-root"]
 
@@ -67,11 +66,11 @@ def read_trust(root: Path = Path()) -> Trust | None:
         return None
     try:
         payload = path.read_bytes()
-        rows = json.loads(payload)
+        rows = parse_json(payload, path)
         found = Trust(rows["ledger"], rows["root"], tuple(rows["signers"]))
         is_whole = bool(LEDGER_ID.fullmatch(found.ledger)) and found.payload() == payload
-        is_whole &= all(KEYID.fullmatch(each) for each in (found.root, *found.signers))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        is_whole &= all(signing.KEYID.fullmatch(each) for each in (found.root, *found.signers))
+    except (OSError, BadDataError, ValueError, KeyError, TypeError):
         is_whole = False
     if not is_whole:
         raise MismatchError("not a trust file of this version", file=TRUST, remedy="take it from git")
@@ -109,7 +108,7 @@ def require_signer() -> Path:
     for keyid in trust.signers:
         if (path := keys.key_path(keyid)).is_file():
             keys.require_private(path)
-            if not _public_file(keyid).exists():  # whoever pinned it was killed
+            if not signing.public_file(keyid).exists():  # whoever pinned it was killed
                 _publish(*signing.public_half(path))
             return path
     raise _refused(f"no such file in {keys.config_dir() / 'keys'}", trust)
@@ -166,7 +165,7 @@ def replace_root(because: str, vouched: tuple[str, ...]) -> Trust:
 
 
 def _declare(action: Action, keyid: str, because: str, **more: Any) -> str:
-    file = _public_file(keyid)
+    file = signing.public_file(keyid)
     subject = [{"name": file.as_posix(), "digest": {"sha256": sha256_of_file(file)}}]
     now = datetime.now(UTC).isoformat(timespec="seconds")
     predicate = {"action": action, "keyid": keyid, "because": because, "on": now, **more}
@@ -226,12 +225,8 @@ def _refused(found: str, trust: Trust) -> RefusedError:
 
 
 def _publish(keyid: str, pem: bytes) -> None:
-    if not (path := _public_file(keyid)).exists():
+    if not (path := signing.public_file(keyid)).exists():
         write_atomically(path, pem)
-
-
-def _public_file(keyid: str) -> Path:
-    return signing.PUBLIC_KEYS / f"{keyid}.pub"
 
 
 def _public_key(file: Path) -> tuple[str, bytes]:

@@ -1,12 +1,12 @@
 """What the page may ask for. Everything that comes in is hostile: anything else ends in a ConfigError that names it."""
 
-import json
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from whale.common.config import Config
-from whale.common.errors import ConfigError
+from whale.common.errors import BadDataError, ConfigError
+from whale.common.json_files import parse_json
 
 MAX_STEPS = 256  # of a drive: every one is kept, to go back to
 KEYS, RECORDED = "keys", "recorded"  # who acts, beside the policies that were named
@@ -56,9 +56,9 @@ KINDS: dict[str, type[Begin] | type[Step] | type[Rewind]] = {"begin": Begin, "st
 def parse(payload: bytes) -> Message:
     """ConfigError that names every problem."""
     try:
-        values = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError("not JSON", place="message", found=f"{error}"[:200], expected="an object") from None
+        values = parse_json(payload, "the page's request")
+    except BadDataError as error:
+        raise ConfigError("not JSON", place="message", found=error.found, expected="an object") from None
     asked = values.get("do") if isinstance(values, dict) else None
     kind = KINDS.get(asked) if isinstance(asked, str) else None
     if kind is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from whale.common.files import sha256_of_file
 from whale.common.json_files import read_json
 from whale.reporting.page import Section, render
+from whale.seal import MANIFEST_NAME, WEIGHTS
 
 FINAL = ("finetuned/dynamics/full", "dynamics/full")
 
@@ -24,17 +25,17 @@ def lineage_section(folders: dict[str, Path], models_dir: Path) -> Section:
 def final_checkpoint(models_dir: Path) -> dict[str, str] | None:
     """Name below models, sha256 of its seal and of its weights; the fine-tuned one where there is one."""
     for name in FINAL:
-        manifest = models_dir / name / "MANIFEST.json"
+        manifest = models_dir / name / MANIFEST_NAME
         if manifest.is_file():
             files = read_json(manifest)["files"]
-            weights = files.get("model.safetensors", {}).get("sha256", "")
+            weights = files.get(WEIGHTS, {}).get("sha256", "")
             return {"name": name, "folder": sha256_of_file(manifest), "weights": weights}
     return None
 
 
 def _sealed_rows(name: str, folder: Path) -> list[list[object]]:
     rows: list[list[object]] = []
-    for manifest in sorted(folder.glob("**/MANIFEST.json")):
+    for manifest in sorted(folder.glob(f"**/{MANIFEST_NAME}")):
         files = read_json(manifest)["files"]
         below = manifest.parent.relative_to(folder).as_posix()
         size = sum(entry["bytes"] for entry in files.values()) / 1e6

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.files import sha256_of_file
-from whale.tracking.spooled_run import MANIFEST, MAX_TEXT, Line, SpooledRun, below_profile, milliseconds
+from whale.seal import MANIFEST_NAME
+from whale.tracking.spooled_run import MAX_TEXT, Line, SpooledRun, below_profile, milliseconds
 
 DIGEST, FOLDER = "whale.manifest_sha256", "whale.folder"
 CURRENT = "current"  # the alias of the version that lies in artifacts/
@@ -32,8 +33,9 @@ class Source:
 class Models:
     """LoggedModels of one experiment."""
 
-    def __init__(self, client: Any, experiment: str):
-        self.client, self.experiment = client, experiment
+    def __init__(self, client: Any, experiment: str, root: Path):
+        """`root`: of the project, which paths in spools are relative to."""
+        self.client, self.experiment, self.root = client, experiment, root
         self._known: dict[str, str | None] = {}
 
     def find(self, digest: str) -> str | None:
@@ -81,30 +83,33 @@ class Models:
 
     def _register(self, name: str, model_id: str, run_id: str, line: Line) -> None:
         if not self.client.search_registered_models(f"name = '{name}'", max_results=1):
-            about = f"{line['path']}: every version by reference, told by the sha256 of its {MANIFEST}"
+            about = f"{line['path']}: every version by reference, told by the sha256 of its {MANIFEST_NAME}"
             self.client.create_registered_model(name, {FOLDER: line["path"]}, about)
         tags = {DIGEST: line["sha256"], "whale.weights_sha256": line["weights_sha256"]}
-        about = f"`{line['path']}` with {MANIFEST} {line['sha256']}; where it came from: `whale audit {line['path']}`"
-        source = Path(line["path"]).absolute().as_uri()
+        about = (
+            f"`{line['path']}` with {MANIFEST_NAME} {line['sha256']}; where it came from: `whale audit {line['path']}`"
+        )
+        source = (self.root / line["path"]).absolute().as_uri()
         version = self.client.create_model_version(
             name, source, run_id, tags, description=about, await_creation_for=0, model_id=model_id
         ).version
         versions = json.dumps([{"name": name, "version": version}])
         self.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
 
-    def point_at_current(self, root: Path) -> None:
-        """The alias `current` at the version whose bytes lie in artifacts/ of the project at `root`; at none if no
-        version is that."""
-        for registered in self.client.search_registered_models():
-            manifest = root / registered.tags.get(FOLDER, "") / MANIFEST
-            now = sha256_of_file(manifest) if FOLDER in registered.tags and manifest.is_file() else None
-            versions = self.client.search_model_versions(f"name = '{registered.name}'") if now else []
-            wanted = next((str(each.version) for each in versions if each.tags.get(DIGEST) == now), None)
-            pointed = registered.aliases.get(CURRENT)
-            if wanted and str(pointed) != wanted:
-                self.client.set_registered_model_alias(registered.name, CURRENT, wanted)
-            elif pointed and not wanted and FOLDER in registered.tags:
-                self.client.delete_registered_model_alias(registered.name, CURRENT)
+
+def point_at_current(client: Any, root: Path) -> None:
+    """The alias `current` at the version whose bytes lie in artifacts/ of the project at `root`; at none if no
+    version is that."""
+    for registered in client.search_registered_models():
+        manifest = root / registered.tags.get(FOLDER, "") / MANIFEST_NAME
+        now = sha256_of_file(manifest) if FOLDER in registered.tags and manifest.is_file() else None
+        versions = client.search_model_versions(f"name = '{registered.name}'") if now else []
+        wanted = next((str(each.version) for each in versions if each.tags.get(DIGEST) == now), None)
+        pointed = registered.aliases.get(CURRENT)
+        if wanted and str(pointed) != wanted:
+            client.set_registered_model_alias(registered.name, CURRENT, wanted)
+        elif pointed and not wanted and FOLDER in registered.tags:
+            client.delete_registered_model_alias(registered.name, CURRENT)
 
 
 class Sources:

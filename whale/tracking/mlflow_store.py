@@ -10,13 +10,14 @@ import json
 import logging
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from whale.common.files import sha256_of_file, write_atomically
 from whale.common.json_files import remembered
 from whale.runtime.workers import environment
+from whale.tracking import mlflow_models
 from whale.tracking.mlflow_models import MAX_DIGEST, Models, Sources, points
 from whale.tracking.mlflow_repro import COMMIT, SUMMARY, Repros
 from whale.tracking.spool import SPOOL_DIR
@@ -29,8 +30,9 @@ from whale.tracking.spooled_run import (
     SpooledRun,
     batches,
     below_profile,
+    lines_of,
     milliseconds,
-    read_lines,
+    whole_lines,
 )
 
 STORE, LOCK = "mlflow.db", "replay.lock"
@@ -42,23 +44,34 @@ MAX_PICTURE_BYTES = 32 * 2**20
 
 @dataclass
 class Replayed:
-    """How many runs were touched and how many were read to their end before."""
+    """How many runs were touched and how many were read to their end before; of all spools, how many lines are torn
+    and left out, by the spool's name."""
 
     runs: int = 0
     unchanged: int = 0
+    torn: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """How far a spool was read: bytes, whether its run had ended, and how many of its lines were torn."""
+
+    offset: int = 0
+    closed: bool = False
+    torn: int = 0
 
 
 def replay_all(root: Path | None = None) -> Replayed:
     """Replay every spool of the project at `root` (default: here) into its sqlite store."""
     root = (root or Path.cwd()).absolute()
-    return replay(root / SPOOL_DIR, f"sqlite:///{root / STORE}", root / ARTIFACTS_DIR)
+    return replay(root / SPOOL_DIR, f"sqlite:///{root / STORE}", root / ARTIFACTS_DIR, root)
 
 
 def point_at_current(root: Path) -> None:
     """What `artifacts/` holds now, also where it changed without a run, as by `dvc checkout`."""
     from mlflow import MlflowClient
 
-    Models(MlflowClient(f"sqlite:///{root.absolute() / STORE}"), "").point_at_current(root)
+    mlflow_models.point_at_current(MlflowClient(f"sqlite:///{root.absolute() / STORE}"), root)
 
 
 def page_of(root: Path, profile: str) -> str | None:
@@ -73,64 +86,75 @@ def page_of(root: Path, profile: str) -> str | None:
     return row and f"#/experiments/{row[0]}?workflowType=machine_learning"
 
 
-def replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path) -> Replayed:
+def replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path, root: Path) -> Replayed:
     """Bring the store up to date with the spools; a second call at once changes nothing and imports nothing.
 
-    One at a time: another process that replays is waited for.
+    artifacts_dir: where pictures are copied to. root: the project, which paths in spools are relative to. One at a
+    time: another process that replays is waited for.
     """
     if not spool_dir.is_dir():
         return Replayed()
     with open(spool_dir / LOCK, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _replay(spool_dir, tracking_uri, artifacts_dir)
+        return _replay(spool_dir, tracking_uri, artifacts_dir, root)
 
 
-def _replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path) -> Replayed:
+def _replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path, root: Path) -> Replayed:
     result, waiting = Replayed(), []
     for spool in spool_dir.glob("*.jsonl"):
-        offset, was_closed = _read_offset(spool)
-        if offset < spool.stat().st_size or not was_closed:
-            lines, _ = read_lines(spool, 0)
+        read = _read_offset(spool)
+        if read.offset < spool.stat().st_size or not read.closed:
+            payload = spool.read_bytes()
+            lines, torn = lines_of(payload[: whole_lines(payload)], spool)
             if lines and lines[0]["kind"] == "start":
-                waiting.append((lines[0]["time"], spool, offset))
+                waiting.append((lines[0]["time"], spool, read.offset))
+            elif torn:
+                result.torn[spool.name] = torn
         else:
             result.unchanged += 1
+            result.torn |= {spool.name: read.torn} if read.torn else {}
     if waiting:
-        store = _Store(tracking_uri, artifacts_dir)
+        store = _Store(tracking_uri, artifacts_dir, root)
         for _, spool, offset in sorted(waiting):  # a checkpoint comes before what was measured of it
-            store.replay(spool, offset)
+            torn = store.replay(spool, offset)
+            result.torn |= {spool.name: torn} if torn else {}
             result.runs += 1
-        store.close(artifacts_dir.parent)
+        store.close()
     return result
 
 
 class _Store:
     """One client, and the experiments it has seen."""
 
-    def __init__(self, tracking_uri: str, artifacts_dir: Path):
+    def __init__(self, tracking_uri: str, artifacts_dir: Path, root: Path):
         environment.apply()
         from mlflow import MlflowClient
 
         for name in ("mlflow.store.db.utils", "alembic"):  # the tables of a new store are no news
             logging.getLogger(name).setLevel(logging.WARNING)
         self.client = MlflowClient(tracking_uri)
-        self.artifacts_dir = artifacts_dir
+        self.artifacts_dir, self.root = artifacts_dir, root
         self._experiments: dict[str, _Experiment] = {}
 
-    def replay(self, spool: Path, offset: int) -> None:
-        lines, end = read_lines(spool, 0)
-        new, _ = read_lines(spool, offset)
+    def replay(self, spool: Path, offset: int) -> int:
+        """Returns how many lines are torn."""
+        payload = spool.read_bytes()
+        end = whole_lines(payload)
+        lines, torn = lines_of(payload[:end], spool)
+        new, _ = lines_of(payload[offset:end], spool)
         run = SpooledRun(spool.stem, lines)
         status = self._experiment(run.start["profile"]).log(run, new)
         if status is not None:  # nobody writes to it any more, so a torn last line is never completed
-            end = spool.stat().st_size
-        write_atomically(_offset_path(spool), json.dumps({"offset": end, "closed": status is not None}).encode())
+            torn, end = torn + (end < len(payload)), len(payload)
+        row = {"offset": end, "closed": status is not None, "torn": torn}
+        write_atomically(_offset_path(spool), json.dumps(row).encode())
+        return torn
 
-    def close(self, root: Path) -> None:
+    def close(self) -> None:
         """What depends on all runs together."""
         for experiment in self._experiments.values():
             experiment.repros.close()
-            experiment.models.point_at_current(root)
+        mlflow_models.point_at_current(self.client, self.root)
 
     def _experiment(self, profile: str) -> "_Experiment":
         if profile not in self._experiments:
@@ -139,16 +163,16 @@ class _Store:
             tags = {"mlflow.experimentKind": "custom_model_development"}  # else it opens as one of language models
             tags["mlflow.note.content"] = f"Profile `{profile}`: a run for each `dvc repro`, its stages below it."
             experiment = found.experiment_id if found else self.client.create_experiment(profile, location, tags)
-            self._experiments[profile] = _Experiment(self.client, experiment)
+            self._experiments[profile] = _Experiment(self.client, experiment, self.root)
         return self._experiments[profile]
 
 
 class _Experiment:
     """The runs of one profile."""
 
-    def __init__(self, client: Any, id: str):
-        self.client, self.id = client, id
-        self.models, self.repros = Models(client, id), Repros(client, id)
+    def __init__(self, client: Any, id: str, root: Path):
+        self.client, self.id, self.root = client, id, root
+        self.models, self.repros = Models(client, id, root), Repros(client, id)
 
     def log(self, run: SpooledRun, new: list[Line]) -> str | None:
         """Bring one run up to date; returns its status, None while it runs."""
@@ -189,7 +213,7 @@ class _Experiment:
             self.client.log_batch(run_id, tags=batch)
         for line in artifacts:
             for each in {run_id, parent if parent and run.start["stage"] == SUMMARY else run_id}:
-                self._show(each, Path(line["path"]), line["sha256"])
+                self._show(each, line["path"], line["sha256"])
 
     def _points(self, run: SpooledRun, run_id: str, new: list[Line]) -> list[Any]:
         """The new numbers; of a run that made a checkpoint again the last of each curve, as the checkpoint's own."""
@@ -198,11 +222,16 @@ class _Experiment:
             return list(points(new, sources))
         return [*points(new), *{point.key: point for point in points(run.lines, sources)}.values()]
 
-    def _show(self, run_id: str, path: Path, sha256: str | None) -> None:
-        """Copy a small picture into the run, if it still is the one that the run made; else it is a reference."""
-        is_small = path.suffix in PICTURES and path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES
-        if is_small and sha256_of_file(path) == sha256:
-            self.client.log_artifact(run_id, str(path), path.parent.name)
+    def _show(self, run_id: str, name: str, sha256: str | None) -> None:
+        """Copy a small picture into the run, if it still is the one that the run made; else it is a reference.
+
+        A stage of an experiment ran in a copy of the project, which is where it brings its own run up to date.
+        """
+        for path in (self.root / name, Path(name)):
+            is_small = path.suffix in PICTURES and path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES
+            if is_small and sha256_of_file(path) == sha256:
+                self.client.log_artifact(run_id, str(path), path.parent.name)
+                return
 
     def _log_inputs(self, run: SpooledRun, run_id: str) -> None:
         """Data sets and checkpoints that it read, by the sha256 of their manifests."""
@@ -241,6 +270,7 @@ def _offset_path(spool: Path) -> Path:
     return spool.with_suffix(".offset.json")
 
 
-def _read_offset(spool: Path) -> tuple[int, bool]:
+def _read_offset(spool: Path) -> _Read:
     row = remembered(_offset_path(spool))
-    return (row["offset"], row["closed"]) if row.keys() >= {"offset", "closed"} else (0, False)
+    named = {name: row[name] for name in ("offset", "closed", "torn") if name in row}
+    return _Read(**named) if len(named) == 3 else _Read()

@@ -1,19 +1,28 @@
-"""One spool file as it was read: the lines of a run, and what they say together."""
+"""One spool file as it was read: the lines of a run, and what they say together. The one reader of spools."""
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from whale.common.errors import BadDataError
 from whale.common.files import is_alive
+from whale.common.json_files import parse_json
 from whale.common.stage_args import node_name
+from whale.seal import MANIFEST_NAME
 
 Line = dict[str, Any]
-MANIFEST = "MANIFEST.json"
 MAX_PARAMS, MAX_METRICS = 100, 1000  # per log_batch, limits of MLflow
 MAX_NAME, MAX_TEXT = 250, 6000
+FIELDS: dict[str, dict[str, Any]] = {  # kind -> what the replay reads of such a line
+    "start": {"stage": str, "item": str | None, "profile": str, "tags": dict},
+    "params": {"params": dict},
+    "metrics": {"step": int | None, "metrics": dict},
+    "input": {"name": str, "digest": str},
+    "artifact": {"path": str, "sha256": str | None},
+    "model": {"path": str, "sha256": str, "weights_sha256": str},
+    "end": {"status": str, "tags": dict},
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,10 @@ class SpooledRun:
         found: dict[str, tuple[str, str]] = {}
         for line in self.of("input"):
             holders = line.get("holders", {})
-            if all(path.endswith(MANIFEST) for path in holders) and holders:
-                found |= {path.removesuffix(f"/{MANIFEST}"): (digest, line["name"]) for path, digest in holders.items()}
+            if all(path.endswith(MANIFEST_NAME) for path in holders) and holders:
+                found |= {
+                    path.removesuffix(f"/{MANIFEST_NAME}"): (digest, line["name"]) for path, digest in holders.items()
+                }
             elif list(holders.values()) != [line["digest"]]:
                 found[line["name"]] = (line["digest"], line["name"])
         return found
@@ -71,15 +82,31 @@ class SpooledRun:
         return (line for line in self.lines if line["kind"] == kind)
 
 
-def read_lines(spool: Path, offset: int) -> tuple[list[Line], int]:
-    """Whole lines from `offset`, and where they end; a torn last line is left for the next time."""
-    payload = spool.read_bytes()[offset:]
-    whole = payload[: payload.rfind(b"\n") + 1]
-    lines = []
-    for text in whole.splitlines():
-        with suppress(ValueError):
-            lines.append(json.loads(text))
-    return lines, offset + len(whole)
+def lines_of(payload: bytes, spool: str | Path) -> tuple[list[Line], int]:
+    """(lines, how many more there are that are torn) of a spool, or of a part of it.
+
+    Torn: no JSON, or not the fields of its kind. A disk that was full leaves that in the middle, a killed process at
+    the end; it is left out, and told by whoever asked.
+    """
+    texts = [text for text in payload.split(b"\n") if text]
+    lines = [line for text in texts if (line := _line(text, spool)) is not None]
+    return lines, len(texts) - len(lines)
+
+
+def whole_lines(payload: bytes) -> int:
+    """Where the last whole line ends; what comes after may still be written."""
+    return payload.rfind(b"\n") + 1
+
+
+def _line(text: bytes, spool: str | Path) -> Line | None:
+    try:
+        row = parse_json(text, spool)
+    except BadDataError:
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
+        return None
+    fields = {"time": int | float, **FIELDS.get(row["kind"], {})}
+    return row if all(name in row and isinstance(row[name], kind) for name, kind in fields.items()) else None
 
 
 def milliseconds(line: Line) -> int:

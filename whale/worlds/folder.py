@@ -29,9 +29,9 @@ from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import read_json
-from whale.seal import MANIFEST_NAME, verify_sealed
+from whale.seal import MANIFEST_NAME, WEIGHTS, verify_sealed
 
-WORLD, WEIGHTS = "world.json", "model.safetensors"
+WORLD = "world.json"
 FORMAT = 1
 MAX_WINDOW = 1024  # frames; caches reserve room for all of them
 

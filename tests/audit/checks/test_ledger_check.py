@@ -12,10 +12,12 @@ from tampering import rewrite, signed_by, stranger
 from toy_chain import FINAL, METRICS
 
 from whale.audit.audit import audit
+from whale.audit.checks.findings import Report
+from whale.audit.checks.ledger_check import check_ledger
 from whale.audit.run_graph import RunGraph
 from whale.cli import run as whale
 from whale.common.json_files import canonical_json
-from whale.lineage import ledger
+from whale.lineage import code_state, ledger
 from whale.lineage.taint import TAINTS_DIR
 from whale.lineage.trust import require_signer
 
@@ -203,6 +205,66 @@ def test_without_git_that_is_said_once_and_what_was_hashed_decides(chain, capsys
     said = capsys.readouterr().out
     assert said.count("MISSING") == 1 and "mix" in said and "finetune_dynamics@full" in said
     assert "all " in said and "hashed files agree" in said
+
+
+def git(*arguments: str) -> None:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+
+FAULTS = {"fails": "echo 'fatal: loose object is corrupt' >&2; exit 128", "hangs": "exec sleep 20"}
+
+
+@pytest.fixture
+def broken_git(chain, tmp_path, monkeypatch):
+    """A repository whose ledger is committed, and a git that fails at, or never ends, one of its commands."""
+    git("init", "-q")
+    git("add", "-f", "lineage")
+    git("commit", "-qm", "lineage")
+    monkeypatch.setattr(code_state, "GIT_SECONDS", 2)
+
+    def break_it(command: str, fault: str) -> None:
+        (tmp_path / "bin").mkdir()
+        script = tmp_path / "bin/git"
+        script.write_text(f'#!/bin/sh\ncase " $* " in *" {command} "*) {FAULTS[fault]};; esac\n'
+                          f'exec {shutil.which("git")} "$@"\n')  # fmt: skip
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+
+    return break_it
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_git_that_fails_or_hangs_is_told_and_the_ledger_does_not_pass_in_silence(broken_git, fault, capsys):
+    report = Report()
+    check_ledger(report)
+    assert not report.findings
+    broken_git("log", fault)
+    check_ledger(report := Report())
+    assert {each.what for each in report.findings} == {
+        "not checked: which heads of the ledger git remembers, for git fails",
+        "not checked: which roots of trust git remembers, for git fails",
+    }
+    why = "loose object is corrupt" if fault == "fails" else "no answer within 2 s"
+    assert report.code == 4 and why in str(report.findings[0]) and why in report.root["pinned"]
+    assert whale(["fsck"]) == 4 and "not checked: which heads" in capsys.readouterr().out
+
+
+def test_a_question_is_answered_all_the_same_and_says_that_git_fails(broken_git, capsys):
+    broken_git("log", "fails")
+    assert whale(["lineage", "taint", "list"]) == 0
+    assert "signatures held" in (said := capsys.readouterr().out) and "loose object is corrupt" in said
+
+
+def test_where_nothing_is_committed_yet_nothing_is_told(chain):
+    git("init", "-q")
+    check_ledger(report := Report())
+    assert not report.findings and report.root["pinned"] == "lineage/trust.json, not yet committed"
+
+
+def test_fsck_without_git_says_what_nobody_looked_up(chain, capsys):
+    assert whale(["fsck"]) == 0
+    assert "not checked: which heads and roots git remembers" in capsys.readouterr().out
 
 
 def test_every_bad_file_of_a_folder_is_named(chain):

@@ -71,6 +71,28 @@ def test_runs_of_an_experiment_that_nobody_has_applied_are_signed_in_its_commit(
     assert "nobody signed this run" in capsys.readouterr().out
 
 
+def test_an_experiment_whose_ledger_cannot_be_read_is_told_as_not_checked(spooled, capsys):
+    git("init", "-q")
+    git("add", "-f", "lineage")
+    git("commit", "-qm", "before")
+    git("checkout", "-q", "--detach")
+    ledger = Path("lineage/ledger.jsonl")
+    kept = ledger.read_bytes()
+    ledger.write_bytes(kept + b"{}\n")
+    git("commit", "-qam", "experiment")
+    git("update-ref", "refs/exps/aa/bbbb/torn", "HEAD")
+    git("rm", "-q", "--cached", "lineage/ledger.jsonl")
+    git("commit", "-qm", "an experiment without a ledger")
+    git("update-ref", "refs/exps/aa/bbbb/none", "HEAD")
+    git("checkout", "-qf", "HEAD~2")
+    git("checkout", "-q", "--detach")
+    assert whale(["track", "verify"]) == 4
+    said = capsys.readouterr().out
+    assert said.count("INCOMPLETE  experiment ") == 1 and "not checked: its ledger cannot be read" in said
+    git("update-ref", "-d", "refs/exps/aa/bbbb/torn")
+    assert whale(["track", "verify"]) == 0
+
+
 def test_a_page_that_was_made_of_a_changed_spool_is_found_though_both_agree(spooled, capsys):
     spool = next(Path("work/mlflow_spool").glob("evaluate_video-*.jsonl"))
     spool.write_text(spool.read_text().replace("21.5", "31.5"))

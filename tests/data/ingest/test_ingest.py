@@ -10,7 +10,7 @@ from rlds_fixture import SIZE, episode, episodes, spec_values, tiny_spec, write_
 from whale.common.config import load_yaml
 from whale.common.errors import BadDataError, MismatchError
 from whale.data.ingest import tasks as ingest_tasks
-from whale.data.ingest.finish import one_line
+from whale.data.ingest.finish import in_one_line
 from whale.data.ingest.ingest import plan_tasks, process_source_shard
 from whale.data.ingest.sources.location import describe_source
 from whale.data.ingest.tasks import source_of
@@ -39,7 +39,7 @@ def test_read_is_kept_plus_dropped_and_all_kept_episodes_can_be_read(tmp_path):
 def test_one_line_says_what_was_kept_and_dropped_and_what_the_gate_found(tmp_path):
     _, report = ingest(tiny_rlds(tmp_path), tmp_path)
     verdicts = ", ".join(f"{number} {outcome}".replace("_", " ") for outcome, number in report["quality"].items())
-    assert one_line(report, 1.25) == (
+    assert in_one_line(report, 1.25) == (
         "tiny: 5 of 6 episodes kept (4 train, 1 val); 1 dropped (1 too_short); 31 steps in 3 shards; "
         f"verdicts: {verdicts}; NOT JUDGED: action_lag, action_sign, action_scale, swapped_columns, absolute_as_delta "
         "(26 moving steps, at least 500: 474 missing); gripper_polarity (7 answers of the gripper, at least 10: "

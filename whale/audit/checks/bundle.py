@@ -1,12 +1,12 @@
-"""Has anything changed in an exported world, and who signed for it: the bundle alone is asked, no ledger, no project.
+"""Has anything changed in an exported world, and who signed for it: the bundle's own statements are asked, no ledger.
 
 Every byte against the manifest; every statement against a key of the bundle; every file signed for by who exported it,
 the weights by the runs that made them (or rounded ones by the exporter, those they were rounded from by the runs); the
-chain from the weights to the sources. Whose keys these are no bundle can prove: the report counts the keys that this
-project knows, and those that it does not.
+chain from the weights to the sources. Whose keys these are no bundle can prove: the report counts the keys that the
+project in the current folder trusts, where there is one, and those that it does not. Its taints count here, too.
 """
 
-import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,17 @@ from whale.audit.exports.world_bundle.rounded import PUBLISHED
 from whale.audit.run_graph import RunGraph
 from whale.common.errors import BadDataError, IncompleteError, MismatchError, RefusedError, WhaleError
 from whale.common.files import sha256_of_file
-from whale.common.json_files import read_json
+from whale.common.json_files import parse_json, read_json
+from whale.common.limits import STATEMENTS_BYTES
 from whale.lineage import signing
 from whale.lineage.ledger import Entry
 from whale.lineage.taint import kept_taints
 from whale.lineage.trust import read_trust
-from whale.seal import MANIFEST_NAME, names_below, verify_sealed
-from whale.worlds.folder import WEIGHTS, WORLD, open_folder
+from whale.seal import MANIFEST_NAME, WEIGHTS, names_below, verify_sealed
+from whale.worlds.folder import WORLD, open_folder
 
 STATEMENTS, PUBLIC = "statements.intoto.jsonl", "public"
-MAX_BYTES = 64 * 2**20  # of all statements
+MEASURED = ("mean_abs_difference", "tolerance")  # of rounded weights
 PARTS = ("tokenizer", "behavior", "dynamics")
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 
@@ -51,6 +52,7 @@ def check_bundle(folder: Path, report: Report, strict: bool = False, expect_key:
         export = _export(folder)
         graph = _graph(statements)
         said = _rounded(folder, export)
+        taints = kept_taints()
     except WhaleError as error:
         report.add(Finding.of("bundle", error))
         return report
@@ -59,7 +61,6 @@ def check_bundle(folder: Path, report: Report, strict: bool = False, expect_key:
     report.extend(misnamed_keys(folder / PUBLIC))
     report.extend(_check_signed(folder, files, export))
     report.extend(_check_weights(folder, files, graph, said))
-    taints = kept_taints()
     for run in graph.runs:
         report.extend(unmade_inputs(run, graph))
         report.extend(check_times(run, graph))
@@ -68,23 +69,22 @@ def check_bundle(folder: Path, report: Report, strict: bool = False, expect_key:
         report.count("runs")
     report.extend(_check_keys(folder, statements, expect_key, report))
     if said:
-        difference, tolerance = (export["predicate"]["rounded"][name] for name in ("mean_abs_difference", "tolerance"))
-        report.count(f"parts rounded to float16 (imagined frames differ by {difference} of 255 on average, at most "
-                     f"{tolerance} by its exporter's word)", len(said))  # fmt: skip
+        difference, tolerance = (export["predicate"]["rounded"][name] for name in MEASURED)
+        what = f"imagined frames differ by {difference} of 255 on average, at most {tolerance} by its exporter's word"
+        report.count(f"parts rounded to float16 ({what})", len(said))
     return report
 
 
 def _statements(folder: Path) -> list[dict[str, Any]]:
     """Envelopes of the runs, each signed with a key of the bundle."""
     path = folder / STATEMENTS
-    if path.stat().st_size > MAX_BYTES:
-        raise BadDataError("file too large", file=path, found=path.stat().st_size, expected=f"<= {MAX_BYTES} bytes")
+    if path.stat().st_size > STATEMENTS_BYTES:
+        raise BadDataError(
+            "file too large", file=path, found=path.stat().st_size, expected=f"<= {STATEMENTS_BYTES} bytes"
+        )
     envelopes = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            envelope = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadDataError("not a line of JSON", file=path, place=f"line {number}", found=str(error)[:80]) from None
+        envelope = parse_json(line, path, f"line {number}")
         _verified(envelope, folder, path)
         envelopes.append(envelope)
     return envelopes
@@ -126,12 +126,20 @@ def _rounded(folder: Path, export: Mapping[str, Any]) -> Mapping[str, str]:
     """Part -> sha256 of the weights it was rounded from; nothing for weights as published."""
     said, predicate = open_folder(folder, verify=False).rounded_from or {}, export.get("predicate")
     signed = predicate.get("rounded") if isinstance(predicate, dict) else None
-    sound = isinstance(signed, dict) and {"mean_abs_difference", "tolerance"} <= set(signed)
+    sound = isinstance(signed, dict) and all(_is_number(signed.get(name)) for name in MEASURED)
     if sound != bool(said):
         raise MismatchError("rounded or not: its description and its exporter disagree", file=folder / EXPORT,
                             place="predicate.rounded", found=str(signed)[:200],
                             expected="what was measured" if said else "nothing: weights as published")  # fmt: skip
     return said
+
+
+def _is_number(text: object) -> bool:
+    """As a statement has floats: text. Anything else in its place would be said in the report's own line."""
+    try:
+        return isinstance(text, str) and text == text.strip() and math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _check_signed(folder: Path, files: Mapping[str, str], export: Mapping[str, Any]) -> Iterable[Finding]:
@@ -178,7 +186,7 @@ def _check_keys(
     trust = read_trust()
     trusted = trust.signers if trust else ()
     for keyid in sorted({str(each["keyid"]) for envelope in signed for each in envelope["signatures"]}):
-        path = folder / PUBLIC / f"{keyid}.pub"
+        path = signing.public_file(keyid, folder / PUBLIC)
         if expected is not None and keyid != expected:
             yield Finding("signature", "bundle", "signed with another key", str(path), keyid, expected)
         elif expected is None and keyid not in trusted:

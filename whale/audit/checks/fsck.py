@@ -5,15 +5,17 @@ against its own name, which is the md5 of its bytes; each sealed folder against 
 """
 
 import configparser
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.ledger_check import check_ledger
 from whale.audit.checks.verify import folder_faults
+from whale.common.errors import BadDataError
 from whale.common.files import md5_of_file, sha256_of_file
+from whale.common.json_files import parse_json
 from whale.lineage import ledger
+from whale.lineage.code_state import no_repository
 from whale.seal import MANIFEST_NAME
 
 DVC_DIR, OBJECTS = Path(".dvc"), Path("files/md5")
@@ -25,6 +27,8 @@ def fsck(root: Path = Path()) -> Report:
     report = Report()
     if (root / ledger.LEDGER).is_file():
         check_ledger(report, None, root)
+        if (why := no_repository(root)) is not None:
+            report.notes.append(f"not checked: which heads and roots git remembers, for it cannot be asked ({why})")
     elif any((root / trace).exists() for trace in (ledger.HEAD, RUNS)):
         report.add(Finding("missing", "ledger", "runs were recorded, and the ledger is gone", str(ledger.LEDGER)))
     objects = cache_folder(root) / OBJECTS
@@ -56,8 +60,14 @@ def _check_object(path: Path) -> Iterator[Finding]:
     if found != name:
         yield Finding("mismatch", "DVC's cache", f"not the bytes that its name says: {remedy}", str(path), found, name)
     elif path.suffix == ".dir":
-        for row in json.loads(path.read_bytes()):
-            part = path.parents[1] / row["md5"][:2] / row["md5"][2:]
+        try:
+            rows = {str(row["relpath"]): str(row["md5"]) for row in parse_json(path.read_bytes(), path)}
+        except (BadDataError, KeyError, TypeError) as error:
+            found = str(error.found if isinstance(error, BadDataError) else error)
+            yield Finding("mismatch", "DVC's cache", f"not the list of a folder: {remedy}", str(path), found[:200])
+            return
+        for relpath, digest in rows.items():
+            part = path.parents[1] / digest[:2] / digest[2:]
             if not part.is_file():
-                what = f"an object that the list of a folder names is gone ({row['relpath']})"
+                what = f"an object that the list of a folder names is gone ({relpath})"
                 yield Finding("missing", "DVC's cache", what, str(part))

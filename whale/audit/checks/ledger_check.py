@@ -11,10 +11,10 @@ from whale.audit.checks.trust_chain import Verdict, judge
 from whale.common.errors import ConfigError, MismatchError, MissingInputError, RefusedError, WhaleError
 from whale.common.json_files import canonical_json, remembered
 from whale.lineage import ledger, signing
-from whale.lineage.code_state import git
+from whale.lineage.code_state import git, no_repository, why_git_failed
 from whale.lineage.statement import PREDICATE_TYPE, place_of
 from whale.lineage.taint import TAINT_TYPE, TAINTS_DIR
-from whale.lineage.trust import KEYID, TRUST, Trust, read_trust
+from whale.lineage.trust import TRUST, Trust, read_trust
 
 RUNS, COPY = Path("lineage/runs"), "statement.dsse.json"
 RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -28,14 +28,14 @@ def check_ledger(
 
     `expect_root`: the fingerprint that the root must have, told by somebody whom the reader trusts.
     """
-    if expect_root is not None and not KEYID.fullmatch(expect_root):
+    if expect_root is not None and not signing.KEYID.fullmatch(expect_root):
         raise ConfigError("not a fingerprint", place="--expect-root", found=expect_root, expected="64 hex digits")
     try:
         entries = ledger.read(root / ledger.LEDGER)
         if not entries:
             raise MissingInputError("the ledger is empty", file=ledger.LEDGER, remedy="`dvc repro` writes it")
         ledger.check_head(entries, root / ledger.HEAD, expected_head)
-        _check_remembered_heads(entries, root)
+        _check_remembered_heads(entries, root, report)
     except WhaleError as error:
         report.add(Finding.of("ledger", error))
         return []
@@ -61,7 +61,7 @@ def check_signatures(
     except WhaleError as error:
         report.add(Finding("signature", "root of trust", error.what, str(error.file), remedy=error.remedy))
         return []
-    pinned, earlier = _pinned(root, trust)
+    pinned, earlier = _pinned(root, trust, report)
     verdict = judge(entries, trust, root)
     report.root = {"fingerprint": trust.root, "pinned": pinned, "signers": sorted(verdict.signers)}
     report.extend(_check_root(trust, verdict, earlier, expect_root))
@@ -90,24 +90,58 @@ def _check_root(trust: Trust, verdict: Verdict, earlier: set[str], expect_root: 
                       ", ".join(sorted(others)), remedy)  # fmt: skip
 
 
-def _pinned(root: Path, trust: Trust) -> tuple[str, set[str]]:
-    """(where the root is pinned, in words; every root that git remembers on this branch)."""
+def asked_of_git(report: Report, root: Path, what: str, *arguments: str) -> bytes | None:
+    """What git says; None where it says nothing, and then `report` has why, unless there is no repository.
+
+    Where none is, an auditor says once what nobody can look up. One that fails, or does not answer in time, could hide
+    what it remembers: `what` was not checked, and that is incomplete.
+    """
     try:
-        said = git(root.absolute(), "log", "--full-history", "--format=commit %h of %cs", "-p", "--", str(TRUST))
+        return git(root.absolute(), *arguments)
+    except (OSError, subprocess.SubprocessError) as error:
+        is_late = isinstance(error, subprocess.TimeoutExpired)
+        if is_late or (no_repository(root.absolute()) is None and not _has_no_commit(root)):
+            report.add(Finding("incomplete", "git", f"not checked: {what}, for git fails", str(root.absolute()),
+                               why_git_failed(error), None, "`git fsck`; then ask again"))  # fmt: skip
+        return None
+
+
+def _has_no_commit(root: Path) -> bool:
+    """A repository that is just begun remembers nothing, and `git log` calls that an error."""
+    try:
+        git(root.absolute(), "rev-parse", "--quiet", "--verify", "HEAD")
+    except subprocess.CalledProcessError as error:
+        return error.returncode == 1
     except (OSError, subprocess.SubprocessError):
-        return f"{TRUST}, outside git", set()
+        return False
+    return False
+
+
+def _pinned(root: Path, trust: Trust, report: Report) -> tuple[str, set[str]]:
+    """(where the root is pinned, in words; every root that git remembers on this branch)."""
+    command = ("log", "--full-history", "--format=commit %h of %cs", "-p", "--", str(TRUST))
+    said = asked_of_git(report, root, "which roots of trust git remembers", *command)
+    if said is None:
+        return f"{TRUST}, {_outside(root, report)}", set()
     text = said.decode("utf-8", "replace")
     if trust.root not in (earlier := set(ROOT_LINE.findall(text))):
         return f"{TRUST}, not yet committed", earlier
     return f"{TRUST} since {[line for line in text.splitlines() if line.startswith('commit ')][-1]}", earlier
 
 
-def _check_remembered_heads(entries: Iterable[ledger.Entry], root: Path) -> None:
+def _outside(root: Path, report: Report) -> str:
+    """Why git pins nothing, in few words."""
+    failed = next((each.found for each in report.findings if each.where == "git"), None)
+    if failed is not None:
+        return f"and git fails: {failed}"
+    return "outside git" if no_repository(root.absolute()) is not None else "not yet committed"
+
+
+def _check_remembered_heads(entries: Iterable[ledger.Entry], root: Path, report: Report) -> None:
     """Every id that git ever held in HEAD must be in the ledger: lines cut off together with HEAD are noticed. Not
     those of DVC's experiments, which come into the ledger when one is applied."""
-    try:
-        said = git(root.absolute(), "log", "--exclude=refs/exps/*", "--all", "--format=", "-p", "--", str(ledger.HEAD))
-    except (OSError, subprocess.SubprocessError):
+    command = ("log", "--exclude=refs/exps/*", "--all", "--format=", "-p", "--", str(ledger.HEAD))
+    if (said := asked_of_git(report, root, "which heads of the ledger git remembers", *command)) is None:
         return
     ids = {entry.id for entry in entries}
     lines = said.decode("ascii", "replace").splitlines()
@@ -123,8 +157,8 @@ def _check_keys(verdict: Verdict, keys: Path) -> Iterator[Finding]:
         if signing.load_public(path) is not None and path.stem not in verdict.known:
             yield Finding("signature", "public keys", "a key that no trusted key has added", str(path))
     for keyid in sorted(verdict.known):
-        if not (keys / f"{keyid}.pub").is_file():
-            path = signing.PUBLIC_KEYS / f"{keyid}.pub"
+        if not signing.public_file(keyid, keys).is_file():
+            path = signing.public_file(keyid)
             yield Finding("signature", "public keys", "a key of the ledger is gone", str(path), None, None,
                           "take it from git")  # fmt: skip
 

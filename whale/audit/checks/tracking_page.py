@@ -7,29 +7,27 @@ news. The copies of pictures are not compared.
 """
 
 import hashlib
-import json
 import re
 import secrets
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from whale.audit.checks.findings import Finding, Report
-from whale.audit.checks.ledger_check import check_ledger
+from whale.audit.checks.ledger_check import asked_of_git, check_ledger
 from whale.audit.checks.trust_chain import judge
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import MissingInputError, WhaleError
 from whale.lineage import ledger
-from whale.lineage.code_state import git
 from whale.lineage.trust import read_trust
 from whale.tracking import mlflow_store
 from whale.tracking.spool import SPOOL_DIR
+from whale.tracking.spooled_run import lines_of
 
 STORE = Path(mlflow_store.STORE)
 SHOWN = re.compile(
@@ -55,8 +53,11 @@ def verify_page(expect_root: str | None = None) -> Report:
         raise MissingInputError("MLflow has nothing to show", file=STORE, remedy="`whale track sync`")
     report = Report()
     graph = RunGraph(check_ledger(report, expect_root=expect_root))
+    report.extend(Finding.of(f"ledger line {entry.line}", error) for entry, error in graph.malformed)
     spools = {path.stem: path for path in sorted(SPOOL_DIR.glob("*.jsonl"))}
     report.extend(_check_spools(graph, spools, report))
+    if torn := sum(lines_of(path.read_bytes(), path)[1] for path in spools.values()):
+        report.count("torn lines of spools, left out", torn)
     with tempfile.TemporaryDirectory(prefix="whale-mlflow-") as scratch:
         fresh = Path(scratch) / STORE.name
         _replay(spools, Path(scratch), fresh)
@@ -76,7 +77,7 @@ def verify_page(expect_root: str | None = None) -> Report:
 
 def _check_spools(graph: RunGraph, spools: Mapping[str, Path], report: Report) -> Iterator[Finding]:
     """Each spool of a signed run is as it was signed; no other says of itself that its run ended well."""
-    own, elsewhere = _by_spool(graph.runs), _by_spool(_runs_of_experiments())
+    own, elsewhere = _by_spool(graph.runs), _by_spool(_runs_of_experiments(report))
     signed = own | {spool_id: run for spool_id, run in elsewhere.items() if spool_id in spools.keys() - own.keys()}
     for spool_id, run in signed.items():
         if spool_id not in spools:
@@ -86,7 +87,8 @@ def _check_spools(graph: RunGraph, spools: Mapping[str, Path], report: Report) -
         else:
             report.count("runs as signed")
     for spool_id in sorted(spools.keys() - signed.keys()):
-        if (_lines(spools[spool_id].read_bytes()) or [{}])[-1].get("status") == "FINISHED":
+        lines, _ = lines_of(spools[spool_id].read_bytes(), spools[spool_id])
+        if lines and lines[-1].get("status") == "FINISHED":
             yield Finding("signature", spool_id, "nobody signed this run, which says that it ended well",
                           str(spools[spool_id]))  # fmt: skip
         else:
@@ -97,25 +99,39 @@ def _by_spool(runs: Iterable[StageRun]) -> dict[str, StageRun]:
     return {str(told.get("spool")): run for run in runs if isinstance(told := run.internal.get("spool"), dict)}
 
 
-def _runs_of_experiments() -> Iterator[StageRun]:
-    """DVC keeps the ledger of an experiment that nobody has applied in git; its signatures must hold as ours do."""
+def _runs_of_experiments(report: Report) -> Iterator[StageRun]:
+    """DVC keeps the ledger of an experiment that nobody has applied in git; its signatures must hold as ours do.
+
+    What cannot be read of one is told: its runs were not checked.
+    """
+    listed = asked_of_git(report, Path(), "the runs of DVC's experiments", "for-each-ref", "--format=%(objectname)",
+                          "refs/exps")  # fmt: skip
     try:
-        commits = set(git(Path.cwd(), "for-each-ref", "--format=%(objectname)", "refs/exps").decode().split())
         trust = read_trust()
-    except (OSError, subprocess.SubprocessError, WhaleError):
-        return
+    except WhaleError:
+        return  # told with the ledger here
     if trust is None:
         return
-    for commit in sorted(commits):
-        with (
-            tempfile.NamedTemporaryFile(prefix="whale-ledger-") as file,
-            suppress(OSError, subprocess.SubprocessError, WhaleError),
-        ):
-            file.write(git(Path.cwd(), "show", f"{commit}:{ledger.LEDGER}"))
-            file.flush()
-            entries = ledger.read(Path(file.name))
-            unheld = {entry.line for entry, _ in judge(entries, trust).faults}
-            yield from RunGraph(entry for entry in entries if entry.line not in unheld).runs
+    for commit in sorted(set((listed or b"").decode().split())):
+        place = f"{commit}:{ledger.LEDGER}"
+        what = f"the runs of DVC's experiment {commit[:12]}"
+        if not asked_of_git(report, Path(), what, "ls-tree", "--name-only", commit, "--", str(ledger.LEDGER)):
+            continue  # it has none
+        if (payload := asked_of_git(report, Path(), what, "show", place)) is None:
+            continue
+        try:
+            entries = ledger.entries_of(payload, Path(place))
+        except WhaleError as error:
+            found = f"{error.what}{f', {error.place}' if error.place else ''}"
+            report.add(Finding("incomplete", f"experiment {commit[:12]}", "not checked: its ledger cannot be read",
+                               place, found, None, "`dvc exp remove` takes it away"))  # fmt: skip
+            continue
+        unheld = {entry.line for entry, _ in judge(entries, trust).faults}
+        graph = RunGraph(entry for entry in entries if entry.line not in unheld)
+        report.extend(
+            Finding.of(f"experiment {commit[:12]}, line {entry.line}", fault) for entry, fault in graph.malformed
+        )
+        yield from graph.runs
 
 
 def _fault(payload: bytes, run: StageRun) -> str | None:
@@ -124,9 +140,11 @@ def _fault(payload: bytes, run: StageRun) -> str | None:
     size = told.get("bytes")
     if not isinstance(size, int) or hashlib.sha256(payload[:size]).hexdigest() != told.get("sha256"):
         return "not what was signed"
-    rest = _lines(payload[size:])
-    if not rest:
+    rest, torn = lines_of(payload[size:], run.name)
+    if not rest and not torn:
         return None  # killed before its last line
+    if not rest or torn:
+        return "more was added than its end"
     tags = {"whale.compute_s": told.get("compute_s"), "whale.run": run.run_id}
     tags["whale.commit"] = run.code["commit"] or "none"
     (end, *more), given = rest, rest[0].get("tags", {})
@@ -134,17 +152,6 @@ def _fault(payload: bytes, run: StageRun) -> str | None:
     if not is_end or any(given[name] != tags.get(name) for name in given):
         return "more was added than its end"
     return None
-
-
-def _lines(payload: bytes) -> list[dict[str, Any]]:
-    found = []
-    for text in payload.splitlines():
-        try:
-            row = json.loads(text)
-        except (ValueError, RecursionError):
-            row = {"kind": "torn"}
-        found.append(row if isinstance(row, dict) else {"kind": "torn"})
-    return found
 
 
 def _replay(spools: Mapping[str, Path], scratch: Path, store: Path) -> None:
@@ -155,7 +162,7 @@ def _replay(spools: Mapping[str, Path], scratch: Path, store: Path) -> None:
     for path in spools.values():
         shutil.copyfile(path, folder / path.name)
     try:
-        mlflow_store.replay(folder, f"sqlite:///{store}", pictures)
+        mlflow_store.replay(folder, f"sqlite:///{store}", pictures, Path.cwd())
     finally:
         shutil.rmtree(pictures, ignore_errors=True)
 

@@ -16,7 +16,7 @@ from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError, WhaleError
 from whale.lineage import ledger
 from whale.lineage.acceptance import fault_of
-from whale.lineage.code_state import git
+from whale.lineage.code_state import git, no_repository
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
 from whale.lineage.syntax import digest_of_source
@@ -223,19 +223,6 @@ def _check_commits(runs: Iterable[StageRun], report: Report, strict: bool) -> It
         except (OSError, subprocess.SubprocessError):
             what = "the commit of its code is not in this repository"
             yield Finding("missing", ", ".join(dict.fromkeys(names)), what, str(ledger.LEDGER), found=commit)
-
-
-def no_repository(root: Path) -> str | None:
-    """Why git cannot be asked about `root`, in its own words; None where it can."""
-    try:
-        git(root, "rev-parse", "--git-dir")
-    except FileNotFoundError:
-        return "git is not installed"
-    except subprocess.CalledProcessError as error:
-        return error.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-    except (OSError, subprocess.SubprocessError) as error:
-        return str(error)
-    return None
 
 
 def check_taints(run: StageRun, taints: Iterable[Taint]) -> Iterable[Finding]:

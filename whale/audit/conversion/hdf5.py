@@ -1,6 +1,5 @@
 """Demos of robomimic's form as h5py reads them: demo_<i> by number, file after file, or those that a mask lists."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import h5py
 
 from whale.audit.conversion.npz import pictures_of
 from whale.audit.conversion.plain import PlainEpisode
+from whale.common.json_files import parse_object
 
 ALL = "all"
 
@@ -69,6 +69,7 @@ def _about(*nodes: Any) -> dict[str, Any]:
         texts = {name: value for name, value in node.attrs.items() if isinstance(value, str | bytes)}
         about |= {name: value.encode() if isinstance(value, str) else value for name, value in texts.items()}
     if "problem_info" in about:
-        instruction = json.loads(about["problem_info"]).get("language_instruction")
+        problem = parse_object(about["problem_info"], nodes[0].file.filename, "problem_info")
+        instruction = problem.get("language_instruction")
         about |= {"language_instruction": str(instruction).encode()} if instruction else {}
     return about

@@ -4,7 +4,6 @@ Our own reader counts frames. A row's frame is the one shown at `from_timestamp`
 counted from the episode's first row.
 """
 
-import json
 import re
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from whale.audit.conversion.plain import PlainEpisode
+from whale.common.json_files import read_json
+from whale.data.ingest.sources.json_files import read_json_lines
 from whale.data.storage.files import inside
 
 LOCAL = {"enable_drefs": "0", "use_absolute_path": "0"}  # a video may not open another file
@@ -27,7 +28,7 @@ class LeRobotByTime:
 
     def __init__(self, directory: Path):
         self.directory = Path(directory)
-        self.info = json.loads((self.directory / "meta" / "info.json").read_text())
+        self.info = read_json(self.directory / "meta/info.json")
         self.is_v3 = self.info["codebase_version"] == "v3.0"
         meta = self.directory / "meta"
         if self.is_v3:
@@ -37,8 +38,8 @@ class LeRobotByTime:
             texts = next(values for name, values in table.items() if name != "task_index")
             self.tasks = dict(zip(table["task_index"], texts, strict=True))
         else:
-            rows = [json.loads(line) for line in (meta / "episodes.jsonl").read_text().splitlines() if line.strip()]
-            lines = [json.loads(line) for line in (meta / "tasks.jsonl").read_text().splitlines() if line.strip()]
+            rows = read_json_lines(meta / "episodes.jsonl")
+            lines = read_json_lines(meta / "tasks.jsonl")
             self.tasks = {line["task_index"]: line["task"] for line in lines}
         self.episodes = sorted(rows, key=lambda row: row["episode_index"])
 

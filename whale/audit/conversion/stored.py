@@ -1,7 +1,6 @@
 """Shards as anybody reads them: pyarrow for the index, tarfile for a sample, numpy and OpenCV for what is in it."""
 
 import io
-import json
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from whale.audit.conversion.pixels import decoded
+from whale.common.json_files import parse_json
 
 ROW = ["key", "split", "source_file", "record_index", "kept", "reason", "shard", "steps_in", "steps_out"]
 
@@ -46,7 +46,7 @@ def read_sample(directory: Path, shard: str, key: str) -> Sample:
             if suffix.endswith(".npy"):
                 arrays[suffix.removesuffix(".npy")] = np.load(io.BytesIO(data), allow_pickle=False)
             elif suffix == "episode.json":
-                about = json.loads(data)
+                about = parse_json(data, directory / shard, key)
             else:
                 role, step, _ = suffix.split(".")
                 frames.setdefault(role, {})[int(step)] = data

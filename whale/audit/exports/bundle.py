@@ -1,8 +1,11 @@
-"""`prove`: a folder that a third party verifies with stock tools, without this project (Q12).
+"""Signed statements to take away: beside any export, and as `prove`, a folder that a third party verifies (Q12).
 
+`prove` needs stock tools alone, and nothing of this project:
 sha256sum -c SHA256SUMS
 model_signing verify key artefact --signature model.sig --public_key public.pem
 any in-toto verifier on statements.intoto.jsonl, with public/<keyid>.pub
+
+A world's bundle (exports/world_bundle) is signed as a whole by who exports it: `sign_bundle`.
 """
 
 import shutil
@@ -31,7 +34,7 @@ def intoto(target: Target, graph: RunGraph) -> str:
 
 
 def write_statements(target: Target, graph: RunGraph, out: Path) -> None:
-    """What proves the origin of `target`: `intoto` as a file of the folder `out`, and the keys to check it with.
+    """What proves the origin of `target`: `intoto` as a file of the folder `out`, and every public key of the project.
 
     Edits of code that were accepted since stand in a file of their own: somebody's claim travels with the proof.
     """
@@ -58,7 +61,7 @@ def prove(target: Target, graph: RunGraph, out: Path) -> list[str]:
     require_as_signed(target)
     out.mkdir(parents=True)
     artefact = out / "artefact"
-    if target.path.name == "MANIFEST.json":
+    if target.path.name == MANIFEST_NAME:
         shutil.copytree(target.folder, artefact)
     else:
         artefact.mkdir()
@@ -81,8 +84,8 @@ def sign_bundle(out: Path, rounded: Mapping[str, Any] | None) -> None:
     """
     key = require_signer()
     keyid, pem = signing.public_half(key)
-    if not (out / "public" / f"{keyid}.pub").exists():
-        (out / "public" / f"{keyid}.pub").write_bytes(pem)
+    if not (public := signing.public_file(keyid, out / "public")).exists():
+        public.write_bytes(pem)
     names = sorted(set(names_below(out)) - {MANIFEST_NAME, EXPORT})
     subjects = [{"name": name, "digest": {"sha256": sha256_of_file(out / name)}} for name in names]
     predicate = {} if rounded is None else {"rounded": floats_as_text(dict(rounded))}

@@ -3,11 +3,11 @@
 https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from whale.common.errors import ConfigError
+from whale.common.json_files import read_json
 
 TERMS = "citeAs column extract field fileObject fileProperty fileSet format includes key md5 recordSet references regex"
 CONTEXT = {
@@ -27,8 +27,8 @@ def croissant(folder: Path) -> dict[str, Any]:
     """Metadata of the shard set in `folder`, to be saved inside it; paths are relative to it."""
     if not (folder / "manifest.json").is_file():
         raise ConfigError("not an ingested dataset", file=folder, expected="a folder with manifest.json")
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    licence = json.loads((folder / "contract.json").read_bytes()).get("licence", {})
+    manifest = read_json(folder / "manifest.json")
+    licence = read_json(folder / "contract.json").get("licence", {})
     files = {row["file"]: row for row in manifest["shards"]} | manifest["files"]
     return {
         "@context": CONTEXT,

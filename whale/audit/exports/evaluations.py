@@ -5,7 +5,6 @@ their protocol: 16 digits of the sha256 over the weights of tokenizer, behavior 
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -16,7 +15,7 @@ from whale.audit.facts import is_evaluation, is_training, weights_of
 from whale.audit.questions.why import protocol_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.files import sha256_of_file
-from whale.common.json_files import flatten
+from whale.common.json_files import flatten, read_json
 from whale.seal import MANIFEST_NAME
 
 PARTS = ("tokenizer", "behavior", "dynamics")
@@ -49,7 +48,7 @@ def metrics_of(evaluations: Iterable[StageRun]) -> dict[str, Any]:
         for name in run.outputs:
             path = Path(name)
             if path.suffix == ".json" and path.name != MANIFEST_NAME and is_as_signed(path, run.subjects[name]):
-                found[run.name] = json.loads(path.read_bytes())
+                found[run.name] = read_json(path)
     return found
 
 

@@ -13,7 +13,6 @@ Where a model has several datasets, each has its preprocessor, below `datasets/N
 models: its stock code reads the preprocessor, and refuses `type`. https://huggingface.co/docs/lerobot
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,14 +25,14 @@ from whale.audit.exports.as_signed import require_folder_as_signed, require_new
 from whale.audit.exports.bundle import write_statements
 from whale.audit.exports.card import CARD, model_card
 from whale.audit.exports.terms import write_terms
-from whale.audit.facts import WEIGHTS, datasets_of, trainings_of, weights_of
+from whale.audit.facts import datasets_of, trainings_of, weights_of
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
-from whale.common.json_files import write_json
+from whale.common.json_files import read_json, write_json
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.workbench.dialects import export_statistics
-from whale.seal import MANIFEST_NAME, names_below, seal
+from whale.seal import MANIFEST_NAME, WEIGHTS, names_below, seal
 
 CONFIG, STATISTICS = "config.json", "dataset_statistics.json"
 PREPROCESSOR = "policy_preprocessor"
@@ -58,9 +57,9 @@ def export_lerobot(target: Target, graph: RunGraph, out: Path) -> list[str]:
     if not all((target.folder / name).is_file() for name in (CONFIG, WEIGHTS, STATISTICS)):
         raise ConfigError("not a checkpoint", file=target.folder, expected=f"{CONFIG}, {WEIGHTS}, {STATISTICS}")
     require_new(out)
-    config = lerobot_config(json.loads((target.folder / CONFIG).read_bytes()), _resolution(target, graph))
+    config = lerobot_config(read_json(target.folder / CONFIG), _resolution(target, graph))
     out.mkdir(parents=True)
-    folders = write_normalisation(out, json.loads((target.folder / STATISTICS).read_bytes()))
+    folders = write_normalisation(out, read_json(target.folder / STATISTICS))
     write_json(out / CONFIG, config)
     shutil.copy(target.folder / WEIGHTS, out / WEIGHTS)
     shutil.copy(target.folder / MANIFEST_NAME, out / "published.json")

@@ -5,13 +5,12 @@ Written by hand, so that signing needs no package beyond ours; `model_signing ve
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from whale.common.errors import BadDataError, MismatchError, RefusedError
+from whale.common.errors import BadDataError, MismatchError, MissingInputError, RefusedError
 from whale.common.files import sha256_of_file
-from whale.common.json_files import pretty_json
+from whale.common.json_files import pretty_json, read_json
 from whale.lineage import signing
 from whale.lineage.statement import in_toto
 from whale.lineage.trust import TRUST, read_trust
@@ -34,13 +33,13 @@ def model_signature(folder: Path, key: Path) -> bytes:
 def verify_model_signature(folder: Path, file: Path) -> None:
     """MismatchError unless `file` is a bundle signed by a key of this project for exactly the files of `folder`."""
     try:
-        envelope = json.loads(file.read_bytes())["dsseEnvelope"]
+        envelope = read_json(file)["dsseEnvelope"]
         (signature,) = envelope["signatures"]
         trust = read_trust()
         keys = trust.signers if trust else ()
         claims = [envelope | {"signatures": [signature | {"keyid": key}]} for key in keys]
         signed = [found for each in claims if (found := _verified(each)) is not None]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, BadDataError, MissingInputError, ValueError, KeyError, TypeError) as error:
         raise MismatchError("not a model signature", file=file, found=str(error)[:120]) from None
     if not signed:
         raise MismatchError("not signed by a key of this project", file=file, expected=f"a signer of {TRUST}")

@@ -12,7 +12,6 @@
 | `MANIFEST.json` | sha256 of every file here; written last |
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from whale.audit.exports.evaluations import evaluations_of, is_as_signed, metric
 from whale.audit.exports.terms import write_terms
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.files import sha256_of_file
-from whale.common.json_files import flatten, write_json
+from whale.common.json_files import flatten, read_json, write_json
 from whale.seal import MANIFEST_NAME, names_below, seal
 
 CALIBRATION = "calibration.json"
@@ -59,7 +58,7 @@ def _calibration(evaluations: list[StageRun], target: Target) -> dict[str, Any]:
     for run in evaluations:
         for name, digest in run.subjects.items():
             if Path(name).name == CALIBRATION and is_as_signed(Path(name), digest):
-                whole = json.loads(Path(name).read_bytes())
+                whole = read_json(Path(name))
                 rows = [row for row in whole["checkpoints"] if own & set(map(str, flatten(row).values()))]
                 found = {**whole, "checkpoints": rows} if rows else {}
     return found

@@ -1,6 +1,5 @@
 """The code of a run: its commit, the patch on it, and whether both together give the tree that ran (Q5)."""
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ def code(run: StageRun) -> dict[str, Any]:
     """`tree_again`: yes, no, or why it cannot be told; `exit_code` 1 for no, 2 where commit or patch are gone."""
     patch = run.byproduct("code.patch")
     state, exit_code = _tree_again(run, patch)
-    closure = json.loads(run.byproduct("closure.json") or b"{}")
+    closure = run.told("closure.json") or {}
     now = {file: sha256_of_file(file) for file in closure if Path(file).is_file()}
     return {
         "stage": run.name,

@@ -1,14 +1,14 @@
 """Two checkpoints: what differs in data, weights of the mixture, episodes, code, parameters, environment (Q13)."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from whale.audit.facts import WEIGHTS, Dataset, datasets_of, receipt_of, tensor_sha256, trainings_of
+from whale.audit.facts import Dataset, datasets_of, receipt_of, tensor_sha256, trainings_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.json_files import changed, flatten
+from whale.seal import WEIGHTS
 
 Trainings = list[tuple[str, StageRun]]  # by stage without item, so that two entries of one stage are compared
 
@@ -80,7 +80,7 @@ def _code(trainings: Trainings) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for stage, run in trainings:
         rows |= {f"{stage}.{key}": run.code[key] for key in ("commit", "dirty", "tree")}
-        closure = json.loads(run.byproduct("closure.json") or b"{}")
+        closure = run.told("closure.json") or {}
         rows |= {f"{stage}.{file}": row["sha256"] for file, row in closure.items()}
     return rows
 
@@ -90,7 +90,7 @@ def _params(trainings: Trainings) -> dict[str, Any]:
 
 
 def _environment(run: StageRun) -> dict[str, Any]:
-    return flatten(json.loads(run.byproduct("environment.json") or b"{}"))
+    return flatten(run.told("environment.json") or {})
 
 
 def _outputs(trainings: Trainings) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Frames are read from the shards, which must lie where their ingest put them, as it signed them.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from whale.audit.facts import Dataset
 from whale.audit.questions.film_hash import CODE_BYTES, NEAR, distances, film_code, frame_numbers
 from whale.common.errors import MismatchError, MissingInputError
 from whale.common.files import sha256_of_file
+from whale.common.json_files import read_json
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.images import glance
 from whale.data.storage.shards import ShardSet
@@ -69,7 +69,7 @@ def _open(dataset: Dataset) -> ShardSet:
         raise _gone(dataset, path.parent)
     if (found := sha256_of_file(path)) != expected:
         raise MismatchError("not the shards that were signed", file=path, found=found, expected=expected)
-    for row in json.loads((path.parent / "manifest.json").read_bytes())["shards"]:
+    for row in read_json(path.parent / "manifest.json")["shards"]:
         if not (path.parent / row["file"]).is_file():
             raise _gone(dataset, path.parent / row["file"])
     return ShardSet.open(path.parent)

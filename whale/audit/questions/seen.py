@@ -5,7 +5,6 @@ number of steps and its batch size. The plan is that of the `mix` run, or of the
 be the one in the training's receipt.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -134,11 +133,11 @@ def find_episode(text: str, datasets: list[Dataset]) -> tuple[Dataset, str]:
 def _plan(run: StageRun, graph: RunGraph, datasets: dict[str, Dataset]) -> Plan:
     mixes = [each for each in graph.parents(run) if each.stage == "mix"]
     if mixes:
-        payload = mixes[-1].byproduct("plan.json")
-        if payload is None:
+        plans = mixes[-1].told("plan.json")
+        if plans is None:
             raise MissingInputError("the sampling plan is gone", place=mixes[-1].name)
         name = "dynamics" if run.stage in DYNAMICS_PLAN else "pretrain"
-        plan = Plan.parse(json.loads(payload)[name], file="plan.json", place=name)
+        plan = Plan.parse(plans[name], file="plan.json", place=name)
         own = run.params[run.stage].get("seed")  # an entry of train_dynamics may have one; others never
         return plan if own is None else plan.reseeded(own)
     ((name, dataset),) = datasets.items()

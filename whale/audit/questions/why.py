@@ -1,13 +1,13 @@
 """Which checkpoint, data, code and judge produced a number (Q16): from a metrics file and a key back to all of them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from whale.audit.facts import is_training, weights_of
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import MissingInputError
-from whale.common.json_files import flatten
+from whale.common.json_files import flatten, parse_json
+from whale.seal import MANIFEST_NAME
 
 
 def why(text: str, graph: RunGraph) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def why(text: str, graph: RunGraph) -> dict[str, Any]:
     name, _, key = text.partition("#")
     target = graph.find(name)
     payload = target.path.read_bytes() if target.path.is_file() else b""
-    values = flatten(json.loads(payload)) if target.path.suffix == ".json" and payload else {}
+    values = flatten(parse_json(payload, target.path)) if target.path.suffix == ".json" and payload else {}
     if key and key not in values:
         close = [known for known in values if key.split(".")[-1] in known][:5]
         raise MissingInputError("no such number", file=target.path, found=key, expected=", ".join(close) or len(values))
@@ -53,5 +53,5 @@ def _judge(run: StageRun) -> dict[str, Any] | None:
 
 def _row(run: StageRun) -> dict[str, Any]:
     output = run.outputs[0]
-    folder = str(Path(output).parent) if Path(output).name == "MANIFEST.json" else output
+    folder = str(Path(output).parent) if Path(output).name == MANIFEST_NAME else output
     return {"stage": run.name, "output": folder, "sha256": run.subjects[output]}

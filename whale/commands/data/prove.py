@@ -8,6 +8,7 @@ import typer
 
 from whale.commands.output import AsJson, print_json, print_table
 from whale.common.errors import ConfigError, MissingInputError
+from whale.common.printable import one_line
 
 if TYPE_CHECKING:
     from whale.audit.conversion.prove import Proof
@@ -99,18 +100,13 @@ def _print(proof: "Proof", entry: str | None) -> None:
     ]
     print_table([f"{proof.name}: whale against {proof.readers[1]}", "count", "found"], rows)
     for reason, count in proof.not_judged.items():
-        print(f"not judged: {count} episodes dropped as {reason}")
+        print(f"not judged: {count} episodes dropped as {one_line(reason)}")
     for difference in proof.differences[:SHOWN]:
-        print(f"  {_plain(difference)}")
+        print(f"  {one_line(str(difference))}")
     if len(proof.differences) > SHOWN:
         print(f"  ... and {len(proof.differences) - SHOWN} more (--json has all)")
     print(f"DIFFERS in {len(proof.differences)} places" if proof.differences else "equal: the conversion is 1:1",
           "of what was compared", f"(signed: ledger {entry[:16]})" if entry else "(not signed)")  # fmt: skip
-
-
-def _plain(difference: object) -> str:
-    """Text of others, on one line of a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(difference))
 
 
 def _lists(proof: "Proof") -> bool:

@@ -7,6 +7,7 @@ import typer
 
 from whale.commands.output import AsJson, group, print_json, print_table
 from whale.common.errors import MissingInputError
+from whale.common.printable import one_line
 
 if TYPE_CHECKING:
     from whale.data.workbench.shard_check import Report
@@ -45,6 +46,6 @@ def _print(reports: "list[Report]") -> None:
     print_table(["dataset", "shards", "episodes", "frames", "MB", "verdict"], rows)
     for report in reports:
         for finding in report.findings[:SHOWN]:
-            print(f"  {finding}")
+            print(f"  {one_line(str(finding))}")
         if len(report.findings) > SHOWN:
             print(f"  ... and {len(report.findings) - SHOWN} more (--json has all)")

@@ -12,6 +12,7 @@ import typer
 from whale.commands.output import AllowLicences, AsJson, print_json, print_table
 from whale.common.errors import BadDataError, ConfigError, MissingInputError, RefusedError, WhaleError
 from whale.common.files import write_atomically
+from whale.common.printable import one_line
 
 if TYPE_CHECKING:
     from whale.data.spec.spec import DatasetSpec
@@ -82,7 +83,7 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
     A draft whose lines are still marked `# ?` is wrong: ingest would refuse it. Where data are linked (raw/NAME), they
     are checked too: identity, rate, splits, features, a first episode of train.
     """
-    from whale.data.ingest.canonical.instruction_text import shown
+    from whale.common.printable import one_line
     from whale.planning.datasets import SPECS
 
     paths = files or sorted(SPECS.glob("*.yaml"))
@@ -111,7 +112,7 @@ def check(files: Files = None, as_json: AsJson = False) -> None:
             print(f"{name}:")
             print("\n".join(f"  {problem}" for problem in problems))
         for name, lines in told.items():
-            print("\n".join(f"{name}: not read: {shown(line)}" for line in lines), end="\n" if lines else "")
+            print("\n".join(f"{name}: not read: {one_line(line)}" for line in lines), end="\n" if lines else "")
         print(f"{len(found) - len(wrong)} of {len(found)} specs are valid, {len(tried)} checked against data in raw/")
         for name in unlinked:
             print(f"{name}: not checked against data, raw/{name} is not there: `whale data link {name} PATH`")
@@ -125,7 +126,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Draft a spec from a dataset on disk. Every guess in data_specs/NAME.yaml is marked, with its reason."""
-    from whale.data.ingest.canonical.instruction_text import shown
+    from whale.common.printable import one_line
     from whale.data.spec.spec import NAME
     from whale.data.workbench.draft.draft import draft_spec, name_of
     from whale.data.workbench.draft.sample import take_sample
@@ -147,7 +148,7 @@ def init(
         print_json({"file": str(target), "guesses": guesses, "not_read": not_read, "problems": problems})
         return
     print_table(["guess", "value", "why"], [[place, g.value, g.why] for place, g in draft.guesses.items()])
-    print("\n".join([*(f"not read: {shown(key)}, {what}" for key, what in not_read.items()), *problems]))
+    print("\n".join([*(f"not read: {one_line(key)}, {one_line(what)}" for key, what in not_read.items()), *problems]))
     print(f"{target}: answer every line marked ?, then delete the mark (ingest refuses a draft)")
     print(f"look at it: `whale spec preview {name} --raw {path}`")
 
@@ -198,7 +199,7 @@ def preview_spec(
     of = f"of {found.total} episodes of train"
     print(f"{len(found.looks) + len(found.rejected)} {of} looked at, {len(found.rejected)} not usable: {target}")
     for (reason, detail), count in Counter((each.reason, each.detail) for each in found.rejected).most_common(5):
-        print(f"  {count} x {reason}: {detail}")
+        print(f"  {count} x {reason}: {one_line(detail)}")
     if any(row[0] == "fault" for row in rows):
         print("a fault fails ingest: correct the spec, or accept or exclude it there (docs/how-to/add-a-dataset.md, 4)")
     raise typer.Exit(0 if found.looks else BadDataError.exit_code)

@@ -42,7 +42,7 @@ def new(
 
     private = keys.make_key(to)
     keyid, pem = signing.public_half(private)
-    public = private.parent / f"{keyid}.pub"
+    public = signing.public_file(keyid, private.parent)
     write_atomically(public, pem)
     tell({"private": str(private), "public": str(public), "fingerprint": keyid}, as_json, _say_new)
 
@@ -64,9 +64,9 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Trust a key no more. What it signed until now stays; any line that is not above this one is a finding."""
-    from whale.lineage.signing import PUBLIC_KEYS
+    from whale.lineage.signing import public_file
 
-    _change("revoke", PUBLIC_KEYS / f"{keyid}.pub", because, as_json)
+    _change("revoke", public_file(keyid), because, as_json)
 
 
 @app.command("rotate", epilog="Example: whale lineage key rotate --because 'once a year'")
@@ -83,7 +83,7 @@ def rotate(because: Because, as_json: AsJson = False) -> None:
     public = private.with_suffix(".pub")
     write_atomically(public, pem)
     change_trust("add", public, because)
-    change_trust("revoke", signing.PUBLIC_KEYS / f"{old}.pub", because)
+    change_trust("revoke", signing.public_file(old), because)
     said = f"{keyid} signs from now on ({private}); {old} no more"
     answer({"private": str(private), "signs": keyid, "revoked": old}, load_graph(), as_json, lambda _: print(said))
 

@@ -53,9 +53,9 @@ def verify(artefact: str, report: Report) -> None:
     for note in report.notes:
         print(one_line(note))
     if report.root is not None:
-        print(f"root of trust: {report.root['fingerprint']}\n  pinned in {report.root['pinned']}")
-    counted = "; ".join(f"{number} {what}" for what, number in report.checked.items())
-    print(f"{artefact}: {_verdict(report)} ({counted})")
+        print(f"root of trust: {one_line(report.root['fingerprint'])}\n  pinned in {one_line(report.root['pinned'])}")
+    counted = "; ".join(f"{number} {one_line(what)}" for what, number in report.checked.items())
+    print(f"{one_line(artefact)}: {_verdict(report)} ({counted})")
 
 
 def episodes(found: dict[str, Any]) -> None:

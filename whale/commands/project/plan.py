@@ -1,6 +1,5 @@
 """`whale plan`: what `dvc repro` would run, why, and what it would cost."""
 
-import json
 import math
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import typer
 
 from whale.commands.output import AsJson, print_json, print_table
 from whale.common.errors import ConfigError, MissingInputError, WhaleError
+from whale.common.json_files import parse_json
 
 if TYPE_CHECKING:
     from whale.planning.plan import Plan, PlannedStage
@@ -145,7 +145,7 @@ def dvc_status() -> dict[str, list[Any]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise WhaleError("dvc status failed", found=done.stderr.strip().splitlines()[-1:] or "no message")
-    return json.loads(done.stdout or "{}")
+    return parse_json(done.stdout or "{}", "dvc status --json")
 
 
 def _print(made: "Plan") -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from whale.commands.project.init import site_cache
 from whale.common.config import load_sections
-from whale.common.errors import WhaleError
+from whale.common.errors import RefusedError, WhaleError
 from whale.common.printable import PASSWORD
+from whale.guard.publish import require_contained
 from whale.lineage.keys import config_dir
 from whale.pipeline_file import PIPELINE, nodes_of, stage_bodies
 
@@ -64,10 +65,17 @@ def _links() -> Row:
         made = [Path(path) for node in nodes_of(Path()) for path in node.makes]
     except WhaleError:
         return "no link on the way to an output", "wrong", "params.yaml cannot be read"
-    ways = {each for path in made for each in (path, *path.parents)}
-    odd = sorted(str(each) for each in ways if each.is_symlink() or ".." in each.parts or each.is_absolute() or
-                 not each.resolve().is_relative_to(Path().resolve()))  # fmt: skip
+    odd = sorted({str(path) for path in made if path.is_absolute() or _is_refused(path)})
     return "no link on the way to an output", "wrong" if odd else "ok", ", ".join(odd[:5]) or f"{len(made)} outputs"
+
+
+def _is_refused(output: Path) -> bool:
+    """As the stage that makes it would."""
+    try:
+        require_contained(output)
+    except RefusedError:
+        return True
+    return False
 
 
 def _private() -> Iterator[Row]:

@@ -21,7 +21,7 @@ def sync(as_json: AsJson = False) -> None:
 
     done = replay_all(Path.cwd())
     page = page_of(Path.cwd(), active_profile() or "demo")
-    found = {"replayed": done.runs, "unchanged": done.unchanged, "page": page}
+    found = {"replayed": done.runs, "unchanged": done.unchanged, "torn": done.torn, "page": page}
     tell(found, as_json, _print)
 
 
@@ -48,5 +48,7 @@ def verify(expect_root: ExpectRoot = None, as_json: AsJson = False) -> None:
 
 def _print(found: dict[str, Any]) -> None:
     print(f"{found['replayed']} runs replayed, {found['unchanged']} already there")
+    for name, lines in sorted(found["torn"].items()):
+        print(f"{name}: {lines} torn lines are left out (a full disk, or a killed process, left them)")
     if found["page"]:
         print(f"`make ui`, then: {ADDRESS}/{found['page']}")

@@ -7,6 +7,7 @@ import typer
 
 from whale.commands.output import AsJson, print_json
 from whale.common.errors import MissingInputError
+from whale.seal import WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,7 @@ def play(
 def chosen_world() -> Path:
     """The newest that was trained here, else the first that came with the project. MissingInputError: there is none."""
     for each in OWN:
-        own = [path for path in Path("artifacts").glob(f"*/{each}/model.safetensors")]
+        own = [path for path in Path("artifacts").glob(f"*/{each}/{WEIGHTS}")]
         if own:
             return max(own, key=lambda path: (path.stat().st_mtime, path)).parent
     shipped = sorted(SHIPPED.glob("*/world.json"))

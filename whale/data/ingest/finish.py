@@ -90,7 +90,7 @@ def finish(tasks: Sequence[IngestTask], work: Path, out: Path, is_whole: bool = 
             "not_judged": unjudged(report["verdicts"])}  # fmt: skip
 
 
-def one_line(report: Mapping[str, Any], seconds: float) -> str:
+def in_one_line(report: Mapping[str, Any], seconds: float) -> str:
     """What came of an ingest, for the person who waits: `report` as `finish` returns it."""
     kept, dropped = ({name: count["episodes"] for name, count in report[part].items()} for part in ("kept", "dropped"))
     steps = sum(count["steps"] for count in report["kept"].values())

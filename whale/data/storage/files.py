@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from whale.common.errors import BadDataError
-from whale.common.files import CHUNK_BYTES, atomic_file, write_atomically
+from whale.common.files import CHUNK_BYTES, atomic_file, leads_out, write_atomically
 from whale.common.json_files import canonical_json
 
 RELATIVE_PATH = re.compile(r"[A-Za-z0-9._/-]+")
@@ -44,7 +44,7 @@ def inside(root: Path, name: str, any_letters: bool = False) -> Path:
     parts = PurePosixPath(name).parts
     is_long = len(name) > MAX_NAME or any(len(part.encode("utf-8", "replace")) > MAX_PART for part in parts)
     is_plain = name.isprintable() and "\\" not in name if any_letters else RELATIVE_PATH.fullmatch(name)
-    if not name or is_long or not is_plain or name.startswith("/") or ".." in parts:
+    if is_long or not is_plain or leads_out(name):
         raise BadDataError("unsafe file name", file=root, found=name[:200], expected="a relative path without '..'")
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):

@@ -12,15 +12,14 @@ from typing import IO, Any
 import numpy as np
 
 from whale.common.boundary import reading
-from whale.common.errors import BadDataError
-from whale.common.limits import ARCHIVE_BYTES, ARRAYS, DIMENSIONS, EPISODE_STEPS, MIB, RATIO
+from whale.common.errors import BadDataError, BeyondLimitError
+from whale.common.limits import ARCHIVE_BYTES, ARRAYS, DIMENSIONS, DIRECTORY_BYTES, EPISODE_STEPS, MIB, RATIO
 from whale.common.printable import brief
 
 HEADERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-DIRECTORY_BYTES = MIB  # of an archive's list of members
 
 
 def read_npy(stream: IO[bytes], size: int, file: str | Path, place: str | None = None) -> np.ndarray:
@@ -72,7 +71,7 @@ def read_npz(
             size, packed = (sum(getattr(m, n) for m in members.values()) for n in ("file_size", "compress_size"))
             is_small = len(archive.infolist()) <= ARRAYS and size <= ARCHIVE_BYTES and size <= RATIO * max(packed, 1)
             if not is_small:
-                raise BadDataError(
+                raise BeyondLimitError(
                     "an archive that unpacks to too much", file=path,
                     found=f"{len(members)} arrays, {packed} -> {size} bytes",
                     expected=f"<= {ARRAYS} arrays, {ARCHIVE_BYTES} bytes, {RATIO} times",
@@ -103,4 +102,6 @@ def _check_directory(stream: IO[bytes], path: Path) -> None:
         raise zipfile.BadZipFile("no end of an archive")
     if end[zipfile._ECD_SIZE] > DIRECTORY_BYTES:  # type: ignore[attr-defined]
         found = f"{end[zipfile._ECD_SIZE]} bytes"  # type: ignore[attr-defined]
-        raise BadDataError("an archive of too many members", file=path, found=found, expected=f"<= {DIRECTORY_BYTES}")
+        raise BeyondLimitError(
+            "an archive of too many members", file=path, found=found, expected=f"<= {DIRECTORY_BYTES}"
+        )

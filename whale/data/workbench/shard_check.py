@@ -18,8 +18,9 @@ from whale.data.storage.images import ImageError, decode
 from whale.data.storage.manifest import ShardEntry
 from whale.data.storage.shards import ShardSet
 from whale.data.storage.tar import BLOCK, RECORD, Member, header, open_file
+from whale.seal import MANIFEST_NAME
 
-SEALS = ("manifest.json", "MANIFEST.json", "lineage.json")  # the last two are the stage's
+SEALS = ("manifest.json", MANIFEST_NAME, "lineage.json")  # the last two are the stage's
 CHUNK = 2**20
 
 

@@ -4,7 +4,6 @@ A redirect is an error, no proxy is used, nothing is decompressed, and the addre
 """
 
 import http.client
-import json
 import os
 import socket
 import ssl
@@ -18,7 +17,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from whale.common.config import Config, is_loopback
-from whale.common.errors import ConfigError, RefusedError
+from whale.common.errors import BadDataError, ConfigError, RefusedError
+from whale.common.json_files import parse_json
 from whale.common.printable import one_line
 
 CHUNK, SHOWN = 64 * 1024, 200
@@ -114,8 +114,8 @@ def _judged(config: EndpointConfig, key: str | None, response: http.client.HTTPR
     if response.getheader("Content-Encoding", "identity") != "identity":
         raise Trouble("a compressed reply, which nobody asked for", silent=False)
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return parse_json(body, config.url)
+    except BadDataError:
         raise Trouble(f"not JSON: {shown}", silent=False) from None
 
 

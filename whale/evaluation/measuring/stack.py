@@ -12,11 +12,9 @@ from whale.evaluation.measuring.heldout import Dataset
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
-from whale.models.trunk.folder import WEIGHTS
 from whale.models.world.actions import ActionMap
 from whale.models.world.learned import LearnedWorld
-
-SEAL = "MANIFEST.json"
+from whale.seal import MANIFEST_NAME, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def _is_trained(folder: Path) -> bool:
 
 
 def _identity(folder: Path) -> dict[str, str | None]:
-    manifest = folder / SEAL
+    manifest = folder / MANIFEST_NAME
     return {
         "weights": sha256_of_file(folder / WEIGHTS),
         "manifest": sha256_of_file(manifest) if manifest.is_file() else None,

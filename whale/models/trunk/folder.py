@@ -20,8 +20,9 @@ from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
 from whale.common.json_files import flatten, parse_object
 from whale.common.limits import HEADER_BYTES, HIDDEN_BYTES, LAYERS, TENSORS, WIDTH
+from whale.seal import WEIGHTS
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CONFIG = "config.json"
 
 
 class PublishedModel(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 
 from whale.common.json_files import read_json
 from whale.models.trunk.folder import tensor_shapes
+from whale.seal import WEIGHTS
 
 CARD_NAME = "README.md"
 
@@ -37,7 +38,7 @@ def write_card(folder: Path, stage: str, item: str | None, params: Mapping[str, 
 
 def _num_parameters(folder: Path) -> int:
     """Elements of all tensors, read off the header of the weights."""
-    return sum(map(math.prod, tensor_shapes(folder / "model.safetensors").values()))
+    return sum(map(math.prod, tensor_shapes(folder / WEIGHTS).values()))
 
 
 def _front_matter(kind: str, drawn: Mapping[str, Any], contracts: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,6 @@ this machine, or on Ray. The lead worker writes the trained model into the stage
 the stage follows for progress and tracking. A worker that is lost costs the steps since the last saved state.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from whale.common.errors import WorkerLostError
-from whale.common.json_files import read_json
+from whale.common.json_files import parse_json, read_json
 from whale.common.progress import polling
 from whale.runtime.train.ray_train import run_on_ray
 from whale.runtime.train.train_worker import work_alone
@@ -88,7 +87,7 @@ def _lines(path: Path, on_record: Callable[[dict], None], on_step: Callable[[int
             text = file.read()
         for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
             position += len(line)
-            message = json.loads(line)
+            message = parse_json(line, path)
             if "record" in message:
                 on_record(message["record"])
             else:

@@ -17,7 +17,7 @@ from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
-from whale.seal import names_below, seal
+from whale.seal import WEIGHTS, names_below, seal
 from whale.worlds.folder import open_folder
 
 STARTS = 16  # recorded beginnings a dataset
@@ -40,7 +40,7 @@ def export_world(
     parts = [graph.find(str(folder)) for folder in (world.tokenizer, world.behavior, world.dynamics)]
     for part in parts:
         require_folder_as_signed(part)
-    beside = [path for path in (world.calibration, None if reward is None else reward / "model.safetensors") if path]
+    beside = [path for path in (world.calibration, None if reward is None else reward / WEIGHTS) if path]
     others = [graph.find(str(path)) for path in beside]
     for other in others:
         require_as_signed(other)

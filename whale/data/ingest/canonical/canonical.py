@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from whale.common.errors import BadDataError
-from whale.data.ingest.canonical.instruction_text import clean_text, flat_metadata, instruction, shown
+from whale.common.printable import one_line
+from whale.data.ingest.canonical.instruction_text import clean_text, flat_metadata, instruction
 from whale.data.ingest.canonical.raw_columns import columns, measured_opening, measured_pose, step_feature
 from whale.data.spec.episode import Episode, EpisodeError, RawEpisode, Rejected
 from whale.data.spec.operations import apply_operation
@@ -69,16 +70,16 @@ def check_keys(
     if unreadable := [key for key in missing if key in left_out]:
         raise BadDataError(
             f"what data_specs/{spec.name}.yaml reads cannot be read", file=str(file),
-            place=", ".join(map(shown, unreadable)),
-            found="\n            ".join(f"{shown(key)}: {left_out[key]}" for key in unreadable),
+            place=", ".join(map(one_line, unreadable)),
+            found="\n            ".join(f"{one_line(key)}: {left_out[key]}" for key in unreadable),
             remedy="repair the data, or let the spec read something else",
         )  # fmt: skip
     if missing:
         near = {key: difflib.get_close_matches(key, list(features), n=1) for key in missing}
-        hints = [f"{key} (did you mean {shown(close[0])}?)" if close else key for key, close in near.items()]
+        hints = [f"{key} (did you mean {one_line(close[0])}?)" if close else key for key, close in near.items()]
         raise BadDataError(
             f"the dataset lacks what data_specs/{spec.name}.yaml reads", file=str(file),
-            found=", ".join(map(shown, sorted(features))), expected=", ".join(hints),
+            found=", ".join(map(one_line, sorted(features))), expected=", ".join(hints),
             remedy="correct the keys of the spec, or pin another version",
         )  # fmt: skip
 

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from whale.common.json_files import canonical_json
+from whale.common.limits import LANGUAGE_CHARACTERS, METADATA_BYTES
 from whale.data.spec.episode import EpisodeError, RawEpisode
 from whale.data.spec.spec import Language
-
-MAX_METADATA_BYTES = 64 * 2**10
-MAX_LANGUAGE_CHARACTERS = 4096
 
 
 def instruction(raw: RawEpisode, language: Language, steps: slice) -> tuple[str, bool]:
@@ -51,16 +49,11 @@ def clean_text(value: bytes, key: str) -> str:
         text = value.decode()
     except (UnicodeDecodeError, AttributeError):
         raise EpisodeError("unsafe", f"'{key}' is not UTF-8 text: {value!r:.60}") from None
-    if len(text) > MAX_LANGUAGE_CHARACTERS:
-        raise EpisodeError("unsafe", f"'{key}' has {len(text)} characters, at most {MAX_LANGUAGE_CHARACTERS}")
+    if len(text) > LANGUAGE_CHARACTERS:
+        raise EpisodeError("unsafe", f"'{key}' has {len(text)} characters, at most {LANGUAGE_CHARACTERS}")
     if any(unicodedata.category(letter) == "Cc" and letter not in "\t\n\r" for letter in text):
         raise EpisodeError("unsafe", f"'{key}' holds control characters: {text[:60]!r}")
     return text
-
-
-def shown(name: str) -> str:
-    """A foreign name for a person's screen: as it is, or escaped where it holds what is no printable character."""
-    return name if name.isprintable() else repr(name)
 
 
 def flat_metadata(metadata: Mapping[str, object], language_varies: bool) -> dict[str, object]:
@@ -70,8 +63,8 @@ def flat_metadata(metadata: Mapping[str, object], language_varies: bool) -> dict
         plain = _plain(value)
         if plain is not None:
             flat[name.removeprefix("episode_metadata/")] = plain
-    if len(canonical_json(flat)) > MAX_METADATA_BYTES:
-        raise EpisodeError("unsafe", f"episode metadata larger than {MAX_METADATA_BYTES} bytes")
+    if len(canonical_json(flat)) > METADATA_BYTES:
+        raise EpisodeError("unsafe", f"episode metadata larger than {METADATA_BYTES} bytes")
     return flat
 
 

@@ -5,7 +5,6 @@ local, bounded arrays are read: links (to a demo or below it) and virtual or ext
 asks for them. The lists of demos in mask/<name> are splits, beside `all`.
 """
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -21,7 +20,17 @@ import numpy as np
 from whale.common.boundary import reading
 from whale.common.errors import BadDataError, MissingInputError
 from whale.common.impostors import refuse_pointers
-from whale.common.limits import CHUNK_BYTES, FRAMES_BYTES, NUMBERS_BYTES, RATIO, TABLES_OF_TEXT_BYTES
+from whale.common.json_files import parse_object
+from whale.common.limits import (
+    CHUNK_BYTES,
+    FRAMES_BYTES,
+    GROUP_DEPTH,
+    GROUP_NODES,
+    MASKED_DEMOS,
+    NUMBERS_BYTES,
+    RATIO,
+    TABLES_OF_TEXT_BYTES,
+)
 from whale.data.ingest.sources.arrays import (
     ArrayFrames,
     EncodedFrames,
@@ -40,9 +49,7 @@ MODULE = "whale.data.ingest.sources.hdf5"  # also where this is a program
 SUFFIXES = (".hdf5", ".h5")
 DEMO = re.compile(r"demo_(\d{1,7})")
 MASK = re.compile(r"[A-Za-z0-9_]{1,64}")
-MAX_MASKED = 10**6  # demos that one mask lists
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}  # of HDF5 itself, h5py
-MAX_DEPTH, MAX_NODES = 8, 4096
 RENAMED = {"rewards": "reward"}
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what h5py raises; an EpisodeError is a ValueError
 
@@ -208,7 +215,7 @@ def _masks(group: h5py.Group) -> dict[str, set[str]]:
     found = {}
     for name in group:
         node = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
-        if not isinstance(node, h5py.Dataset) or len(node.shape or ()) != 1 or node.size > MAX_MASKED:
+        if not isinstance(node, h5py.Dataset) or len(node.shape or ()) != 1 or node.size > MASKED_DEMOS:
             continue
         if name != ALL and MASK.fullmatch(name) and node.dtype.kind in "SO" and _why_unsafe(node) is None:
             found[name] = {text.decode("utf-8", "replace") for text in _texts(node, f"mask/{name}")}
@@ -236,11 +243,11 @@ def _walk(
     group: h5py.Group, prefix: str, depth: int, visits: Iterator[int], refused: dict[str, str]
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """`visits` counts over all groups: hard links may show one group many times."""
-    if depth > MAX_DEPTH:
+    if depth > GROUP_DEPTH:
         raise EpisodeError("unsafe", "groups nested too deep")
     for name in sorted(group):
-        if next(visits) > MAX_NODES:
-            raise EpisodeError("unsafe", f"more than {MAX_NODES} groups and arrays")
+        if next(visits) > GROUP_NODES:
+            raise EpisodeError("unsafe", f"more than {GROUP_NODES} groups and arrays")
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             refused[f"{prefix}{name}"] = "is a link to elsewhere"
             continue
@@ -358,9 +365,10 @@ def _text_attributes(*nodes: h5py.Group) -> dict[str, bytes]:
             ):
                 texts[name] = value.encode() if isinstance(value, str) else value
     try:
-        instruction = json.loads(texts.get("problem_info", b"{}")).get("language_instruction")
-    except (ValueError, AttributeError, RecursionError):
+        about = parse_object(texts.get("problem_info", b"{}"), nodes[0].file.filename, "problem_info")
+    except BadDataError:
         return texts
+    instruction = about.get("language_instruction")
     return texts | ({"language_instruction": str(instruction).encode()} if instruction else {})
 
 

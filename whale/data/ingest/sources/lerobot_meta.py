@@ -17,15 +17,13 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
-from whale.common.limits import EPISODE_STEPS
+from whale.common.limits import EPISODE_STEPS, FIRST_FRAME, FRAME_RATE
 from whale.data.ingest.sources.columns import read_columns
 from whale.data.ingest.sources.json_files import read_json, read_json_lines
 from whale.data.storage.files import inside
 
 VERSIONS = {"v2.0": "2.0.0", "v2.1": "2.1.0", "v3.0": "3.0.0"}
 PLACEHOLDER = re.compile(r"\{([a-z_]+)(?::0(\d)d)?\}")
-MAX_START = 10**8  # frames of one video, rows of one dataset
-MAX_FPS = 10_000
 SHOWN = 20
 ROWS_V3 = ("episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index", "dataset_to_index")
 ROUTE_V3 = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")  # of each camera
@@ -124,9 +122,9 @@ class LeRobotMeta:
 
     def _fps(self) -> float:
         value = self.info.get("fps")
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MAX_FPS:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < FRAME_RATE:
             return float(value)
-        self._say("fps", value, f"a number above 0, below {MAX_FPS}")
+        self._say("fps", value, f"a number above 0, below {FRAME_RATE}")
         return 1.0
 
     def _features(self) -> dict[str, dict[str, Any]]:
@@ -157,19 +155,19 @@ class LeRobotMeta:
                 return {}
             pairs = list(zip(numbers.tolist(), (text.decode("utf-8", "replace") for text in texts), strict=True))
         for number, (index, text) in enumerate(pairs):
-            if not _is_count(index, MAX_START) or not isinstance(text, str):
+            if not _is_count(index, FIRST_FRAME) or not isinstance(text, str):
                 self._say(f"row {number}", (index, text), "task_index, a number from 0, and task, a text", file)
-        return {int(index): text for index, text in pairs if _is_count(index, MAX_START) and isinstance(text, str)}
+        return {int(index): text for index, text in pairs if _is_count(index, FIRST_FRAME) and isinstance(text, str)}
 
     def _episodes_v2(self) -> list[EpisodeEntry]:
         file, cameras, entries = "meta/episodes.jsonl", self._declared_videos(), list[EpisodeEntry]()
         chunk = self.info.get("chunks_size")
-        if not _is_count(chunk, MAX_START) or not chunk:
+        if not _is_count(chunk, FIRST_FRAME) or not chunk:
             self._say("chunks_size", chunk, "a number from 1")
             chunk = 1000
         for number, row in enumerate(read_json_lines(self.directory / "meta" / "episodes.jsonl"), 1):
             index, length = row.get("episode_index"), row.get("length")
-            if not _is_count(index, MAX_START) or not _is_count(length, EPISODE_STEPS):
+            if not _is_count(index, FIRST_FRAME) or not _is_count(length, EPISODE_STEPS):
                 expected = f"numbers, episode_index from 0 and length from 0 to {EPISODE_STEPS}"
                 self._say(f"line {number}", {"episode_index": index, "length": length}, expected, file)
                 continue
@@ -220,7 +218,7 @@ class LeRobotMeta:
         for row in range(len(columns["episode_index"])):
             numbers = {name: columns[name][row] for name in ROWS_V3}
             place = f"row {row}, episode {numbers['episode_index']}"
-            wrong = {name: value for name, value in numbers.items() if not _is_count(value, MAX_START)}
+            wrong = {name: value for name, value in numbers.items() if not _is_count(value, FIRST_FRAME)}
             if wrong:
                 self._say(place, {name: float(value) for name, value in wrong.items()}, "whole numbers from 0", file)
                 continue
@@ -243,8 +241,8 @@ class LeRobotMeta:
             return None
         chunk, part, start, stop = route
         window = f"{key}, from {start:g} s to {stop:g} s"
-        frames = [round(time * self.fps) if 0 <= time * self.fps <= MAX_START else -1 for time in (start, stop)]
-        if not (_is_count(chunk, MAX_START) and _is_count(part, MAX_START)) or min(frames) < 0:
+        frames = [round(time * self.fps) if 0 <= time * self.fps <= FIRST_FRAME else -1 for time in (start, stop)]
+        if not (_is_count(chunk, FIRST_FRAME) and _is_count(part, FIRST_FRAME)) or min(frames) < 0:
             self._say(f"{place}, {window}", list(route), f"{', '.join(ROUTE_V3)}: numbers from 0", file, key)
             return None
         if frames[1] - frames[0] != length:

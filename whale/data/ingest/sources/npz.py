@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from whale.common.errors import BadDataError, MissingInputError
+from whale.common.errors import BadDataError, BeyondLimitError, MissingInputError
 from whale.common.printable import brief
 from whale.data.ingest.sources.arrays import is_frames, is_planes, pictures, planes
 from whale.data.ingest.sources.columns import content_sha256
@@ -112,7 +112,7 @@ def load_arrays(path: Path, keys: Collection[str] | None = None) -> tuple[dict[s
     try:
         arrays = read_npz(path, refused=refused)
     except BadDataError as error:
-        reason = "unsafe" if "too m" in error.what else "decode_error"
+        reason = "unsafe" if isinstance(error, BeyondLimitError) else "decode_error"
         detail = f"{error.what}: {error.place or ''} {brief(error.found)} {error.remedy or ''}".rstrip()
         raise EpisodeError(reason, f"{path.name}: {detail}") from None
     for name, what in refused.items():

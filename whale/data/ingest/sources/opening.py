@@ -1,7 +1,8 @@
 """The reader of a format, by the word in the spec. A new format is one class and two lines here.
 
 A reader is imported when it is needed: PyAV and h5py are for those who ingest. All are used through `Bounded`: what a
-file can do to a library that no reader foresaw is an error of that file, for every format alike.
+file can do to a reader or its library that nobody foresaw is an error of that file, for every format alike. A bug that
+no file can cause stays one (`is_bug` of boundary.py), and so does a missing package.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -22,7 +23,7 @@ def open_source(kind: str, directory: Path, name: str, version: str) -> Source:
 
 
 class Bounded:
-    """A source whose every error names its file."""
+    """A source whose errors name a file: of the unit that is read, else the folder of the dataset."""
 
     def __init__(self, source: Source):
         self.source, self.directory = source, source.directory
@@ -40,21 +41,26 @@ class Bounded:
 
     @property
     def rate(self) -> float | None:
-        return self.source.rate
+        with reading(self.directory, "a rate that cannot be read"):
+            return self.source.rate
 
     @property
     def columns(self) -> Mapping[str, object] | None:
-        return self.source.columns
+        with reading(self.directory, "columns that cannot be read"):
+            return self.source.columns
 
     def read_shard(
         self, split: str, index: int, keys: Collection[str] | None = None, hashed: bool = True
     ) -> UnitReader:
-        shard = self.splits[split][index]
+        shard = self.splits[split][index]  # outside: a split that is not there is the caller's mistake
         with reading(self.directory / shard.file, "a unit that cannot be read"):
             return BoundedReader(self.source.read_shard(split, index, keys, hashed), self.directory, shard)
 
 
 class BoundedReader:
+    """The outcomes of one unit; what goes wrong between two of them is an error of the unit's file. What is done with
+    an outcome stands outside."""
+
     def __init__(self, reader: UnitReader, directory: Path, shard: ShardFile):
         self.reader, self.file, self.files = reader, directory / shard.file, reader.files
 
