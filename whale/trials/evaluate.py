@@ -20,8 +20,8 @@ from whale.common.files import atomic_file
 from whale.evaluation.measuring.imagination import reconstruct_long
 from whale.policies.protocol import Beginning, Contender
 from whale.trials.closed_loop import imagine_policy
-from whale.trials.fleet_truth import Truth
 from whale.trials.reward_fit import RewardFitConfig
+from whale.trials.true_values import Truth
 from whale.worlds.trust import TrustLimit
 from whale.worlds.world import Method, World
 

@@ -78,7 +78,8 @@ class Proof:
         differences = values.pop("differences")
         about = {name: value for name, value in vars(self).items() if name != "measured"}
         return about | {
-            "verdict": self.verdict, "equal": self.verdict == "equal", "compared": values, "tolerances": TOLERANCES, "differences": differences,
+            "verdict": self.verdict, "equal": self.verdict == "equal", "compared": values, "tolerances": TOLERANCES,
+            "differences": differences,
             "not_compared": list(NOT_COMPARED), "sampled": list(self.sampled), "readers": list(self.readers),
         }  # fmt: skip
 

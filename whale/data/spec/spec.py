@@ -364,8 +364,9 @@ def load_spec(name: str, directory: Path = Path("data_specs")) -> DatasetSpec:
     file = Path(directory) / f"{name}.yaml"
     if not file.is_file():
         known = nearest(name, [path.stem for path in Path(directory).glob("*.yaml")])
+        remedy = "name a known one (`whale spec list`), or draft a spec: `whale spec init PATH`"
         raise ConfigError("no such dataset: it has no spec", file=file, place="name", found=name, expected=known,
-                          remedy="name a known one (`whale spec list`), or draft a spec: `whale spec init PATH`")  # fmt: skip
+                          remedy=remedy)  # fmt: skip
     spec = DatasetSpec.parse(load_yaml(file), file=file)
     if spec.name != name:
         raise ConfigError("a spec is named like its file", file=file, place="name", found=spec.name, expected=name)

@@ -4,7 +4,6 @@ An answer that is not understood, or a tie, counts as no. Beside the rate stand 
 and, where the truth is known, the judge's agreement with it. A judge that fails its canaries gets no rate.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -31,7 +30,8 @@ class Judged:
 
 
 def judge_all(judge: Judge, items: Sequence[Pair], progress: Callable[[], object] = lambda: None) -> Judged:
-    """Every pair and canary in the given order; results sorted by key."""
+    """Every pair and canary in the given order; results sorted by key. What `judge` cannot judge is said first."""
+    judge.require(items)
     found = []
     for pair in items:
         found.append((pair, judge.judge(pair)))
@@ -92,11 +92,6 @@ def records(judged: Judged, judge: Judge) -> list[str]:
         })
         for pair, said in rows
     ]  # fmt: skip
-
-
-def digest_of_questions(values: object) -> str:
-    """First 16 digits of sha256 over all prompts."""
-    return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:16]
 
 
 def _rates(rows: Sequence[tuple[Pair, Judgement]], trusted: bool) -> dict[str, object]:
