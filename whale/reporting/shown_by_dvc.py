@@ -5,12 +5,11 @@ the names of the columns stand in dvc.yaml, too (`plots`).
 """
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from whale.common.json_files import write_json
+from whale.common.json_files import read_json, write_json
 from whale.evaluation.measuring.metrics import flattened, folded
 from whale.reporting.measured import Numbers, horizons_of
 from whale.reporting.video_section import Arrays
@@ -36,7 +35,7 @@ def write_for_dvc(out: Path, metrics: Path, models: Path, uncertainty: Mapping[s
     shown = headline(metrics)
     write_json(out / METRICS, folded(shown))
     for path in sorted(models.glob("**/curves.json")):
-        records = [each for each in json.loads(path.read_text()) if "loss" in each]
+        records = [each for each in read_json(path) if "loss" in each]
         name = path.parent.relative_to(models).as_posix().replace("/", ".")
         rows = [[int(each["step"]), *(each.get(column, "") for column in CURVE_COLUMNS[1:])] for each in records]
         _write_csv(out / CURVES / f"{name}.csv", CURVE_COLUMNS, rows)
@@ -51,7 +50,7 @@ def headline(metrics: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for path in sorted(metrics.glob("*.json")):
         item = path.stem.removeprefix("evaluate_") + "." if "." in path.stem else ""
-        numbers = {f"{item}{name}": value for name, value in flattened(json.loads(path.read_text())).items()}
+        numbers = {f"{item}{name}": value for name, value in flattened(read_json(path)).items()}
         found |= dict(_chosen(numbers))
     return found
 

@@ -43,9 +43,22 @@ def contender_of(text: str, world: World, server: Mapping[str, Any] | None = Non
                       expected=", ".join([*SCRIPTED, "still", *OWN, "ws://127.0.0.1:PORT"]))  # fmt: skip
 
 
-def contenders_of(texts: Sequence[str], world: World, server: Mapping[str, Any] | None = None) -> list[Contender]:
-    """In the given order."""
-    return [contender_of(text, world, server) for text in texts]
+def contenders_of(
+    texts: Sequence[str], world: World, server: Mapping[str, Any] | None = None, reserved: Sequence[str] = ()
+) -> list[Contender]:
+    """In the given order. ConfigError for two of one name, and for one of `reserved`: the other would vanish."""
+    found = [contender_of(text, world, server) for text in texts]
+    require_own_names(found, reserved)
+    return found
+
+
+def require_own_names(contenders: Sequence[Contender], reserved: Sequence[str] = ()) -> None:
+    """ConfigError unless every policy has a name of its own, none of `reserved`."""
+    names = [each.name for each in contenders]
+    if taken := sorted({name for name in names if names.count(name) > 1 or name in reserved}):
+        raise ConfigError("two policies of one name", place="policies", found=", ".join(taken),
+                          expected=", ".join(["names of their own", *(f"not {name}" for name in reserved)]),
+                          remedy="name a server yourself: NAME=ws://HOST:PORT")  # fmt: skip
 
 
 def _name_of(address: str) -> str:

@@ -16,7 +16,6 @@ from whale.data.storage.npy import read_npz
 
 KINDS = {"frames": "uint8", "actions": "float", "keys": "text", "instructions": "text", "lengths": "integer"}
 FOLLOWING = "following"  # the one array that may be absent: frames [E, F, R, R, 3], each less the one before, mod 256
-FOLLOWING = "following"  # the one array that may be absent: frames [E, F, R, R, 3], each less the one before, mod 256
 
 
 @dataclass(frozen=True)
