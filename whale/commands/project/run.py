@@ -45,11 +45,11 @@ def run(
     from whale.planning.waves import SIDE_BY_SIDE, next_wave
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, and ends what was started
-    start_run()
     nodes = nodes_of(Path())
     if not nodes:
         raise ConfigError("no pipeline here", file=PIPELINE, expected="dvc.yaml and params.yaml",
                           remedy="run it from the project's root")  # fmt: skip
+    start_run()
     ran: set[str] = set()
     while wave := next_wave(nodes, set(dvc_status()), ran):
         together = wave[0].stage in SIDE_BY_SIDE
