@@ -79,7 +79,7 @@ def run_trials(
     if world.reward is None:
         raise ConfigError("no reward head: imagined frames cannot be valued", place="reward",
                           remedy="export the world with one, or give --reward FOLDER")  # fmt: skip
-    require_own_names(contenders)
+    require_own_names([each.name for each in contenders])
     trials = []
     for contender in contenders:
         path = work / f"{_key(world, contender, beginnings, config, judge is not None)}.npz"
