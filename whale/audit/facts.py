@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from whale.audit.run_graph import RunGraph, StageRun
+from whale.common.boundary import reading
 from whale.common.errors import MissingInputError
+from whale.common.limits import READING_BYTES
 
 WEIGHTS = "model.safetensors"
 MAX_HEADER_BYTES = 2**26
@@ -45,7 +47,8 @@ class Dataset:
         if payload is None:
             path = self.run.byproducts.get("episodes.parquet", ("episodes.parquet", ""))[0]
             raise MissingInputError("the episode table is gone", file=path, remedy="take lineage/runs from git")
-        return pq.read_table(io.BytesIO(payload))
+        with reading("episodes.parquet", "not a readable parquet file", place=self.name, memory=READING_BYTES):
+            return pq.read_table(io.BytesIO(payload))
 
     def key_of(self, text: str, digests: Iterable[str]) -> str | None:
         """The key of an episode that `text` names: the key itself, or 8 digits or more of one of its `digests`."""
