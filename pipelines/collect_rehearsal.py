@@ -9,6 +9,7 @@ from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.runtime.ahead import made_ahead
 from whale.runtime.rlds_writer import Episode, SplitSource, encode, write_rlds
 from whale.runtime.workers.execution import load_execution
+from whale.sim.rehearsal.checks import require_sound
 from whale.sim.rehearsal.collect import RehearsalConfig, generate_episodes
 from whale.sim.rehearsal.schemas import Schema, features, load_schemas
 
@@ -25,6 +26,7 @@ def run(args: Args, run: Run) -> None:
     """Episodes are drawn by other processes while TensorFlow loads, and while it writes those before."""
     config = args.collect_rehearsal
     schemas = load_schemas(args.schemas, config.datasets)
+    require_sound(schemas, args.schemas)
     with run.compute():
         calls = [(name, schemas[name], split, config, args.seed) for name in schemas for split in schemas[name].splits]
         total = sum(config.episodes(split) for _, _, split, *_ in calls)

@@ -12,9 +12,9 @@ from whale.runtime.workers.execution import load_execution
 from whale.runtime.workers.torch_process import set_up_torch
 from whale.trials.contenders import contenders_of
 from whale.trials.evaluate import Trial, TrialStageConfig, run_trials
-from whale.trials.fleet_truth import Form, fleet_beginnings, fleet_judge
 from whale.trials.report import trial_metrics, trial_protocol
 from whale.trials.reward_fit import fit_reward
+from whale.trials.true_values import Form, fleet_beginnings, fleet_judge
 from whale.worlds.load import load
 from whale.worlds.trust import entry_in
 

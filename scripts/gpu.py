@@ -169,20 +169,35 @@ def code_digest() -> str:
 
 
 def wheels() -> Iterator[str]:
-    """name==version of WHEELS and of all they need, as installed here; of torch any build of this version."""
+    """name==version of WHEELS and of all they need, as installed here; of torch any build of this version.
+
+    Ends with a message where one of WHEELS is not installed: its version would be anybody's guess.
+    """
+    if absent := [name for name in WHEELS if not is_installed(name)]:
+        raise SystemExit(
+            f"packages that the pieces import are not installed\n  found:    none of {', '.join(absent)}\n"
+            "  remedy:   install them (`make test` makes a whole .venv), then run this again"
+        )
     seen: set[str] = set()
     waiting = list(WHEELS)
     while waiting:
         name = waiting.pop()
         if (key := re.sub(r"[-_.]+", "-", name).lower()) in seen:
             continue
-        try:
-            found = metadata.distribution(name)
-        except metadata.PackageNotFoundError:  # of another system, or of a torch for GPUs: pip finds it there
+        if not is_installed(name):  # of another system, or of a torch for GPUs: pip finds it there
             continue
+        found = metadata.distribution(name)
         seen.add(key)
         yield f"{key}=={found.version.partition('+')[0]}"
         waiting += [re.split(r"[\s;<>=!~\[(]", need)[0] for need in found.requires or () if "extra ==" not in need]
+
+
+def is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def bundle(options: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """`make gpu` and its bundle, as far as a machine without a GPU can try them: in the unpacked bundle."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -91,3 +92,14 @@ def test_a_short_training_on_real_shards_compares_devices_and_precisions(shards,
     assert ran.returncode == 0, ran.stderr
     rows = {row["what"]: row for row in json.loads(out.read_text())}
     assert rows["cpu, float32"]["largest_gap"] == 0 and 0 < rows["cpu, bfloat16"]["largest_gap"] < 0.05
+
+
+def test_a_package_that_is_not_installed_is_named_and_not_left_out_of_the_list():
+    spec = importlib.util.spec_from_file_location("gpu_script", ROOT / "scripts/gpu.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.WHEELS = ("numpy", "no-such-package")
+    with pytest.raises(SystemExit, match="no-such-package"):
+        list(script.wheels())
+    script.WHEELS = ("numpy",)
+    assert list(script.wheels()) == [f"numpy=={np.__version__}"]

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from whale.cli import run as whale
+from whale.commands.project.plan import dvc_status
+from whale.common.errors import WhaleError
 
 NAMES = ("alpha", "beta", "gamma")
 # A stage that writes what it read. With MEET it waits until another one runs at the same time.
@@ -112,3 +114,12 @@ def test_dry_runs_nothing_and_says_what_would_go_at_once(project, capfd):
     assert whale(["run", "--jobs", "3", "--dry"]) == 0
     assert "3 at once: collect@all" in capfd.readouterr().out and not Path("raw").exists()
     shutil.rmtree(".dvc/tmp", ignore_errors=True)
+
+
+def test_outside_of_a_project_both_commands_say_so_in_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert whale(["run"]) == 64
+    assert "run it from the project's root" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    with pytest.raises(WhaleError, match="dvc status failed") as error:
+        dvc_status()
+    assert isinstance(error.value.found, str) and error.value.found[0] not in "['"

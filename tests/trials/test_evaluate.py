@@ -18,8 +18,8 @@ from whale.trials import evaluate
 from whale.trials.closed_loop import imagine_policy
 from whale.trials.contenders import contender_of, contenders_of
 from whale.trials.evaluate import TrialConfig, run_trials, truncated, weighted
-from whale.trials.fleet_truth import Form, fleet_beginnings, fleet_judge, simulate_policy
 from whale.trials.report import TOO_WEAK, UNJUDGED, trial_metrics, trial_protocol
+from whale.trials.true_values import Form, fleet_beginnings, fleet_judge, simulate_policy
 from whale.worlds.contract import ActionWarning
 from whale.worlds.trust import TrustLimit
 

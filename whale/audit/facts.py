@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common import json_files
+from whale.common.boundary import reading
 from whale.common.errors import BadDataError, MissingInputError
 from whale.common.json_files import parse_object
-from whale.common.limits import HEADER_BYTES
+from whale.common.limits import HEADER_BYTES, READING_BYTES
 from whale.seal import WEIGHTS
 
 
@@ -45,7 +46,8 @@ class Dataset:
         if payload is None:
             path = self.run.byproducts.get("episodes.parquet", ("episodes.parquet", ""))[0]
             raise MissingInputError("the episode table is gone", file=path, remedy="take lineage/runs from git")
-        return pq.read_table(io.BytesIO(payload))
+        with reading("episodes.parquet", "not a readable parquet file", place=self.name, memory=READING_BYTES):
+            return pq.read_table(io.BytesIO(payload))
 
     def key_of(self, text: str, digests: Iterable[str]) -> str | None:
         """The key of an episode that `text` names: the key itself, or 8 digits or more of one of its `digests`."""

@@ -1,11 +1,14 @@
 """What every command prints: a table for people, or one JSON object for programs."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
+from whale.common.errors import ConfigError
 from whale.common.printable import one_line
 
 T = TypeVar("T")
@@ -30,6 +33,17 @@ def tell(found: T, as_json: bool, say: Callable[[T], None]) -> None:
         print_json(found)
     else:
         say(one_line(found))
+
+
+def require_folder(path: Path, option: str) -> None:
+    """ConfigError unless `path` is a folder that can be written to, or can become one. Nothing is made: ask before
+    hours of work, whose result would have no place."""
+    known = next(each for each in (path, *path.absolute().parents) if each.exists() or each.is_symlink())
+    if not known.is_dir():
+        raise ConfigError("not a folder", file=known, place=option, found="a file", expected="a folder, or a new name")
+    if not os.access(known, os.W_OK | os.X_OK):
+        raise ConfigError("a folder that cannot be written to", file=known, place=option,
+                          remedy="name another one, or change its mode")  # fmt: skip
 
 
 def print_json(value: object) -> None:

@@ -3,7 +3,9 @@
 The exit codes follow BSD sysexits where one fits; `docs/reference/cli.md` has the one table.
 """
 
+import difflib
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,13 @@ def _shown(value: object) -> str:
 
 def _rebuild(cls, what, file, place, found, expected, remedy):
     return cls(what, file=file, place=place, found=found, expected=expected, remedy=remedy)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant, or all of them: what an error expects."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"one of: {', '.join(names)}"
 
 
 def portable(error: BaseException) -> Exception:

@@ -40,7 +40,7 @@ def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, li
     }
 
 
-def read_json(path: Path, what: str = "a file is missing", remedy: str | None = None) -> Any:
+def read_json(path: Path, what: str = "no such file", remedy: str | None = None) -> Any:
     """A small JSON file; MissingInputError, or BadDataError for what is too large or no JSON."""
     if not path.is_file():
         raise MissingInputError(what, file=path, remedy=remedy)

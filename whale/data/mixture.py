@@ -4,8 +4,7 @@ Weights are what params.yaml says; they are normalised here and never asserted t
 holds n_d = largest remainder of p_d B draws of dataset d, ties by name, the same in every block.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from whale.common.config import Config
-from whale.common.errors import ConfigError
+from whale.common.errors import ConfigError, nearest
 from whale.data.loading.sampler import Plan, PlannedDataset, single_dataset_plan
 from whale.data.segments.grid import SegmentConfig, SegmentIndex
 from whale.data.spec.needed_splits import section
@@ -131,13 +130,6 @@ def receipt(plan: Plan, found: Mapping[str, DatasetSegments], num_draws: int) ->
         "datasets": rows,
         "absent": sorted(set(found) - set(rows)),
     }
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant, or all of them."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"one of: {', '.join(names)}"
 
 
 def _plan(

@@ -17,15 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import simplejpeg
 
 from whale.common.errors import BadDataError
+from whale.data.storage import images
 from whale.runtime.workers import environment
 
 LEAF = re.compile(r"(?P<kind>[a-z0-9]+)(\[(?P<shape>[0-9,]*)\])?(:(?P<encoding>zlib))?")
-JPEG_QUALITY = 95
 Schema = Mapping[str, Any]
 Episode = Mapping[str, Any]  # {"steps": {name: (T, ...) array or list of T str, nested}, other features of `outside`}
 
@@ -188,14 +186,7 @@ def _expect(found: object, expected: object, place: str) -> None:
 
 
 def _jpeg(image_HWC: np.ndarray) -> bytes:
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(image_HWC), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
-    )
+    return images.encode(image_HWC, images.JPEG_QUALITY)
 
 
-def _png(image_HWC: np.ndarray) -> bytes:
-    _, buffer = cv2.imencode(".png", np.ascontiguousarray(image_HWC[..., ::-1]))  # OpenCV takes its input for BGR
-    return buffer.tobytes()
-
-
-ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {"jpeg": _jpeg, "png": _png, "image": _jpeg}
+ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {"jpeg": _jpeg, "png": images.encode_png, "image": _jpeg}

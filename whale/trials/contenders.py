@@ -21,13 +21,8 @@ def contender_of(text: str, world: World, server: Mapping[str, Any] | None = Non
 
     server: settings of `OpenpiServer` beside its address. A server without a name is called after its address.
     """
-    name, is_named, address = ("", "", text) if text.startswith(ADDRESS) else text.partition("=")
-    if address.startswith(ADDRESS):
-        name = name if is_named else _name_of(address)
-        if not NAME.fullmatch(name):
-            raise ConfigError("not a name of a policy", place="policy", found=name or "an empty name",
-                              expected="letters, digits, _ and - only",
-                              remedy=f"e.g. mine={address}")  # fmt: skip
+    name, address = _parts(text)
+    if address:
         from whale.policies.openpi import OpenpiServer, openpi  # needs the extra `policies`
 
         return openpi(name, OpenpiServer(address, **(server or {})))
@@ -43,9 +38,34 @@ def contender_of(text: str, world: World, server: Mapping[str, Any] | None = Non
                       expected=", ".join([*SCRIPTED, "still", *OWN, "ws://127.0.0.1:PORT"]))  # fmt: skip
 
 
-def contenders_of(texts: Sequence[str], world: World, server: Mapping[str, Any] | None = None) -> list[Contender]:
-    """In the given order."""
+def contenders_of(
+    texts: Sequence[str], world: World, server: Mapping[str, Any] | None = None, reserved: Sequence[str] = ()
+) -> list[Contender]:
+    """In the given order. ConfigError for two of one name, and for one of `reserved`: the other would vanish; no
+    server is called before that is known."""
+    require_own_names([_parts(text)[0] for text in texts], reserved)
     return [contender_of(text, world, server) for text in texts]
+
+
+def require_own_names(names: Sequence[str], reserved: Sequence[str] = ()) -> None:
+    """ConfigError unless every policy has a name of its own, none of `reserved`."""
+    if taken := sorted({name for name in names if names.count(name) > 1 or name in reserved}):
+        raise ConfigError("two policies of one name", place="policies", found=", ".join(taken),
+                          expected=", ".join(["names of their own", *(f"not {name}" for name in reserved)]),
+                          remedy="name a server yourself: NAME=ws://HOST:PORT")  # fmt: skip
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """(name, address of its server); "" for a policy that is no server's."""
+    name, is_named, address = ("", "", text) if text.startswith(ADDRESS) else text.partition("=")
+    if not address.startswith(ADDRESS):
+        return text, ""
+    name = name if is_named else _name_of(address)
+    if not NAME.fullmatch(name):
+        raise ConfigError("not a name of a policy", place="policy", found=name or "an empty name",
+                          expected="letters, digits, _ and - only",
+                          remedy=f"e.g. mine={address}")  # fmt: skip
+    return name, address
 
 
 def _name_of(address: str) -> str:

@@ -20,8 +20,9 @@ from whale.common.files import atomic_file
 from whale.evaluation.measuring.imagination import reconstruct_long
 from whale.policies.protocol import Beginning, Contender
 from whale.trials.closed_loop import imagine_policy
-from whale.trials.fleet_truth import Truth
+from whale.trials.contenders import require_own_names
 from whale.trials.reward_fit import RewardFitConfig
+from whale.trials.true_values import Truth
 from whale.worlds.trust import TrustLimit
 from whale.worlds.world import Method, World
 
@@ -78,9 +79,7 @@ def run_trials(
     if world.reward is None:
         raise ConfigError("no reward head: imagined frames cannot be valued", place="reward",
                           remedy="export the world with one, or give --reward FOLDER")  # fmt: skip
-    names = [each.name for each in contenders]
-    if len(set(names)) != len(names):
-        raise ConfigError("two policies of one name", place="policies", found=", ".join(names))
+    require_own_names([each.name for each in contenders])
     trials = []
     for contender in contenders:
         path = work / f"{_key(world, contender, beginnings, config, judge is not None)}.npz"

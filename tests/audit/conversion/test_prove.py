@@ -2,19 +2,25 @@
 
 import json
 import shutil
+from itertools import islice
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from ingest_fixture import ingest
 from lerobot_fixture import lerobot_spec, picture, rows, write_v2, write_v3, write_video
 from rlds_fixture import spec_values, tiny_spec
 
-from whale.audit.conversion.prove import CONVERSION_TYPE, prove
+from whale.audit.conversion.compare import Measured, compare_stored
+from whale.audit.conversion.prove import CONVERSION_TYPE, LISTING, _compare_lists, prove
+from whale.audit.conversion.stored import index_rows, read_sample
 from whale.cli import run as whale
 from whale.common.config import load_yaml
-from whale.common.errors import MismatchError
+from whale.common.errors import BadDataError, MismatchError
+from whale.data.ingest.sources.npz import NpzReader
 from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.lineage import ledger
 from whale.runtime.rlds_writer import SplitSource, write_rlds
@@ -138,7 +144,7 @@ def test_a_late_frame_is_told_by_the_step_that_it_shows(tmp_path):
 def test_a_dropped_episode_is_named_whatever_is_drawn(tmp_path):
     raw = write_npz(tmp_path / "raw")
     out, _ = ingest(write_npz(tmp_path / "other", lambda n, v: None if n == 3 else v), tmp_path, npz_spec())
-    keys = {each.episode for each in found(prove(out, raw, npz_spec(), 1), "episode")}
+    keys = {each.episode for each in found(prove(out, raw, npz_spec(), 1), LISTING)}
     assert "tiny-val-0000003" in keys
 
 
@@ -316,9 +322,82 @@ def test_the_command_ends_with_3_and_names_the_place(project, capsys):
     (each,) = [each for each in found["differences"] if each["field"] == "action x"]
     assert (each["episode"], each["step"], found["equal"]) == ("tiny-train-0000001", 0, False)
     assert ledger.read()[0].statement["predicate"]["equal"] is False
-    assert whale(["data", "prove", "nothing"]) == 2
+    assert whale(["data", "prove", "tiniest"]) == 64  # a usage error: no such dataset
+    assert "one of: tiny" in capsys.readouterr().err
     assert whale(["data", "prove", "tiny", "--all", "--dry-run"]) == 3
     assert "tiny-train-0000001 step 0: action x: found" in capsys.readouterr().out
+
+
+def test_a_seed_below_zero_is_refused_before_anything_is_read(project):
+    assert whale(["data", "prove", "tiny", "--seed", "-1"]) == 64
+
+
+def test_what_was_compared_and_what_was_not_is_counted(tmp_path):
+    spec = npz_spec(episodes={"filters": [], "edits": [], "min_steps": 8})
+    raw = write_npz(tmp_path / "raw", lambda n, v: v | ({"image": v["image"][:, :8, :8]} if n == 1 else {}))
+    out, _ = ingest(raw, tmp_path, spec, max_bad=1)
+    proof = prove(out, raw, spec, None)
+    assert (proof.measured.episodes, proof.measured.dropped, proof.not_judged) == (2, 1, {"dtype_mismatch": 1})
+    assert proof.verdict == "equal" and proof.to_json()["compared"]["episodes"] == 2
+
+
+def test_a_draw_of_dropped_episodes_alone_proves_nothing(project, capsys):
+    """Before, episodes that nobody had compared were said to be equal, and signed for."""
+    raw = project / "source"
+    values = arrays(0)
+    np.savez(raw / "000.npz", **(values | {"image": values["image"][:, :8, :8]}))
+    shutil.rmtree(project / "artifacts")
+    out, _ = ingest(raw, project, npz_spec(), max_bad=1, name="broken")
+    shutil.copytree(out, project / "artifacts/demo/data/pretrain/shards/tiny")
+    seed = next(s for s in range(99) if prove(out, raw, npz_spec(), 1, s).sampled == ("tiny-train-0000000",))
+    assert whale(["data", "prove", "tiny", "--episodes", "1", "--seed", str(seed)]) == 4
+    said = capsys.readouterr().out
+    assert "NOTHING COMPARED" in said and "--all" in said and "equal" not in said
+    predicate = ledger.read()[-1].statement["predicate"]
+    assert predicate["equal"] is False and predicate["verdict"] == "nothing compared"
+    assert predicate["compared"]["episodes"] == 0
+
+
+def test_a_reader_that_ends_early_is_a_difference(tmp_path, monkeypatch):
+    """The unit promises four episodes; a reader that gives two of them has compared two."""
+    raw = write_npz(tmp_path / "raw")
+    out, _ = ingest(raw, tmp_path, npz_spec())
+    monkeypatch.setattr(NpzReader, "__iter__", lambda self, whole=NpzReader.__iter__: islice(whole(self), 2))
+    proof = prove(out, raw, npz_spec(), None)
+    assert {each.episode for each in found(proof, "episode")} == {"tiny-val-0000002", "tiny-val-0000003"}
+    assert proof.measured.episodes == 2 and proof.verdict == "differs"
+
+
+def test_one_camera_of_fewer_frames_is_no_agreement(tmp_path):
+    """The shorter of two films was all that was compared."""
+    out, _ = ingest(write_npz(tmp_path / "raw"), tmp_path, npz_spec())
+    sample = read_sample(out, index_rows(out)[0]["shard"], "tiny-train-0000000")
+    images = np.stack(sample.pixels("primary"))
+    for frames in ({"primary": images[:-1]}, {}, {"primary": images, "wrist": images}):
+        seen = Measured()
+        compare_stored("x", sample, sample.arrays, frames, seen)
+        assert len(seen.differences) == 1 and seen.differences[0].field.startswith("stored: ")
+
+
+def test_an_index_row_twice_or_of_another_split_is_named(tmp_path):
+    seen = Measured()
+    listed = [{"key": "a", "split": "train"}, {"key": "b", "split": "val"}, {"key": "b", "split": "val"}]
+    rows = _compare_lists({"a": "val", "b": "val"}, listed, seen)
+    assert [each.episode for each in seen.differences] == ["a", "b"] and list(rows) == ["b"]
+
+
+@pytest.mark.parametrize("spoil", ["not parquet", "no columns", "no shard"])
+def test_a_damaged_index_or_shard_ends_in_a_named_error(tmp_path, spoil):
+    out, _ = ingest(write_npz(tmp_path / "raw"), tmp_path, npz_spec())
+    row = index_rows(out)[0]
+    if spoil == "not parquet":
+        (out / "episodes.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")
+    elif spoil == "no columns":
+        pq.write_table(pa.table({"key": ["a"]}), out / "episodes.parquet")
+    with pytest.raises(BadDataError, match=r"episodes.parquet|\.tar"):
+        index_rows(out)
+        (out / row["shard"]).write_bytes(b"no tar at all" * 100)
+        read_sample(out, row["shard"], row["key"])
 
 
 def test_the_draw_is_the_seeds(tmp_path):

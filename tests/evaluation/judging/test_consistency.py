@@ -13,7 +13,7 @@ from whale.cli import run
 from whale.common.errors import BadDataError, MissingInputError
 from whale.evaluation.judging.canaries import canaries, mixed
 from whale.evaluation.judging.consistency import cohens_kappa, consistency_metrics, judge_all, records, wilson
-from whale.evaluation.judging.fleet_truth import (
+from whale.evaluation.judging.fleet_tests import (
     TESTS,
     drawn,
     episodes,
@@ -171,6 +171,74 @@ def test_the_command_imagines_new_episodes_with_a_trained_model(project, capsys)
     assert written == {test: {"pairs": 1, "consistent": 0} for test in TESTS}  # its networks have learned nothing
     source, pairs = read_pairs(Path("pairs"))
     assert len(source.model) == 16 and {pair.imagined.shape for pair in pairs} == {(16, 16, 3)}
+
+
+def files(root):
+    return sorted(path for path in root.rglob("*") if path.is_file() and "data_specs" not in path.parts)
+
+
+def test_a_dry_run_of_simulating_says_what_and_writes_nothing(project, capsys):
+    assert run(["evaluate", "consistency", "pairs", "--simulate", "2", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == dict.fromkeys(TESTS, 2)
+    assert files(project) == [] and not Path("pairs").exists()
+
+
+@pytest.mark.parametrize("options", [
+    ["--simulate", "0"], ["--world", "models"], ["--simulate", "2", "--judge", "judge.yaml"],
+    ["--simulate", "2", "--out", "out"], ["--questions", "data_specs/questions/fleet.yaml"],
+])  # fmt: skip
+def test_options_that_would_be_passed_over_are_refused(project, capsys, options):
+    """`--simulate 0 --world` wrote 20; a truth judge read questions that nobody asks."""
+    assert run(["evaluate", "consistency", "pairs", *options]) == 64
+    assert options[0 if options[0] != "--simulate" or len(options) == 2 else 2] in capsys.readouterr().err
+    assert files(project) == []
+
+
+def test_a_folder_that_holds_no_pairs_is_called_so(project, capsys):
+    Path("empty").mkdir()
+    Path("file").write_text("x")
+    for folder in ("empty", "nowhere", "file"):
+        assert run(["evaluate", "consistency", folder]) == 2
+        said = capsys.readouterr().err
+        assert "no pairs here" in said and f"consistency {folder} --simulate" in said and "model" not in said
+    assert run(["evaluate", "consistency", "file", "--simulate", "2"]) == 64
+    assert "not a folder" in capsys.readouterr().err
+
+
+def test_an_out_that_is_a_file_is_said_before_anybody_is_asked(project, capsys):
+    assert run(["evaluate", "consistency", "pairs", "--simulate", "2"]) == 0
+    Path("taken").write_text("x")
+    with JudgeServer() as server:
+        Path("judge.yaml").write_text(json.dumps(VALUES | {"url": server.url, "max_calls": 1000}))
+        for out in ("taken", "taken/below"):
+            assert run(["evaluate", "consistency", "pairs", "--judge", "judge.yaml", "--out", out]) == 64
+            assert "--out" in capsys.readouterr().err and not server.requests
+    assert Path("taken").read_text() == "x"
+
+
+def test_every_task_without_a_question_is_named_before_the_first_call(project, capsys, pairs):
+    odd = [replace(pairs[0], task=task) for task in ("zz_other", "another")]
+    write_pairs(project / "pairs", SOURCE, [*pairs[:3], *odd])
+    asked = {"name": "few", "source": "test", "follow_up": "And this?", "tests": {"visual": {"open_bin": "Open?"}}}
+    Path("few.yaml").write_text(json.dumps(asked))
+    with JudgeServer() as server:
+        Path("judge.yaml").write_text(json.dumps(VALUES | {"url": server.url, "max_calls": 1000}))
+        command = ["evaluate", "consistency", "pairs", "--judge", "judge.yaml", "--questions", "few.yaml"]
+        for more in ([], ["--dry-run"]):
+            assert run([*command, *more]) == 64
+            assert "visual/another, visual/zz_other" in capsys.readouterr().err and not server.requests
+    assert run(["evaluate", "consistency", "pairs", "--json"]) == 0  # the truth is asked nothing
+
+
+def test_the_truth_judges_without_any_file_of_questions(project, capsys, pairs):
+    (project / "data_specs").unlink()
+    write_pairs(project / "pairs", SOURCE, pairs[:3])
+    assert run(["evaluate", "consistency", "pairs", "--json"]) == 0
+    assert "questions=none" in json.loads(capsys.readouterr().out)["protocol"]
+    unknown = replace(pairs[3], about=pairs[3].about.model_copy(update={"truth": None}))
+    write_pairs(project / "pairs", SOURCE, [unknown])
+    assert run(["evaluate", "consistency", "pairs", "--dry-run"]) == 64
+    assert unknown.key in capsys.readouterr().err
 
 
 def test_the_command_with_a_server_says_first_what_it_costs(project, capsys, monkeypatch):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from whale.common.errors import BadDataError, MissingInputError
-from whale.evaluation.measuring.heldout import open_datasets, read_segments, read_windows, spread
+from whale.data.segments.grid import spread
+from whale.evaluation.measuring.heldout import open_datasets, read_segments, read_windows
 
 
 def test_every_transition_of_an_episode_occurs_exactly_once(dataset):

@@ -1,9 +1,11 @@
 """The 27 datasets of Table 11 in small: what is read of them is what the arm did, and every planted fault shows."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from ingest_fixture import ingest
 from oxe_facts import FACTS
 from rehearsal_truth import MEANING, expected_actions
@@ -17,6 +19,7 @@ from whale.data.ingest.sources.rlds import RldsSource
 from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.data.storage.shards import ShardSet
 from whale.sim.fleet.render import Camera, render
+from whale.sim.rehearsal.checks import require_sound
 from whale.sim.rehearsal.collect import RehearsalConfig, motions
 from whale.sim.rehearsal.errata import ERRATA, has_it
 from whale.sim.rehearsal.recording import instruction, palette
@@ -70,6 +73,46 @@ def episodes(name, shards, config=SMALL):
     for split in shards.splits:
         for row in shards.episodes(split):
             yield row, made[slices[split].split][int(row.key.rsplit("-", 1)[1])]
+
+
+WRONG = {
+    "errata: no such erratum: outliers; did you mean 'outlier'?": ("errata", ["outliers"]),
+    "errata: no_instruction has nothing to change here: no language_instruction": ("errata", ["no_instruction"]),
+    "steps.x: zeros takes no factor": ("x", "float32[2] 50*zeros2"),
+    "steps.x: filler takes no ahead": ("x", "float32[2] next3_filler2"),
+    "steps.x: xyz takes no width": ("x", "float32[3] xyz3"),
+    "steps.x: no such signal: xyzz; did you mean 'xyz'?": ("x", "float32[3] xyzz"),
+    "steps.x: 3 columns of xyz in a feature of 4": ("x", "float32[4] xyz"),
+    "steps.x: 0 columns of nothing in a feature of 4": ("x", "float32[4]"),
+    "steps.x: not a feature: flot32": ("x", "flot32[3] xyz"),
+    "steps.x: not a view: side; ": ("x", "jpeg[32,32,3] side"),
+    "steps.x: primary takes no factor": ("x", "jpeg[32,32,3] 2*primary"),
+    "steps.x: not a text: title; ": ("x", "text title"),
+    "steps.x: code points are codepointsN in a feature [N]": ("x", "int32[512] codepoints100"),
+    "steps: not a feature: x: 7": ("x", 7),
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_what_a_schema_says_and_nothing_heeds_is_named_before_work_begins(tmp_path, said):
+    """An unknown erratum was passed over, a factor dropped, a signal was a KeyError in a worker."""
+    where, value = WRONG[said]
+    schema = load_yaml(SCHEMAS)["kuka"]
+    schema = schema | {where: value} if where == "errata" else schema | {"steps": schema["steps"] | {where: value}}
+    path, config = tmp_path / "schemas.yaml", SMALL.model_copy(update={"datasets": ["kuka"]})
+    path.write_text(yaml.safe_dump({"kuka": schema}))
+    with pytest.raises(ConfigError, match=re.escape(f"kuka.{said}")) as error:
+        run(Args(schemas=path, collect_rehearsal=config, seed=0), Run(tmp_path / "out"))
+    assert error.value.file == path and not list(tmp_path.glob("out/*/*"))
+
+
+def test_the_schemas_of_table_11_are_sound():
+    require_sound(load_schemas(SCHEMAS, NAMES), SCHEMAS)
+
+
+def test_an_episode_has_room_for_every_erratum():
+    with pytest.raises(ConfigError, match="min_steps"):
+        RehearsalConfig.parse(SMALL.model_dump() | {"min_steps": 4}, file="x")
 
 
 def test_there_is_one_for_each_dataset_of_table_11():

@@ -1,9 +1,14 @@
+import errno
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
+from whale import seal
+from whale.common import files
 from whale.common.errors import CannotWriteError
+from whale.training.loop import checkpoint
 from whale.training.loop.checkpoint import SavesBehind, StateFolder, TrainingState
 
 
@@ -92,6 +97,35 @@ def test_training_goes_on_while_a_state_is_written_and_waits_before_the_next(tmp
     assert folder.newest().step >= 1
     saves.finish()
     assert folder.newest().step == 2
+
+
+def test_an_error_of_a_save_is_said_where_the_training_ends_with_another_one(tmp_path):
+    class Full(StateFolder):
+        def save(self, state):
+            raise CannotWriteError("cannot save the training state", found="no space left")
+
+    heard, saves, loss = [], SavesBehind(), ValueError("the loss is not finite")
+    saves.save(Full(tmp_path, say=heard.append), state(1))
+    saves.end_with(loss)
+    assert "no space left" in heard[0] and heard == loss.__notes__
+    saves.finish()  # it was said; it is not raised a second time
+
+
+def test_a_failed_fsync_of_the_tensors_is_a_failed_save(tmp_path, monkeypatch):
+    """Linux tells it once, to the first who asks: a helper that swallowed it left a state that looked saved."""
+    told = set()
+
+    def sync(path, whole=files.sync_file):
+        if Path(path).name == "tensors.safetensors" and not told:
+            told.add(path)
+            raise OSError(errno.EIO, "Input/output error")
+        whole(path)
+
+    for module in (seal, checkpoint):
+        monkeypatch.setattr(module, "sync_file", sync)
+    with pytest.raises((CannotWriteError, OSError)):
+        StateFolder(tmp_path).save(state(1))
+    assert StateFolder(tmp_path).newest() is None
 
 
 def test_an_error_of_a_save_is_raised_at_the_next_one_and_never_lost(tmp_path):

@@ -44,8 +44,13 @@ class Difference:
 
 @dataclass
 class Measured:
-    """How much was compared, and the largest distances found: mean and worst block of a frame, and of an action."""
+    """How much was compared, and the largest distances found: mean and worst block of a frame, and of an action.
 
+    episodes: kept ones, compared field by field; dropped: those of which the spec says so, too.
+    """
+
+    episodes: int = 0
+    dropped: int = 0
     frames: int = 0
     actions: int = 0
     steps: int = 0
@@ -111,8 +116,14 @@ def compare_stored(key: str, sample: Sample, ours: Mapping[str, np.ndarray], fra
     for name, array in sample.arrays.items():
         if name not in ours or not np.array_equal(ours[name], array, equal_nan=array.dtype.kind == "f"):
             seen.add(key, None, f"stored: {name}", "another array by our reader", "that of the shard")
-    for role, images in frames.items():
-        for step, (mine, data) in enumerate(zip(images, sample.frames.get(role, ()), strict=False)):
+    for role in sorted({*frames, *sample.frames}):
+        images, encoded = frames.get(role, ()), sample.frames.get(role, ())
+        if len(images) != len(encoded):
+            seen.add(
+                key, None, f"stored: {role}", f"{len(images)} frames by our reader", f"{len(encoded)} in the shard"
+            )
+            continue
+        for step, (mine, data) in enumerate(zip(images, encoded, strict=True)):
             mean, block = difference(mine, decoded(data))
             if mean > MEAN_TOLERANCE or block > BLOCK_TOLERANCE:
                 seen.add(key, step, f"stored: {role}", f"{mean:.2f} grey levels away", f"at most {MEAN_TOLERANCE}")
@@ -191,7 +202,11 @@ def compare_pictures(key: str, raw: RawEpisode, plain: PlainEpisode, spec: "Data
         theirs = None if camera is None else plain.pictures(camera.key)
         if camera is None or theirs is None or camera.key not in raw.steps:
             continue
-        for step, (data, image) in enumerate(zip(raw.steps[camera.key], theirs, strict=False)):
+        ours = raw.steps[camera.key]
+        if len(ours) != len(theirs):
+            seen.add(key, None, f"source: {camera.key}", f"{len(ours)} pictures by our reader", f"{len(theirs)}")
+            continue
+        for step, (data, image) in enumerate(zip(ours, theirs, strict=True)):
             mine = decode(data)
             same = mine.shape == image.shape
             mean, block = difference(mine, image) if same else (0.0, 0.0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import h5py
 
-from whale.audit.conversion.npz import pictures_of
+from whale.audit.conversion.pixels import pictures_of
 from whale.audit.conversion.plain import PlainEpisode
 from whale.common.json_files import parse_object
 

@@ -5,6 +5,10 @@ Ingest stretches to a square by area averages where the picture shrinks and by a
 the nearer counts. Shapes: H W image, N side.
 """
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -12,6 +16,7 @@ MEAN_TOLERANCE = 2.0  # grey levels, of a whole frame
 BLOCK_TOLERANCE = 12.0  # of the worst block: a small part that is wrong drowns in the mean
 BLOCK = 8
 CUBIC = -0.75
+PLANES = re.compile(r"(.+)\[(\d+):(\d+)\]")
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -21,6 +26,23 @@ def decoded(data: bytes) -> np.ndarray:
     if image_HWC is None:
         raise ValueError(f"no picture: {data[:8]!r}")
     return image_HWC[:, :, ::-1]
+
+
+def pictures_of(array_of: Callable[[str], Any]) -> Callable[[str], list[np.ndarray] | None]:
+    """Name of a camera -> its pictures: (T, H, W, 3 or 4), (T, C, H, W), encoded, or three planes `name[c:c + 3]`."""
+
+    def pictures(key: str) -> list[np.ndarray] | None:
+        planes = PLANES.fullmatch(key)
+        array = array_of(planes[1] if planes else key)
+        if array is None:
+            return None
+        if planes:
+            return [np.moveaxis(frame[int(planes[2]) : int(planes[3])], 0, 2) for frame in array]
+        if len(array.shape) == 4:
+            return [frame[..., :3] if array.shape[3] in (3, 4) else np.moveaxis(frame, 0, 2) for frame in array]
+        return [decoded(value if isinstance(value, bytes) else np.asarray(value).tobytes()) for value in array]
+
+    return pictures
 
 
 def resized(image_HWC: np.ndarray, side: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Is a conversion 1:1? Episodes of a dataset, read from source and shards by two independent ways each.
 
 Every episode of the source must have its row in the index; those that are sampled are compared field by field. What is
-not judged (episodes that no reader can read, the state, rewards) is counted and said.
+not judged (episodes that no reader can read, the state, rewards) is counted and said; where no episode of the shards
+was compared, nothing is proven.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from whale.audit.conversion.opening import open_plain
 from whale.audit.conversion.pixels import BLOCK_TOLERANCE, MEAN_TOLERANCE
 from whale.audit.conversion.plain import PlainReader
 from whale.audit.conversion.stored import index_rows, read_sample
+from whale.common.boundary import reading
 from whale.common.errors import MismatchError
 from whale.data.ingest.canonical.canonical import wanted_keys
 from whale.data.ingest.sources.source import Source, digest_of, measured
@@ -41,6 +43,8 @@ TOLERANCES = {
 }
 NOT_COMPARED = ("state", "reward", "discount", "is_terminal")  # raw columns of the state are, between the two readers
 SIGNED = 20  # differences in the statement
+LISTING = "list of episodes"  # the field of a difference between the source's episodes and the index's rows
+Verdict = Literal["equal", "differs", "nothing compared"]
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,20 @@ class Proof:
     def differences(self) -> list[Difference]:
         return self.measured.differences
 
+    @property
+    def verdict(self) -> Verdict:
+        """Equal only if at least one episode that lies in the shards was compared to its end."""
+        if self.differences:
+            return "differs"
+        return "equal" if self.measured.episodes else "nothing compared"
+
     def to_json(self) -> dict[str, Any]:
         values = asdict(self.measured)
         differences = values.pop("differences")
         about = {name: value for name, value in vars(self).items() if name != "measured"}
         return about | {
-            "equal": not differences, "compared": values, "tolerances": TOLERANCES, "differences": differences,
+            "verdict": self.verdict, "equal": self.verdict == "equal", "compared": values, "tolerances": TOLERANCES,
+            "differences": differences,
             "not_compared": list(NOT_COMPARED), "sampled": list(self.sampled), "readers": list(self.readers),
         }  # fmt: skip
 
@@ -98,18 +110,25 @@ def prove(
             remedy=f"`dvc repro ingest@{spec.name}`, or take the spec of then from git",
         )  # fmt: skip
     _, source, _ = find_source(raw, spec, shards.law.images.roles, links)
-    plain = open_plain(spec.source.format, source.directory)
     seen, not_judged = Measured(), Counter[str]()
-    rows = {row["key"]: row for row in index_rows(directory)}
-    _compare_lists(spec, plain, rows, seen)
+    with reading(source.directory, "the second reader cannot open this dataset"):
+        plain = open_plain(spec.source.format, source.directory)
+        expected = _expected(spec, plain)
+    listed = index_rows(directory)
+    rows = _compare_lists(expected, listed, seen)
     chosen = _sample(sorted(rows), episodes, seed)
     begin(len(chosen))
     comparing = _Comparing(spec, shards, source, plain, seen, not_judged)
+    unread = dict.fromkeys(chosen)
     for key, row, outcome in _our_readings(source, spec, shards, [rows[key] for key in chosen], seen):
         comparing.episode(key, row, outcome)
+        del unread[key]
+        done()
+    for key in unread:
+        comparing.unread(key, rows[key])
         done()
     return Proof(
-        spec.name, directory.as_posix(), shards.digest, spec.digest(), ("whale", plain.how), seed, len(rows),
+        spec.name, directory.as_posix(), shards.digest, spec.digest(), ("whale", plain.how), seed, len(listed),
         tuple(chosen), dict(sorted(not_judged.items())), seen,
     )  # fmt: skip
 
@@ -121,17 +140,29 @@ def _sample(keys: Sequence[str], episodes: int | None, seed: int) -> list[str]:
     return [keys[number] for number in sorted(numbers)]
 
 
-def _compare_lists(spec: "DatasetSpec", plain: PlainReader, rows: Mapping[str, Any], seen: Measured) -> None:
-    """Every episode that the splits name has a row, and there is no other: counted by the other reader."""
-    expected = {
-        episode_key(spec.name, name, ordinal)
+def _expected(spec: "DatasetSpec", plain: PlainReader) -> dict[str, str]:
+    """Key -> split of every episode that the splits name, counted by the other reader."""
+    return {
+        episode_key(spec.name, name, ordinal): name
         for name, part in spec.source.slices().items()
         for ordinal in _ordinals(part, plain.count(part.split))
     }
-    for key in sorted(expected - rows.keys()):
-        seen.add(key, None, "episode", "neither kept nor quarantined", "a row of episodes.parquet")
-    for key in sorted(rows.keys() - expected):
-        seen.add(key, None, "episode", "a row of episodes.parquet", "no such episode of the source")
+
+
+def _compare_lists(
+    expected: Mapping[str, str], listed: Sequence[dict[str, Any]], seen: Measured
+) -> dict[str, dict[str, Any]]:
+    """Each has one row, and there is no other. Returns the rows that can be compared, by key."""
+    count = Counter(row["key"] for row in listed)
+    for key in sorted(expected.keys() - count.keys()):
+        seen.add(key, None, LISTING, "neither kept nor quarantined", "a row of episodes.parquet")
+    for key in sorted(count.keys() - expected.keys()):
+        seen.add(key, None, LISTING, "a row of episodes.parquet", "no such episode of the source")
+    rows = {row["key"]: row for row in listed if row["key"] in expected}
+    for key, row in sorted(rows.items()):
+        if count[key] > 1 or row["split"] != expected[key]:
+            seen.add(key, None, LISTING, f"{count[key]} rows, of {row['split']}", f"one row, of {expected[key]}")
+    return {key: row for key, row in rows.items() if row["split"] == expected[key]}
 
 
 def _ordinals(part: Any, total: int) -> Iterator[int]:
@@ -150,13 +181,13 @@ def _our_readings(
 ) -> Iterator[tuple[str, dict[str, Any], RawEpisode | Rejected]]:
     """Each sampled row with what our reader finds of it; every unit's digest is compared with the manifest's."""
     made_from = {entry.file: entry for entry in shards.law.sources}
-    wanted: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
+    wanted: dict[tuple[str, int], dict[int, list[dict[str, Any]]]] = {}  # one record may stand in two of our splits
     for row in rows:
         split = spec.source.slices()[row["split"]].split
         ordinal = int(row["key"].rpartition("-")[2])
         for number, unit in enumerate(source.splits[split]):
             if 0 <= ordinal - unit.first_ordinal < unit.records:
-                wanted.setdefault((split, number), {})[ordinal - unit.first_ordinal] = row
+                wanted.setdefault((split, number), {}).setdefault(ordinal - unit.first_ordinal, []).append(row)
     for (split, number), chosen in sorted(wanted.items()):
         unit = source.splits[split][number]
         size, sha256 = digest_of({file: measured(source.directory / file) for file in unit.files})
@@ -168,7 +199,7 @@ def _our_readings(
         left = len(chosen)
         for place, outcome in enumerate(reader):
             if place in chosen:
-                yield chosen[place]["key"], chosen[place], outcome
+                yield from ((row["key"], row, outcome) for row in chosen[place])
                 left -= 1
             if not left:
                 break
@@ -191,10 +222,18 @@ class _Comparing:
                 self.not_judged[row["reason"]] += 1
             return
         try:
-            self._readable(key, row, outcome)
+            self._readable(key, row, outcome)  # counts what it compared at its end
         except Exception as error:  # whatever another library raises of foreign files is a finding, not an end
             found = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self.seen.add(key, None, "second reading", found, "the same episode as our reader's")
+
+    def unread(self, key: str, row: Mapping[str, Any]) -> None:
+        """Our reader ended without this episode: no wonder for a damaged one, a difference for any other."""
+        if row["kept"] or row["reason"] in DECIDED:
+            said = "kept" if row["kept"] else f"dropped as {row['reason']}"
+            self.seen.add(key, None, "episode", f"{said}; our reader gives no such episode now", "readable")
+        else:
+            self.not_judged[row["reason"]] += 1
 
     def _readable(self, key: str, row: Mapping[str, Any], raw: RawEpisode) -> None:
         split = self.spec.source.slices()[row["split"]].split
@@ -202,6 +241,7 @@ class _Comparing:
         why = dropped_because(plain, self.spec, key)
         if not row["kept"]:
             if row["reason"] in DECIDED or why is not None:
+                self.seen.dropped += 1
                 if why != row["reason"]:
                     self.seen.add(key, None, "episode", f"dropped as {row['reason']}", why or "kept")
             else:
@@ -221,3 +261,4 @@ class _Comparing:
         compare.compare_stored(key, sample, self.shards.read_arrays(ours), frames, self.seen)
         if ours.language != sample.about["language"]:
             self.seen.add(key, None, "stored: language", repr(ours.language), repr(sample.about["language"]))
+        self.seen.episodes += 1

@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from whale.audit.conversion.pixels import decoded
+from whale.common.boundary import reading
+from whale.common.errors import BadDataError
 from whale.common.json_files import parse_json
+from whale.common.limits import READING_BYTES, TABLE_ROWS
 
-ROW = ["key", "split", "source_file", "record_index", "kept", "reason", "shard", "steps_in", "steps_out"]
+ROW = ["key", "split", "kept", "reason", "shard"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,28 @@ class Sample:
 
 
 def index_rows(directory: Path) -> list[dict[str, Any]]:
-    """One for each episode of the source, kept or not."""
-    return pq.read_table(directory / "episodes.parquet", columns=ROW).to_pylist()
+    """One for each episode of the source, kept or not. BadDataError for what is no such table."""
+    path = directory / "episodes.parquet"
+    with reading(path, "not a readable parquet file", memory=READING_BYTES), pq.ParquetFile(path) as file:
+        if file.metadata.num_rows > TABLE_ROWS:
+            raise BadDataError("too large when read", file=path, found=f"{file.metadata.num_rows} rows",
+                               expected=f"<= {TABLE_ROWS} rows")  # fmt: skip
+        if missing := sorted(set(ROW) - set(file.schema_arrow.names)):
+            raise BadDataError("columns are missing", file=path, found=file.schema_arrow.names, expected=missing)
+        return file.read(ROW).to_pylist()
 
 
 def read_sample(directory: Path, shard: str, key: str) -> Sample:
-    """KeyError if the shard does not hold the whole episode; nothing is unpacked to disk."""
+    """BadDataError if the shard does not hold the whole episode; nothing is unpacked to disk."""
+    with reading(directory / shard, "not a readable shard", place=key, memory=READING_BYTES):
+        return _sample(directory / shard, key)
+
+
+def _sample(path: Path, key: str) -> Sample:
     arrays: dict[str, np.ndarray] = {}
     frames: dict[str, dict[int, bytes]] = {}
     about: dict[str, Any] = {}
-    with tarfile.open(directory / shard, "r:") as tar:
+    with tarfile.open(path, "r:") as tar:
         for member in tar:
             name, _, suffix = member.name.partition(".")
             if name != key or (stream := tar.extractfile(member)) is None:
@@ -46,11 +61,11 @@ def read_sample(directory: Path, shard: str, key: str) -> Sample:
             if suffix.endswith(".npy"):
                 arrays[suffix.removesuffix(".npy")] = np.load(io.BytesIO(data), allow_pickle=False)
             elif suffix == "episode.json":
-                about = parse_json(data, directory / shard, key)
+                about = parse_json(data, path, key)
             else:
                 role, step, _ = suffix.split(".")
                 frames.setdefault(role, {})[int(step)] = data
     if not about or "action" not in arrays:
-        raise KeyError(f"{key} is not in {shard}")
+        raise KeyError(f"{key} is not in {path.name}")
     ordered = {role: [steps[step] for step in sorted(steps)] for role, steps in frames.items()}
     return Sample(arrays, ordered, about)

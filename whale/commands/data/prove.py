@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whale.commands.output import AsJson, print_json, print_table
-from whale.common.errors import ConfigError, MissingInputError
+from whale.common.errors import ConfigError, IncompleteError, MissingInputError, RefusedError
 from whale.common.printable import one_line
 
 if TYPE_CHECKING:
-    from whale.audit.conversion.prove import Proof
+    from whale.audit.conversion.prove import Proof, Verdict
 
 EXAMPLE = "Example: whale data prove bridge_sample --episodes 8"
 SHOWN = 20
+EXITS: dict["Verdict", int] = {
+    "equal": 0,
+    "differs": RefusedError.exit_code,
+    "nothing compared": IncompleteError.exit_code,
+}
 Shards = Annotated[Path | None, typer.Option("--shards", help="The dataset's folder of shards; found if not given.")]
 Raw = Annotated[Path | None, typer.Option("--raw", help="The raw data; as params.yaml says if not given.")]
 
@@ -23,13 +28,15 @@ def prove(
     name: str,
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="How many to compare, kept or not.")] = 16,
     every: Annotated[bool, typer.Option("--all", help="Compare all of them.")] = False,
-    seed: Annotated[int, typer.Option(help="Which ones are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which ones are drawn.")] = 0,
     shards: Shards = None,
     raw: Raw = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare; sign nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prove that the shards are what the source is. Exit 0 if equal, 3 if anything differs; signed into the ledger.
+    """Prove that the shards are what the source is; signed into the ledger.
+
+    Exit 0 if equal, 3 if anything differs, 4 if no drawn episode lies in the shards, so that nothing was compared.
 
     Source: our reader against TFDS, h5py, numpy or pyarrow and PyAV by time stamp. Shards: tarfile, numpy and OpenCV
     against the source's pixels, actions, lengths, order and text as the spec says, computed a second time; and against
@@ -46,6 +53,7 @@ def prove(
 
     if not dry_run:
         require_signer()  # before hours of reading
+    spec = load_spec(name)
     folder = _shards(name) if shards is None else shards
     with Progress(0 if every else episodes, "episodes", "prove") as bar:
 
@@ -53,7 +61,7 @@ def prove(
             bar.total = total
 
         proof = compare(
-            folder, _raw(name) if raw is None else raw, load_spec(name), None if every else episodes, seed,
+            folder, _raw(name) if raw is None else raw, spec, None if every else episodes, seed,
             begin=begin, done=bar.update,
         )  # fmt: skip
     entry = None
@@ -63,7 +71,7 @@ def prove(
         print_json(proof.to_json() | {"differences": list(map(vars, proof.differences)), "entry": entry})
     else:
         _print(proof, entry)
-    raise typer.Exit(3 if proof.differences else 0)
+    raise typer.Exit(EXITS[proof.verdict])
 
 
 def _shards(name: str) -> Path:
@@ -90,10 +98,16 @@ def _raw(name: str) -> Path:
 
 
 def _print(proof: "Proof", entry: str | None) -> None:
+    from whale.audit.conversion.prove import LISTING
+
     seen = proof.measured
+    differs = any(each.field == LISTING for each in proof.differences)
     rows = [
-        ["episodes of the source", proof.episodes, "each kept or quarantined" if not _lists(proof) else "DIFFERS"],
-        ["episodes compared", len(proof.sampled), f"seed {proof.seed}"],
+        ["rows of the index", proof.episodes, "DIFFERS" if differs else "every episode is kept or quarantined"],
+        ["episodes drawn", len(proof.sampled), f"seed {proof.seed}"],
+        ["kept, compared", seen.episodes, "field by field, to their end"],
+        ["dropped, compared", seen.dropped, "is it for a reason of the spec"],
+        ["not compared", len(proof.sampled) - seen.episodes - seen.dropped, "as said below"],
         ["steps", seen.steps, "lengths, order, text"],
         ["actions", seen.actions, f"largest distance {seen.action:.2g}"],
         ["frames", seen.frames, f"largest mean {seen.frame_mean:.2f}, worst block {seen.frame_block:.1f} grey levels"],
@@ -105,9 +119,10 @@ def _print(proof: "Proof", entry: str | None) -> None:
         print(f"  {one_line(str(difference))}")
     if len(proof.differences) > SHOWN:
         print(f"  ... and {len(proof.differences) - SHOWN} more (--json has all)")
-    print(f"DIFFERS in {len(proof.differences)} places" if proof.differences else "equal: the conversion is 1:1",
-          "of what was compared", f"(signed: ledger {entry[:16]})" if entry else "(not signed)")  # fmt: skip
-
-
-def _lists(proof: "Proof") -> bool:
-    return any(each.field == "episode" for each in proof.differences)
+    said = {
+        "equal": f"equal: the conversion is 1:1 in {seen.episodes} of {proof.episodes} episodes, those compared",
+        "differs": f"DIFFERS in {len(proof.differences)} places of what was compared",
+        "nothing compared": "NOTHING COMPARED, so nothing is proven: no drawn episode lies in the shards; "
+        "draw more with --episodes N or --all",
+    }
+    print(said[proof.verdict], f"(signed: ledger {entry[:16]})" if entry else "(not signed)")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from whale.commands.data import prove
+from whale.commands.output import require_folder
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
 from whale.common.files import temporary_path
 from whale.common.json_files import write_json
@@ -68,6 +69,7 @@ def fetch(
     if not path.is_file():
         remedy = "copy the files with the bucket's own tool, then `whale data link` describes them"
         raise MissingInputError("no file list to check against", file=path, remedy=remedy)
+    require_folder(to, "--to")
     described = read_description(path)
     count = fetch_files(described.files, uri, to, done=lambda size: print(f"{size} bytes", flush=True))
     print(f"{count} of {len(described.files)} files came; next: `whale data link {name} {to}`")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AsJson, print_json, print_table, require_folder
 from whale.common.errors import MissingInputError
 from whale.common.json_files import read_json
 
@@ -40,6 +40,7 @@ def export(source: Source, dialect: DialectName, out: Out, as_json: AsJson = Fal
     from whale.common.files import write_atomically
     from whale.data.workbench.dialects import DIALECTS, export_statistics
 
+    require_folder(out, "--out")
     statistics = read_statistics(source)
     files = export_statistics(dialect, statistics)
     for name, content in files.items():

@@ -144,7 +144,7 @@ def dvc_status() -> dict[str, list[Any]]:
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise WhaleError("dvc status failed", found=done.stderr.strip().splitlines()[-1:] or "no message")
+        raise WhaleError("dvc status failed", found="\n".join(done.stderr.strip().splitlines()[-1:]) or "no message")
     return parse_json(done.stdout or "{}", "dvc status --json")
 
 

@@ -1,6 +1,5 @@
 """`whale profile`: complete parameter sets in profiles/; params.yaml is the active one."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import typer
 from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.project import plan
 from whale.commands.project.timings import active_profile
-from whale.common.errors import ConfigError
+from whale.common.errors import ConfigError, nearest
 from whale.common.files import write_atomically
 from whale.common.json_files import changed, flatten
 
@@ -70,9 +69,7 @@ def profile_path(name: str) -> Path:
     path = PROFILES / f"{name}.yaml"
     if "/" in name or not path.is_file():
         known = sorted(each.stem for each in PROFILES.glob("*.yaml"))
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError("no such profile", file=path, found=name, expected=f"{hint}one of: {', '.join(known)}")
+        raise ConfigError("no such profile", file=path, found=name, expected=nearest(name, known))
     return path
 
 

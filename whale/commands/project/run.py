@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from whale.commands.project.plan import dvc_status
-from whale.common.errors import WhaleError
+from whale.common.errors import ConfigError, WhaleError
 from whale.guard.experiment import start_run
 
 EXAMPLE = "Example: whale run --jobs 4"
@@ -41,13 +41,15 @@ def run(
 
     Each process of N needs its own memory (`whale plan` says how much); stop and start again as with `dvc repro`.
     """
-    from whale.common.config import load_yaml
-    from whale.pipeline_file import PIPELINE, expand
+    from whale.pipeline_file import PIPELINE, nodes_of
     from whale.planning.waves import SIDE_BY_SIDE, next_wave
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, and ends what was started
+    nodes = nodes_of(Path())
+    if not nodes:
+        raise ConfigError("no pipeline here", file=PIPELINE, expected="dvc.yaml and params.yaml",
+                          remedy="run it from the project's root")  # fmt: skip
     start_run()
-    nodes = expand(load_yaml(PIPELINE), load_yaml("params.yaml"))
     ran: set[str] = set()
     while wave := next_wave(nodes, set(dvc_status()), ran):
         together = wave[0].stage in SIDE_BY_SIDE

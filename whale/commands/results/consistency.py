@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AsJson, print_json, print_table, require_folder
 from whale.common.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,47 +17,65 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: whale evaluate consistency work/pairs --simulate 20; whale evaluate consistency work/pairs"
 CACHE = Path("work/judge-replies")
 Folder = Annotated[Path, typer.Argument(help="TEST/TASK/NAME/ with recorded.png, imagined.png, about.json.")]
-Simulate = Annotated[int, typer.Option(help="Write so many new episodes a test there, and end.", min=0)]
-World = Annotated[Path | None, typer.Option(help="Imagine the new episodes with this model, not with faults.")]
+Simulate = Annotated[int | None, typer.Option(help="Write so many new episodes a test there, and end.", min=1)]
+World = Annotated[Path | None, typer.Option(help="With --simulate: imagine them with this model, not with faults.")]
 JudgeFile = Annotated[Path | None, typer.Option("--judge", help="YAML of a vision endpoint; without it: the truth.")]
-Asked = Annotated[Path, typer.Option("--questions", help="The prompts of each test and task.")]
+Asked = Annotated[Path | None, typer.Option("--questions", help="With --judge: the prompts of each test and task.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for report.json and judgements.jsonl.")]
 Canaries = Annotated[int, typer.Option(help="Known-answer questions of each kind and test.", min=0)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many calls it takes and what they cost; ask nobody.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be written, or asked at what cost; do neither.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of simulated pairs, canaries and the order.")]
 QUESTIONS = Path("data_specs/questions/fleet.yaml")
 
 
 def consistency(
-    folder: Folder, simulate: Simulate = 0, world: World = None, judge: JudgeFile = None, questions: Asked = QUESTIONS,
+    folder: Folder, simulate: Simulate = None, world: World = None, judge: JudgeFile = None, questions: Asked = None,
     out: Out = None, canaries: Canaries = 5, seed: Seed = 0, dry_run: DryRun = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """How often imagined last frames are consistent with the recorded ones, by a judge; and how far to trust it."""
-    if simulate or world is not None:
-        _write(folder, simulate or 20, world, seed, as_json)
-    else:
-        _judge(folder, judge, questions, out, canaries, seed, dry_run, as_json)
+    if simulate is not None:
+        _refuse("--simulate writes pairs and judges none", {"--judge": judge, "--questions": questions, "--out": out})
+        _write(folder, simulate, world, seed, dry_run, as_json)
+        return
+    _refuse("--world imagines the episodes of --simulate N", {"--world": world})
+    if judge is None:
+        _refuse("only a judge of --judge is asked questions", {"--questions": questions})
+    if out is not None:
+        require_folder(out, "--out")
+    _judge(folder, judge, questions or QUESTIONS, out, canaries, seed, dry_run, as_json)
 
 
-def _write(folder: Path, count: int, world: Path | None, seed: int, as_json: bool) -> None:
+def _refuse(why: str, given: dict[str, object]) -> None:
+    """ConfigError for options that would be passed over in silence."""
+    if found := [name for name, value in given.items() if value is not None]:
+        raise ConfigError("options that do not go together", place=", ".join(found), found=why,
+                          remedy="give the one or the other")  # fmt: skip
+
+
+def _write(folder: Path, count: int, world: Path | None, seed: int, dry_run: bool, as_json: bool) -> None:
     from whale.common.progress import Progress
-    from whale.evaluation.judging.fleet_truth import TESTS, imagined_pairs, simulated_pairs
+    from whale.evaluation.judging.fleet_tests import TESTS, imagined_pairs, simulated_pairs
     from whale.evaluation.judging.pairs import Source, write_pairs
 
+    require_folder(folder, "FOLDER")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError("the folder is not empty", file=folder, remedy="name a new one: pairs of two kinds would mix")
-    counts, data = {}, f"fleet_unseen seed {seed}"
-    source = Source(data=data, model="simulator with known faults") if world is None else Source(data=data, model="")
     parts = None if world is None else _learned(world)
+    if dry_run:
+        _tell(dict.fromkeys(TESTS, count), as_json, "new pairs")
+        return
+    counts = {}
+    model = "simulator with known faults" if parts is None else parts[2]
+    source = Source(data=f"fleet_unseen seed {seed}", model=model)
     with Progress(len(TESTS), "tests", "pairs") as progress:
         for test in TESTS:
-            if parts is None:
-                pairs = simulated_pairs(test, count, seed)
-            else:
-                imagine, form, name = parts
-                source, pairs = Source(data=data, model=name), imagined_pairs(test, count, seed, imagine, form)
-            write_pairs(folder, source, pairs)
-            counts[test] = {"pairs": len(pairs), "consistent": sum(bool(pair.about.truth) for pair in pairs)}
+            made = (
+                simulated_pairs(test, count, seed) if parts is None else imagined_pairs(test, count, seed, *parts[:2])
+            )
+            write_pairs(folder, source, made)
+            counts[test] = {"pairs": len(made), "consistent": sum(bool(pair.about.truth) for pair in made)}
             progress.update()
     if as_json:
         print_json({"written": counts})
@@ -70,11 +88,11 @@ def _learned(folder: Path) -> tuple[Any, Any, str]:
     import numpy as np
 
     from whale.runtime.workers.execution import load_execution
-    from whale.trials.fleet_truth import Form
+    from whale.trials.true_values import Form
     from whale.worlds.load import load
 
     world = load(folder, robot="fleet_unseen", device=load_execution().chosen_device())
-    form = Form(world.model.tokenizer.config.resolution, 95)
+    form = Form(world.model.tokenizer.config.resolution)
 
     def imagine(first: np.ndarray, actions: np.ndarray) -> np.ndarray:
         return np.asarray(world.imagine(first[None], actions).frames)[-1]
@@ -89,33 +107,27 @@ def _judge(
     from whale.common.json_files import write_json
     from whale.common.progress import Progress
     from whale.evaluation.judging.canaries import canaries, mixed
-    from whale.evaluation.judging.consistency import consistency_metrics, digest_of_questions, judge_all, records
+    from whale.evaluation.judging.consistency import consistency_metrics, judge_all, records
     from whale.evaluation.judging.judge import Judge, KnownTruth
     from whale.evaluation.judging.pairs import read_pairs
     from whale.evaluation.judging.questions import Questions
 
     source, pairs = read_pairs(folder)
-    questions = Questions.read(asked)
     asking: Judge = KnownTruth()
-    items = pairs
-    if judge is None:
-        if unknown := [pair.key for pair in pairs if pair.about.truth is None]:
-            remedy = "name a vision endpoint with --judge FILE (docs/how-to/judge-consistency.md)"
-            raise ConfigError("no judge: the truth of these pairs is not known", file=folder, found=unknown[:3],
-                              remedy=remedy)  # fmt: skip
-    else:
+    items, name = pairs, "none"  # the truth is not asked
+    if judge is not None:
+        questions = Questions.read(asked)
         asking = vision = _vision(judge, questions)
-        items = mixed([*pairs, *canaries(pairs, each, seed)], seed)
+        items, name = mixed([*pairs, *canaries(pairs, each, seed)], seed), f"{questions.name} {questions.digest()[:16]}"
         if dry_run:
             _say_estimate(vision, items, as_json)
             return
-        vision.config.key()  # before anything else, so that a missing one is said at once
+    asking.require(items)
     if dry_run:
         _tell({"turns": 0, "usd": 0.0}, as_json)
         return
     with Progress(len(items), "pairs", "consistency") as progress:
         judged = judge_all(asking, items, progress.update)
-    name = f"{questions.name} {digest_of_questions(questions.deciding_values())}"
     metrics = consistency_metrics(judged, asking, source, name)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -142,11 +154,11 @@ def _say_estimate(judge: "VisionJudge", items: list["Pair"], as_json: bool) -> N
            "calls": found.turns - found.cached, **caps}, as_json)  # fmt: skip
 
 
-def _tell(values: dict[str, Any], as_json: bool) -> None:
+def _tell(values: dict[str, Any], as_json: bool, what: str = "at most") -> None:
     if as_json:
         print_json(values)
     else:
-        print_table(["what", "at most"], [[name, f"{value:.6g}"] for name, value in values.items()])
+        print_table(["what", what], [[name, f"{value:.6g}"] for name, value in values.items()])
 
 
 def _say(metrics: dict[str, Any]) -> None:

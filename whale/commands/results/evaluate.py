@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, group, print_json, print_table
+from whale.commands.output import AsJson, group, print_json, print_table, require_folder
 from whale.commands.project.timings import active_profile
 from whale.commands.results import consistency
 from whale.common.errors import ConfigError
@@ -25,6 +25,7 @@ def video(frames: Frames = None, tasks: Tasks = None, as_json: AsJson = False) -
     if (frames is None) == (tasks is None):
         raise ConfigError("one of --frames and --tasks", found="both" if frames else "neither", expected="exactly one")
     if tasks is not None:
+        require_folder(tasks, "--tasks")
         _write(tasks, as_json)
     elif frames is not None:
         _score(frames, as_json)

@@ -70,13 +70,14 @@ def drives_of(folder: Path, policies: list[str]) -> "Drives":
     """All robots of the world in `folder`; one is loaded when it is asked for, its bytes proven then."""
     from whale.audit.exports.world_bundle.recorded_starts import starts_beside
     from whale.play.drives import Drives
+    from whale.play.messages import KEYS, RECORDED
     from whale.runtime.workers.execution import load_execution
     from whale.trials.contenders import OWN as BEHAVIOR
     from whale.trials.contenders import contenders_of
     from whale.worlds.folder import open_folder
     from whale.worlds.load import load
 
-    found = open_folder(folder)
+    found = open_folder(folder, verify=False)  # to see which robots there are; `load` proves what is shown of one
     beside = {} if found.starts is not None else starts_beside(found, STARTS, seen=True)
     kept = sorted(beside) if found.starts is None else sorted(path.stem for path in found.starts.glob("*.npz"))
     datasets = [name for name in kept if name in found.contracts]
@@ -89,10 +90,11 @@ def drives_of(folder: Path, policies: list[str]) -> "Drives":
 
     def open_world(dataset: str) -> "tuple[World, Mapping[str, Contender]]":
         # What only looks wrong is said on the page: whoever plays pushes harder, or less, than who demonstrated.
-        world = load(folder, dataset, device=device, verify=False, checking="off")
+        world = load(folder, dataset, device=device, checking="off")
         world.starts = world.starts or beside[dataset]
         own = list(BEHAVIOR) if world.model.behavior is not None else []
-        return world, {each.name: each for each in contenders_of([*own, *policies], world)}
+        may_drive = contenders_of([*own, *policies], world, reserved=(KEYS, RECORDED))
+        return world, {each.name: each for each in may_drive}
 
     drives = Drives(str(folder), datasets, open_world)
     drives.about()  # what is wrong with it is said now, not on the page

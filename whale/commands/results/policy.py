@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whale.commands.output import AsJson, group, print_json, print_table
+from whale.commands.output import AsJson, group, print_json, print_table, require_folder
 from whale.common.errors import ConfigError
 from whale.common.progress import Progress
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: whale policy evaluate world-bundle --policy behavior --policy ws://127.0.0.1:8000 --truth none"
 EPISODES = 16  # where nobody asks for a number
 EPISODES_HELP = "Starts, the same for every policy. [default: 16, or all recorded ones if fewer]"
-JPEG_QUALITY = 95  # of the fleet's shards
 FLEET, NONE = "fleet", "none"
 Policies = Annotated[list[str], typer.Option("--policy", help="expert ..., behavior, or [NAME=]ws://HOST:PORT.")]
 Robot = Annotated[str | None, typer.Option("--robot", help="The dataset whose actions the policies give.")]
@@ -43,7 +42,7 @@ def evaluate(
     true_episodes: Annotated[int, typer.Option("--true-episodes", help="Starts that count as known truths.")] = 4,
     uncertainty: Annotated[str, typer.Option("--uncertainty", help="retracing, entropy or none.")] = "retracing",
     coverage: Annotated[float, typer.Option("--coverage", help="Of the trust limit.")] = 0.8,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     reward: Reward = None,
     allow_remote: Limit = False,
     answer_seconds: Seconds = 60.0,
@@ -66,6 +65,7 @@ def evaluate(
         "seed": seed,
     }
     values |= {"uncertainty": None if uncertainty == NONE else uncertainty, "coverage": coverage, "resamples": 1000}
+    require_folder(work, "--work")
     config = TrialConfig.parse(values, file="command line", place="whale policy evaluate")
     found = load(world, robot)
     if reward is not None:
@@ -92,10 +92,10 @@ def _setting(
 ) -> tuple[list["Beginning"], "Judge | None"]:
     """Where episodes begin, and who judges them."""
     from whale.policies.protocol import Beginning
-    from whale.trials.fleet_truth import Form, fleet_beginnings, fleet_judge
+    from whale.trials.true_values import Form, fleet_beginnings, fleet_judge
 
     if truth == FLEET:
-        form = Form(world.resolution, JPEG_QUALITY)
+        form = Form(world.resolution)
         return fleet_beginnings(world.contract.dataset, episodes, seed, form), fleet_judge(
             horizon, world.contract, form
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from whale.commands.output import AsJson, print_json, print_table
+from whale.commands.output import AsJson, print_json, print_table, require_folder
 
 if TYPE_CHECKING:
     from whale.evaluation.by_hand.imagine_episode import ImaginedEpisode
@@ -25,7 +25,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Write a GIF: recorded, 
 Context = Annotated[int, typer.Option("--context", min=1, help="Recorded frames that the model is given.")]
 Horizon = Annotated[int | None, typer.Option("--horizon", min=1, help="Imagined frames; else to the episode's end.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="0: the most likely tokens.")]
-Seed = Annotated[int, typer.Option("--seed", help="Random seed for sampling.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed for sampling.")]
 Z = Annotated[Literal["prior", "frozen", "off"], typer.Option("--z", help="Behavior embedding of imagined steps.")]
 
 
@@ -39,6 +39,8 @@ def rollout(
     from whale.evaluation.by_hand.imagine_episode import EpisodeAddress, Options, imagine_episode
     from whale.runtime.workers.execution import load_execution
 
+    if out is not None:
+        require_folder(out.parent, "--out")
     factors = [*(scale_actions or []), 1.0]  # 1: the recorded actions, to compare with
     options = Options(context, horizon, tuple(sorted(set(factors))), temperature, seed, z)
     address, device = EpisodeAddress.parse(episode), load_execution().chosen_device()

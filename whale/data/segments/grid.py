@@ -161,3 +161,11 @@ def open_each(directory: Path, opener: Callable[[Path], T]) -> dict[str, T]:
     if not found:
         raise MissingInputError("no dataset here", file=directory, expected="a folder with manifest.json per dataset")
     return found
+
+
+def spread(rows: Sequence[T], count: int) -> list[T]:
+    """At most `count` rows, evenly spread over the list, so that every policy and task takes part."""
+    if not rows:
+        return []
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    return [rows[index] for index in chosen]

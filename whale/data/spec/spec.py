@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from whale.common.config import Config, load_yaml
-from whale.common.errors import ConfigError
+from whale.common.errors import ConfigError, nearest
 from whale.data.ingest.sources.source import ALL
 from whale.data.spec.operations import Orientation, check_operation
 
@@ -362,6 +362,11 @@ class DatasetSpec(Config):
 def load_spec(name: str, directory: Path = Path("data_specs")) -> DatasetSpec:
     """Read and check data_specs/<name>.yaml; every problem at once, each with file and dotted path."""
     file = Path(directory) / f"{name}.yaml"
+    if not file.is_file():
+        known = nearest(name, [path.stem for path in Path(directory).glob("*.yaml")])
+        remedy = "name a known one (`whale spec list`), or draft a spec: `whale spec init PATH`"
+        raise ConfigError("no such dataset: it has no spec", file=file, place="name", found=name, expected=known,
+                          remedy=remedy)  # fmt: skip
     spec = DatasetSpec.parse(load_yaml(file), file=file)
     if spec.name != name:
         raise ConfigError("a spec is named like its file", file=file, place="name", found=spec.name, expected=name)

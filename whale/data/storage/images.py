@@ -18,6 +18,7 @@ from whale.common.limits import PIXELS as MAX_PIXELS
 
 JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 RGB_MAGIC = b"RGB8\x00\r\n\x1a"  # then height and width as uint32: pixels that were never an encoded image
+JPEG_QUALITY = 95  # where no parameter or manifest says one: raw pictures of simulators, previews, bundles
 ENCODER = f"simplejpeg {simplejpeg.__version__} 4:4:4"
 
 # One thread: ingest workers are processes, and the resize must not depend on a thread count.
@@ -115,6 +116,13 @@ def glance(data: bytes, side: int) -> np.ndarray:
 def encode(image_HWC: np.ndarray, quality: int) -> bytes:
     """RGB uint8 (H, W, 3) -> JPEG 4:4:4."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image_HWC), quality=quality, colorsubsampling="444")
+
+
+def encode_png(image_HWC: np.ndarray) -> bytes:
+    """RGB uint8 (H, W, 3) -> PNG."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(image_HWC[..., ::-1]))  # OpenCV takes its input for BGR
+    assert done
+    return data.tobytes()
 
 
 def resize(image_HWC: np.ndarray, resolution: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from whale.data.segments.grid import spread
 from whale.evaluation.judging.pairs import Pair
 
 BLOCKS = 8  # a side
@@ -28,7 +29,7 @@ def canaries(pairs: Sequence[Pair], each: int, seed: int) -> list[Pair]:
         own = [pair for pair in pairs if pair.test == test]
         known = [pair for pair in own if pair.about.recorded_meets]
         for kind, (make, answer) in _KINDS.items():
-            for number, pair in enumerate(_spread(known if answer else own, each)):
+            for number, pair in enumerate(spread(known if answer else own, each)):
                 rng = np.random.default_rng(_number(f"{seed}|{kind}|{pair.key}"))
                 about = pair.about.model_copy(update={"truth": answer})
                 if kind == "injection":
@@ -70,13 +71,6 @@ _KINDS: dict[str, tuple[Make, bool]] = {
     "shuffled": (_shuffled, False),
     "injection": (_noise, False),
 }
-
-
-def _spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    if not pairs or count == 0:
-        return []
-    rows = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int))
-    return [pairs[row] for row in rows]
 
 
 def _number(text: str) -> int:

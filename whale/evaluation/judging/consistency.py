@@ -4,7 +4,6 @@ An answer that is not understood, or a tie, counts as no. Beside the rate stand 
 and, where the truth is known, the judge's agreement with it. A judge that fails its canaries gets no rate.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -31,7 +30,8 @@ class Judged:
 
 
 def judge_all(judge: Judge, items: Sequence[Pair], progress: Callable[[], object] = lambda: None) -> Judged:
-    """Every pair and canary in the given order; results sorted by key."""
+    """Every pair and canary in the given order; results sorted by key. What `judge` cannot judge is said first."""
+    judge.require(items)
     found = []
     for pair in items:
         found.append((pair, judge.judge(pair)))
@@ -46,13 +46,13 @@ def consistency_metrics(judged: Judged, judge: Judge, source: Source, questions:
 
     questions: their name and digest, for the protocol.
     """
-    canary_metrics, status = _canaries(judged)
+    canary_metrics, status, trusted = _canaries(judged)
     groups: dict[str, list[tuple[Pair, Judgement]]] = {ALL: judged.pairs}
     for pair, said in judged.pairs:
         groups.setdefault(f"{pair.test}.{pair.task}", []).append((pair, said))
     metrics: dict[str, object] = {}
     for name, rows in groups.items():
-        metrics |= under(name, _rates(rows, trusted=status.startswith("measured")) | _agreement(rows))
+        metrics |= under(name, _rates(rows, trusted) | _agreement(rows))
     settings = {name: value for name, value in judge.settings.items()}
     text = protocol(
         "consistency", model=_plain(source.model), data=_plain(source.data), judge=_plain(judge.name),
@@ -94,11 +94,6 @@ def records(judged: Judged, judge: Judge) -> list[str]:
     ]  # fmt: skip
 
 
-def digest_of_questions(values: object) -> str:
-    """First 16 digits of sha256 over all prompts."""
-    return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:16]
-
-
 def _rates(rows: Sequence[tuple[Pair, Judgement]], trusted: bool) -> dict[str, object]:
     votes = [vote for _, said in rows for vote in said.votes]
     interval = wilson(sum(said.consistent is True for _, said in rows), len(rows))
@@ -128,8 +123,8 @@ def _agreement(rows: Sequence[tuple[Pair, Judgement]]) -> dict[str, object]:
     return found
 
 
-def _canaries(judged: Judged) -> tuple[dict[str, object], str]:
-    """Metrics, and what they say of the judge as one line."""
+def _canaries(judged: Judged) -> tuple[dict[str, object], str, bool]:
+    """Metrics, what they say of the judge as one line, and whether it is trusted."""
     right = [(pair.canary, said.consistent is pair.about.truth) for pair, said in judged.canaries]
     metrics: dict[str, object] = {"canaries.asked": len(right), "canaries.right": sum(ok for _, ok in right)}
     for kind in sorted({str(kind) for kind, _ in right}):
@@ -137,17 +132,18 @@ def _canaries(judged: Judged) -> tuple[dict[str, object], str]:
         metrics |= {f"canaries.{kind}.asked": len(own), f"canaries.{kind}.right": sum(own)}
     votes = [vote for _, said in [*judged.pairs, *judged.canaries] for vote in said.votes]
     if judged.canaries and votes.count(None) > MOST_INVALID * len(votes):
-        return metrics, f"unjudged: {votes.count(None)} of {len(votes)} votes were not understood"
+        return metrics, f"unjudged: {votes.count(None)} of {len(votes)} votes were not understood", False
     kinds: dict[str, list[bool]] = {}
     for each, ok in right:
         kinds.setdefault(str(each), []).append(ok)
     failed = [kind for kind, own in sorted(kinds.items()) if sum(own) < LEAST_CANARIES * len(own)]
     if failed:
         counts = ", ".join(f"{kind} {sum(kinds[kind])} of {len(kinds[kind])}" for kind in failed)
-        return metrics, f"unjudged: wrong answers to canaries ({counts})"
+        return metrics, f"unjudged: wrong answers to canaries ({counts})", False
     if right and "itself" not in kinds:
-        return metrics, "measured; no canary shows that this judge can say yes (recorded_meets is true of no pair)"
-    return metrics, "measured"
+        said = "measured; no canary shows that this judge can say yes (recorded_meets is true of no pair)"
+        return metrics, said, True
+    return metrics, "measured", True
 
 
 def _plain(text: str) -> str:

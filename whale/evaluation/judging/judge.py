@@ -1,8 +1,10 @@
 """Judges: who says whether an imagined last frame is consistent with the recorded one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from whale.common.errors import ConfigError
 from whale.evaluation.judging.pairs import Pair
 
 
@@ -44,16 +46,25 @@ class Judge(Protocol):
     @property
     def settings(self) -> dict[str, Any]: ...
 
+    def require(self, pairs: Sequence[Pair]) -> None:
+        """ConfigError unless all of these can be judged: said before the first one is."""
+        ...
+
     def judge(self, pair: Pair) -> Judgement: ...
 
 
 @dataclass
 class KnownTruth:
-    """The judge that knows: `truth` of a pair, from the simulator's state. One vote, and none where it is not known."""
+    """The judge that knows: `truth` of a pair, from the simulator's state. One vote."""
 
     name: str = "truth"
     settings: dict[str, Any] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
+
+    def require(self, pairs: Sequence[Pair]) -> None:
+        if unknown := [pair.key for pair in pairs if pair.about.truth is None]:
+            remedy = "name a vision endpoint with --judge FILE (docs/how-to/judge-consistency.md)"
+            raise ConfigError("no judge: the truth of these pairs is not known", found=unknown[:3], remedy=remedy)
 
     def judge(self, pair: Pair) -> Judgement:
         return Judgement((pair.about.truth,))

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from whale.common.config import Config
@@ -69,19 +68,21 @@ def write_pairs(directory: Path, source: Source, pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         folder = directory / pair.key
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "recorded.png", png(pair.recorded), lasts=False)
-        write_atomically(folder / "imagined.png", png(pair.imagined), lasts=False)
+        write_atomically(folder / "recorded.png", images.encode_png(pair.recorded), lasts=False)
+        write_atomically(folder / "imagined.png", images.encode_png(pair.imagined), lasts=False)
         write_json(folder / "about.json", pair.about.deciding_values())
     write_json(directory / "source.json", source.deciding_values())
 
 
 def read_pairs(directory: Path) -> tuple[Source, list[Pair]]:
     """Sorted by key. BadDataError or MissingInputError that names the file; nothing in the folders is passed over."""
-    source = Source.parse(read_json(directory / "source.json"), file=directory / "source.json")
-    folders = sorted(path for path in directory.glob("*/*/*"))
+    remedy = f"name a folder of pairs; `whale evaluate consistency {directory} --simulate 20` writes some"
+    path = directory / "source.json"
+    source = Source.parse(read_json(path, "no pairs here: they come with a source.json", remedy), file=path)
+    folders = sorted(directory.glob("*/*/*"))
     if not folders:
         raise MissingInputError("no pairs here", file=directory, expected="TEST/TASK/NAME/recorded.png, imagined.png",
-                                remedy="whale evaluate consistency --simulate DIR writes some")  # fmt: skip
+                                remedy=remedy)  # fmt: skip
     if len(folders) > MAX_PAIRS:
         raise BadDataError("too many pairs", file=directory, found=len(folders), expected=f"<= {MAX_PAIRS}")
     return source, [_read(folder) for folder in folders]
@@ -95,18 +96,11 @@ def digest_of(pairs: Sequence[Pair]) -> str:
     return found.hexdigest()[:16]
 
 
-def png(frame: np.ndarray) -> bytes:
-    """RGB uint8 [H, W, 3] -> PNG."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(frame[..., ::-1]))
-    assert done
-    return data.tobytes()
-
-
 def _read(folder: Path) -> Pair:
     test, task, name = folder.parts[-3:]
     if not folder.is_dir() or not all(NAME.fullmatch(each) for each in (test, task, name)):
         raise BadDataError("not a pair", file=folder, expected="TEST/TASK/NAME/, letters, digits, _ + - only")
-    about = About.parse(read_json(folder / "about.json"), file=folder / "about.json")
+    about = About.parse(read_json(folder / "about.json", "a pair without its about.json"), file=folder / "about.json")
     return Pair(test, task, name, _frame(folder, "recorded"), _frame(folder, "imagined"), about)
 
 

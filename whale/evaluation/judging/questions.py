@@ -7,12 +7,14 @@ imagined one. Prompts stand in data_specs/questions/, one file a set.
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from whale.common.config import Config, load_yaml
 from whale.common.errors import ConfigError
+from whale.evaluation.judging.pairs import Pair
 
 MAX_INSTRUCTION, MAX_PROMPT = 256, 4000  # characters
 PLACE, ANY = "{instruction}", "any"
@@ -42,15 +44,27 @@ class Questions(Config):
         """ConfigError for what is no set of questions."""
         return cls.parse(load_yaml(path), file=path)
 
+    def require(self, pairs: Iterable[Pair]) -> None:
+        """ConfigError that names every task that nobody wrote a question for."""
+        asked = sorted({(pair.test, pair.task) for pair in pairs})
+        if unknown := [f"{test}/{task}" for test, task in asked if self._text(test, task) is None]:
+            raise self._no_question(unknown)
+
     def prompt(self, test: str, task: str, instruction: str) -> str:
         """The first turn's text; ConfigError for a task that nobody wrote a question for."""
-        prompts = self.tests.get(test, {})
-        text = prompts.get(task, prompts.get(ANY))
+        text = self._text(test, task)
         if text is None:
-            known = [f"{name}/{each}" for name, tasks in self.tests.items() for each in tasks]
-            raise ConfigError("no question for this task", file=f"questions {self.name}", place=f"{test}/{task}",
-                              expected=", ".join(known), remedy="add it to the file of questions")  # fmt: skip
+            raise self._no_question([f"{test}/{task}"])
         return text.replace(PLACE, quoted(instruction))
+
+    def _text(self, test: str, task: str) -> str | None:
+        prompts = self.tests.get(test, {})
+        return prompts.get(task, prompts.get(ANY))
+
+    def _no_question(self, tasks: list[str]) -> ConfigError:
+        known = [f"{name}/{each}" for name, prompts in self.tests.items() for each in prompts]
+        return ConfigError("no question for this task", file=f"questions {self.name}", place=", ".join(tasks),
+                           expected=", ".join(known), remedy="add it to the file of questions")  # fmt: skip
 
 
 def quoted(instruction: str) -> str:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from whale.common.errors import MissingInputError, RefusedError
+from whale.common.errors import CannotWriteError, MissingInputError, RefusedError
 from whale.common.json_files import canonical_json, remembered, write_json
 from whale.data.storage import images
 from whale.evaluation.judging.endpoint import EndpointConfig, Trouble, post
 from whale.evaluation.judging.judge import Judgement, Spent
-from whale.evaluation.judging.pairs import Pair, png
+from whale.evaluation.judging.pairs import Pair
 from whale.evaluation.judging.questions import Questions, verdict
 
 MAX_REPLY = 4000  # characters of an answer that are kept and sent back in the next turn
@@ -83,6 +83,16 @@ class VisionJudge:
         names = ("votes", "temperature", "max_tokens", "image_side")
         return {name: getattr(self.config, name) for name in names}
 
+    def require(self, pairs: Sequence[Pair]) -> None:
+        """ConfigError for a task without a question or a key that is not set, CannotWriteError where no reply can be
+        kept: before the first call is paid."""
+        self.config.key()
+        self.questions.require(pairs)
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotWriteError("replies cannot be kept", file=self.cache, found=error.strerror) from None
+
     def judge(self, pair: Pair) -> Judgement:
         """All votes. RefusedError at the cost cap or where the server refuses, MissingInputError where none answers."""
         votes = [self._vote(pair, number) for number in range(self.config.votes)]
@@ -90,6 +100,7 @@ class VisionJudge:
 
     def estimate(self, pairs: list[Pair]) -> Estimate:
         """Without asking anybody: what judging these would cost, a first turn's reply taken to be of full length."""
+        self.questions.require(pairs)
         turns = cached = given = taken = 0
         for pair in pairs:
             for number in range(self.config.votes):
@@ -126,7 +137,7 @@ class VisionJudge:
         return [*messages, said, _turn(self.questions.follow_up, self._data_url(pair.imagined))]
 
     def _data_url(self, frame: np.ndarray) -> str:
-        data = png(images.resize(frame, self.config.image_side))
+        data = images.encode_png(images.resize(frame, self.config.image_side))
         return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
     def _payload(self, messages: list[dict[str, Any]], seed: int) -> bytes:

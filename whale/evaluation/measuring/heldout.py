@@ -4,21 +4,19 @@ Shapes: S segments, B windows, T window, L window length, N tokens per frame, R 
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from whale.common.errors import BadDataError
 from whale.data.segments.actions import ActionNormalizer
-from whale.data.segments.grid import normalize_actions, open_each, pad_frames
+from whale.data.segments.grid import normalize_actions, open_each, pad_frames, spread
 from whale.data.segments.token_shards import TokenSet, ZSet, require_same_grid
 from whale.data.storage.shards import ShardSet
 
-Row = TypeVar("Row")
 Starts = Literal["keyed", "spread"]
 
 
@@ -128,14 +126,6 @@ def open_dataset(role_dir: Path, name: str) -> Dataset:
     tokens, z = (TokenSet.open(role_dir / "tokens" / name), ZSet.open(role_dir / "z" / name))
     require_same_grid(tokens, z)
     return Dataset(name, shards, tokens, z, ActionNormalizer.from_statistics(shards.statistics))
-
-
-def spread(rows: Sequence[Row], count: int) -> list[Row]:
-    """At most `count` rows, evenly spread over the list, so that every policy and task takes part."""
-    if not rows:
-        return []
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
-    return [rows[index] for index in chosen]
 
 
 def read_segments(dataset: Dataset, split: str, max_episodes: int, with_frames: bool = True) -> Segments:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from whale.common.errors import BadDataError
-from whale.evaluation.measuring.heldout import Dataset, spread
+from whale.data.segments.grid import spread
+from whale.evaluation.measuring.heldout import Dataset
 
 ALL = "all"  # the task of a dataset that names none
 

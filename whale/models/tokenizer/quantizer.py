@@ -28,7 +28,8 @@ class Quantizer(nn.Module):
 
     def __init__(self, num_codes: int, latent_dim: int):
         super().__init__()
-        self.codebook = nn.Parameter(F.normalize(torch.randn(num_codes, latent_dim), dim=-1))
+        drawn = torch.randn(num_codes, latent_dim)
+        self.codebook = nn.Parameter(F.normalize(drawn, dim=-1, out=drawn))
 
     def codes(self) -> Tensor:
         """The l2-normalised codebook [K, E]."""

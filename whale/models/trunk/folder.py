@@ -84,8 +84,8 @@ def load_model(directory: Path, model_class: type[Model]) -> Model:
         planned = model_class(config)
     expected = {name: tuple(tensor.shape) for name, tensor in planned.state_dict().items()}
     _require_same(expected, tensor_shapes(directory / WEIGHTS), directory / WEIGHTS)
-    beside = sum(each.nbytes for each in planned.buffers()) - sum(each.nbytes for each in planned.state_dict().values())
-    if beside > HIDDEN_BYTES:
+    beside = sum(each.nbytes for name, each in planned.named_buffers() if name not in expected)
+    if beside > HIDDEN_BYTES:  # what a published file does not hold, so that the comparison above says nothing of it
         raise BadDataError("a model that needs too much beside its weights", file=directory / CONFIG,
                            found=f"{beside} bytes", expected=f"<= {HIDDEN_BYTES}")  # fmt: skip
     model = model_class(config)
@@ -94,13 +94,29 @@ def load_model(directory: Path, model_class: type[Model]) -> Model:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Shapes are all that is asked for: no random numbers, whose first use here imports for 3 s (measured)."""
+    """Shapes are all that is asked for: no random numbers, whose first use here imports for 3 s (measured).
+
+    What is filled in place (by torch's convention its name ends with one underscore) or by `out` keeps its shape; a
+    factory that torch marks as drawing from a seed makes an empty tensor of that size.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        name, given = getattr(func, "__name__", ""), (args or [*(kwargs or {}).values()])
-        if name in ("normal_", "uniform_", "trunc_normal_", "normalize"):
-            return given[0]
-        return (torch.empty if name == "randn" else func)(*args, **(kwargs or {}))
+        given = kwargs or {}
+        if isinstance(given.get("out"), Tensor):
+            return given["out"]
+        name, filled = getattr(func, "__name__", ""), next(iter([*args, *given.values()]), None)
+        if isinstance(filled, Tensor) and name.endswith("_") and not name.endswith("__"):
+            return filled
+        return (torch.empty if _draws(name) else func)(*args, **given)
+
+
+def _draws(name: str) -> bool:
+    """Is it a factory of random numbers whose first argument is a size: randn, rand?"""
+    known = getattr(torch.ops.aten, name, None)
+    default = getattr(known, "default", None)
+    if default is None or torch.Tag.nondeterministic_seeded not in default.tags:
+        return False
+    return default._schema.arguments[0].name == "size"
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from whale.common.config import Config
+from whale.common.errors import BadDataError
+from whale.common.limits import HIDDEN_BYTES
 from whale.models.trunk.cache import KeyValues, TemporalCache
 from whale.models.trunk.layers import MLP, SelfAttention, sinusoids, space_time_positions
 
@@ -119,8 +121,18 @@ class STTransformer(nn.Module):
         """Positions [F, N, D] of frames start..stop-1 of a window; made once for the longest window seen."""
         cached = self.positions
         if cached.ndim != 3 or cached.shape[0] < stop or cached.shape[1] != num_tokens:
+            _require_room(stop, num_tokens, self.d_model)
             cached = space_time_positions(stop, num_tokens - self.num_prefix, self.d_model)
             frame = sinusoids(stop, self.d_model)[:, None].expand(-1, self.num_prefix, -1)
             cached = torch.cat([frame, cached], dim=1).to(like)
             self.positions = cached
         return cached[start:stop].to(like)
+
+
+def _require_room(num_frames: int, num_tokens: int, d_model: int) -> None:
+    """BadDataError for positions beyond our limit: a window is asked for in text, and no weight's shape says it."""
+    size = num_frames * num_tokens * d_model * torch.float32.itemsize
+    if size > HIDDEN_BYTES:
+        raise BadDataError("a model that needs too much beside its weights", place="positions of a window",
+                           found=f"{num_frames} frames x {num_tokens} tokens x {d_model}: {size} bytes",
+                           expected=f"<= {HIDDEN_BYTES}")  # fmt: skip

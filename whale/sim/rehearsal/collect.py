@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from whale.common.config import Config
-from whale.sim.rehearsal.errata import IDLE, has_it, plant
+from whale.sim.rehearsal.errata import FEWEST_STEPS, IDLE, has_it, plant
 from whale.sim.rehearsal.motion import Motion, wander
 from whale.sim.rehearsal.recording import Encode, nested, record
 from whale.sim.rehearsal.schemas import Schema
@@ -22,8 +22,8 @@ class RehearsalConfig(Config):
     datasets: list[str] = Field(min_length=1)
     train_episodes: int = Field(gt=0)
     other_episodes: int = Field(gt=0)  # of each other split of a source
-    min_steps: int = Field(gt=2)
-    max_steps: int = Field(gt=2)
+    min_steps: int = Field(ge=FEWEST_STEPS)
+    max_steps: int = Field(ge=FEWEST_STEPS)
     train_shards: int = Field(gt=0)
 
     @model_validator(mode="after")

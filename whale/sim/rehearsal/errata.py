@@ -15,6 +15,7 @@ EVERY = 5  # episodes 1, 6, 11, ... have it
 IDLE = 0.6  # share of steps at which a robot that is often idle does nothing
 FAR = 22.09  # world_vector of fractal where 98 % are within 0.15
 OUTLIER_STEP, PITCH_STEP, TURN_STEP = 3, 2, 4
+FEWEST_STEPS = 1 + max(OUTLIER_STEP, PITCH_STEP, TURN_STEP)  # of an episode, so that each has its place
 WHOLE_TURN, PITCH = 2 * np.pi, 0.2
 
 
@@ -68,6 +69,13 @@ _PLANTED: dict[str, Callable[[Raw, Encode], None]] = {
     "no_instruction": _no_instruction,
     "whole_turns": _whole_turns,
     "dead_pitch": _dead_pitch,
+}
+WRITES = {  # features, of which each needs one; else it would change nothing
+    "outlier": {"action", "action/world_vector"},
+    "black_secondary": {"observation/image_1"},
+    "no_instruction": {"language_instruction"},
+    "whole_turns": {"action"},
+    "dead_pitch": {"action"},
 }
 IN_THE_MOTION = {"unsuccessful", "idle"}
 ERRATA = {*_PLANTED, *IN_THE_MOTION}

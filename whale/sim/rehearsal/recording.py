@@ -70,7 +70,7 @@ def _column(feature: str, fillings: list[Filling], schema: Schema, motion: Motio
         words = instruction(schema, motion) if first.signal == "instruction" else f"rehearsal-{motion.number:05d}"
         return [words] * len(motion)
     if first.signal == "codepoints":
-        codes = np.zeros(first.width, np.int32)
+        codes = np.zeros(first.width or 1, np.int32)
         text = instruction(schema, motion)
         codes[: len(text)] = [ord(letter) for letter in text]
         return np.repeat(codes[None], len(motion), axis=0)

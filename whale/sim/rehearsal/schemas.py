@@ -52,17 +52,22 @@ class Schema(Config):
 
 @dataclass(frozen=True)
 class Filling:
-    """`factor` times columns of `signal`; `ahead`: of so many steps from this one on; `width`: of signals of any."""
+    """`factor` times columns of `signal`; `ahead`: of so many steps from this one on; `width`: of signals of any.
+
+    None: not said, which is 1.
+    """
 
     signal: str
-    factor: float = 1.0
-    ahead: int = 1
-    width: int = 1
+    factor: float | None = None
+    ahead: int | None = None
+    width: int | None = None
 
 
 def load_schemas(path: Path, names: list[str]) -> dict[str, Schema]:
     """Those of `names`, in that order. Raises ConfigError for a name that the file has not."""
     found = load_yaml(path)
+    if not isinstance(found, dict):
+        raise ConfigError("not a file of schemas", file=path, found=type(found).__name__, expected="dataset: schema")
     if unknown := [name for name in names if name not in found]:
         raise ConfigError("no such dataset to rehearse", file=path, found=", ".join(unknown), expected=", ".join(found))
     return {name: Schema.parse(found[name], file=path, place=name) for name in names}
@@ -81,6 +86,9 @@ def leaves(tree: Mapping[str, Any], way: str = "") -> Iterator[tuple[str, str, l
         if isinstance(leaf, Mapping):
             yield from leaves(leaf, f"{way}{name}/")
         else:
+            if not isinstance(leaf, str) or not leaf.strip():
+                raise ConfigError("not a feature", place=f"{way}{name}", found=f"{way}{name}: {leaf!r}",
+                                  expected="a text: float32[3] xyz")  # fmt: skip
             feature, *fillings = leaf.split()
             yield f"{way}{name}", feature, [_filling(text) for text in fillings]
 
@@ -89,4 +97,5 @@ def _filling(text: str) -> Filling:
     match = FILLING.fullmatch(text)
     if match is None:
         raise ConfigError("not a signal", found=text, expected="xyz, 50*delta, next10_delta, filler7, ...")
-    return Filling(match["signal"], float(match["factor"] or 1.0), int(match["ahead"] or 1), int(match["width"] or 1))
+    ahead, width = (None if match[name] is None else int(match[name]) for name in ("ahead", "width"))
+    return Filling(match["signal"], None if match["factor"] is None else float(match["factor"]), ahead, width)

@@ -17,17 +17,18 @@ STROKE = 0.08  # metres between open fingers
 
 def columns(filling: Filling, motion: Motion) -> np.ndarray:
     """(T, k) float64. Raises KeyError for a signal that there is none of."""
-    if filling.signal in _CONSTANT:
-        return np.full((len(motion), filling.width), _CONSTANT[filling.signal])
-    if filling.signal == "filler":
-        return _filler(motion, filling.width)
-    values_Tk = _SIGNALS[filling.signal](motion).reshape(len(motion), -1).astype(np.float64)
-    if filling.ahead > 1:
-        resting = _SIGNALS[filling.signal](_at_rest(motion)).reshape(1, -1)
-        padded = np.concatenate([values_Tk, np.repeat(resting, filling.ahead, axis=0)])
-        steps = np.arange(len(motion))[:, None] + np.arange(filling.ahead)
+    width, ahead = filling.width or 1, filling.ahead or 1
+    if filling.signal in CONSTANT:
+        return np.full((len(motion), width), CONSTANT[filling.signal])
+    if filling.signal == FILLER:
+        return _filler(motion, width)
+    values_Tk = SIGNALS[filling.signal](motion).reshape(len(motion), -1).astype(np.float64)
+    if ahead > 1:
+        resting = SIGNALS[filling.signal](_at_rest(motion)).reshape(1, -1)
+        padded = np.concatenate([values_Tk, np.repeat(resting, ahead, axis=0)])
+        steps = np.arange(len(motion))[:, None] + np.arange(ahead)
         values_Tk = padded[steps].reshape(len(motion), -1)
-    return filling.factor * values_Tk
+    return (1.0 if filling.factor is None else filling.factor) * values_Tk
 
 
 def _at_rest(motion: Motion) -> Motion:
@@ -79,8 +80,9 @@ def _filler(motion: Motion, width: int) -> np.ndarray:
     return np.sin(motion.states.pose[:, :6] @ np.linspace(0.5, 3.0, 6 * width).reshape(6, width))
 
 
-_CONSTANT = {"zeros": 0.0, "no": 0.0, "yes": 1.0}
-_SIGNALS: dict[str, Callable[[Motion], np.ndarray]] = {
+FILLER = "filler"
+CONSTANT = {"zeros": 0.0, "no": 0.0, "yes": 1.0}
+SIGNALS: dict[str, Callable[[Motion], np.ndarray]] = {
     "xyz": lambda m: m.states.pose[:, :3] + BASE,
     "xy": lambda m: m.states.pose[:, :2] + BASE[:2],
     "rpy": lambda m: m.states.pose[:, 3:],

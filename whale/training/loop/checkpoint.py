@@ -4,7 +4,6 @@ Kept outside every DVC output, in a work folder keyed by the run's derivation. T
 could go stale: the newest folder that verifies wins, and every rejected one is named.
 """
 
-import contextlib
 import json
 import re
 import shutil
@@ -155,10 +154,7 @@ class StateFolder:
         safetensors.torch.save_file(tensors, temporary / TENSORS)
         record = {"step": state.step, "identity": self.identity, **state.record}
         (temporary / RECORD).write_text(json.dumps(record, sort_keys=True))
-        to_disk = threading.Thread(target=_sync, args=(temporary / TENSORS,))  # while the processor hashes
-        to_disk.start()
-        seal(temporary, sha256_of_file)
-        to_disk.join()
+        seal(temporary, sha256_of_file)  # the disk writes while it hashes; Linux tells a failed fsync once, to it alone
 
     def _read_record(self, step: int, folder: Path) -> dict:
         record = read_json(folder / RECORD)
@@ -189,10 +185,12 @@ class SavesBehind:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._say: Callable[[str], None] = print
 
     def save(self, states: StateFolder, state: TrainingState) -> None:
         """Begin to save `state`, which nobody may change; first the one before is finished."""
         self.finish()
+        self._say = states.say
         self._thread = threading.Thread(target=self._run, args=(states, state), name="save")
         self._thread.start()
 
@@ -201,6 +199,16 @@ class SavesBehind:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    def end_with(self, error: BaseException) -> None:
+        """Wait, while `error` ends the training: what went wrong with the save is said, too, and noted in it."""
+        self.wait()
+        if self._error is not None:
+            lines = [line.strip() for line in str(self._error).splitlines()]
+            said = f"the newest state was not saved: {'; '.join(lines) or type(self._error).__name__}"
+            self._error = None
+            self._say(said)
+            error.add_note(said)
 
     def finish(self) -> None:
         """Wait, and raise what went wrong: CannotWriteError when the disk is full or read-only."""
@@ -219,12 +227,6 @@ class SavesBehind:
 def _manifest_digest(folder: Path) -> str:
     manifest = folder / MANIFEST_NAME
     return sha256_of_file(manifest) if manifest.is_file() else "no such folder"
-
-
-def _sync(path: Path) -> None:
-    """Ahead of `seal`, which does the same and raises what goes wrong."""
-    with contextlib.suppress(OSError):
-        sync_file(path)
 
 
 def _is_disk_error(error: Exception) -> bool:

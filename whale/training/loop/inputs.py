@@ -17,7 +17,7 @@ from whale.data.loading.loader import SegmentLoader, share_of_cores
 from whale.data.loading.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments, TokenSegments
 from whale.data.segments.actions import ActionNormalizer
-from whale.data.segments.grid import SegmentConfig, open_each
+from whale.data.segments.grid import SegmentConfig, open_each, spread
 from whale.data.segments.token_shards import TokenSet, ZSet
 from whale.data.storage.shards import ShardSet
 from whale.training.loop.communicator import Communicator
@@ -81,7 +81,10 @@ class PixelInputs:
         draws: list[Draw] = []
         for place, name in enumerate(names):
             share = len(range(place, num_segments, len(names)))
-            draws += [Draw(len(draws) + i, name, chosen) for i, chosen in enumerate(_spread(segments, name, share))]
+            draws += [
+                Draw(len(draws) + i, name, chosen)
+                for i, chosen in enumerate(spread(range(segments.num_segments(name)), share))
+            ]
         return [segments.fetch(draws[i : i + batch_size]) for i in range(0, len(draws), batch_size)]
 
     def mean_image(self) -> Tensor:
@@ -97,7 +100,7 @@ class PixelInputs:
         means = [
             np.mean([first_frame(Draw(0, name, each)) for each in chosen], axis=0, dtype=np.float64)
             for name in sorted(segments.shards)
-            if (chosen := _spread(segments, name, MEAN_IMAGE_SEGMENTS))
+            if (chosen := spread(range(segments.num_segments(name)), MEAN_IMAGE_SEGMENTS))
         ]
         return torch.from_numpy(np.mean(means, axis=0) / 255).float()
 
@@ -151,12 +154,6 @@ class TokenInputs:
             stream,
         )
         return _loader(plan or _single(segments, names, self.segments, self.seed), segments, communicator, batch_size)
-
-
-def _spread(segments: PixelSegments, name: str, count: int) -> list[int]:
-    """At most `count` segments of a dataset, evenly over all of them."""
-    available = segments.num_segments(name)
-    return [int(each) for each in np.unique(np.linspace(0, available - 1, min(count, available)).round())]
 
 
 def _single(segments: PixelSegments | TokenSegments, names: list[str], grid: SegmentConfig, seed: int) -> Plan:

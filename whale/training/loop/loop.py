@@ -78,8 +78,9 @@ class _Fit:
         if start < self.config.training_steps and not is_exhausted:
             try:
                 self._train()
-            finally:
-                self.saves.wait()
+            except BaseException as error:
+                self.saves.end_with(error)
+                raise
             self.saves.finish()
         if self.average and not self.result.is_stopped:
             self.average.exchange()

@@ -20,9 +20,9 @@ from whale.data.ingest.sources.source import Source
 from whale.data.ingest.statistics import action_statistics
 from whale.data.spec.episode import Episode, EpisodeError, RawEpisode, Rejected, episode_key
 from whale.data.spec.spec import DatasetSpec
-from whale.data.storage.images import ImageError, decode
+from whale.data.storage.images import JPEG_QUALITY, ImageError, decode
 
-RESOLUTION, QUALITY, SHOWN = 128, 95, 6
+RESOLUTION, SHOWN = 128, 6
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _look(raw: RawEpisode, spec: DatasetSpec, ordinal: int) -> Look | Rejected:
     try:
         stored = {role: list(frames) for role, frames in episode.frames.items()}
         frames = {
-            role: canonical_frames(each, spec.cameras[role], RESOLUTION, QUALITY) for role, each in stored.items()
+            role: canonical_frames(each, spec.cameras[role], RESOLUTION, JPEG_QUALITY) for role, each in stored.items()
         }
         opening = np.full(raw.num_steps, np.nan) if spec.state is None else measured_opening(raw, spec.state)
     except (EpisodeError, ImageError) as error:

@@ -31,7 +31,7 @@ CLEAR_DB = 20.0  # PSNR with the best drawing below which a frame is not clear
 SHOWN = 25  # levels of 255 by which two drawings differ where they differ
 MOVES, LIFTS = (-0.16, -0.08, 0.0, 0.08, 0.16), (-0.08, 0.0, 0.08)  # metres along x and y, along z
 
-Form = Callable[[np.ndarray], np.ndarray]  # the camera's uint8 [H, W, 3] -> as frames of this dataset are
+Recorder = Callable[[np.ndarray], np.ndarray]  # the camera's uint8 [H, W, 3] -> as frames of this dataset are
 Outcome = Callable[[np.ndarray, np.ndarray], np.ndarray]  # first frame, actions [T, A] -> last frame
 
 
@@ -93,21 +93,21 @@ def simulated_pairs(test: str, count: int, seed: int) -> list[Pair]:
     return pairs
 
 
-def imagined_pairs(test: str, count: int, seed: int, imagine: Outcome, form: Form) -> list[Pair]:
+def imagined_pairs(test: str, count: int, seed: int, imagine: Outcome, record: Recorder) -> list[Pair]:
     """Pairs of a learned world; their truth is read from its frames (`read_truth`)."""
     pairs = []
     for episode in episodes(test, count, seed):
-        recorded, image = form(drawn(episode.end)), imagine(form(drawn(episode.start)), episode.actions)
-        truth = read_truth(episode, image, form)
+        recorded, image = record(drawn(episode.end)), imagine(record(drawn(episode.start)), episode.actions)
+        truth = read_truth(episode, image, record)
         about = About(instruction=episode.instruction, truth=truth, recorded_meets=episode.recorded_meets)
         pairs.append(Pair(test, TESTS[test], episode.name, recorded, image, about))
     return pairs
 
 
-def read_truth(episode: Episode, image: np.ndarray, form: Form = lambda frame: frame) -> bool:
+def read_truth(episode: Episode, image: np.ndarray, record: Recorder = lambda frame: frame) -> bool:
     """`meets` of an end that only a frame is known of: the drawing that it resembles most says which end it shows."""
     ends = _possible_ends(episode)
-    drawings = np.stack([form(frame) for frame in render(ends, ROBOT.camera, ROBOT.palette)])
+    drawings = np.stack([record(frame) for frame in render(ends, ROBOT.camera, ROBOT.palette)])
     differs = (np.abs(drawings.astype(np.float32) - drawings.mean(axis=0)) > SHOWN).any(axis=(0, -1))
     error = np.square(drawings.astype(np.float32) - image.astype(np.float32))
     best = int(np.argmin((error * differs[..., None]).sum(axis=(1, 2, 3))))

@@ -19,19 +19,17 @@ from whale.sim.fleet.tasks import progress as task_progress
 from whale.trials.closed_loop import play
 from whale.worlds.contract import ActionContract
 
-RAW_QUALITY = 95  # as whale/runtime/rlds_writer.py writes the fleet's raw JPEGs
-
 
 @dataclass(frozen=True)
 class Form:
-    """How frames of the shards were made: side of a frame, quality of its JPEG."""
+    """How frames of the shards were made: side of a frame, quality of its JPEG; a bundle says none."""
 
     resolution: int
-    jpeg_quality: int
+    jpeg_quality: int = images.JPEG_QUALITY
 
     def of(self, frame: np.ndarray) -> np.ndarray:
         """A camera's uint8 [H, W, 3] -> uint8 [R, R, 3] as in a shard: recorded as JPEG, stretched, stored as JPEG."""
-        recorded = images.decode(images.encode(frame, RAW_QUALITY))
+        recorded = images.decode(images.encode(frame, images.JPEG_QUALITY))
         return images.decode(images.encode(images.resize(recorded, self.resolution), self.jpeg_quality))
 
 
