@@ -281,6 +281,10 @@ def test_values_of_unlike_protocols_are_not_compared(world, trials):
 def test_what_is_not_there_is_named(world, beginnings, tmp_path):
     with pytest.raises(ConfigError, match="expert, noisy_low"):
         contender_of("exprt", world)
+    with pytest.raises(
+        ConfigError, match=r"(?s)cannot act in imagination.*metaworld:expert.*39 numbers.*evaluate_values"
+    ):
+        contender_of("metaworld:expert", world)
     with pytest.raises(ConfigError, match="simulator's state"):
         bare = [each.__class__(**(vars(each) | {"scene": None})) for each in beginnings]
         imagine_policy(world, contender_of("expert", world), bare, 2, None)
