@@ -1,4 +1,4 @@
-"""Evaluate policies: a world, policies -> the value of each in imagination and in truth, and a reward head."""
+"""Evaluate policies: a world, reward head, policies -> the value of each in imagination and in truth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,22 +7,21 @@ from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.data.storage.shards import ShardSet
 from whale.evaluation.measuring.metrics import save_arrays, written
-from whale.models.trunk.folder import save_model
 from whale.runtime.workers.execution import load_execution
 from whale.runtime.workers.torch_process import set_up_torch
 from whale.trials.contenders import contenders_of
 from whale.trials.evaluate import Trial, TrialStageConfig, run_trials
 from whale.trials.report import trial_metrics, trial_protocol
-from whale.trials.reward_fit import fit_reward
 from whale.trials.true_values import Form, fleet_beginnings, fleet_judge
 from whale.worlds.load import load
 from whale.worlds.trust import entry_in
 
 
 class Args(StageArgs):
-    """The models, the folder that holds the shards of the robot's role, and the calibration of uncertainties."""
+    """The models, a reward head, the shards of the robot's role, and the calibration of uncertainties."""
 
     models: Path
+    reward: Path
     data: Path
     uncertainty: Path
     evaluate_policies: Annotated[TrialStageConfig, OF_ITEM]
@@ -37,13 +36,10 @@ def run(args: Args, run: Run) -> None:
     folder = args.models / "finetuned" if config.role == "finetune" else args.models
     trials = config.trials
     with run.compute():
-        world = load(folder, config.dataset, dynamics=config.model, device=device, verify=False)
-        shards = ShardSet.open(args.data / "shards" / config.dataset)
-        world.reward = fit_reward(world.model, shards, config.reward, trials.seed, world.digests["tokenizer"])
-        (run.out / "reward").mkdir()
-        save_model(run.out / "reward", world.reward)
+        world = load(folder, config.dataset, dynamics=config.model, device=device, verify=False, reward=args.reward)
         world.calibrate(entry_in(args.uncertainty / "calibration.json", world.digests))
         limit = world.limit_if_known(trials.coverage, trials.uncertainty)
+        shards = ShardSet.open(args.data / "shards" / config.dataset)
         form = Form(shards.law.images.resolution, shards.law.images.jpeg_quality)
         beginnings = fleet_beginnings(config.dataset, trials.episodes, trials.seed, form)
         judge = fleet_judge(trials.horizon, world.contract, form)

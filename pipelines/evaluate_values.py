@@ -19,6 +19,7 @@ from whale.evaluation.values.measurement import (
     values_protocol,
 )
 from whale.evaluation.values.sequences import read_sequences
+from whale.models.reward.reading import encoder_digest
 from whale.models.reward.reward import RewardHead
 from whale.models.trunk.folder import WEIGHTS
 from whale.runtime.workers.execution import load_execution
@@ -42,7 +43,8 @@ def run(args: Args, run: Run) -> None:
     run.note(engine={"device": device})
     metrics: dict[str, object] = {}
     with run.compute():
-        stack, head = load_stack(args.models, device), RewardHead.restore(args.reward, device)
+        stack = load_stack(args.models, device)
+        head = RewardHead.of_encoder(args.reward, encoder_digest(stack.tokenizer), device)
         digest = sha256_of_file(args.reward / WEIGHTS)[:16]
         datasets = open_datasets(args.data / "pretrain")
         with run.progress(len(datasets) * len(config.pretrain_splits), "splits") as progress:
@@ -64,7 +66,7 @@ def _split(
     for sequences in read_sequences(dataset, split, max(config.horizons), config.sequences):
         frames = all_frames(stack, dataset, sequences, config)
         found = {
-            name: predicted_rewards(stack, head, dataset, shown, sequences.actions, config.batch_size)
+            name: predicted_rewards(stack, head, dataset, shown, sequences, config.batch_size)
             for name, shown in frames.items()
         }
         tasks[sequences.task] = TaskScores.of(sequences, found, config)

@@ -102,7 +102,7 @@ def test_every_stage_starts_its_own_module_with_its_declared_paths():
 
 def test_a_path_is_templated_with_names_and_paths_only():
     """Names, as whale/pipeline_file.py refuses any other."""
-    allowed = {"profile", "key", "item.role", "item.raw", "item.initial"}
+    allowed = {"profile", "key", "item.role", "item.raw", "item.initial", "item.reward"}
     for name, body in stage_bodies(ROOT / PIPELINE).items():
         assert set(TEMPLATED.findall(str([body["deps"], body["outs"], body.get("meta")]))) <= allowed, name
 
@@ -112,7 +112,9 @@ def test_no_name_of_a_profile_can_be_more_than_a_name(path):
     params = load_yaml(path)
     names = [params["profile"], *params["datasets"], *params["mix"]["weights"]]
     names += [
-        key for section in (*COLLECTING, "train_dynamics", *FINETUNING, "evaluate_policies") for key in params[section]
+        key
+        for section in (*COLLECTING, "train_dynamics", *FINETUNING, "train_reward", "evaluate_policies")
+        for key in params[section]
     ]
     names += [row["role"] for row in params["datasets"].values()]
     assert not [name for name in names if not re.fullmatch(r"[a-z0-9_-]+", name)]

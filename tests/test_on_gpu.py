@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from whale.evaluation.measuring.feature_networks import I3D, LPIPS
-from whale.evaluation.measuring.imagination import reconstruct, reconstruct_long, rollouts
+from whale.evaluation.measuring.imagination import rollouts
+from whale.evaluation.measuring.reconstruction import reconstruct, reconstruct_long
 from whale.evaluation.measuring.stack import Stack, load_stack
 from whale.evaluation.uncertainty.uncertainty import Ensemble, Retracing, feature_distance
 from whale.evaluation.video.likelihood import policy_nll, prior_log_probs, token_likelihood

@@ -3,6 +3,7 @@
 Ray stays out here (local mode is the same loop and the same bytes); tests/runtime starts it.
 """
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -58,17 +59,16 @@ def tiny_params() -> dict:
     params["evaluate_video"]["context"] = 1  # episodes are short
     params["evaluate_uncertainty"] |= {"max_episodes": 2, "horizon": 4, "resamples": 100, "filmstrips": 1}
     params["evaluate_uncertainty"] |= {"state_episodes": 2}
+    params["train_reward"]["head"] |= {"hidden": 8, "test_episodes": 2}
     params["evaluate_policies"] = {"fleet_delta": tiny_trials()}
     return params
 
 
 def tiny_trials() -> dict:
     """Three policies, the model's own among them."""
-    reward = {"episodes": 8, "hidden": 8, "steps": 20, "batch_size": 16, "lr": 1.0e-3, "weight_decay": 1.0}
-    reward |= {"val_split": "val", "test_split": "test"}
     trials = {"policies": ["expert", "still", "behavior"], "episodes": 4, "horizon": 4, "true_episodes": 2, "seed": 0}
     trials |= {"uncertainty": "entropy", "coverage": 0.8, "resamples": 100}
-    return {"role": "pretrain", "dataset": "fleet_delta", "model": "full", "reward": reward, "trials": trials}
+    return {"role": "pretrain", "dataset": "fleet_delta", "model": "full", "reward": "head", "trials": trials}
 
 
 def optimizations(value):
@@ -135,7 +135,7 @@ def project(tmp_path_factory) -> Path:
 
 def test_every_output_is_sealed_and_no_partial_file_is_left(project):
     sealed = [path.parent for path in (project / "artifacts").rglob("MANIFEST.json")]
-    assert len(sealed) == 25
+    assert len(sealed) == 26
     for folder in sealed:
         verify_sealed(folder, sha256_of_file)
     assert not [path for path in project.rglob("*tmp-*") if "artifacts" in path.parts or "lineage" in path.parts]
@@ -179,7 +179,7 @@ def test_policies_have_a_true_value_beside_the_imagined_one(project):
 def test_a_world_exported_from_it_loads_in_another_folder_and_a_policy_is_evaluated_in_it(project, tmp_path):
     """Fresh processes; the second one does not even know where the project is."""
     bundle = tmp_path / "bundle"
-    reward = "artifacts/demo/evaluation/policies/fleet_delta/reward"
+    reward = "artifacts/demo/reward/head"
     exported = [BIN / "python", "-m", "whale.cli", "export", "artifacts/demo/models/dynamics/full", "--as", "world"]
     exported += ["--to", str(bundle), "--reward", reward]
     done = subprocess.run(exported, cwd=project, env=environment(), capture_output=True, text=True, timeout=600)
@@ -189,8 +189,13 @@ def test_a_world_exported_from_it_loads_in_another_folder_and_a_policy_is_evalua
     )
     front = yaml.safe_load((bundle / "README.md").read_text().split("---\n")[1])
     assert (front["pipeline_tag"], front["license"]) == ("robotics", "apache-2.0")
-    # The reward head goes out with the world, and its stage read every model, so also those of the unseen robot count.
-    assert front["datasets"] == sorted([*PRETRAIN, "fleet_unseen"])
+    # The reward head goes out with the world: it learned from the shards that the world learned from, and no others.
+    assert front["datasets"] == sorted(PRETRAIN)
+    signed = (bundle / "statements.intoto.jsonl").read_text().splitlines()
+    stages = [json.loads(base64.b64decode(json.loads(line)["payload"]))["predicate"] for line in signed]
+    assert "train_reward" in json.dumps(stages)
+    licences = json.loads((bundle / "licences.json").read_text())["datasets"]
+    assert sorted(row["dataset"] for row in licences) == sorted(PRETRAIN)
     command = [BIN / "python", "-m", "whale.cli", "policy", "evaluate", "bundle", "--robot", "fleet_delta", "--json"]
     command += ["--policy", "behavior", "--policy", "still", "--episodes", "2", "--horizon", "5"]
     elsewhere = environment() | {"PYTHONPATH": str(ROOT)}
@@ -223,7 +228,7 @@ def test_the_report_is_one_page_that_needs_no_network(project):
 def test_each_run_left_a_statement_whose_inputs_are_the_digests_of_what_it_read(project):
     entries = ledger.read(project / ledger.LEDGER)
     statements = [signing.verify(entry.envelope, project / signing.PUBLIC_KEYS) for entry in entries]
-    assert len(statements) == 25
+    assert len(statements) == 26
     tokenizer = hashlib.sha256((project / "artifacts/demo/models/tokenizer/MANIFEST.json").read_bytes()).hexdigest()
     users = [json.dumps(statement["predicate"]) for statement in statements]
     assert sum(tokenizer in user for user in users) >= 4

@@ -10,11 +10,12 @@ import torch
 from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.common.files import sha256_of_file
 from whale.common.json_files import write_json
+from whale.models.reward.reading import encoder_digest
+from whale.models.reward.reward import RewardHead, RewardHeadConfig
 from whale.models.trunk.folder import save_model
 from whale.seal import seal
 from whale.sim.fleet.tasks import TASKS
 from whale.worlds.folder import open_folder
-from whale.worlds.reward_head import RewardHead, RewardHeadConfig
 from whale.worlds.starts import Start
 
 ROBOT, RATE = "fleet_delta", 3.0
@@ -73,10 +74,15 @@ def write_models(root: Path, robots: tuple[str, ...] = (ROBOT,)) -> Path:
     return root / "dynamics/full"
 
 
-def write_reward(folder: Path, tokenizer: str) -> Path:
+def encoder() -> str:
+    """Of the tiny tokenizer."""
+    return encoder_digest(tiny_models.tokenizer())
+
+
+def write_reward(folder: Path, encoder: str) -> Path:
     torch.manual_seed(5)
-    config = RewardHeadConfig(num_tokens=16, latent_dim=8, hidden=8, instructions=INSTRUCTIONS, bounds=[0.0, 1.0],
-                              tokenizer=tokenizer, r2={"recorded": 0.5})  # fmt: skip
+    config = RewardHeadConfig(feature_size=128, action_size=7, hidden=8, instructions=INSTRUCTIONS, bounds=[0.0, 1.0],
+                              encoder=encoder, r2={ROBOT: {"recorded": 0.5}})  # fmt: skip
     folder.mkdir(parents=True)
     save_model(folder, RewardHead(config))
     return folder
@@ -87,7 +93,7 @@ def write_bundle(root: Path, robots: tuple[str, ...] = (ROBOT,), with_reward: bo
     world = open_folder(write_models(root / "models", robots))
     write_calibration(root / "evaluation/uncertainty/calibration.json", world.digests)
     world = open_folder(world.dynamics)
-    reward = write_reward(root / "reward", world.digests["tokenizer"]) if with_reward else None
+    reward = write_reward(root / "reward", encoder()) if with_reward else None
     write_parts(root / "bundle", world, dict.fromkeys(robots, starts(seen=seen)), reward)
     seal(root / "bundle", sha256_of_file)
     return root / "bundle"

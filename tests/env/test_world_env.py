@@ -62,12 +62,14 @@ def test_an_episode_is_what_the_world_imagines_with_its_reward_uncertainty_and_o
     assert np.array_equal(frame, start.frames[0]) and info["episode"] == start.key and info["step"] == 0
     low, high = world.contract.bounds
     actions = np.clip(start.actions, low, high)
-    expected = world.imagine(start.frames, actions, horizon=6, uncertainty="entropy")
+    expected, before = world.imagine(start.frames, actions, horizon=6, uncertainty="entropy"), frame
     for number in range(6):
         frame, reward, terminated, truncated, info = env.step(actions[number])
         assert np.array_equal(frame, expected.frames[number]) and np.array_equal(env.render(), frame)
         assert info["uncertainty"] == expected.uncertainty[number] and info["step"] == number + 1
-        assert reward == float(world.rewards(start.frames[-1:], frame[None], [start.instruction])[0])
+        shown, taken = np.stack([before, frame])[None], actions[None, number : number + 1]
+        assert reward == float(world.rewards(shown, taken, [start.instruction], start.frames[-1:])[0, 0])
+        before = frame
         assert (terminated, truncated) == (False, number == 5)
 
 

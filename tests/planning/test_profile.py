@@ -50,3 +50,21 @@ def test_two_entries_would_make_one_folder_and_are_refused(section, tmp_path, pr
     params[section]["other"] = params[section]["robot"]
     with pytest.raises(ConfigError, match=section):
         load_profile(written(tmp_path / "params.yaml", params))
+
+
+@pytest.mark.parametrize("wrong", [{"reward": "hat"}, {"role": "finetune", "dataset": "fleet_unseen"}], ids=str)
+def test_policies_are_judged_by_a_trained_reward_head_of_their_role(wrong, tmp_path, project_root):
+    params = load_yaml(project_root / "profiles/fleet.yaml")
+    trials = {"policies": ["still"], "episodes": 4, "horizon": 4, "true_episodes": 2, "seed": 0, "coverage": 0.8}
+    trials |= {"uncertainty": "entropy", "resamples": 100}
+    entry = {"role": "pretrain", "dataset": "fleet_delta", "model": "full", "reward": "head", "trials": trials}
+    good = load_profile(written(tmp_path / "good.yaml", params | {"evaluate_policies": {"arm": entry}}))
+    assert good.evaluate_policies["arm"].reward == "head"
+    with pytest.raises(ConfigError, match=r"(?s)no such entry of train_reward.*evaluate_policies\.arm\.reward"):
+        load_profile(written(tmp_path / "bad.yaml", params | {"evaluate_policies": {"arm": entry | wrong}}))
+
+
+def test_a_reward_head_has_its_price(project_root):
+    profile = load_profile(project_root / "profiles/fleet.yaml")
+    estimator = Estimator(profile, dataset_statuses(profile, project_root), 1, 4)
+    assert estimator.cost("train_reward", "head").flops > 1e12

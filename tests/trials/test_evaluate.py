@@ -167,9 +167,17 @@ def test_values_are_means_of_rewards_and_the_head_on_the_first_frame_is_the_floo
     for name in NAMES:
         assert metrics[f"policy.{name}.true"] == pytest.approx(found[name].rewards["true"].mean())
         assert metrics[f"policy.{name}.imagined"] == pytest.approx(found[name].rewards["imagined"].mean())
-        assert np.array_equal(found[name].rewards["still"], found["still"].rewards["still"])
-    assert (found["still"].rewards["true"] == 0).all()
-    assert metrics["across.true_frames.gap"] >= 0 and np.isnan(metrics["across.still.spearman"])
+        assert metrics[f"policy.{name}.imagined_final"] == pytest.approx(found[name].rewards["imagined"][:, -1].mean())
+    assert (found["still"].rewards["true"] == 0).all() and metrics["reward_head.r2.recorded"] == 0.5
+    assert metrics["across.true_frames.gap"] >= 0
+
+
+def test_the_floor_shows_the_head_the_first_frame_and_the_policys_actions(world, beginnings, trials):
+    first = np.stack([each.image for each in beginnings])
+    texts = [each.instruction for each in beginnings]
+    for trial in trials:
+        expected = world.rewards(np.repeat(first[:, None], HORIZON + 1, axis=1), trial.actions, texts)
+        assert np.array_equal(trial.rewards["still"], expected)
 
 
 def test_an_untrained_world_is_called_too_weak_and_one_without_a_truth_is_not_called_measured(world, trials):
@@ -273,6 +281,10 @@ def test_values_of_unlike_protocols_are_not_compared(world, trials):
 def test_what_is_not_there_is_named(world, beginnings, tmp_path):
     with pytest.raises(ConfigError, match="expert, noisy_low"):
         contender_of("exprt", world)
+    with pytest.raises(
+        ConfigError, match=r"(?s)cannot act in imagination.*metaworld:expert.*39 numbers.*evaluate_values"
+    ):
+        contender_of("metaworld:expert", world)
     with pytest.raises(ConfigError, match="simulator's state"):
         bare = [each.__class__(**(vars(each) | {"scene": None})) for each in beginnings]
         imagine_policy(world, contender_of("expert", world), bare, 2, None)

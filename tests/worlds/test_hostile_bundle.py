@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import tiny_world
 
+import whale
 from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.common.errors import BadDataError, RefusedError
 from whale.common.json_files import read_json, write_json
 from whale.data.storage import npy
-from whale.models.reward.reward import RewardHead as ActionRewardHead
-from whale.models.reward.reward import RewardHeadConfig
-from whale.models.trunk.folder import save_model
 from whale.worlds.contract import ActionContract
 from whale.worlds.folder import open_folder
 from whale.worlds.starts import read_starts, write_starts
@@ -93,18 +91,29 @@ def test_a_header_that_promises_more_than_there_is_reserves_nothing(tmp_path):
         read_starts(tmp_path / "s.npz", 16, 7)
 
 
-def test_a_reward_head_of_the_other_kind_is_not_taken_along(tmp_path):
+OLD_HEADS = {
+    "frame_reward_head": {"num_tokens": 16, "latent_dim": 8, "hidden": 8, "instructions": ["x"], "bounds": [0, 1],
+                          "tokenizer": "0" * 64, "r2": {"recorded": 0.5}},
+    "reward_head": {"feature_size": 128, "action_size": 7, "hidden": 8},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(OLD_HEADS))
+def test_a_reward_head_of_an_earlier_release_is_refused_with_the_command_that_makes_it_anew(tmp_path, kind):
     world = open_folder(tiny_world.write_models(tmp_path / "models"))
-    (tmp_path / "reward").mkdir()
-    save_model(tmp_path / "reward", ActionRewardHead(RewardHeadConfig(feature_size=8, action_size=7, hidden=4)))
-    with pytest.raises(BadDataError, match=r"(?s)another kind.*reward_head.*frame_reward_head"):
-        write_parts(tmp_path / "bundle", world, {}, tmp_path / "reward")
+    old = tiny_world.write_reward(tmp_path / "reward", tiny_world.encoder())
+    write_json(old / "config.json", {"kind": kind, "config": OLD_HEADS[kind]})
+    message = r"(?s)not a reward head.*reward/config\.json.*dvc repro train_reward"
+    with pytest.raises(BadDataError, match=message):
+        write_parts(tmp_path / "bundle", world, {}, old)
+    with pytest.raises(BadDataError, match=message):
+        whale.load(world.dynamics, reward=old)
 
 
 def test_a_reward_head_of_another_tokenizer_is_refused(tmp_path):
     world = open_folder(tiny_world.write_models(tmp_path / "models"))
     other = tiny_world.write_reward(tmp_path / "reward", "0" * 64)
-    with pytest.raises(RefusedError, match=r"(?s)another tokenizer.*reward.*0{64}.*" + world.digests["tokenizer"]):
+    with pytest.raises(RefusedError, match=r"(?s)another tokenizer.*reward.*0{64}.*" + tiny_world.encoder()):
         write_parts(tmp_path / "bundle", world, {}, other)
 
 

@@ -100,6 +100,32 @@ def test_published_models_load_as_the_bundle_made_of_them(bundle, world):
     assert world.lineage["complete"] is True
 
 
+def test_the_one_reward_head_of_the_artifacts_that_reads_this_tokenizer_is_taken_and_of_two_none(tmp_path):
+    dynamics = tiny_world.write_models(tmp_path / "models")
+    own = tiny_world.encoder()
+    tiny_world.write_reward(tmp_path / "reward/others", "0" * 64)
+    assert whale.load(dynamics).reward is None
+    mine = tiny_world.write_reward(tmp_path / "reward/mine", own)
+    assert whale.load(dynamics).reward.config.encoder == own
+    second = tiny_world.write_reward(tmp_path / "reward/second", own)
+    assert whale.load(dynamics).reward is None and whale.load(dynamics, reward=second).reward is not None
+    seal(mine, sha256_of_file)
+    (mine / "model.safetensors").write_bytes(b"changed")
+    with pytest.raises(MismatchError, match=r"mine/model\.safetensors"):
+        whale.load(dynamics, reward=mine)
+    with pytest.raises(RefusedError, match="another tokenizer"):
+        whale.load(dynamics, reward=tmp_path / "reward/others")
+
+
+def test_rewards_of_frames_and_actions_that_do_not_fit_together_are_refused(world):
+    frames, actions = np.zeros((1, 3, 16, 16, 3), np.uint8), np.zeros((1, 3, 7), np.float32)
+    with pytest.raises(ConfigError, match=r"(?s)do not fit.*\(1, 3\) frames, \(1, 3\) actions"):
+        world.rewards(frames, actions, tiny_world.INSTRUCTIONS[:1])
+    assert world.rewards(frames, actions[:, :2], tiny_world.INSTRUCTIONS[:1]).shape == (1, 2)
+    with pytest.raises(ConfigError, match="no reward was recorded for this task"):
+        world.rewards(frames, actions[:, :2], ["sing"])
+
+
 def test_it_imagines_what_the_rollout_of_every_metric_imagines(world):
     frames = np.stack([start.frames for start in world.starts])
     actions = np.stack([start.actions[:9] for start in world.starts])

@@ -83,13 +83,14 @@ class Episodes:
         self.groups = _merged(groups)
         return images, doubts
 
-    def rewards(self, chosen: Sequence[int], images: np.ndarray) -> np.ndarray:
-        """The reward head's, [B]; zeros without one."""
+    def rewards(self, chosen: Sequence[int], before: np.ndarray, actions: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """The reward head's [B], of actions [B, A] between two frames [B, R, R, 3]; zeros without one."""
         if self.world.reward is None:
-            return np.zeros(len(images))
+            return np.zeros(len(after))
         starts = [self.starts[number] for number in chosen]
         first = np.stack([start.frames[-1] for start in starts])
-        return self.world.rewards(first, images, [start.instruction for start in starts])
+        texts = [start.instruction for start in starts]
+        return self.world.rewards(np.stack([before, after], axis=1), actions[:, None], texts, first)[:, 0]
 
     def info(self, number: int, step: int, doubt: float) -> dict[str, Any]:
         """Beside the frame: uncertainty, where there is one; whether it is trusted; the step; how it began."""
@@ -125,10 +126,11 @@ class WorldEnv(gymnasium.Env):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._frame is None:
             raise ConfigError("reset comes before step", place="WorldEnv.step")
-        images, doubts = self.episodes.step(np.asarray(action)[None])
+        taken, before = np.asarray(action)[None], self._frame[None]
+        images, doubts = self.episodes.step(taken)
         self._frame, self._steps = images[0], self._steps + 1
         info = self.episodes.info(self._start, self._steps, float(doubts[0]))
-        reward = float(self.episodes.rewards([self._start], images)[0])
+        reward = float(self.episodes.rewards([self._start], before, taken, images)[0])
         return self._frame, reward, False, self._steps >= self.episodes.horizon or not info["trusted"], info
 
     def render(self) -> np.ndarray | None:
@@ -168,9 +170,10 @@ class WorldVectorEnv(VectorEnv):
         if self._frames is None:
             raise ConfigError("reset comes before step", place="WorldVectorEnv.step")
         begun = np.flatnonzero(self._ended).tolist()
-        images, doubts = self.episodes.step(np.asarray(actions))
+        taken = np.asarray(actions)
+        images, doubts = self.episodes.step(taken)
         self._steps += 1
-        rewards = self.episodes.rewards(self._starts.tolist(), images)
+        rewards = self.episodes.rewards(self._starts.tolist(), self._frames, taken, images)
         if begun:  # their step was the reset
             self._starts[begun] = [_chosen(None, self.episodes, self.np_random) for _ in begun]
             images[begun] = self.episodes.begin(begun, self._starts[begun].tolist())

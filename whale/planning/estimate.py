@@ -30,6 +30,7 @@ BYTES_PER_TOKEN = 2  # uint16
 TRAINING_BYTES = 16  # of one fp32 weight: itself, its gradient, two moments of AdamW
 # Values kept for the backward pass, per token, pair of layers and unit of width (32.5-33.3, counted on a built trunk).
 KEPT_VALUES = 33
+EPISODE_FRAMES = 32  # of an episode of the fleet, at most
 PNG_TO_JPEG = 2.2  # sizes of a 64 x 64 frame of Meta-World
 START_SECONDS = 3.0  # of any stage: 2 to 4 measured on idle cores, most of it importing PyTorch
 SIMULATED, DRAWN = 10.0e-3, 6.0e-8  # core seconds a frame, and a drawn pixel: 11.4 ms at 64 x 64, 13.6 at 256 x 256
@@ -185,11 +186,14 @@ class Estimator:
         return Cost(total)
 
     def _train_reward(self, item: str) -> Cost:
-        """Frames are described twice and drawn once, forward; the head is nothing beside that."""
-        config, frames = self.profile.train_reward[item].optimization, self.window + 1
-        tokens = config.batch_size * frames * self.tokenizer.num_tokens
+        """Frames are described twice and drawn once, forward, also those that R^2 is measured on."""
+        config, frames = self.profile.train_reward[item], self.window + 1
+        training = config.optimization.batch_size * config.optimization.training_steps * frames
+        role = [status for status in self.datasets.values() if status.role == config.role]
+        longest = max((entry.frames for entry in self.profile.collect_metaworld.values()), default=EPISODE_FRAMES)
+        tokens = (training + config.test_episodes * len(role) * longest) * self.tokenizer.num_tokens
         encode, decode = flops.encoder(self.tokenizer, frames), flops.decoder(self.tokenizer, frames)
-        return Cost(config.training_steps * tokens * (3 * encode + decode))
+        return Cost(tokens * (3 * encode + decode))
 
     def _evaluate_values(self, item: str) -> Cost:
         """Rollouts of every model; other variants are a few frames of work each."""

@@ -119,7 +119,10 @@ def _require_one_finetuning_or_none(profile: Profile, path: Path) -> None:
 
 
 def _require_known_models(profile: Profile, path: Path) -> None:
-    """Values are those of trained dynamics, by the reward head of the same name; one entry makes the metrics file."""
+    """Values are those of trained dynamics, by the reward head of the same name; one entry makes the metrics file.
+
+    The head of a world of policies is one of its role.
+    """
     for name, entry in profile.evaluate_values.items():
         place = f"evaluate_values.{name}"
         if name not in profile.train_reward or len(profile.evaluate_values) > 1:
@@ -128,3 +131,8 @@ def _require_known_models(profile: Profile, path: Path) -> None:
         if unknown := sorted(set(entry.models) - set(profile.train_dynamics)):
             raise ConfigError("no such entries of train_dynamics", file=path, place=f"{place}.models", found=unknown,
                               expected=list(profile.train_dynamics))  # fmt: skip
+    for name, trials in profile.evaluate_policies.items():
+        heads = [head for head, entry in profile.train_reward.items() if entry.role == trials.role]
+        if trials.reward not in heads:
+            raise ConfigError("no such entry of train_reward of this role", file=path, found=trials.reward,
+                              place=f"evaluate_policies.{name}.reward", expected=heads)  # fmt: skip

@@ -13,6 +13,7 @@ from whale.worlds.world import World
 
 OWN = {"behavior": 0.0, "behavior_sampled": 1.0}  # how far pi's own noise is used
 ADDRESS = ("ws://", "wss://")
+SIMULATED = "metaworld:"  # experts of a simulator: they read its true state
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # names become files and keys of metrics
 
 
@@ -26,6 +27,13 @@ def contender_of(text: str, world: World, server: Mapping[str, Any] | None = Non
         from whale.policies.openpi import OpenpiServer, openpi  # needs the extra `policies`
 
         return openpi(name, OpenpiServer(address, **(server or {})))
+    if text.startswith(SIMULATED):
+        raise ConfigError(
+            "a scripted policy of Meta-World cannot act in imagination", place="policy", found=text,
+            expected=f"one that looks at frames: {', '.join(OWN)}, or [NAME=]ws://HOST:PORT",
+            remedy="it reads 39 numbers of the simulator's state, which no imagined frame holds; what its recorded "
+            "actions are worth in the world, beside their true returns, is the stage evaluate_values",
+        )  # fmt: skip
     if text in OWN:
         model = world.model.behavior
         if model is None:

@@ -17,11 +17,10 @@ from pydantic import Field
 from whale.common.config import Config
 from whale.common.errors import ConfigError
 from whale.common.files import atomic_file
-from whale.evaluation.measuring.imagination import reconstruct_long
+from whale.evaluation.measuring.reconstruction import reconstruct_long
 from whale.policies.protocol import Beginning, Contender
 from whale.trials.closed_loop import imagine_policy
 from whale.trials.contenders import require_own_names
-from whale.trials.reward_fit import RewardFitConfig
 from whale.trials.true_values import Truth
 from whale.worlds.trust import TrustLimit
 from whale.worlds.world import Method, World
@@ -46,12 +45,15 @@ class TrialConfig(Config):
 
 
 class TrialStageConfig(Config):
-    """An entry of the section `evaluate_policies`: which world of which robot, how its rewards are read, the trials."""
+    """An entry of the section `evaluate_policies`: which world of which robot, the trials.
+
+    `reward`: the entry of train_reward whose head reads the rewards.
+    """
 
     role: Literal["pretrain", "finetune"]
     dataset: str
     model: str
-    reward: RewardFitConfig
+    reward: str
     trials: TrialConfig
 
 
@@ -78,7 +80,7 @@ def run_trials(
     played each time, and not kept."""
     if world.reward is None:
         raise ConfigError("no reward head: imagined frames cannot be valued", place="reward",
-                          remedy="export the world with one, or give --reward FOLDER")  # fmt: skip
+                          remedy="export the world with one, or give --reward FOLDER (stage train_reward)")  # fmt: skip
     require_own_names([each.name for each in contenders])
     trials = []
     for contender in contenders:
@@ -123,22 +125,25 @@ def _trial(
     played = imagine_policy(world, contender, beginnings, config.horizon, config.uncertainty)
     first = np.stack([each.image for each in beginnings])
     texts = [each.instruction for each in beginnings]
-    rewards = {"imagined": _rewards(world, first, played.frames, texts)}
-    rewards["still"] = np.repeat(world.rewards(first, first, texts)[:, None], config.horizon, axis=1)
+    rewards = {"imagined": _rewards(world, first, played.frames, played.actions, texts)}
+    still = np.repeat(first[:, None], config.horizon, axis=1)
+    rewards["still"] = _rewards(world, first, still, played.actions, texts)  # what the actions alone tell
     if judge is None:
         return Trial(contender.name, rewards, played.actions, played.uncertainty)
     truth = judge(contender, beginnings)
     rewards["true"] = truth.rewards
-    rewards["true_frames"] = _rewards(world, first, truth.frames, texts)
+    rewards["true_frames"] = _rewards(world, first, truth.frames, truth.actions, texts)
     with_first = np.concatenate([first[:, None], truth.frames], axis=1)
     again = reconstruct_long(world.model.tokenizer, with_first, world.window, BATCH)[:, 1:]
-    rewards["reconstructed"] = _rewards(world, first, again, texts)
+    rewards["reconstructed"] = _rewards(world, first, again, truth.actions, texts)
     return Trial(contender.name, rewards, played.actions, played.uncertainty, truth.success)
 
 
-def _rewards(world: World, first: np.ndarray, frames: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-    """float64 [E, H] of frames [E, H, R, R, 3]."""
-    return np.stack([world.rewards(first, frames[:, step], texts) for step in range(frames.shape[1])], axis=1)
+def _rewards(
+    world: World, first: np.ndarray, frames: np.ndarray, actions: np.ndarray, texts: Sequence[str]
+) -> np.ndarray:
+    """float64 [E, H] of frames [E, H, R, R, 3] after each action."""
+    return world.rewards(np.concatenate([first[:, None], frames], axis=1), actions, texts)
 
 
 def _key(world: World, contender: Contender, beginnings: Sequence[Beginning], config: TrialConfig, judged: bool) -> str:

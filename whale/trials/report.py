@@ -29,9 +29,8 @@ def trial_metrics(
     for trial in trials:
         metrics |= _of_policy(trial, values[trial.name], config, limit)
     has_truth = all("true" in trial.rewards for trial in trials)
-    metrics |= {
-        f"reward_head.r2.{name}": value for name, value in (world.reward.config.r2 if world.reward else {}).items()
-    }
+    read = world.reward.config.r2.get(world.contract.dataset, {}) if world.reward else {}
+    metrics |= {f"reward_head.r2.{name}": value for name, value in read.items()}
     metrics |= {"num_policies": len(trials), "num_episodes": _count(trials), "status": UNJUDGED}
     if has_truth:
         metrics |= _compared(trials, values, config)
@@ -58,7 +57,8 @@ def trial_protocol(
     episodes = _count(trials) if trials else config.episodes
     return protocol(
         "policy_value", model=world.identity, data=world.contract.dataset, starts=starts, episodes=episodes,
-        horizon=config.horizon, value="mean reward of a step", reward="head on frames", judge=judge, seed=config.seed,
+        horizon=config.horizon, value="mean reward of a step", reward="head on frames and actions",
+        judge=judge, seed=config.seed,
         uncertainty=config.uncertainty or "none",
         limit="none" if limit is None else f"coverage {limit.coverage:g}",
         policies=",".join(trial.name for trial in trials),

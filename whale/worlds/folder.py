@@ -18,7 +18,7 @@ A small bundle's weights are rounded to float16; `world.json` names those they w
 each part is its `published.json`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,6 +59,7 @@ class About(Config):
 class WorldFolder:
     """Folders of the parts, and what is known beside them. `reward`, `calibration`, `starts`: where there are any.
 
+    `heads`: reward heads that the pipeline trained beside the models; which of them reads this tokenizer is not known.
     `rounded_from`: of a small bundle, sha256 of the weights of each part before they were rounded.
     """
 
@@ -73,6 +74,7 @@ class WorldFolder:
     reward: Path | None = None
     calibration: Path | None = None
     starts: Path | None = None
+    heads: Sequence[Path] = ()
     rounded_from: Mapping[str, str] | None = None
 
     @property
@@ -140,7 +142,7 @@ def _published(dynamics: Path, verify: bool) -> WorldFolder:
         folder=dynamics, tokenizer=parts[0], behavior=parts[1], dynamics=dynamics,
         window=_window(dynamics, artifacts / "data" / ("finetune" if models.name == "finetuned" else "pretrain")),
         contracts=read_json(dynamics / "contract.json"), statistics=read_json(dynamics / "dataset_statistics.json"),
-        lineage=_lineage(dynamics), calibration=calibration,
+        lineage=_lineage(dynamics), calibration=calibration, heads=sorted((artifacts / "reward").glob("*")),
     )  # fmt: skip
 
 

@@ -15,19 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from whale.common.errors import ConfigError
 from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.uncertainty.retracing import require_retraceable
 from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
+from whale.models.reward.reading import read_rewards
+from whale.models.reward.reward import RewardHead
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Conditioning, Observer, Query, entropy, rollout
 from whale.models.world.rollout import frames as imagined_frames
 from whale.models.world.state import WorldState
 from whale.worlds.adapters import RobotActions
 from whale.worlds.contract import ActionContract
-from whale.worlds.reward_head import RewardHead
 from whale.worlds.starts import Start
 from whale.worlds.trust import TrustLimit, limit_of, thresholds_of
 
@@ -206,17 +206,24 @@ class World:
         """Actions in other units, order, gripper or rate -> this contract's, as declared (whale.worlds.adapters)."""
         return RobotActions(self.contract, **declared)
 
-    @torch.inference_mode()
-    def rewards(self, first: np.ndarray, now: np.ndarray, instructions: Sequence[str]) -> np.ndarray:
-        """Reward float64 [B] that frames `now` [B, R, R, 3] show, in episodes that began at `first`.
+    def rewards(
+        self, frames: Any, actions: Any, instructions: Sequence[str], first: np.ndarray | None = None
+    ) -> np.ndarray:
+        """What each of the raw actions [B, H, A] earned, float64 [B, H], as frames uint8 [B, H + 1, R, R, 3] show it.
 
+        frames[:, 0] is what there was before the first action; first [B, R, R, 3]: how the episodes began, if not so.
         ConfigError without a reward head, or for a task it does not know.
         """
         if self.reward is None:
-            raise ConfigError("this world has no reward head", place="reward", remedy="whale policy evaluate fits one")
-        placed = self.model.tokenizer.placed
-        begun, reached = (self.model.features(placed(images)) for images in (first, now))
-        return self.reward.predict(begun, reached, self.reward.tasks(instructions)).double().cpu().numpy()
+            raise ConfigError("this world has no reward head", place="reward",
+                              remedy="give its folder to whale.load(reward=...), or export it with one")  # fmt: skip
+        shown, taken = np.asarray(frames), np.asarray(actions, np.float32)
+        if shown.ndim != 5 or taken.ndim != 3 or shown.shape[:2] != (len(taken), taken.shape[1] + 1):
+            raise ConfigError("frames and actions do not fit together", place="rewards",
+                              found=f"{shown.shape[:2]} frames, {taken.shape[:2]} actions",
+                              expected="H + 1 frames, H actions, a batch axis before them")  # fmt: skip
+        action = self.model.normalised(self.model.tokenizer.placed(taken)).cpu().numpy()
+        return read_rewards(self.reward, self.model.tokenizer, shown, action, instructions, first)
 
     def check_policy(self, actions: Any, recorded: Any) -> list[str]:
         """A policy's actions [N, A] at recorded frames beside what was done there: names of what looks wrong.

@@ -41,13 +41,12 @@ def test_training_and_each_evaluation_need_the_splits_of_the_datasets_role():
     assert needed_splits("unnamed", PARAMS) == {} == needed_splits("tiny", {})
 
 
-def test_values_ask_every_pretraining_dataset_and_policies_the_one_they_name():
-    reward = {"val_split": "val", "test_split": "unseen"}
+def test_values_ask_every_pretraining_dataset_and_a_reward_head_those_of_its_role():
     asked = {"evaluate_values": {"head": {"pretrain_splits": ["novel"]}}}
-    asked |= {"evaluate_policies": {"arm": {"dataset": "other", "reward": reward}}}
+    asked |= {"train_reward": {"arm": {"role": "finetune", "test_split": "unseen"}}}
     found = {name: needed_splits(name, PARAMS | asked) for name in ("tiny", "other", "unnamed")}
     assert found["tiny"]["novel"] == ["evaluate_values.head.pretrain_splits"] and "novel" not in found["other"]
-    assert found["other"]["unseen"] == ["evaluate_policies.arm.reward.test_split"] and "unseen" not in found["tiny"]
+    assert found["other"]["unseen"] == ["train_reward.arm.test_split"] and "unseen" not in found["tiny"]
     assert found["unnamed"] == {}
 
 

@@ -65,12 +65,25 @@ def test_every_variant_starts_at_the_recorded_frame_and_the_frozen_one_stays_the
 
 def test_rewards_of_a_sequence_do_not_depend_on_the_batch_around_it(stack, valued, sequences):
     torch.manual_seed(0)
-    head = RewardHead(RewardHeadConfig(feature_size=16 * 8, action_size=7, hidden=8)).eval()
+    about = {"instructions": [""], "bounds": [-9.0, 9.0], "encoder": "0" * 64}
+    head = RewardHead(RewardHeadConfig(feature_size=16 * 8, action_size=7, hidden=8, **about)).eval()
     some = sequences["open"]
-    at_once = predicted_rewards(stack, head, valued, some.frames, some.actions, 3)
-    alone = predicted_rewards(stack, head, valued, some.frames[1:2], some.actions[1:2], 1)
-    np.testing.assert_allclose(at_once[1:2], alone, atol=1e-5)
+    at_once = predicted_rewards(stack, head, valued, some.frames, some, 3)
+    one_by_one = predicted_rewards(stack, head, valued, some.frames, some, 1)
+    np.testing.assert_allclose(at_once, one_by_one, atol=1e-5)
     assert at_once.shape == (3, 5)
+
+
+def test_whatever_frames_are_shown_the_recorded_beginning_is_what_progress_is_counted_from(stack, valued, sequences):
+    torch.manual_seed(0)
+    about = {"instructions": [""], "bounds": [-9.0, 9.0], "encoder": "0" * 64}
+    head = RewardHead(RewardHeadConfig(feature_size=16 * 8, action_size=7, hidden=8, **about)).eval()
+    some = sequences["open"]
+    other = some.frames.copy()
+    other[:, 0] = 255 - other[:, 0]  # only what was there before the first action differs
+    found = [predicted_rewards(stack, head, valued, frames, some, 3) for frames in (some.frames, other)]
+    assert not np.array_equal(found[0][:, 0], found[1][:, 0])
+    np.testing.assert_array_equal(found[0][:, 1:], found[1][:, 1:])
 
 
 def test_the_truth_scores_perfectly_and_a_model_that_explains_nothing_is_called_too_weak(sequences):

@@ -5,8 +5,9 @@ import torch
 from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.fidelity import psnr
 from whale.evaluation.measuring.heldout import read_segments, read_windows
-from whale.evaluation.measuring.imagination import predictor, reconstruct
+from whale.evaluation.measuring.imagination import predictor
 from whale.evaluation.measuring.metrics import save_arrays, written
+from whale.evaluation.measuring.reconstruction import reconstruct
 from whale.evaluation.protocol import require_comparable
 from whale.evaluation.video.likelihood import from_other_episode, policy_nll, token_likelihood
 from whale.evaluation.video.perceptual import load_feature_networks

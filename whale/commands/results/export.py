@@ -51,9 +51,7 @@ def export(
     asked.require_held()  # what is handed on carries the statements with it
     graph, target = asked.graph, asked.graph.find(checkpoint)
     if policy is not None:
-        from whale.seal import WEIGHTS
-
-        head = [graph.find(str(reward / WEIGHTS)).run] if reward else []
+        head = [graph.find(str(reward)).run] if reward else []
         _require_allowed(target, head, graph, policy)
     if layout == "world":
         from whale.audit.exports.world_bundle.world import export_world

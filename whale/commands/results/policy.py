@@ -23,7 +23,7 @@ Robot = Annotated[str | None, typer.Option("--robot", help="The dataset whose ac
 Truth = Annotated[
     str, typer.Option("--truth", help="fleet: new starts, judged by its simulator. none: recorded starts.")
 ]
-Reward = Annotated[Path | None, typer.Option("--reward", help="A reward head, where the world has none.")]
+Reward = Annotated[Path | None, typer.Option("--reward", help="A reward head, as train_reward makes it.")]
 Limit = Annotated[bool, typer.Option("--allow-remote", help="Send frames to a policy server on another machine.")]
 Seconds = Annotated[float, typer.Option("--answer-seconds", help="Longest wait for one answer of a server.")]
 Work = Annotated[Path, typer.Option("--work", help="Finished policies are kept here; a repeated call goes on.")]
@@ -55,7 +55,6 @@ def evaluate(
     from whale.trials.evaluate import TrialConfig, run_trials
     from whale.trials.report import trial_metrics, trial_protocol
     from whale.worlds.load import load
-    from whale.worlds.reward_head import RewardHead
 
     values = {
         "policies": policy,
@@ -67,9 +66,7 @@ def evaluate(
     values |= {"uncertainty": None if uncertainty == NONE else uncertainty, "coverage": coverage, "resamples": 1000}
     require_folder(work, "--work")
     config = TrialConfig.parse(values, file="command line", place="whale policy evaluate")
-    found = load(world, robot)
-    if reward is not None:
-        found.reward = RewardHead.of_world(reward, found.measured)
+    found = load(world, robot, reward=reward)
     if episodes is None and truth == NONE:
         config = config.model_copy(update={"episodes": max(2, min(EPISODES, len(found.starts)))})
     beginnings, judge = _setting(found, truth, config.episodes, config.horizon, config.seed)

@@ -14,7 +14,7 @@ from whale.data.spec.spec import DatasetSpec
 
 TRAINING = {"pretrain": {"train": "training", "val": "early stopping"}, "finetune": {"train": "fine-tuning"}}
 EVALUATIONS = ("evaluate_video", "evaluate_uncertainty")
-OF_ENTRIES = ("evaluate_values", "evaluate_policies")  # splits stand in the entries of these
+OF_ENTRIES = ("evaluate_values", "train_reward")  # splits stand in the entries of these
 
 
 def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -25,25 +25,22 @@ def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
         asked = section(params, stage).get(f"{role}_splits")
         for split in asked if needed and isinstance(asked, list) else ():  # the stage itself refuses anything else
             needed.setdefault(str(split), []).append(f"{stage}.{role}_splits")
-    for place, split in _asked_by_entries(name, str(role), params):
+    for place, split in _asked_by_entries(str(role), params):
         if needed:
             needed.setdefault(split, []).append(place)
     return needed
 
 
-def _asked_by_entries(name: str, role: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(what asks, split): values are those of all pretraining datasets, policies those of one dataset."""
-    values_of, policies_of = OF_ENTRIES
+def _asked_by_entries(role: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(what asks, split): values are those of all pretraining datasets, rewards those of all datasets of a role."""
+    values_of, rewards_of = OF_ENTRIES
     for entry, values in section(params, values_of).items():
         asked = values.get("pretrain_splits") if isinstance(values, Mapping) and role == "pretrain" else None
         yield from ((f"{values_of}.{entry}.pretrain_splits", str(split))
                     for split in (asked if isinstance(asked, list) else ()))  # fmt: skip
-    for entry, values in section(params, policies_of).items():
-        if isinstance(values, Mapping) and values.get("dataset") == name:
-            reward = section(values, "reward")
-            kinds = ("val_split", "test_split")
-            yield from ((f"{policies_of}.{entry}.reward.{kind}", str(reward[kind]))
-                        for kind in kinds if kind in reward)  # fmt: skip
+    for entry, values in section(params, rewards_of).items():
+        if isinstance(values, Mapping) and values.get("role") == role and "test_split" in values:
+            yield f"{rewards_of}.{entry}.test_split", str(values["test_split"])
 
 
 def missing_splits(

@@ -19,8 +19,9 @@ from whale.evaluation.measuring.decoding import MODES, Decoding, Mode
 from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load_network
 from whale.evaluation.measuring.fidelity import psnr, squared_error
 from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
-from whale.evaluation.measuring.imagination import predictor, reconstruct, rollouts
+from whale.evaluation.measuring.imagination import predictor, rollouts
 from whale.evaluation.measuring.motion import position_error
+from whale.evaluation.measuring.reconstruction import reconstruct
 from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.uncertainty.baselines import BASELINES, action_length, moved, nearest, variance

@@ -1,6 +1,6 @@
 """Values of action sequences by a reward head on recorded, reconstructed, imagined and frozen frames (P Table 1).
 
-Shapes: B sequences, H horizon, R resolution, F features.
+Shapes: B sequences, H horizon, R resolution.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from typing import Annotated, Self
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from whale.common.config import Config
 from whale.evaluation.measuring.bootstrap import Interval
 from whale.evaluation.measuring.fidelity import copy_last
 from whale.evaluation.measuring.heldout import Dataset
-from whale.evaluation.measuring.imagination import predictor, reconstruct_long
+from whale.evaluation.measuring.imagination import predictor
+from whale.evaluation.measuring.reconstruction import reconstruct_long
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.protocol import protocol
 from whale.evaluation.uncertainty.correlation import explained
 from whale.evaluation.values import scores
 from whale.evaluation.values.sequences import Sequences
+from whale.models.reward.reading import read_rewards
 from whale.models.reward.reward import RewardHead
 
 RECORDED, RECONSTRUCTED, FROZEN, GUESS = "recorded", "reconstructed", "first_frame", "guess"
@@ -58,19 +59,15 @@ def all_frames(
     return found
 
 
-@torch.inference_mode()
 def predicted_rewards(
-    stack: Stack, head: RewardHead, dataset: Dataset, frames: np.ndarray, actions: np.ndarray, batch_size: int
+    stack: Stack, head: RewardHead, dataset: Dataset, frames: np.ndarray, sequences: Sequences, batch_size: int
 ) -> np.ndarray:
-    """float64 [B, H]: what the head says that each action earned."""
-    tokenizer, parts = stack.tokenizer, []
-    for start in range(0, len(frames), batch_size):
-        some = slice(start, start + batch_size)
-        pixels = tokenizer.pixels(frames[some])
-        seen = tokenizer.latents(pixels.flatten(0, 1)[:, None]).flatten(1).unflatten(0, pixels.shape[:2])
-        action = head.placed(dataset.normalized(actions[some]))
-        parts.append(head.predict(seen[:, :-1], seen[:, 1:], action).double().cpu().numpy())
-    return np.concatenate(parts)
+    """float64 [B, H]: what the head says that each action of the sequences earned, by these frames of them.
+
+    Whichever the frames are, the sequences begin at their recorded first frames.
+    """
+    action, first = dataset.normalized(sequences.actions), sequences.frames[:, 0]
+    return read_rewards(head, stack.tokenizer, frames, action, sequences.instructions, first, batch_size)
 
 
 @dataclass(frozen=True)

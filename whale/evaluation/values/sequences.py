@@ -23,6 +23,7 @@ class Sequences:
     policy: list[str]
     success: list[bool]
     keys: list[str]
+    instructions: list[str]
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -63,4 +64,5 @@ def _read(dataset: Dataset, task: str, rows: list, horizon: int) -> Sequences | 
         policy=[str(row.metadata.get("policy", "")) for row, _ in kept],
         success=[bool(row.metadata.get("success", False)) for row, _ in kept],
         keys=[row.key for row, _ in kept],
+        instructions=[row.language for row, _ in kept],
     )

@@ -30,7 +30,8 @@ from whale.evaluation.measuring.fidelity import (
     ssim,
 )
 from whale.evaluation.measuring.heldout import Dataset, Segments, Starts, Windows, read_segments
-from whale.evaluation.measuring.imagination import predictor, reconstruct, reconstruct_long
+from whale.evaluation.measuring.imagination import predictor
+from whale.evaluation.measuring.reconstruction import reconstruct, reconstruct_long
 from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.video.action_following import Following, action_following, imagined_divergence

@@ -17,7 +17,7 @@ from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
 from whale.common.files import sha256_of_file
-from whale.seal import WEIGHTS, names_below, seal
+from whale.seal import names_below, seal
 from whale.worlds.folder import open_folder
 
 STARTS = 16  # recorded beginnings a dataset
@@ -29,7 +29,7 @@ def export_world(
 ) -> list[str]:
     """Write the bundle `out`, which must not exist, and return the names of its files.
 
-    target: the dynamics. reward: a head that evaluate_policies published. recorded: starts with the frames that
+    target: the dynamics. reward: a head that train_reward published. recorded: starts with the frames that
     followed. small: see above; a ConfigError if it would be larger than 5 MB. ConfigError for another kind of
     checkpoint, MismatchError for bytes that nobody signed. Where it ends with an error, nothing is left.
     """
@@ -40,17 +40,21 @@ def export_world(
     parts = [graph.find(str(folder)) for folder in (world.tokenizer, world.behavior, world.dynamics)]
     for part in parts:
         require_folder_as_signed(part)
-    beside = [path for path in (world.calibration, None if reward is None else reward / WEIGHTS) if path]
-    others = [graph.find(str(path)) for path in beside]
-    for other in others:
-        require_as_signed(other)
-    runs = [other.run for other in others]  # a reward head may come from other data
+    heads = [] if reward is None else [graph.find(str(reward))]
+    for head in heads:
+        require_folder_as_signed(head)
+    calibrations = [] if world.calibration is None else [graph.find(str(world.calibration))]
+    for calibration in calibrations:
+        require_as_signed(calibration)
+    # A head may have learned from other data. Of the calibration goes out what was measured of this checkpoint, on
+    # held-out episodes of the datasets of its own role; its stage read those of other checkpoints for other entries.
+    runs = [head.run for head in heads]
     front = {"tags": ["robotics", "world-model"], **hub_metadata(target.run, graph, runs)}
     starts = starts_beside(world, STARTS, recorded)
     try:
         write_parts(out, world, starts, reward, small, front)
         write_terms(out, target, graph, runs)
-        write_statements_of([*parts, *others], graph, out)
+        write_statements_of([*parts, *heads, *calibrations], graph, out)
         sign_bundle(out, compare(target.folder, out, starts) if small else None)
         seal(out, sha256_of_file)
         if small:

@@ -10,9 +10,11 @@ import yaml
 from whale.audit.exports.world_bundle.rounded import round_weights
 from whale.common.json_files import write_json
 from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
+from whale.models.reward.reading import encoder_digest
+from whale.models.reward.reward import RewardHead
+from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.worlds.contract import ActionContract
 from whale.worlds.folder import FORMAT, WORLD, WorldFolder
-from whale.worlds.reward_head import RewardHead
 from whale.worlds.starts import Start, write_starts
 from whale.worlds.trust import entry_in
 
@@ -62,7 +64,8 @@ def write_parts(
         if small:
             round_weights(out / name)
     if reward is not None:
-        RewardHead.of_world(reward, world.digests)  # a head that does not fit is refused here, not by whoever opens it
+        # A head that does not fit is refused here, not by whoever opens it.
+        RewardHead.of_encoder(reward, encoder_digest(VideoTokenizer.restore(world.tokenizer)))
         shutil.copytree(reward, out / "reward")
     about: dict[str, Any] = {"format": FORMAT, "window": world.window, "statistics": dict(world.statistics)}
     about |= {"contracts": dict(world.contracts)}

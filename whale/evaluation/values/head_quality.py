@@ -1,0 +1,50 @@
+"""How well a reward head reads the rewards of episodes it has not seen, recorded and reconstructed: its own ceiling.
+
+Shapes: T steps of an episode.
+"""
+
+import numpy as np
+
+from whale.data.segments.actions import ActionNormalizer
+from whale.data.segments.grid import normalize_actions
+from whale.data.storage.shards import ShardSet
+from whale.evaluation.measuring.heldout import spread
+from whale.evaluation.measuring.reconstruction import reconstruct_long
+from whale.evaluation.uncertainty.correlation import explained
+from whale.models.reward.reading import read_rewards
+from whale.models.reward.reward import RewardHead
+from whale.models.tokenizer.tokenizer import VideoTokenizer
+
+RECORDED, RECONSTRUCTED = "recorded", "reconstructed"
+DIGITS = 4
+
+
+def head_r2(
+    head: RewardHead, tokenizer: VideoTokenizer, shards: ShardSet, split: str, episodes: int, window: int
+) -> dict[str, float | None]:
+    """R^2 of single rewards over at most `episodes` of a split, spread over its policies; None where none varies.
+
+    Actions that are not valid do not count. ConfigError for a task that the head does not know.
+    """
+    normalizer = ActionNormalizer.from_statistics(shards.statistics)
+    found: dict[str, list[np.ndarray]] = {RECORDED: [], RECONSTRUCTED: []}
+    true: list[np.ndarray] = []
+    for row in spread(shards.episodes(split), episodes):
+        arrays = shards.read_arrays(row, ("action", "action_valid", "reward"))
+        valid_T = arrays["action_valid"][:-1]
+        if not valid_T.any():
+            continue
+        frames = shards.read_frames(row, 0, row.num_steps)[None]
+        again = reconstruct_long(tokenizer, frames, window, 1)
+        action = normalize_actions(normalizer.normalize, arrays["action"][:-1], valid_T)
+        true.append(arrays["reward"][:-1][valid_T].astype(np.float64))
+        for name, shown in ((RECORDED, frames), (RECONSTRUCTED, again)):
+            found[name].append(read_rewards(head, tokenizer, shown, action[None], [row.language])[0][valid_T])
+    if not true:
+        return {}
+    return {name: _rounded(np.concatenate(true), np.concatenate(values)) for name, values in found.items()}
+
+
+def _rounded(true: np.ndarray, found: np.ndarray) -> float | None:
+    value = explained(true, found)
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
