@@ -153,12 +153,10 @@ def _plan(run: StageRun, graph: RunGraph, datasets: dict[str, Dataset]) -> tuple
         own, fraction = entry.get("seed"), entry.get("data_fraction", 1)
         chosen = DataFraction(fraction, plan.seed) if fraction < 1 else None
         if chosen:
-            segments = SegmentConfig(window=plan.window, phases=plan.phases)
-            found = {
-                each.name: Episodes.of(datasets[each.name], plan.split, segments, chosen) for each in plan.datasets
-            }
-            numbers = {name: episodes.index.num_segments for name, episodes in found.items()}
-            plan = plan.restricted(numbers, chosen.provenance(plan.provenance))
+            segments, split = SegmentConfig(window=plan.window, phases=plan.phases), plan.split
+            names = [each.name for each in plan.datasets]
+            counts = {name: Episodes.of(datasets[name], split, segments, chosen).index.num_segments for name in names}
+            plan = plan.restricted(counts, chosen.provenance(plan.provenance))
         return (plan if own is None else plan.reseeded(own)), chosen
     ((name, dataset),) = datasets.items()
     segments = SegmentConfig(**run.params["segments"])

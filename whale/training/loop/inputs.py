@@ -156,9 +156,8 @@ class TokenInputs:
             chosen,
         )
         if plan and chosen:
-            plan = plan.restricted(
-                {name: segments.num_segments(name) for name in names}, chosen.provenance(plan.provenance)
-            )
+            counts = {name: segments.num_segments(name) for name in names}
+            plan = plan.restricted(counts, chosen.provenance(plan.provenance))
         plan = plan and plan.reseeded(self.seed)
         return _loader(plan or _single(segments, names, self.segments, self.seed), segments, communicator, batch_size)
 
