@@ -19,7 +19,7 @@ PAPER = (
     "log-linear in training FLOP; the coefficients behind its figure are not in the text that we have. Ours are the "
     "data, sizes and steps of this profile: not comparable."
 )
-TITLES = {"pretrain.mean.train": "training loss at equal tokens"}
+TITLES = {"pretrain.mean.training": "training loss at equal tokens"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _charts(numbers: Numbers) -> Iterator[tuple[str, Markup]]:
     """A chart for each split: the losses of each data fraction by FLOP, and the line through those of most data."""
     places = sorted({key.partition(".models.")[0] for key in numbers if ".mean." in key and ".models." in key})
     for place in places:
-        measure = "loss" if place.endswith(".train") else "nll"
+        measure = "loss" if place.endswith(".training") else "nll"
         series: dict[str, tuple[list[float], list[float]]] = {}
         most = 0.0
         for name, flops, fraction in _sizes(numbers):
@@ -134,7 +134,7 @@ def _models(numbers: Numbers) -> list[list[str]]:
     """A row a model: name, parameters, share of data, FLOP, then its losses."""
     rows = []
     for name, flops, fraction in _sizes(numbers):
-        size, trained = numbers[f"models.{name}.parameters"], numbers.get(f"pretrain.mean.train.models.{name}.loss")
+        size, trained = numbers[f"models.{name}.parameters"], numbers.get(f"pretrain.mean.training.models.{name}.loss")
         tested, tuned = (_loss(numbers, role, name) for role in ("pretrain", "finetune"))
         rows.append([name, f"{size:,}", f"{100 * fraction:g} %", f"{flops:.3g}", number(trained, 3), tested, tuned])
     return rows

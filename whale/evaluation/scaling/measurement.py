@@ -26,6 +26,7 @@ from whale.models.dynamics.dynamics import Dynamics
 
 Name = Annotated[str, Field(pattern="^[a-z0-9_]+$")]  # of a folder
 TOGETHER = "mean"  # of all datasets of a role, in the place of one's name
+TRAINING = "training"  # in the place of a split
 EVERY = "all"  # data fractions together
 
 
@@ -139,7 +140,7 @@ def fits(models: Sequence[Trained], losses_RM: np.ndarray) -> dict[str, object]:
 
 
 def training_metrics(models: Sequence[Trained]) -> dict[str, object]:
-    """`mean.train`: the training loss of each at equal tokens, and the line through it; no interval: one training each.
+    """`mean.training`: the training loss of each at equal tokens, and the line through it, without an interval.
 
     Sizes were trained with one learning rate and one schedule; equal tokens are those of the shortest training.
     """
@@ -152,7 +153,7 @@ def training_metrics(models: Sequence[Trained]) -> dict[str, object]:
         over=f"last {LAST_SHARE:.0%} of the tokens that all have seen", fit="a + b log10(FLOP), least squares",
         flops="3 x forward FLOP per token x tokens of pretraining",
     )  # fmt: skip
-    return under(f"{TOGETHER}.train", found)
+    return under(f"{TOGETHER}.{TRAINING}", found)
 
 
 def facts(models: Sequence[Trained]) -> dict[str, object]:
