@@ -20,6 +20,8 @@ from whale.data.loading.sampler import Plan, SegmentSampler, single_dataset_plan
 from whale.data.segments.grid import SegmentConfig
 from whale.data.segments.token_shards import TokenSet, ZSet, write_manifest
 from whale.data.storage.shards import ShardSet
+from whale.evaluation.scaling.trained import Trained
+from whale.models.dynamics.dynamics import Dynamics
 from whale.models.trunk.folder import save_model
 from whale.runtime.embedding.behavior_embedder import load_embedder, prior_digest
 from whale.runtime.maps.segment_maps import embed_shard, grid_of_shards, shard_tasks, tokenize_shard
@@ -170,6 +172,9 @@ def test_a_fraction_draws_from_its_episodes_alone_and_its_receipt_says_so(stage_
     assert weights != whole and plan != other
     row = json.loads((tmp_path / "half/receipt.json").read_text())["datasets"]["fleet_a"]
     assert (row["data_fraction"], row["episodes"], row["episodes_of"]) == (0.5, 2, 4)
+    published = Trained.read(tmp_path / "half", Dynamics.restore(tmp_path / "half"), SEGMENTS.window, 16)
+    assert published.data_fraction == 0.5 and published.tokens == row["segments"] * SEGMENTS.window * 16
+    assert published.loss_at(published.tokens) == json.loads((tmp_path / "half/curves.json").read_text())[-1]["loss"]
     loader = loader_of(stage_folder, 0.5)
     keys = {loader.segments.describe(draw).split("episode ")[1].split(",")[0] for draw in loader.sampler.draws(0, 200)}
     rows = [row.key for row in TokenSet.open(stage_folder / "tokens/fleet_a").episodes("train")]

@@ -150,7 +150,7 @@ def _plan(run: StageRun, graph: RunGraph, datasets: dict[str, Dataset]) -> tuple
         name = "dynamics" if run.stage in DYNAMICS_PLAN else "pretrain"
         plan = Plan.parse(json.loads(payload)[name], file="plan.json", place=name)
         entry = run.params[run.stage]  # one of train_dynamics may have a seed and a fraction; others never
-        own, fraction = entry.get("seed"), entry.get("data_fraction", 1)
+        own, fraction = entry.get("seed"), float(entry.get("data_fraction", 1))  # recorded as text
         chosen = DataFraction(fraction, plan.seed) if fraction < 1 else None
         if chosen:
             segments, split = SegmentConfig(window=plan.window, phases=plan.phases), plan.split
