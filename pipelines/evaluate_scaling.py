@@ -15,7 +15,7 @@ from whale.evaluation.scaling.measurement import (
     require_sizes,
     training_metrics,
 )
-from whale.evaluation.scaling.trained import Trained
+from whale.evaluation.scaling.trained import Trained, drawn_by_all
 from whale.models.dynamics.dynamics import Dynamics
 from whale.runtime.workers.execution import load_execution
 from whale.runtime.workers.torch_process import set_up_torch
@@ -30,13 +30,14 @@ class Args(StageArgs):
 
 
 def run(args: Args, run: Run) -> None:
-    """Pretrained models on the pretraining datasets; then those of them that were fine-tuned, on the demonstrations."""
+    """Pretrained models on the datasets that all of them drew from; then the fine-tuned ones, on the demonstrations."""
     config, execution = args.evaluate_scaling, load_execution()
     device = execution.chosen_device()
     set_up_torch(execution.threads)
     run.note(engine={"device": device})
     with run.compute(), run.progress(len(config.models) + len(config.finetuned), "models") as progress:
-        splits = _read(args.data / "pretrain", config.pretrain_splits, config)
+        names = drawn_by_all([args.models / "dynamics" / name for name in config.models])
+        splits = _read(args.data / "pretrain", config.pretrain_splits, config, names)
         window, num_tokens = next(iter(splits[0].datasets.values())).window, splits[0].num_tokens
         trained = []
         for name in config.models:
@@ -64,8 +65,11 @@ def _tuned(args: Args, config: EvaluateScalingConfig, device: str, progress) -> 
     return splits
 
 
-def _read(directory: Path, splits: list[str], config: EvaluateScalingConfig) -> list[HeldOut]:
-    datasets = open_datasets(directory)
+def _read(
+    directory: Path, splits: list[str], config: EvaluateScalingConfig, names: set[str] | None = None
+) -> list[HeldOut]:
+    """Of the datasets of these names, or all."""
+    datasets = [each for each in open_datasets(directory) if names is None or each.name in names]
     return [HeldOut.read(datasets, split, config) for split in splits]
 
 

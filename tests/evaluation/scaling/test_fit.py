@@ -23,6 +23,15 @@ def test_points_on_a_line_give_its_coefficients_and_no_error_anywhere():
     assert found["status"] == HOLDS and (found["num_models"], found["num_sizes"]) == (4, 4)
 
 
+def test_the_standard_error_is_that_of_the_textbook():
+    x, y = np.log10(FLOPS), on_the_line() + np.array([0.01, -0.02, 0.03, -0.01])
+    design = np.stack([np.ones(4), x], axis=1)
+    (a, b), (squares,), *_ = np.linalg.lstsq(design, y, rcond=None)
+    variance = squares / 2 * np.linalg.inv(design.T @ design)[1, 1]
+    found = fit_metrics(FLOPS, SIZES, y[None])
+    assert [found[name] for name in ("a", "b", "b_standard_error")] == pytest.approx([a, b, variance**0.5])
+
+
 def test_no_change_is_the_loss_of_the_nearest_known_size():
     found = fit_metrics(FLOPS, SIZES, on_the_line()[None])
     steps = B * np.diff(np.log10(FLOPS))  # what each size gains over the one before it

@@ -15,7 +15,7 @@ from whale.common.run import Run
 from whale.evaluation.measuring.heldout import read_segments
 from whale.evaluation.measuring.metrics import flattened
 from whale.evaluation.scaling.measurement import EvaluateScalingConfig, HeldOut, data_name
-from whale.evaluation.scaling.trained import Trained
+from whale.evaluation.scaling.trained import Trained, drawn_by_all
 from whale.evaluation.video.likelihood import token_likelihood
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
 from whale.models.trunk.folder import save_model
@@ -114,6 +114,16 @@ def test_training_losses_are_compared_at_the_tokens_that_all_have_seen(folders):
     half = long.tokens // 2
     assert long.loss_at(long.tokens) == pytest.approx(np.mean([5 - step / 100 for step in range(91, 101)]))
     assert long.loss_at(half) == pytest.approx(np.mean([5 - step / 100 for step in range(46, 51)]))
+
+
+def test_a_dataset_that_some_model_never_drew_from_is_left_out(tmp_path):
+    models = [tmp_path / name for name in ("a", "b", "c")]
+    for folder, names in zip(models, (("cups", "blocks"), ("blocks", "arms"), ("arms",)), strict=True):
+        folder.mkdir()
+        write_json(folder / "receipt.json", {"datasets": {name: {} for name in names}})
+    assert drawn_by_all(models[:2]) == {"blocks"}
+    with pytest.raises(ConfigError, match="no dataset that all models"):
+        drawn_by_all(models)
 
 
 def test_every_model_is_resampled_by_the_same_episodes(dataset, folders):

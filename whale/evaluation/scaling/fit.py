@@ -43,21 +43,23 @@ class LogLinear:
         return self.a[:, None] + self.b[:, None] * np.log10(np.asarray(flops_M, np.float64))
 
 
-def fit_metrics(flops: Sequence[float], sizes: Sequence[int], loss_RM: np.ndarray) -> dict[str, float | int | str]:
+def fit_metrics(flops: Sequence[float], sizes: Sequence[float], loss_RM: np.ndarray) -> dict[str, float | int | str]:
     """The line, its interval, what it leaves, and its error on every size held out, beside that of no line at all.
 
-    sizes: parameters of each model; those of one size are held out together. loss_RM: of all episodes in row 0, of
-    resampled ones below, if any. "No change" stands for no line: the loss of the nearest size that is known.
+    sizes: a number that grows with the network; models of one size are held out together. loss_RM: of all episodes in
+    row 0, of resampled ones below, if any. `b_standard_error`: by the residuals, M - 2 degrees of freedom. "No change"
+    stands for no line: the loss of the nearest size that is known.
     """
     flops_M, sizes_M, loss_RM = np.asarray(flops, np.float64), np.asarray(sizes), np.atleast_2d(loss_RM)
     line = LogLinear.fitted(flops_M, loss_RM)
-    errors = {int(size): _held_out(flops_M, sizes_M == size, loss_RM) for size in np.unique(sizes_M)}
-    residual_M = line.predict(flops_M)[0] - loss_RM[0]
-    largest, unchanged = errors[int(sizes_M.max())]
+    errors = {float(size): _held_out(flops_M, sizes_M == size, loss_RM) for size in np.unique(sizes_M)}
+    residual_M, x_M = line.predict(flops_M)[0] - loss_RM[0], np.log10(flops_M)
+    largest, unchanged = errors[float(sizes_M.max())]
     metrics: dict[str, float | int | str] = {
         "a": float(line.a[0]),
         "b": float(line.b[0]),
         "r2": explained(loss_RM[0], line.predict(flops_M)[0]),
+        "b_standard_error": float(np.sqrt(np.square(residual_M).sum() / (len(x_M) - 2) / (len(x_M) * x_M.var()))),
         "worst_residual": float(np.abs(residual_M).max()),
         "num_models": len(flops_M),
         "num_sizes": len(errors),

@@ -132,7 +132,7 @@ def fits(models: Sequence[Trained], losses_RM: np.ndarray) -> dict[str, object]:
     found: dict[str, object] = {}
     for group, is_in in groups.items():
         chosen = [each for each, kept in zip(models, is_in, strict=True) if kept]
-        sizes = [each.parameters for each in chosen]
+        sizes = [each.flops_per_token for each in chosen]
         if len(set(sizes)) >= FEWEST_SIZES and np.isfinite(losses_RM[0, is_in]).all():
             flops = [each.flops for each in chosen]
             found |= under(f"fit.{group}", fit_metrics(flops, sizes, losses_RM[:, is_in]))
@@ -174,10 +174,10 @@ def curves(models: Sequence[Trained]) -> dict[str, np.ndarray]:
 
 def require_sizes(models: Sequence[Trained], models_dir: Path) -> None:
     """Raises ConfigError where the checkpoints are of fewer than three sizes."""
-    sizes = sorted({each.parameters for each in models})
+    sizes = sorted({each.flops_per_token for each in models})
     if len(sizes) < FEWEST_SIZES:
         raise ConfigError("too few sizes for a line", file=models_dir, place="evaluate_scaling.models", found=sizes,
-                          expected=f"at least {FEWEST_SIZES} numbers of parameters")  # fmt: skip
+                          expected=f"at least {FEWEST_SIZES} numbers of FLOP per token")  # fmt: skip
 
 
 def data_name(fraction: float) -> str:

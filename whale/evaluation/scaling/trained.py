@@ -26,12 +26,15 @@ LAST_SHARE = 0.1  # of the tokens that all have seen: over these the training lo
 class Trained:
     """`parameters` of the network; `tokens` seen in training and their `flops`; `data_fraction` of the episodes.
 
+    flops_per_token: of a forward pass, which tells sizes apart.
+
     curve: tokens seen [P] and training losses [P], in nats. digest: of the weights.
     """
 
     name: str
     parameters: int
     tokens: int
+    flops_per_token: float
     flops: float
     data_fraction: float
     curve: tuple[np.ndarray, np.ndarray]
@@ -60,6 +63,7 @@ class Trained:
             name=folder.name,
             parameters=sum(each.numel() for each in dynamics.parameters()),
             tokens=tokens,
+            flops_per_token=per_token,
             flops=flops.TRAINING * per_token * tokens,
             data_fraction=_fraction(receipt, folder),
             curve=(steps * (tokens / training["steps"]), losses),
@@ -71,6 +75,24 @@ class Trained:
         seen, losses = self.curve
         last = losses[(seen > (1 - LAST_SHARE) * tokens) & (seen <= tokens * (1 + 1e-9))]
         return float(last.mean()) if len(last) else float("nan")
+
+
+def drawn_by_all(folders: Sequence[Path]) -> set[str]:
+    """Datasets that the training of every checkpoint drew from.
+
+    Raises MissingInputError without a receipt, ConfigError where there is no such dataset.
+    """
+    found = []
+    for folder in folders:
+        receipt = folder / "receipt.json"
+        if not receipt.is_file():
+            raise MissingInputError("no record of the training", file=folder, found="no receipt.json",
+                                    remedy="publish it by the stage train_dynamics")  # fmt: skip
+        found.append(set(read_json(receipt)["datasets"]))
+    if not (common := set.intersection(*found)):
+        raise ConfigError("no dataset that all models learned from", file=folders[0].parent, place="models",
+                          found=[sorted(each) for each in found], expected="one or more in common")  # fmt: skip
+    return common
 
 
 def digest_of(models: Sequence[Trained]) -> str:
