@@ -53,7 +53,7 @@ def test_numbers_of_an_item_have_its_name_before_them(tmp_path):
 
 def test_lines_over_flop_are_shown_by_slope_fit_and_error_on_the_size_held_out(tmp_path):
     shown = {f"pretrain.mean.test.fit.data100.{name}": 0.5 for name in ("b", "r2", "held_out_largest.error")}
-    others = {"pretrain.mean.test.fit.data100.b.low": 0.4, "models.w32.flops": 1e12, "finetune.mean.test.fit.all.a": 1.0}
+    others = {"pretrain.mean.test.fit.data100.b.low": 0.4, "models.w32.flops": 1e12, "finetune.mean.test.fit.all.a": 1}
     (tmp_path / "evaluate_scaling.sizes.json").write_text(json.dumps(shown | others))
     assert headline(tmp_path) == {f"scaling.sizes.{name}": value for name, value in shown.items()}
 
