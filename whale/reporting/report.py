@@ -15,7 +15,7 @@ from whale.reporting.lineage_section import lineage_section
 from whale.reporting.numbers_section import ROLES, numbers_section
 from whale.reporting.page import Section, page, render
 from whale.reporting.pipeline_section import pipeline_section
-from whale.reporting.scaling_section import scaling_section
+from whale.reporting.scaling.section import scaling_section
 from whale.reporting.training_section import training_section
 from whale.reporting.uncertainty_section import uncertainty_section
 from whale.reporting.video_section import load_arrays, rollout_gif, video_section

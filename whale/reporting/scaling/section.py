@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
@@ -10,40 +9,14 @@ from markupsafe import Markup
 from whale.reporting.charts import line_chart
 from whale.reporting.measured import Numbers
 from whale.reporting.page import Section, number, render
+from whale.reporting.scaling.lines import FITS, interval, lines_of, title_of, verdict
 
-FITS = ".fit."
-HOLDS = "holds"
 X = "log10 of training FLOP"
 PAPER = (
     "The paper (6.3, Fig. 7) trains 39M, 77M, 204M and 456M parameters for 300,000 steps and calls its losses "
     "log-linear in training FLOP; the coefficients behind its figure are not in the text that we have. Ours are the "
     "data, sizes and steps of this profile: not comparable."
 )
-TITLES = {"pretrain.mean.training": "training loss at equal tokens"}
-
-
-@dataclass(frozen=True)
-class Line:
-    """One fit: `place` as role.mean.split, `data` as data100, data10, ... or all."""
-
-    place: str
-    data: str
-    numbers: Numbers
-
-    @property
-    def holds(self) -> bool:
-        return self.numbers["status"] == HOLDS
-
-    @property
-    def title(self) -> str:
-        return f"{title_of(self.place)}, {words_of(self.data)}"
-
-    def row(self) -> list[str]:
-        """title, b per decade, R^2, error of the held-out largest size, that of no change, status."""
-        b, r2 = _interval(self.numbers, "b"), number(self.numbers["r2"])
-        error = _interval(self.numbers, "held_out_largest.error")
-        other = number(self.numbers["held_out_largest.error_no_change"], 3)
-        return [self.title, str(self.numbers["status"]), number(self.numbers["a"], 3), b, r2, error, other]
 
 
 def scaling_section(found: Mapping[str, Numbers], curves: Mapping[str, Mapping[str, np.ndarray]]) -> Section:
@@ -59,38 +32,6 @@ def scaling_section(found: Mapping[str, Numbers], curves: Mapping[str, Mapping[s
         for name, numbers in found.items()
     ]
     return Section("Scaling", render("scaling.html", entries=entries, paper=PAPER))
-
-
-def lines_of(numbers: Numbers) -> list[Line]:
-    """Those that do not hold stand first."""
-    groups: dict[tuple[str, str], dict[str, object]] = {}
-    for key, value in numbers.items():
-        place, is_fit, rest = key.partition(FITS)
-        if is_fit:
-            data, _, metric = rest.partition(".")
-            groups.setdefault((place, data), {})[metric] = value
-    return sorted((Line(*key, of_one) for key, of_one in groups.items()), key=lambda line: (line.holds, line.title))
-
-
-def verdict(lines: list[Line]) -> list[str]:
-    """Bad news first."""
-    fails = [line for line in lines if not line.holds]
-    said = [f"{line.title}: {line.numbers['status']}." for line in fails]
-    if held := [line.title for line in lines if line.holds]:
-        said.append(f"A line over log FLOP holds for: {'; '.join(held)}.")
-    return [f"{len(fails)} of {len(lines)} lines do not hold.", *said] if lines else ["No line: too few sizes."]
-
-
-def title_of(place: str) -> str:
-    """`pretrain.mean.test` in words."""
-    role, _, split = place.split(".")
-    tuned = ", after fine-tuning" if role == "finetune" else ""
-    return TITLES.get(place, f"loss on {split} episodes{tuned}")
-
-
-def words_of(data: str) -> str:
-    """`data12_5` in words."""
-    return "all data fractions" if data == "all" else f"{data.removeprefix('data').replace('_', '.')} % of the episodes"
 
 
 def _charts(numbers: Numbers) -> Iterator[tuple[str, Markup]]:
@@ -143,10 +84,4 @@ def _models(numbers: Numbers) -> list[list[str]]:
 def _loss(numbers: Numbers, role: str, name: str) -> str:
     """With its interval; of several splits each."""
     places = sorted(key for key in numbers if key.startswith(f"{role}.mean.") and key.endswith(f".models.{name}.nll"))
-    return "; ".join(_interval(numbers, place) for place in places) or number(None)
-
-
-def _interval(numbers: Numbers, key: str) -> str:
-    value, low, high = (numbers.get(key + end) for end in ("", ".low", ".high"))
-    shown = number(value, 3)
-    return shown if low is None or high is None else f"{shown} [{number(low, 3)}, {number(high, 3)}]"
+    return "; ".join(interval(numbers, place) for place in places) or number(None)

@@ -7,7 +7,8 @@ import pytest
 
 from whale.evaluation.scaling.fit import fit_metrics
 from whale.reporting.report import build_report
-from whale.reporting.scaling_section import lines_of, scaling_section, verdict, words_of
+from whale.reporting.scaling.lines import lines_of, verdict, words_of
+from whale.reporting.scaling.section import scaling_section
 
 SIZES = {"w32": (1e12, 100), "w64": (1e13, 200), "w96": (1e14, 300)}
 
