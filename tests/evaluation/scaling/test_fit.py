@@ -49,7 +49,8 @@ def test_a_largest_size_above_the_line_of_the_others_is_an_error_of_that_much():
 
 
 def test_models_of_one_size_are_held_out_together():
-    flops, losses = np.repeat(FLOPS, 2), np.repeat(on_the_line(), 2)
+    flops = np.repeat(FLOPS, 2) * np.tile([1.0, 1.5], 4)  # the second of each size was trained longer
+    losses = on_the_line(flops)
     losses[[-2, -1]] += (0.1, 0.3)
     found = fit_metrics(flops, np.repeat(SIZES, 2), losses[None])
     assert found["held_out_largest.error"] == pytest.approx(-0.2)  # if one stayed in, the line would bend to it
