@@ -34,7 +34,7 @@ def run(args: Args, run: Run) -> None:
     with run.compute():
         metrics: dict[str, object] = {}
         for role, models, directory in roles(args.models, args.data):
-            stack = load_stack(models, device)
+            stack = load_stack(models, device).only(config.models)
             metrics |= under(role, _evaluate(run, stack, directory, config.splits(role), role, config))
     run.write_metrics(written(metrics))
 

@@ -40,7 +40,7 @@ def run(args: Args, run: Run) -> None:
     config = args.train_dynamics
     statistics = read_json(args.mix / "statistics.json")
     seed = args.seed if config.seed is None else config.seed
-    inputs = TokenInputs(args.tokens, args.z, args.mix, statistics, args.segments, seed)
+    inputs = TokenInputs(args.tokens, args.z, args.mix, statistics, args.segments, seed, config.data_fraction)
     run_training(
         run,
         partial(

@@ -16,11 +16,12 @@ from whale.planning.profile import load_profile
 from whale.runtime.maps.model_map import MapConfig
 from whale.sim.metaworld.tasks import NAMED, TASKS
 
-NAMES = ("bridge-sample", "demo", "demo-long", "fleet", "hidden-gain", "metaworld-small", "whale-st-256", "whale-st-64")
+NAMES = ("bridge-sample", "demo", "demo-long", "fleet", "hidden-gain", "metaworld-small", "scaling")
+NAMES += ("whale-st-256", "whale-st-64")
 NAMES += ("whale-x", "whale-x-rehearsal")
 METAWORLD = ("metaworld-small", "whale-st-64", "whale-st-256")  # nothing is fine-tuned in these
 PAPER = ("whale-st-256", "whale-st-64", "whale-x")
-ONE_MODEL = ("demo", "demo-long")  # one good model: its variants are in fleet
+ONE_MODEL = ("demo", "demo-long", "scaling")  # one good model, or sizes of it: its variants are in fleet
 MAPS = ("pretokenize", "embed_behavior")
 DYNAMICS_LR = (3.0e-5, 3.0e-6, 0.0)  # Table 8: max, min, weight decay
 
@@ -217,7 +218,7 @@ REHEARSED = re.compile(
     r"|ingest\.(resolution|shard_bytes)|train_(tokenizer|behavior)\.model\.(resolution|num_codes|latent_dim)"
     r"|.*\.(num_layers|num_heads|d_model)|.*\.optimization\.(batch_size|training_steps|warmup_steps|save_every|precision)"
     r"|train_tokenizer\.codebook\..*|train_behavior\.validation\.(every_steps|num_segments)"
-    r"|evaluate_[a-z]+\.(max_episodes|max_train_episodes|filmstrips|resamples|action_episodes|neighbour_episodes"
+    r"|evaluate_[a-z]+(\.sizes)?\.(max_episodes|max_train_episodes|filmstrips|resamples|action_episodes|neighbour_episodes"
     r"|state_episodes)"
 )
 
@@ -236,7 +237,7 @@ def test_the_rehearsal_has_every_stage_of_whale_x(profiles, project_root):
         {node.name for node in expand(pipeline, profiles[name].params) if not node.stage.startswith("collect")}
         for name in ("whale-x", "whale-x-rehearsal")
     ]
-    assert len(nodes[1]) == 104
+    assert len(nodes[1]) == 105
     assert {name.replace("fleet_unseen", "arx5_demonstrations") for name in nodes[1]} == nodes[0]
 
 
@@ -245,3 +246,25 @@ def test_sizes_of_the_rehearsal_grow_as_those_of_the_paper(profiles):
     for name in ("whale-x", "whale-x-rehearsal"):
         widths = [profiles[name].train_dynamics[entry].size.d_model for entry in order]
         assert widths == [16 * each for each in (32, 48, 64, 96)] or widths == [32, 48, 64, 96]
+
+
+@pytest.mark.parametrize("name", ["scaling", "whale-x", "whale-x-rehearsal"])
+def test_sizes_that_are_compared_differ_in_size_and_data_alone(name, profiles):
+    profile = profiles[name]
+    (entry,) = profile.evaluate_scaling.values()
+    models = [profile.train_dynamics[each] for each in entry.models]
+    same = {"size": models[0].size, "data_fraction": 1.0}
+    assert len({each.model_copy(update=same).digest() for each in models}) == 1
+    assert len({size(each.size) for each in models}) == 4 and set(entry.finetuned) <= set(entry.models)
+    assert len({(size(each.size), each.data_fraction) for each in models}) == len(models)
+
+
+def test_the_scaling_profile_has_four_sizes_on_two_fractions_and_is_the_demo_otherwise(profiles):
+    profile, demo = profiles["scaling"], profiles["demo"]
+    (entry,) = profile.evaluate_scaling.values()
+    pairs = [(profile.train_dynamics[each].size, profile.train_dynamics[each].data_fraction) for each in entry.models]
+    assert [fraction for _, fraction in pairs] == [1.0] * 4 + [0.1] * 4
+    assert [trunk for trunk, _ in pairs[:4]] == [trunk for trunk, _ in pairs[4:]]
+    assert profile.train_dynamics["full"] == demo.train_dynamics["full"]
+    assert profile.train_tokenizer == demo.train_tokenizer and profile.train_behavior == demo.train_behavior
+    assert profile.evaluate_video.models == ["full"]

@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,9 @@ from whale.common.json_files import write_json
 from whale.data.ingest.episode_table import episode_table
 from whale.data.ingest.finish import finish
 from whale.data.ingest.ingest import IngestConfig, plan_tasks, process_source_shard
+from whale.data.loading.data_fraction import DataFraction
 from whale.data.loading.receipt import consumption_receipt
-from whale.data.loading.sampler import Plan, SegmentSampler, single_dataset_plan
+from whale.data.loading.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments
 from whale.data.mixture import DatasetSegments, MixConfig, dynamics_plan, pretrain_plan
 from whale.data.segments.actions import ActionNormalizer
@@ -171,6 +173,8 @@ def train(name: str, item: str | None, out: Path, role: str, initial: Path | Non
     config = {name: section, "segments": values["segments"], "seed": values["seed"]}
     with guarded(name, args, config) as run:
         segments = _segments(args.shards, SegmentConfig(**values["segments"]), values["seed"])
+        if "data_fraction" in section:
+            segments = Part(segments, DataFraction(section["data_fraction"], values["seed"]))
         sampler = SegmentSampler(_plan(name, args, segments, values))
         batch, steps = section["optimization"]["batch_size"], section["optimization"]["training_steps"]
         draws = sampler.draws(0, batch * steps)
@@ -240,9 +244,35 @@ def _segments(shards: Path, segments: SegmentConfig, seed: int) -> PixelSegments
     return PixelSegments(sets, "train", segments, normalizers, 16, True, seed)
 
 
-def _plan(name: str, args: argparse.Namespace, segments: PixelSegments, values: dict) -> Plan:
+class Part:
+    """The segments of some episodes, numbered anew without the loader's code: what `data_fraction` draws from."""
+
+    def __init__(self, whole: PixelSegments, chosen: DataFraction):
+        self.whole, self.chosen, self.shards = whole, chosen, whole.shards
+        self.kept = {name: self._kept(name) for name in self.shards}
+
+    def _kept(self, name: str) -> np.ndarray:
+        owners = [_episode(self.whole, Draw(0, name, number)) for number in range(self.whole.num_segments(name))]
+        keys = sorted(set(owners))
+        episodes = {keys[place] for place in self.chosen.places(name, keys)}
+        return np.array([number for number, owner in enumerate(owners) if owner in episodes])
+
+    def num_segments(self, name: str) -> int:
+        return len(self.kept[name])
+
+    def describe(self, draw: Draw) -> str:
+        return self.whole.describe(replace(draw, segment=int(self.kept[draw.dataset][draw.segment])))
+
+    def valid_frames(self, name: str, segments: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        return self.whole.valid_frames(name, self.kept[name][segments], indices)
+
+
+def _plan(name: str, args: argparse.Namespace, segments: PixelSegments | Part, values: dict) -> Plan:
     if hasattr(args, "mix"):
         plan = Plan.load(args.mix / "plan.json", "dynamics" if name == "train_dynamics" else "pretrain")
+        if isinstance(segments, Part):
+            counts = {each.name: segments.num_segments(each.name) for each in plan.datasets}
+            plan = plan.restricted(counts, segments.chosen.provenance(plan.provenance))
         own = values[name].get("full", {}).get("seed")
         return plan if own is None else plan.reseeded(own)
     (dataset,) = segments.shards
@@ -252,5 +282,5 @@ def _plan(name: str, args: argparse.Namespace, segments: PixelSegments, values: 
     )  # fmt: skip
 
 
-def _episode(segments: PixelSegments, draw) -> str:
+def _episode(segments: PixelSegments | Part, draw) -> str:
     return segments.describe(draw).split("episode ")[1].split(",")[0]

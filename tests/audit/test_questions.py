@@ -86,6 +86,18 @@ def test_seen_knows_the_order_of_an_entry_with_a_seed_of_its_own(chain):
     assert sum(each.times for each in found.values()) == len(logged)
 
 
+def test_seen_knows_the_episodes_of_an_entry_that_takes_a_fraction(chain):
+    params = Path("params.yaml")
+    text = params.read_text()
+    params.write_text(text.replace("train_dynamics:\n  full:\n", "train_dynamics:\n  full:\n    data_fraction: 0.5\n"))
+    logged = toy_chain.train("train_dynamics", "full", BASE, "pretrain", initial=ART / "models/tokenizer")
+    graph = RunGraph.load()
+    run, times = final(graph, BASE), Counter(key for _, key in logged)
+    rows = [row["key"] for row in episodes(run, graph, False)["episodes"] if row["split"] == "train" and row["kept"]]
+    found = {key: next(e for e in seen(run, key, graph) if e.stage == "train_dynamics@full").times for key in rows}
+    assert found == {key: times[key] for key in rows} and 0 in found.values() and sum(times.values()) == len(logged)
+
+
 def test_seen_follows_every_training_behind_a_checkpoint_and_works_by_digest(chain):
     graph = RunGraph.load()
     run = final(graph)

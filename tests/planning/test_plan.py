@@ -98,7 +98,7 @@ def test_every_dataset_of_whale_x_without_spec_or_data_is_named_with_how_to_get_
 def test_the_rehearsal_lacks_nothing_and_is_not_taken_for_as_large_as_the_real_data(project):
     activate("whale-x-rehearsal")
     made = make_plan(project, None)
-    assert made.count("blocked", "waiting") == 0 and len(made.stages) == 106
+    assert made.count("blocked", "waiting") == 0 and len(made.stages) == 107
     rehearsed = [dataset for dataset in made.datasets if dataset.role == "pretrain"]
     assert {dataset.frames_from for dataset in rehearsed} == {"collect_rehearsal: episodes x mean length"}
     assert all(500 < dataset.frames < 1000 for dataset in rehearsed)

@@ -1,5 +1,6 @@
 """A profile asks for fine-tuning everywhere or nowhere."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,39 @@ def test_a_reward_head_has_its_price(project_root):
     profile = load_profile(project_root / "profiles/fleet.yaml")
     estimator = Estimator(profile, dataset_statuses(profile, project_root), 1, 4)
     assert estimator.cost("train_reward", "head").flops > 1e12
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "match"),
+    [
+        ("models", ["w32", "w64", "w256"], "no such trained entries"),
+        ("models", ["w32", "w64", "w32_tenth", "w64_tenth"], "too few sizes"),
+        ("finetuned", ["w32_tenth"], "goes on from its namesake"),
+    ],
+)
+def test_scaling_over_entries_that_are_not_there_or_too_alike_is_refused(place, value, match, tmp_path, project_root):
+    params = load_yaml(project_root / "profiles/scaling.yaml")
+    entry = params["evaluate_scaling"]["sizes"]
+    entry[place] = value
+    if place == "models":
+        entry["finetuned"] = [name for name in value if name in params["finetune_dynamics"]]
+    with pytest.raises(ConfigError, match=match):
+        load_profile(written(tmp_path / "params.yaml", params))
+
+
+def test_video_of_a_model_that_no_entry_trains_is_refused(tmp_path, project_root):
+    params = load_yaml(project_root / "profiles/scaling.yaml")
+    params["evaluate_video"]["models"] = ["full", "w256"]
+    with pytest.raises(ConfigError, match=r"evaluate_video\.models"):
+        load_profile(written(tmp_path / "params.yaml", params))
+
+
+def test_scaling_is_priced_by_the_forward_passes_of_its_models_and_video_by_those_it_names(project_root):
+    profile = load_profile(project_root / "profiles/scaling.yaml")
+    statuses = dataset_statuses(profile, project_root)
+    prices = Estimator(profile, statuses, 1, 4)
+    assert 0 < prices.cost("evaluate_scaling", "sizes").flops < prices.cost("train_dynamics", "full").flops
+    every = dataclasses.replace(profile, evaluate_video=profile.evaluate_video.model_copy(update={"models": None}))
+    assert (
+        prices.cost("evaluate_video", None).flops < Estimator(every, statuses, 1, 4).cost("evaluate_video", None).flops
+    )

@@ -51,6 +51,13 @@ def test_numbers_of_an_item_have_its_name_before_them(tmp_path):
     assert headline(tmp_path) == {f"policies.arm-1.{name}": 0.5}
 
 
+def test_lines_over_flop_are_shown_by_slope_fit_and_error_on_the_size_held_out(tmp_path):
+    shown = {f"pretrain.mean.test.fit.data100.{name}": 0.5 for name in ("b", "r2", "held_out_largest.error")}
+    others = {"pretrain.mean.test.fit.data100.b.low": 0.4, "models.w32.flops": 1e12, "finetune.mean.test.fit.all.a": 1}
+    (tmp_path / "evaluate_scaling.sizes.json").write_text(json.dumps(shown | others))
+    assert headline(tmp_path) == {f"scaling.sizes.{name}": value for name, value in shown.items()}
+
+
 def test_a_model_has_a_file_of_its_curve_and_one_that_was_not_trained_has_none(written):
     found = {path.stem for path in (written[0] / CURVES).iterdir()}
     assert found == {"tokenizer", "dynamics.full", "finetuned.dynamics.full"}

@@ -33,6 +33,7 @@ KEPT_VALUES = 33
 EPISODE_FRAMES = 32  # of an episode of the fleet, at most
 PNG_TO_JPEG = 2.2  # sizes of a 64 x 64 frame of Meta-World
 START_SECONDS = 3.0  # of any stage: 2 to 4 measured on idle cores, most of it importing PyTorch
+SCORED_FRAMES = 100  # of an episode, where lengths are not known
 SIMULATED, DRAWN = 10.0e-3, 6.0e-8  # core seconds a frame, and a drawn pixel: 11.4 ms at 64 x 64, 13.6 at 256 x 256
 
 ASSUMPTIONS = (
@@ -165,7 +166,8 @@ class Estimator:
         total = 0.0
         for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
             windows = num_splits * config.max_episodes * config.windows_per_episode * config.decoding.draws
-            total += windows * sum(self._rollout(size, 1, max(config.horizons)) for size in sizes.values())
+            measured = [size for name, size in sizes.items() if config.models is None or name in config.models]
+            total += windows * sum(self._rollout(size, 1, max(config.horizons)) for size in measured)
         return Cost(total)
 
     def _evaluate_uncertainty(self, _: None) -> Cost:
@@ -202,6 +204,21 @@ class Estimator:
         tasks = sum(len(source.tasks) for source in sources) or len(self.datasets)
         rollouts = sum(self._rollout(name, 1, max(config.horizons)) for name in config.models)
         return Cost(tasks * config.sequences * len(config.pretrain_splits) * rollouts)
+
+    def _evaluate_scaling(self, item: str) -> Cost:
+        """One pass over the segments of each split: at most all of a role's frames, as often as it has splits."""
+        config, total = self.profile.evaluate_scaling[item], 0.0
+        named = (
+            ("pretrain", config.pretrain_splits, config.models),
+            ("finetune", config.finetune_splits, config.finetuned),
+        )
+        for role, splits, models in named:
+            names = [name for name, status in self.datasets.items() if status.role == role]
+            if splits and (frames := self._frames(names)) is not None:
+                most = SCORED_FRAMES * config.max_episodes * len(names) * len(splits)
+                per_frame = sum(self._dynamics_flops(name) for name in models) * self.tokenizer.num_tokens
+                total += min(frames, most) * per_frame
+        return Cost(total)
 
     def _roles(self, pretrain: list[str], finetune: list[str]) -> list[tuple[int, dict[str, str]]]:
         """Per role: splits of all its datasets together, and {dynamics: the entry of train_dynamics with its size}."""

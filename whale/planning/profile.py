@@ -12,6 +12,8 @@ from whale.common.errors import ConfigError
 from whale.data.ingest.ingest import IngestConfig
 from whale.data.mixture import MixConfig
 from whale.data.segments.grid import SegmentConfig
+from whale.evaluation.scaling.fit import FEWEST_SIZES
+from whale.evaluation.scaling.measurement import EvaluateScalingConfig
 from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig
 from whale.evaluation.values.measurement import EvaluateValuesConfig
 from whale.evaluation.video.video import EvaluateVideoConfig
@@ -58,6 +60,7 @@ class Profile:
     evaluate_video: EvaluateVideoConfig
     evaluate_uncertainty: EvaluateUncertaintyConfig
     evaluate_values: Mapping[str, EvaluateValuesConfig]
+    evaluate_scaling: Mapping[str, EvaluateScalingConfig]
     evaluate_policies: Mapping[str, TrialStageConfig]
 
 
@@ -91,6 +94,7 @@ def load_profile(path: Path) -> Profile:
     _require_known_initials(checked, path)
     _require_one_finetuning_or_none(checked, path)
     _require_known_models(checked, path)
+    _require_sizes(checked, path)
     return checked
 
 
@@ -136,3 +140,26 @@ def _require_known_models(profile: Profile, path: Path) -> None:
         if trials.reward not in heads:
             raise ConfigError("no such entry of train_reward of this role", file=path, found=trials.reward,
                               place=f"evaluate_policies.{name}.reward", expected=heads)  # fmt: skip
+    asked = profile.evaluate_video.models or []
+    if unknown := sorted(set(asked) - set(profile.train_dynamics) - set(profile.finetune_dynamics)):
+        known = sorted({*profile.train_dynamics, *profile.finetune_dynamics})
+        raise ConfigError("no such trained dynamics", file=path, place="evaluate_video.models", found=unknown,
+                          expected=known)  # fmt: skip
+
+
+def _require_sizes(profile: Profile, path: Path) -> None:
+    """Scaling is over trained entries of at least three sizes; a fine-tuned one goes on from that of its own name."""
+    for name, entry in profile.evaluate_scaling.items():
+        place, known = f"evaluate_scaling.{name}.models", profile.train_dynamics
+        trained = [each for each, values in known.items() if values.optimization.training_steps]
+        if unknown := [each for each in entry.models if each not in trained]:
+            raise ConfigError("no such trained entries of train_dynamics", file=path, place=place, found=unknown,
+                              expected=trained)  # fmt: skip
+        if len(sizes := {known[each].size.model_dump_json() for each in entry.models}) < FEWEST_SIZES:
+            raise ConfigError("too few sizes for a line", file=path, place=place, found=len(sizes),
+                              expected=f"at least {FEWEST_SIZES} values of `size`")  # fmt: skip
+        tuned = {each: values.initial for each, values in profile.finetune_dynamics.items()}
+        if wrong := [each for each in entry.finetuned if tuned.get(each) != each]:
+            raise ConfigError("no entry of finetune_dynamics that goes on from its namesake", file=path,
+                              place=f"evaluate_scaling.{name}.finetuned", found=wrong,
+                              expected=[each for each in tuned if tuned[each] == each])  # fmt: skip

@@ -15,6 +15,7 @@ from whale.reporting.lineage_section import lineage_section
 from whale.reporting.numbers_section import ROLES, numbers_section
 from whale.reporting.page import Section, page, render
 from whale.reporting.pipeline_section import pipeline_section
+from whale.reporting.scaling.section import scaling_section
 from whale.reporting.training_section import training_section
 from whale.reporting.uncertainty_section import uncertainty_section
 from whale.reporting.video_section import load_arrays, rollout_gif, video_section
@@ -24,6 +25,7 @@ LEAD = (
     "Robot episodes in, an evaluated world model out: tokenizer, behavior embedding and dynamics, trained on the "
     "robots below, examined on episodes that no training has seen; a model fine-tuned on one more stands beside."
 )
+SCALING = "evaluate_scaling.*.json"
 CLOSING = (
     "This page is a function of its inputs: it holds no clock, host or commit. The paper's numbers are quoted from "
     "arXiv 2411.05619; ours are at demo scale on other data."
@@ -69,6 +71,7 @@ def build_report(inputs: ReportInputs) -> Report:
         uncertainty_section(uncertain),
         data_section(roles, inputs.mix, inputs.models),
         training_section(inputs.models),
+        *_scaling(inputs),
         numbers_section(video, uncertainty),
         pipeline_section(inputs.pipeline, inputs.params),
         lineage_section(made, inputs.models),
@@ -79,6 +82,13 @@ def build_report(inputs: ReportInputs) -> Report:
     shards = [path.parent for root in roles.values() for path in sorted((root / "shards").glob("*/manifest.json"))]
     first = first_screen(films, video, uncertainty, shards, inputs.models, profile_of(inputs.params))
     return Report(page(TITLE, LEAD, first, sections, CLOSING, is_folded=True), moving)
+
+
+def _scaling(inputs: ReportInputs) -> list[Section]:
+    """No section where a profile compares no sizes."""
+    found = {path.stem.partition(".")[2]: _metrics(path) for path in sorted(inputs.metrics.glob(SCALING))}
+    arrays = {name: load_arrays(inputs.evaluation / "scaling" / name)["curves"] for name in found}
+    return [scaling_section(found, arrays)] if found else []
 
 
 def _metrics(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ HEADLINE = re.compile(
     r"|(?:retracing|entropy|moved|step)\.latent\.(?:pearson|per_rollout\.pearson)"
     r"|mean\.full\.(?P<values_h>h\d+)\.(?:r2|value_gap|spearman))"
     r"|policies\.[\w-]+\.across\.\w+\.(?:pearson|spearman|mmrv)"
+    r"|scaling\.[\w-]+\.\w+\.mean\.[\w-]+\.fit\.\w+\.(?:b|r2|held_out_largest\.error(?:_no_change)?)"
 )
 SCORES = ("retracing", "entropy", "step")
 CURVE_COLUMNS = ("step", "loss", "validation_loss")

@@ -50,6 +50,13 @@ def test_values_ask_every_pretraining_dataset_and_a_reward_head_those_of_its_rol
     assert found["unnamed"] == {}
 
 
+def test_scaling_asks_the_datasets_of_each_role_for_its_own_splits():
+    asked = {"evaluate_scaling": {"sizes": {"pretrain_splits": ["novel"], "finetune_splits": ["other_novel"]}}}
+    found = {name: needed_splits(name, PARAMS | asked) for name in ("tiny", "other", "unnamed")}
+    assert found["tiny"]["novel"] == ["evaluate_scaling.sizes.pretrain_splits"] and "novel" not in found["other"]
+    assert found["other"]["other_novel"] == ["evaluate_scaling.sizes.finetune_splits"] and found["unnamed"] == {}
+
+
 @pytest.mark.parametrize("asked", ["test", None, {"test": 1}])
 def test_what_is_no_list_of_splits_is_left_to_the_stage_that_reads_it(asked):
     assert "evaluate_video.pretrain_splits" not in str(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from whale.common.errors import ConfigError
 from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.fidelity import psnr
 from whale.evaluation.measuring.heldout import read_segments, read_windows
@@ -35,6 +36,21 @@ def test_evaluating_twice_gives_the_same_numbers_and_bytes(stack, dataset, resul
     save_arrays(tmp_path / "a.npz", result.arrays)
     save_arrays(tmp_path / "b.npz", again.arrays)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_only_the_models_that_are_named_are_measured_and_each_as_among_all(stack, dataset, result):
+    chosen = stack.only(["full", "an entry of the other role"])
+    found = evaluate_split(chosen, dataset, "train", fit_baselines(dataset, 32, CONFIG), NETWORKS, CONFIG).metrics
+    assert not [key for key in found if "without_z" in key]
+    kept = [key for key in found if key.startswith("dynamics.full")]
+    assert len(kept) > 20 and written({key: found[key] for key in kept}) == written(
+        {k: result.metrics[k] for k in kept}
+    )
+    assert stack.only(None) is stack
+    with pytest.raises(ConfigError, match="no such trained dynamics"):
+        stack.only(["w256"])
+    silent, named = CONFIG.deciding_values(), CONFIG.model_copy(update={"models": ["full"]}).deciding_values()
+    assert "models" not in silent and named == silent | {"models": ["full"]}
 
 
 def test_every_group_says_how_it_was_measured(result):

@@ -2,21 +2,26 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_models as tiny
 import tiny_training as runs
 import torch
+from pydantic import ValidationError
 from tiny_shards import encode, write_tiny_shards
 
 from pipelines import train_dynamics
 from whale.common.json_files import write_json
 from whale.common.run import Run
+from whale.data.loading.data_fraction import DataFraction
 from whale.data.loading.sampler import Plan, SegmentSampler, single_dataset_plan
 from whale.data.segments.grid import SegmentConfig
 from whale.data.segments.token_shards import TokenSet, ZSet, write_manifest
 from whale.data.storage.shards import ShardSet
+from whale.evaluation.scaling.trained import Trained
+from whale.models.dynamics.dynamics import Dynamics
 from whale.models.trunk.folder import save_model
 from whale.runtime.embedding.behavior_embedder import load_embedder, prior_digest
 from whale.runtime.maps.segment_maps import embed_shard, grid_of_shards, shard_tasks, tokenize_shard
@@ -93,9 +98,9 @@ def test_a_prior_with_memory_trains_on_longer_samples_and_stores_z_from_before_t
     np.testing.assert_allclose(at_four, torch.cat([first[4:], second[3:4]]).numpy(), atol=2e-3)
 
 
-def entry_of(seed: int | None) -> TrainDynamicsConfig:
+def entry_of(seed: int | None, **more) -> TrainDynamicsConfig:
     return TrainDynamicsConfig(
-        size=tiny.SIZE, behavior_conditioning=True, copy_bias=None, optimization=runs.optimization(1), seed=seed
+        size=tiny.SIZE, behavior_conditioning=True, copy_bias=None, optimization=runs.optimization(1), seed=seed, **more
     )
 
 
@@ -122,11 +127,11 @@ def stage_folder(tmp_path_factory):
     return root
 
 
-def trained(root: Path, out: Path, seed: int | None) -> tuple[bytes, str]:
+def trained(root: Path, out: Path, seed: int | None, **more) -> tuple[bytes, str]:
     """Published weights, and the digest of the plan that the receipt names, of the real stage."""
     args = train_dynamics.Args(
         tokens=root / "tokens", z=root / "z", mix=root / "mix", tokenizer=root / "tokenizer",
-        train_dynamics=entry_of(seed), segments=SEGMENTS, seed=0,
+        train_dynamics=entry_of(seed, **more), segments=SEGMENTS, seed=0,
     )  # fmt: skip
     out.mkdir(parents=True)
     train_dynamics.run(args, Run(out, args, work=out.parent / f"{out.name}-state", stage="train_dynamics"))
@@ -151,3 +156,49 @@ def test_initial_weights_and_draws_follow_the_seed(stage_folder):
 
 def test_an_entry_without_a_seed_is_recorded_as_one_that_never_had_the_key():
     assert "seed" not in entry_of(None).deciding_values() and entry_of(3).deciding_values()["seed"] == 3
+
+
+def test_an_entry_on_all_episodes_is_the_same_bytes_and_record_whether_it_says_so_or_not(stage_folder, tmp_path):
+    said = trained(stage_folder, tmp_path / "said", None, data_fraction=1.0)
+    assert said == trained(stage_folder, tmp_path / "silent", None)
+    assert entry_of(None, data_fraction=1.0).digest() == entry_of(None).digest()
+    assert "data_fraction" not in json.loads((tmp_path / "said/receipt.json").read_text())["datasets"]["fleet_a"]
+    assert entry_of(None, data_fraction=0.5).deciding_values()["data_fraction"] == 0.5
+
+
+def test_a_fraction_draws_from_its_episodes_alone_and_its_receipt_says_so(stage_folder, tmp_path):
+    weights, plan = trained(stage_folder, tmp_path / "half", None, data_fraction=0.5)
+    whole, other = trained(stage_folder, tmp_path / "whole", None)
+    assert weights != whole and plan != other
+    row = json.loads((tmp_path / "half/receipt.json").read_text())["datasets"]["fleet_a"]
+    assert (row["data_fraction"], row["episodes"], row["episodes_of"]) == (0.5, 2, 4)
+    published = Trained.read(tmp_path / "half", Dynamics.restore(tmp_path / "half"), SEGMENTS.window, 16)
+    assert published.data_fraction == 0.5 and published.tokens == row["segments"] * SEGMENTS.window * 16
+    assert published.loss_at(published.tokens) == json.loads((tmp_path / "half/curves.json").read_text())[-1]["loss"]
+    loader = loader_of(stage_folder, 0.5)
+    keys = {loader.segments.describe(draw).split("episode ")[1].split(",")[0] for draw in loader.sampler.draws(0, 200)}
+    rows = [row.key for row in TokenSet.open(stage_folder / "tokens/fleet_a").episodes("train")]
+    assert keys == {rows[place] for place in DataFraction(0.5, 0).places("fleet_a", rows)}
+
+
+def loader_of(root: Path, fraction: float, seed: int = 0, rank: int = 0, world_size: int = 1):
+    statistics = json.loads((root / "mix/statistics.json").read_text())
+    inputs = TokenInputs(root / "tokens", root / "z", root / "mix", statistics, SEGMENTS, seed, fraction)
+    return inputs.loader(SimpleNamespace(rank=rank, world_size=world_size), BATCH, stream="dynamics")
+
+
+def test_a_fraction_is_drawn_alike_on_any_number_of_workers_and_an_own_seed_changes_the_order_alone(stage_folder):
+    alone = loader_of(stage_folder, 0.5).batch(3)
+    parts = [loader_of(stage_folder, 0.5, rank=rank, world_size=2).batch(3) for rank in (0, 1)]
+    for name, values in alone.items():
+        np.testing.assert_array_equal(values, np.concatenate([part[name] for part in parts]))
+    segments = [loader_of(stage_folder, 0.5, seed=seed).segments for seed in (0, 7)]
+    assert segments[0]._rows == segments[1]._rows
+    plans = [loader_of(stage_folder, 0.5, seed=seed).sampler.plan for seed in (0, 7)]
+    assert plans[0] == plans[1].reseeded(0) and "data_fraction 0.5" in plans[0].provenance
+
+
+@pytest.mark.parametrize("wrong", [0, 0.0, -0.1, 1.5, "0.5", True, float("nan")])
+def test_what_is_no_fraction_is_refused(wrong):
+    with pytest.raises(ValidationError, match="data_fraction"):
+        entry_of(None, data_fraction=wrong)

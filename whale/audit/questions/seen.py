@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from whale.audit.facts import Dataset, datasets_of, receipt_of, trainings_of
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError
+from whale.data.loading.data_fraction import DataFraction
 from whale.data.loading.sampler import Plan, SegmentSampler, single_dataset_plan
-from whale.data.segments.grid import SegmentConfig, SegmentIndex
+from whale.data.segments.grid import MIN_FRAMES, SegmentConfig, SegmentIndex
 
 CHUNK = 2**18
 DYNAMICS_PLAN = ("train_dynamics",)
@@ -42,10 +43,17 @@ class Episodes:
     index: SegmentIndex
 
     @classmethod
-    def of(cls, dataset: Dataset, split: str, segments: SegmentConfig) -> "Episodes":
+    def of(
+        cls, dataset: Dataset, split: str, segments: SegmentConfig, chosen: DataFraction | None = None
+    ) -> "Episodes":
         table = dataset.episodes()
         rows = table.filter(pc.and_(table["kept"], pc.equal(table["split"], split))).sort_by("key")
-        return cls(rows["key"].to_pylist(), SegmentIndex(rows["steps_out"].to_pylist(), segments))
+        keys, steps = rows["key"].to_pylist(), rows["steps_out"].to_pylist()
+        if chosen:  # among those that have a token sample, as the training chose
+            long = [place for place, count in enumerate(steps) if count >= MIN_FRAMES]
+            places = [long[place] for place in chosen.places(dataset.name, [keys[place] for place in long])]
+            keys, steps = [keys[place] for place in places], [steps[place] for place in places]
+        return cls(keys, SegmentIndex(steps, segments))
 
     def segments_of(self, key: str) -> range:
         """Numbers of the segments of one episode; empty for an unknown key."""
@@ -65,6 +73,7 @@ class Training:
     datasets: dict[str, Dataset]
     steps: int
     batch_size: int
+    chosen: DataFraction | None = None
 
     @classmethod
     def of(cls, run: StageRun, graph: RunGraph) -> "Training":
@@ -73,18 +82,18 @@ class Training:
         if receipt is None:
             raise IncompleteError("no receipt of what it drew", place=run.name)
         datasets = {each.name: each for each in datasets_of(run, graph) if each.name in receipt["datasets"]}
-        plan = _plan(run, graph, datasets)
+        plan, chosen = _plan(run, graph, datasets)
         if plan.plan_digest != receipt["plan_digest"]:
             raise MismatchError(
                 "plan and receipt are not of one kind", place=run.name, found=plan.plan_digest,
                 expected=receipt["plan_digest"],
             )  # fmt: skip
         batch_size = run.params[run.stage]["optimization"]["batch_size"]
-        return cls(run, plan, datasets, receipt["num_draws"] // batch_size, batch_size)
+        return cls(run, plan, datasets, receipt["num_draws"] // batch_size, batch_size, chosen)
 
     def episodes(self, dataset: str) -> Episodes:
         segments = SegmentConfig(window=self.plan.window, phases=self.plan.phases)
-        return Episodes.of(self.datasets[dataset], self.plan.split, segments)
+        return Episodes.of(self.datasets[dataset], self.plan.split, segments, self.chosen)
 
     def draws(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(draw numbers, dataset numbers, segment numbers), in pieces."""
@@ -130,7 +139,8 @@ def find_episode(text: str, datasets: list[Dataset]) -> tuple[Dataset, str]:
     raise MissingInputError("no such episode in its datasets", found=text, expected=expected, remedy=remedy)
 
 
-def _plan(run: StageRun, graph: RunGraph, datasets: dict[str, Dataset]) -> Plan:
+def _plan(run: StageRun, graph: RunGraph, datasets: dict[str, Dataset]) -> tuple[Plan, DataFraction | None]:
+    """The plan of a training, and the part of the episodes that it draws from, if not all."""
     mixes = [each for each in graph.parents(run) if each.stage == "mix"]
     if mixes:
         plans = mixes[-1].told("plan.json")
@@ -138,12 +148,20 @@ def _plan(run: StageRun, graph: RunGraph, datasets: dict[str, Dataset]) -> Plan:
             raise MissingInputError("the sampling plan is gone", place=mixes[-1].name)
         name = "dynamics" if run.stage in DYNAMICS_PLAN else "pretrain"
         plan = Plan.parse(plans[name], file="plan.json", place=name)
-        own = run.params[run.stage].get("seed")  # an entry of train_dynamics may have one; others never
-        return plan if own is None else plan.reseeded(own)
+        entry = run.params[run.stage]  # one of train_dynamics may have a seed and a fraction; others never
+        own, fraction = entry.get("seed"), float(entry.get("data_fraction", 1))  # recorded as text
+        chosen = DataFraction(fraction, plan.seed) if fraction < 1 else None
+        if chosen:
+            segments, split = SegmentConfig(window=plan.window, phases=plan.phases), plan.split
+            names = [each.name for each in plan.datasets]
+            counts = {name: Episodes.of(datasets[name], split, segments, chosen).index.num_segments for name in names}
+            plan = plan.restricted(counts, chosen.provenance(plan.provenance))
+        return (plan if own is None else plan.reseeded(own)), chosen
     ((name, dataset),) = datasets.items()
     segments = SegmentConfig(**run.params["segments"])
     index = Episodes.of(dataset, "train", segments).index
-    return single_dataset_plan(
+    plan = single_dataset_plan(
         name, index.num_segments, run.params["seed"], window=segments.window, phases=segments.phases,
         shards_digest=dataset.summary["manifest_sha256"],
     )  # fmt: skip
+    return plan, None

@@ -151,6 +151,8 @@ class SegmentLoader:
         """What `num_steps` steps of all ranks consume (default: up to the current step), planned against realised."""
         steps = self.step if num_steps is None else num_steps
         receipt = consumption_receipt(self.sampler, self.segments, steps * self.global_batch)
+        for name, row in receipt["datasets"].items():
+            row |= self.segments.choice(name)
         return receipt | {"ledger": rank_ledger(self.global_batch, self.world_size, steps)}
 
     def _produce(self, step: int, ready: queue.Queue, stopped: threading.Event) -> None:

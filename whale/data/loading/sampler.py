@@ -11,7 +11,7 @@ version. Memory: 16 bytes for each of the B slots.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,6 +69,11 @@ class Plan(Config):
     def reseeded(self, seed: int) -> "Plan":
         """The same shares in the order of another seed: what members of an ensemble draw."""
         return self.model_copy(update={"seed": seed}).sealed()
+
+    def restricted(self, num_segments: Mapping[str, int], provenance: str) -> "Plan":
+        """The same shares of datasets that have fewer segments to draw from: what a data fraction draws."""
+        fewer = [each.model_copy(update={"num_segments": num_segments[each.name]}) for each in self.datasets]
+        return self.model_copy(update={"datasets": fewer, "provenance": provenance}).sealed()
 
     @classmethod
     def load(cls, path: Path, name: str) -> "Plan":  # type: ignore[override]  # a plan is no section of params.yaml

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from whale.common.errors import BadDataError
+from whale.data.loading.data_fraction import DataFraction
 from whale.data.loading.decoded_frames import DecodedFrames
 from whale.data.loading.keyed_noise import jitter_shifts, keyed_uniform
 from whale.data.loading.receipt import Batch, Segments
@@ -136,6 +137,10 @@ class PixelSegments:
         for i in np.flatnonzero(is_kept):
             self._decoded.copy(kept_at_nT[i], frames_nTHWC[i])
 
+    def choice(self, dataset: str) -> dict[str, int | float]:
+        """Nothing: all episodes of the split are there to draw from."""
+        return {}
+
     def memory_bound(self) -> int:
         """Bytes of the index, of the decoded frames that are kept, and of a full cache of the longest episodes."""
         index = sum(rows.nbytes for rows in self._rows.values())
@@ -182,7 +187,7 @@ class PixelSegments:
 
 
 class TokenSegments:
-    """Stored segments of tokens, joined with their z, for the dynamics model."""
+    """Stored segments of tokens, joined with their z, for the dynamics model; `chosen`: of some episodes alone."""
 
     def __init__(
         self,
@@ -192,9 +197,10 @@ class TokenSegments:
         split: str,
         seed: int,
         stream: str = "z",
+        chosen: DataFraction | None = None,
     ):
         self.tokens, self.z, self.normalizers = dict(tokens), dict(z), dict(normalizers)
-        self.seed, self.stream = seed, stream
+        self.seed, self.stream, self.split, self.chosen = seed, stream, split, chosen
         sets = [*self.tokens.values(), *self.z.values()]
         for each in sets:
             each.limit_cache(CACHE_BYTES // len(sets))
@@ -202,7 +208,9 @@ class TokenSegments:
         self._index: dict[str, SegmentIndex] = {}
         for name, token_set in self.tokens.items():
             require_same_grid(token_set, self.z[name])
-            self._rows[name] = token_set.episodes(split)
+            rows = token_set.episodes(split)
+            places = chosen.places(name, [row.key for row in rows]) if chosen else range(len(rows))
+            self._rows[name] = [rows[place] for place in places]
             self._index[name] = SegmentIndex([row.num_steps for row in self._rows[name]], token_set.segments)
         self._z_rows = {name: {row.key: row for row in z_set.episodes(split)} for name, z_set in self.z.items()}
         self._num_frames = {name: index.num_frames() for name, index in self._index.items()}
@@ -248,6 +256,12 @@ class TokenSegments:
         arrays = self.tokens[draw.dataset].read(row)
         stored = [arrays[name][position] for name in ("tokens", "action", "action_valid", "num_frames")]
         return *stored, self.z[draw.dataset].read(self._z_rows[draw.dataset][row.key])["z"][position]
+
+    def choice(self, dataset: str) -> dict[str, int | float]:
+        """For a receipt: which part of the episodes is there to draw from; empty where all are."""
+        if self.chosen is None:
+            return {}
+        return self.chosen.facts(len(self._rows[dataset]), len(self.tokens[dataset].episodes(self.split)))
 
     def memory_bound(self) -> int:
         """Bytes of the cached episodes of all sets of tokens and z at most; their index comes on top."""

@@ -14,7 +14,7 @@ from whale.data.spec.spec import DatasetSpec
 
 TRAINING = {"pretrain": {"train": "training", "val": "early stopping"}, "finetune": {"train": "fine-tuning"}}
 EVALUATIONS = ("evaluate_video", "evaluate_uncertainty")
-OF_ENTRIES = ("evaluate_values", "train_reward")  # splits stand in the entries of these
+OF_ENTRIES = ("evaluate_values", "train_reward", "evaluate_scaling")  # splits stand in the entries of these
 
 
 def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -32,8 +32,12 @@ def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _asked_by_entries(role: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(what asks, split): values are those of all pretraining datasets, rewards those of all datasets of a role."""
-    values_of, rewards_of = OF_ENTRIES
+    """(what asks, split): values are those of all pretraining datasets, rewards and scaling those of a role."""
+    values_of, rewards_of, scaling_of = OF_ENTRIES
+    for entry, values in section(params, scaling_of).items():
+        asked = values.get(f"{role}_splits") if isinstance(values, Mapping) else None
+        yield from ((f"{scaling_of}.{entry}.{role}_splits", str(split))
+                    for split in (asked if isinstance(asked, list) else ()))  # fmt: skip
     for entry, values in section(params, values_of).items():
         asked = values.get("pretrain_splits") if isinstance(values, Mapping) and role == "pretrain" else None
         yield from ((f"{values_of}.{entry}.pretrain_splits", str(split))

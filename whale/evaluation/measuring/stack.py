@@ -1,9 +1,10 @@
 """The models that act together, loaded from their folders; and a digest that names them in a protocol."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 from whale.common.errors import ConfigError, MissingInputError
 from whale.common.files import sha256_of_file
@@ -38,6 +39,18 @@ class Stack:
         return LearnedWorld(
             self.tokenizer, self.behavior, self.dynamics[name], dataset.window, ActionMap.of(dataset.normalizer)
         )
+
+    def only(self, names: Collection[str] | None) -> Self:
+        """With those dynamics alone that are among `names`; None: with all. ConfigError where that is none."""
+        if names is None:
+            return self
+        if not (kept := [name for name in self.dynamics if name in names]):
+            raise ConfigError("no such trained dynamics", place="models", found=sorted(names),
+                              expected=f"some of {sorted(self.dynamics)}")  # fmt: skip
+        parts: dict[str, Any] = {
+            part: {name: getattr(self, part)[name] for name in kept} for part in ("dynamics", "digests", "weights")
+        }
+        return replace(self, **parts)
 
 
 def load_stack(models_dir: Path, device: str = "cpu") -> Stack:

@@ -62,7 +62,10 @@ FULL, WITHOUT_Z = "full", "without_z"
 
 
 class EvaluateVideoConfig(Config):
-    """Section `evaluate_video`. Episodes are spread evenly over a split; rollouts start from `context` frames."""
+    """Section `evaluate_video`. Episodes are spread evenly over a split; rollouts start from `context` frames.
+
+    models: entries of train_dynamics and finetune_dynamics that are measured; null: every one that was trained.
+    """
 
     decoding: Decoding  # how a rollout chooses tokens; `samples` rollouts of each window, which count alike
     starts: Starts
@@ -81,6 +84,12 @@ class EvaluateVideoConfig(Config):
     action_episodes: int = Field(ge=0)  # for the action-following score; 0 = not measured
     lpips: NetworkFile | None  # weights of the feature networks; null = the metric is unavailable
     i3d: NetworkFile | None
+    models: list[str] | None = Field(default=None, min_length=1)
+
+    def deciding_values(self) -> dict[str, Any]:
+        """Without `models` that are not named: so the record is that of a section which never spoke of them."""
+        values = super().deciding_values()
+        return values if self.models is not None else {name: each for name, each in values.items() if name != "models"}
 
     def splits(self, role: str) -> list[str]:
         """Those that are measured of each dataset of a role; ConfigError for demonstrations without any."""

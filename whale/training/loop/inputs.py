@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from whale.common.json_files import read_json
+from whale.data.loading.data_fraction import DataFraction
 from whale.data.loading.loader import SegmentLoader, share_of_cores
 from whale.data.loading.sampler import Draw, Plan, SegmentSampler, single_dataset_plan
 from whale.data.loading.segment_reading import PixelSegments, TokenSegments
@@ -126,7 +127,8 @@ class PixelInputs:
 class TokenInputs:
     """Token and z sets of one role, and where its statistics come from (`mix`, or the datasets themselves).
 
-    seed: of this training, its order and its noise; `mix` decides what is drawn, not when.
+    seed: of this training, its order and its noise; `mix` decides what is drawn, not when. data_fraction: of the
+    episodes of each dataset of `mix`, by its seed (DataFraction); 1 takes all, and changes nothing.
     """
 
     tokens: Path
@@ -135,6 +137,7 @@ class TokenInputs:
     statistics: Mapping[str, dict]
     segments: SegmentConfig
     seed: int
+    data_fraction: float = 1.0
 
     def z_shape(self) -> tuple[int, int]:
         """(K, M) of the behavior model that made z: one made all of it."""
@@ -143,7 +146,8 @@ class TokenInputs:
     def loader(self, communicator: Communicator, batch_size: int, stream: str) -> TrainingLoader:
         """Training batches of this worker, over the stored segment grid."""
         tokens, z = open_each(self.tokens, TokenSet.open), open_each(self.z, ZSet.open)
-        plan = Plan.load(self.mix / "plan.json", "dynamics").reseeded(self.seed) if self.mix is not None else None
+        plan = Plan.load(self.mix / "plan.json", "dynamics") if self.mix is not None else None
+        chosen = DataFraction(self.data_fraction, plan.seed) if plan and self.data_fraction < 1 else None
         names = [dataset.name for dataset in plan.datasets] if plan else sorted(tokens)
         segments = TokenSegments(
             {name: tokens[name] for name in names},
@@ -152,7 +156,12 @@ class TokenInputs:
             "train",
             self.seed,
             stream,
+            chosen,
         )
+        if plan and chosen:
+            counts = {name: segments.num_segments(name) for name in names}
+            plan = plan.restricted(counts, chosen.provenance(plan.provenance))
+        plan = plan and plan.reseeded(self.seed)
         return _loader(plan or _single(segments, names, self.segments, self.seed), segments, communicator, batch_size)
 
 

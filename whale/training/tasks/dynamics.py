@@ -22,6 +22,9 @@ class TrainDynamicsConfig(Config):
     seed: of initial weights, order and noise; null takes that of all stages. Members of an ensemble differ by it and
     nothing else.
 
+    data_fraction: of the episodes of each dataset, in (0, 1]; which ones is a keyed choice by the pipeline's seed, and
+    a smaller fraction is contained in a larger one (whale/data/loading/data_fraction.py). Steps are counted alike.
+
     That untrained entry is what "from scratch" fine-tunes from: every fine-tuning starts from an entry by name.
     """
 
@@ -33,12 +36,13 @@ class TrainDynamicsConfig(Config):
     maskgit_passes: int = Field(default=8, gt=0)
     z_input: Literal["sample", "probabilities"] = "sample"
     seed: int | None = Field(default=None, ge=0, lt=2**31)
+    data_fraction: float = Field(default=1.0, gt=0, le=1)
     optimization: OptimizationConfig
 
     def deciding_values(self) -> dict[str, Any]:
-        """Without a seed that is not the entry's own: so its record is that of an entry which never spoke of one."""
-        values = super().deciding_values()
-        return values if self.seed is not None else {name: value for name, value in values.items() if name != "seed"}
+        """Without a seed or a fraction of its own: so its record is that of an entry which never spoke of one."""
+        left = {"seed": self.seed is None, "data_fraction": self.data_fraction == 1}
+        return {name: value for name, value in super().deciding_values().items() if not left.get(name)}
 
 
 class FinetuneDynamicsConfig(Config):
