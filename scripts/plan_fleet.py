@@ -1,6 +1,6 @@
 """The CEM and MPPI of `stable-worldmodel` plan in a world of ours; what it is worth is seen in the fleet's simulator.
 
-    pip install -c constraints.txt "whale-world-model[world]" torchvision==0.28.0 stable-worldmodel==0.1.1
+    pip install -c constraints.txt "whale-world-model[world,env]" torchvision==0.28.0 stable-worldmodel==0.1.1
     python scripts/plan_fleet.py worlds/demo --robot fleet_unseen --episodes 8
 
 Each planner looks at a frame of the simulator, imagines candidates in the world, carries out some actions of the
@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,13 +37,14 @@ def solver_of(name: str, cost: PlanningCost, args: argparse.Namespace) -> Callab
     if name == "shooting":
         return lambda: Shooting(cost, args.plan, args.samples * args.rounds, args.seed)
     from gymnasium.vector.utils import batch_space
+    from stable_worldmodel.policy import PlanConfig
     from stable_worldmodel.solver import CEMSolver, MPPISolver
 
     settings = {"num_samples": args.samples, "n_steps": args.rounds, "topk": args.elite, "seed": args.seed}
 
     def made() -> Any:
         solver = (CEMSolver if name == "cem" else MPPISolver)(cost, **settings)
-        config = SimpleNamespace(horizon=args.plan, action_block=1)  # all that a solver reads of its PlanConfig
+        config = PlanConfig(horizon=args.plan, receding_horizon=args.keep)
         space = batch_space(spaces(cost.world)[1], args.episodes)
         solver.configure(action_space=space, n_envs=args.episodes, config=config)
         return solver

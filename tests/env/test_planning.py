@@ -1,5 +1,10 @@
 """A world that planners plan in: costs are of the frames that the world imagines, and cheaper plans are better ones."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny_world
@@ -147,3 +152,14 @@ def test_rewards_need_a_head(tmp_path):
     bare = whale.load(tiny_world.write_bundle(tmp_path, with_reward=False))
     with pytest.raises(ConfigError, match="no reward head"):
         PlanningCost(bare, "reward")
+
+
+def test_the_comparison_on_the_fleet_says_what_each_is_worth_from_the_same_starts(tmp_path):
+    bundle, out = tiny_world.write_bundle(tmp_path), tmp_path / "figures.json"
+    script = Path(__file__).parents[2] / "scripts/plan_fleet.py"
+    small = "--episodes 2 --horizon 14 --plan 2 --keep 2 --samples 2 --rounds 1 --planner shooting".split()
+    asked = [sys.executable, script, bundle, "--robot", tiny_world.ROBOT, *small, "--json", out]
+    subprocess.run([str(each) for each in asked], check=True, timeout=1200)
+    rows = json.loads(out.read_text())["rows"]
+    assert list(rows) == ["expert", "still", "random", "shooting"]
+    assert rows["expert"]["value"] > 0.3 and rows["still"]["value"] == 0 and rows["expert"]["success"] > 0
