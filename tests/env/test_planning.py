@@ -157,8 +157,9 @@ def test_rewards_need_a_head(tmp_path):
 def test_the_comparison_on_the_fleet_says_what_each_is_worth_from_the_same_starts(tmp_path):
     bundle, out = tiny_world.write_bundle(tmp_path), tmp_path / "figures.json"
     script = Path(__file__).parents[2] / "scripts/plan_fleet.py"
-    small = "--episodes 2 --horizon 14 --plan 2 --keep 2 --samples 2 --rounds 1 --planner shooting".split()
-    asked = [sys.executable, script, bundle, "--robot", tiny_world.ROBOT, *small, "--json", out]
+    small = {"episodes": 2, "horizon": 14, "plan": 2, "keep": 2, "samples": 2, "rounds": 1, "planner": "shooting"}
+    asked = [sys.executable, script, bundle, "--robot", tiny_world.ROBOT, "--json", out]
+    asked += [word for name, value in small.items() for word in (f"--{name}", value)]
     subprocess.run([str(each) for each in asked], check=True, timeout=1200)
     rows = json.loads(out.read_text())["rows"]
     assert list(rows) == ["expert", "still", "random", "shooting"]
