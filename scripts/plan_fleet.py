@@ -59,11 +59,13 @@ def goals_of(expert: Truth, beginnings: list[Beginning]) -> dict[int, np.ndarray
     return {each.number: expert.frames[row, steps[row]] for row, each in enumerate(beginnings)}
 
 
-def figures(truth: Truth, seconds: float, seed: int) -> dict[str, Any]:
+def figures(truth: Truth, gap: np.ndarray, seconds: float, seed: int) -> dict[str, Any]:
+    """`gap` [E]: how far the true last frames lie from the goals, by the planners' own measure."""
     value = truth.rewards.mean(axis=1)
     found = mean_interval(value, np.arange(len(value)), np.random.default_rng(seed), 1000)
     row = {"success": float(truth.success.mean()), "value": found.value, "low": found.low, "high": found.high}
-    return row | {"last_reward": float(truth.rewards[:, -1].mean()), "seconds": round(seconds, 1)}
+    row |= {"last_reward": float(truth.rewards[:, -1].mean()), "goal_distance": float(gap.mean())}
+    return row | {"seconds": round(seconds, 1)}
 
 
 def main() -> int:
@@ -92,7 +94,8 @@ def main() -> int:
         actor = planner(name, cost, solver_of(name, cost, args), args.keep, goals) if planned else scripted(name)
         began = time.process_time()
         truth = simulate_policy(actor, beginnings, args.horizon, world.contract, form)
-        rows[name] = figures(truth, time.process_time() - began, args.seed)
+        gap = cost.distance(truth.frames[:, -1], np.stack([goals[each.number] for each in beginnings]))
+        rows[name] = figures(truth, gap, time.process_time() - began, args.seed)
         print(f"{name:9}", *(f"{key} {value:.3g}" for key, value in rows[name].items()), flush=True)
     if args.json is not None:
         settings = {name: str(value) for name, value in vars(args).items() if name != "json"}

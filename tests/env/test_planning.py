@@ -163,4 +163,5 @@ def test_the_comparison_on_the_fleet_says_what_each_is_worth_from_the_same_start
     subprocess.run([str(each) for each in asked], check=True, timeout=1200)
     rows = json.loads(out.read_text())["rows"]
     assert list(rows) == ["expert", "still", "random", "shooting"]
+    assert rows["still"]["goal_distance"] > 0
     assert rows["expert"]["value"] > 0.3 and rows["still"]["value"] == 0 and rows["expert"]["success"] > 0

@@ -76,11 +76,16 @@ class PlanningCost:
         """`get_cost`, by the protocol's other name."""
         return self.get_cost(info_dict, action_candidates)
 
-    def _distance(self, info_dict: Mapping[str, Any], reached: Tensor, samples: int) -> Tensor:
+    @torch.inference_mode()
+    def distance(self, reached: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """float64 [B] between frames uint8 [B, R, R, 3]: what `goal` is measured by; at most 4."""
         model = self.world.model
-        wanted_BNE = model.features(model.tokenizer.placed(_images(info_dict["goal"])))
-        gap = model.features(reached) - wanted_BNE.repeat_interleave(samples, dim=0)
-        return gap.double().square().sum(dim=2).mean(dim=1)
+        gap = model.features(model.tokenizer.placed(reached)) - model.features(model.tokenizer.placed(wanted))
+        return gap.double().square().sum(dim=2).mean(dim=1).cpu().numpy()
+
+    def _distance(self, info_dict: Mapping[str, Any], reached: Tensor, samples: int) -> Tensor:
+        wanted = _images(info_dict["goal"]).repeat(samples, axis=0)
+        return torch.from_numpy(self.distance(reached.cpu().numpy(), wanted))
 
     def _reward(self, info_dict: Mapping[str, Any], reached: Tensor, samples: int) -> Tensor:
         first = _images(info_dict["first"]).repeat(samples, axis=0)
