@@ -66,8 +66,10 @@ def _curves(curves: Mapping[str, np.ndarray], numbers: Numbers) -> Markup:
 def _sizes(numbers: Numbers) -> list[tuple[str, float, float]]:
     """(model, training FLOP, data fraction), by FLOP."""
     names = {key.split(".")[1] for key in numbers if key.startswith("models.")}
-    rows = [(name, *(float(numbers[f"models.{name}.{what}"]) for what in ("flops", "data_fraction")))  # type: ignore[arg-type]
-            for name in names]  # fmt: skip
+    told = {
+        name: [float(str(numbers[f"models.{name}.{what}"])) for what in ("flops", "data_fraction")] for name in names
+    }
+    rows = [(name, flops, fraction) for name, (flops, fraction) in told.items()]
     return sorted(rows, key=lambda row: (row[1], row[2], row[0]))
 
 
