@@ -98,7 +98,9 @@ def test_a_folder_gives_the_same_model_and_one_of_other_sizes_is_refused(tmp_pat
     save_model(tmp_path, model)
     again, state, z = RSSM.restore(tmp_path), torch.randn(1, 24), mode(torch.randn(1, 4, 6))
     assert torch.equal(again.decode(state, z), model.decode(state, z))
-    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace('"hidden": 32', '"hidden": 33'))
+    (tmp_path / "config.json").write_text(
+        (tmp_path / "config.json").read_text().replace('"hidden": 32', '"hidden": 33')
+    )
     with pytest.raises(BadDataError, match="do not fit"):
         RSSM.restore(tmp_path)
 
