@@ -61,6 +61,7 @@ def test_it_stands_under_the_protocol_of_our_rollouts_and_says_what_does_not_app
     ours, theirs = (result.metrics[f"{name}.rollout.protocol"] for name in ("dynamics.full", NAME))
     require_comparable(ours, theirs)
     assert ours != theirs and theirs.partition("|model=")[2].partition("|")[2].startswith("decoding=sample")
+    require_comparable(ours, result.metrics[f"{NAME}.full_lead.protocol"])
     with pytest.raises(ConfigError):
         require_comparable(theirs, result.metrics["dynamics.full.protocol"])
     kinds = [{key.split(".rollout.")[1] for key in result.metrics if key.startswith(f"{name}.rollout.")}

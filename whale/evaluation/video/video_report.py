@@ -84,6 +84,9 @@ def evaluate_split(
         found = recurrent_metrics(other, own, group, scores, windows, baselines, networks, config)
         metrics |= under(group, found)
         metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, other.digest, drawn_by)
+        if FULL in stack.digests:
+            pair = f"{stack.digests[FULL]}-{other.digest}"
+            metrics[f"{group}.full_lead.protocol"] = rollout_protocol(dataset, split, windows, config, pair, drawn_by)
         arrays |= _imagined(group, own, _shown(windows, config))
     counts = used_codes(segments, stack.tokenizer.config.num_codes)
     if FULL in stack.dynamics:
