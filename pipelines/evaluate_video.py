@@ -1,16 +1,18 @@
 """Evaluate video: checkpoints + held-out episodes -> fidelity, likelihood, rollout metrics, and frames."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
-from whale.evaluation.measuring.heldout import open_datasets
+from whale.evaluation.measuring.heldout import Dataset, open_datasets
 from whale.evaluation.measuring.metrics import save_arrays, under, written
 from whale.evaluation.measuring.roles import roles
 from whale.evaluation.measuring.stack import Stack, load_stack
 from whale.evaluation.video.perceptual import load_feature_networks
+from whale.evaluation.video.recurrent import Recurrent, load_recurrent
 from whale.evaluation.video.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
 from whale.evaluation.video.video_report import evaluate_split
 from whale.runtime.workers.execution import load_execution
@@ -35,22 +37,24 @@ def run(args: Args, run: Run) -> None:
         metrics: dict[str, object] = {}
         for role, models, directory in roles(args.models, args.data):
             stack = load_stack(models, device).only(config.models)
-            metrics |= under(role, _evaluate(run, stack, directory, config.splits(role), role, config))
+            datasets = open_datasets(directory)
+            others = load_recurrent(models, stack, datasets[0].window)
+            metrics |= under(role, _evaluate(run, stack, others, datasets, config.splits(role), role, config))
     run.write_metrics(written(metrics))
 
 
 def _evaluate(
-    run: Run, stack: Stack, directory: Path, splits: list[str], role: str, config: EvaluateVideoConfig
-) -> dict[str, object]:
+    run: Run, stack: Stack, others: Mapping[str, Recurrent], datasets: list[Dataset], splits: list[str], role: str,
+    config: EvaluateVideoConfig,
+) -> dict[str, object]:  # fmt: skip
     metrics: dict[str, object] = {}
     code_counts = np.zeros(stack.tokenizer.config.num_codes, np.int64)
-    datasets = open_datasets(directory)
     networks = load_feature_networks(config.lpips, config.i3d, stack.tokenizer.device)
     with run.progress(len(datasets) * len(splits), f"{role} splits") as progress:
         for dataset in datasets:
             baselines = fit_baselines(dataset, stack.tokenizer.config.num_codes, config)
             for split in splits:
-                result = evaluate_split(stack, dataset, split, baselines, networks, config)
+                result = evaluate_split(stack, dataset, split, baselines, networks, config, others)
                 metrics |= under(f"{dataset.name}.{split}", result.metrics)
                 save_arrays(run.out / f"{role}.{dataset.name}.{split}.npz", result.arrays)
                 code_counts += result.code_counts

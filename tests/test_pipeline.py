@@ -52,6 +52,7 @@ def tiny_params() -> dict:
     params["train_behavior"]["validation"] = {"every_steps": 4, "num_segments": 4, "patience": 3}
     for entry in params["train_dynamics"].values():
         entry["size"] = TRUNK
+    params["train_rssm"]["dreamer"]["model"] |= {"resolution": 32, "channels": [4, 8], "hidden": 16, "state_size": 16}
     for section in optimizations(params):
         section |= {"batch_size": 4, "training_steps": min(section["training_steps"], 12), "save_every": 4}
         section |= {"warmup_steps": min(section["warmup_steps"], 2)}

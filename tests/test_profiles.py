@@ -69,6 +69,7 @@ def test_sections_agree_with_one_another(name, profiles):
         profile.ingest.resolution,
         profile.train_tokenizer.model.resolution,
         profile.train_behavior.model.resolution,
+        *(entry.model.resolution for entry in profile.train_rssm.values()),
     }
     assert len(sizes) == 1
     assert profile.train_behavior.model.action_size == 7
@@ -88,6 +89,17 @@ def test_every_profile_trains_with_and_without_z_and_from_scratch_where_it_tunes
         return
     scratch = profile.train_dynamics[profile.finetune_dynamics["from_scratch"].initial]
     assert scratch.optimization.training_steps == 0 and scratch.size == full.size
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_family_is_trained_where_it_is_compared_with_on_as_many_segments_at_paper_scale(name, profiles):
+    profile = profiles[name]
+    assert list(profile.train_rssm) == (["dreamer"] if name in (*METAWORLD, "fleet") else [])
+    for entry in profile.train_rssm.values():
+        assert entry.model.z_shape in {(16, 16), (32, 32)} and entry.model.action_size == 7
+        if name in PAPER:
+            ours, theirs = (each.optimization for each in (profile.train_dynamics["full"], entry))
+            assert (ours.batch_size, ours.training_steps) == (theirs.batch_size, theirs.training_steps)
 
 
 @pytest.mark.parametrize("name", METAWORLD)

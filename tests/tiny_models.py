@@ -4,6 +4,7 @@ import torch
 
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
+from whale.models.rssm.rssm import RSSM, RSSMConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer
 from whale.models.trunk.st_transformer import STTransformerConfig
 
@@ -32,6 +33,17 @@ def dynamics(seed: int = 0, **changes) -> Dynamics:
     torch.manual_seed(seed)
     values = {"num_codes": NUM_CODES, "action_size": ACTION, "z_size": 256, "behavior_conditioning": True}
     return Dynamics(DynamicsConfig(**(values | {"trunk": SIZE} | changes)))
+
+
+def rssm_config(**changes) -> RSSMConfig:
+    values = {"resolution": 16, "action_size": ACTION, "channels": [8, 16], "hidden": 32, "state_size": 24}
+    values |= {"num_categories": 4, "num_classes": 6, "unimix": 0.01, "mean_residual": False}
+    return RSSMConfig(**(values | {"kl_prior": 1.0, "kl_posterior": 0.1, "free_nats": 1.0} | changes))
+
+
+def rssm(seed: int = 0, **changes) -> RSSM:
+    torch.manual_seed(seed)
+    return RSSM(rssm_config(**changes))
 
 
 def pixel_batch(size: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:

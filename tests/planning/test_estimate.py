@@ -40,6 +40,14 @@ def test_a_dynamics_run_takes_its_steps_times_the_flops_of_one(estimator):
     assert estimator.cost("train_dynamics", "untrained").flops == 0
 
 
+def test_a_recurrent_model_costs_its_frames_and_no_more_where_there_is_none(project_root):
+    small = load_profile(project_root / "profiles" / "metaworld-small.yaml")
+    cost = Estimator(small, {}, workers=1, bytes_per_value=4).cost("train_rssm", "dreamer")
+    entry = small.train_rssm["dreamer"]
+    assert cost.disk == 4 * 1_729_507
+    assert cost.flops == 3 * flops.rssm(entry.model) * 9 * 8 * entry.optimization.training_steps
+
+
 def test_the_tokenizer_trains_on_one_frame_more_than_a_window(estimator):
     assert estimator.cost("train_tokenizer", None).flops == pytest.approx(300_000 * 316.7e12 * 17 / 16, rel=0.001)
 

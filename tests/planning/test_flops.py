@@ -1,8 +1,10 @@
 """Arithmetic of a training step at known sizes, and parameters of the paper's tables."""
 
 import pytest
+import tiny_models as tiny
 
 from whale.models.behavior.behavior import BehaviorConfig
+from whale.models.counting import training_flops
 from whale.models.tokenizer.tokenizer import TokenizerConfig
 from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.planning import flops
@@ -76,3 +78,11 @@ def test_flops_grow_linearly_with_depth_and_with_the_length_of_the_attention():
     one, two = flops.trunk(trunk(2, 64, 4), 16, 8), flops.trunk(trunk(4, 64, 4), 16, 8)
     assert two == 2 * one
     assert flops.trunk(trunk(2, 64, 4), 16, 9) - one == 4 * 64
+
+
+def test_one_frame_more_costs_a_recurrent_model_what_torch_counts():
+    """The first frame of a segment is cheaper: nothing leads to it."""
+    model, batch = tiny.rssm(num_categories=2), tiny.pixel_batch(size=1)
+    shorter = {name: batch[name][:, :-1] for name in ("frames", "action", "action_valid")}
+    one_frame = training_flops(model, batch) - training_flops(model, batch | shorter)
+    assert flops.TRAINING * flops.rssm(model.config) == one_frame

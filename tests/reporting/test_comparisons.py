@@ -77,6 +77,14 @@ def test_what_was_not_measured_is_no_comparison():
     assert outcomes(tokenizer__psnr=28.0) == {} and outcomes(tokenizer__protocol="metric=x") == {}
 
 
+def test_a_model_of_another_family_is_what_ours_must_beat_and_no_model_of_ours():
+    """How it fares against a still image is no comparison of ours; by how much ours leads is one."""
+    own = {"rssm__dreamer__rollout__h4__psnr": 20.0, "rssm__dreamer__rollout__h4__psnr_copy_last": 22.0}
+    lead = {"rssm__dreamer__full_lead__h4__psnr": -1.0, "rssm__dreamer__full_lead__h4__psnr.low": -2.0}
+    found = outcomes(**own, **lead, **{"rssm__dreamer__full_lead__h4__psnr.high": -0.5})
+    assert found == {"rollout PSNR lead, 4 steps (dB), dreamer": WORSE}
+
+
 def test_every_rule_can_be_met():
     """A pattern and its templates have the same groups; what a rule compares is shown once."""
     words = {r"(?P<model>\w+)": "small", r"(?P<h>\d+)": "4", METHOD: "entropy", r"\.": "."}

@@ -12,7 +12,8 @@ import pytest
 from whale.cli import run
 from whale.common.errors import ConfigError
 from whale.reporting.comparisons import UNCLEAR, WORSE, compare
-from whale.reporting.comparisons_section import Means, means
+from whale.reporting.comparisons_section import Means, another_family, family_budgets, means
+from whale.reporting.page import NOT_MEASURED
 from whale.reporting.report import build_report
 
 ACCURACY = "dynamics.full.changed_accuracy"
@@ -53,6 +54,65 @@ def test_robots_of_unlike_protocols_are_not_averaged():
         found[f"evaluate_video.pretrain.robot{index}.test.protocol"] = f"metric=x|resolution={resolution}|model=1"
     with pytest.raises(ConfigError, match="unlike protocols"):
         means(compare(found)[0], "pretrain", found)
+
+
+def _family(low: float | None, high: float | None, metric: str = "psnr") -> dict[str, object]:
+    """Numbers of one robot: ours 21.5, theirs 20.25."""
+    own = {"psnr": "psnr", "ee": "ee_error"}[metric]
+    at = f"rssm.dreamer.full_lead.h8.{metric}"
+    values = {at: 1.25, f"{at}.low": low, f"{at}.high": high}
+    values |= {f"dynamics.full.rollout.h8.{own}": 21.5, f"rssm.dreamer.rollout.h8.{own}": 20.25}
+    budget = {"parameters": 1500, "segments": 800, "flops": 2.5e12}
+    values |= {f"rssm.dreamer.budget.{name}": value for name, value in budget.items()}
+    values |= {f"rssm.dreamer.budget.full_{name}": 2 * value for name, value in budget.items()}
+    return {f"pretrain.robot.test.{name}": value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.5, 2.0, "ours beats it"),
+        (-2.0, -0.5, "ours does not beat it"),
+        (-0.5, 2.0, "too close to call"),
+        (None, None, NOT_MEASURED),
+    ],
+)
+def test_another_family_is_beaten_where_the_paired_interval_lies_above_zero(low, high, said):
+    ((data, what, ours, theirs, difference, verdict),) = another_family(_family(low, high))
+    assert (data, what, ours, theirs) == (
+        "pretrain.robot.test",
+        "PSNR (dB), 8 steps, against dreamer",
+        "21.500",
+        "20.250",
+    )
+    assert verdict == said and (low is None or difference == f"1.250 [{low:.3f}, {high:.3f}]")
+
+
+def test_the_error_of_the_end_effector_is_what_stands_beside_its_lead():
+    assert another_family(_family(0.5, 2.0, "ee"))[0][1:4] == [
+        "end-effector error (m), 8 steps, against dreamer", "21.500", "20.250",
+    ]  # fmt: skip
+
+
+def test_both_budgets_are_said_once():
+    other = {name.replace("robot", "other"): value for name, value in _family(0.5, 2.0).items()}
+    (said,) = family_budgets(_family(0.5, 2.0) | other)
+    assert said == (
+        "dreamer: 1,500 parameters, 800 segments drawn, 2.5e+12 FLOP of training; tokenizer, behavior model and full "
+        "together: 3,000 parameters, 1,600 segments drawn, 5e+12 FLOP of training"
+    )
+    assert family_budgets({}) == another_family({}) == []
+
+
+def test_the_page_shows_another_family_where_one_was_measured(report_inputs, tmp_path):
+    folder = tmp_path / "metrics"
+    shutil.copytree(report_inputs.metrics, folder)
+    path = folder / "evaluate_video.json"
+    found = {name.replace("robot.test", "blocks.val"): value for name, value in _family(-2.0, -0.5).items()}
+    path.write_text(json.dumps(json.loads(path.read_text()) | found))
+    with_it = build_report(replace(report_inputs, metrics=folder)).html
+    assert "ours does not beat it" in with_it and "rollout PSNR lead, 8 steps (dB), dreamer" in with_it
+    assert "Another family" not in build_report(report_inputs).html
 
 
 def test_the_page_and_the_command_agree(report_inputs, tmp_path, monkeypatch, capsys):

@@ -82,8 +82,8 @@ def straight(tmp_path_factory):
 
 
 EVERY_RUN = [("dynamics", 1, stop) for stop in STOPS] + [("dynamics", 2, stop) for stop in ("1", "mid", "last - 1")]
-EVERY_RUN += [("tokenizer", 2, "epoch end"), ("behavior", 2, "second epoch")]
-WHOLE_GRID = itertools.product(["dynamics", "tokenizer", "behavior"], [1, 2], STOPS)
+EVERY_RUN += [("tokenizer", 2, "epoch end"), ("behavior", 2, "second epoch"), ("rssm", 1, "mid")]
+WHOLE_GRID = itertools.product(["dynamics", "tokenizer", "behavior", "rssm"], [1, 2], STOPS)
 GRID = [pytest.param(*cell, marks=[] if cell in EVERY_RUN else pytest.mark.nightly) for cell in WHOLE_GRID]
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from whale.common.config import Config
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
+from whale.models.rssm.rssm import RSSM
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.planning import flops
@@ -196,6 +197,13 @@ class Estimator:
         tokens = (training + config.test_episodes * len(role) * longest) * self.tokenizer.num_tokens
         encode, decode = flops.encoder(self.tokenizer, frames), flops.decoder(self.tokenizer, frames)
         return Cost(tokens * (3 * encode + decode))
+
+    def _train_rssm(self, item: str) -> Cost:
+        """Memory: weights and their moments alone; what convolutions keep is not estimated."""
+        entry = self.profile.train_rssm[item]
+        frames = entry.optimization.batch_size * (self.window + 1) * entry.optimization.training_steps
+        size = num_parameters(entry.model, RSSM)
+        return Cost(flops.TRAINING * flops.rssm(entry.model) * frames, size * 4, size * TRAINING_BYTES)
 
     def _evaluate_values(self, item: str) -> Cost:
         """Rollouts of every model; other variants are a few frames of work each."""

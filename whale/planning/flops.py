@@ -3,8 +3,12 @@
 Letters: D d_model, N tokens per frame, T frames, P patch size.
 """
 
+from itertools import pairwise
+
 from whale.evaluation.scaling.flops import TRAINING, dynamics, trunk
 from whale.models.behavior.behavior import BehaviorConfig
+from whale.models.rssm.networks import KERNEL, side_of
+from whale.models.rssm.rssm import RSSMConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig
 from whale.models.trunk.st_transformer import STTransformerConfig
 
@@ -35,6 +39,20 @@ def behavior(config: BehaviorConfig, num_frames: int) -> float:
 def behavior_tokens(config: BehaviorConfig) -> int:
     """Patches per frame."""
     return (config.resolution // config.patch_size) ** 2
+
+
+def rssm(config: RSSMConfig) -> float:
+    """FLOP per frame of a recurrent model that sees it: encoder, recurrent step, prior, posterior, decoder."""
+    size, hidden, z = config.state_size, config.hidden, config.num_categories * config.num_classes
+    widths, side = [3, *config.channels], config.resolution
+    convolutions = 0
+    for fan_in, fan_out in pairwise(widths):
+        side //= 2
+        convolutions += KERNEL**2 * fan_in * fan_out * side**2
+    encoded = config.channels[-1] * side_of(config.resolution, config.channels) ** 2
+    recurrent = (z + config.action_size) * hidden + (hidden + size) * 3 * size
+    heads = (size + size + encoded) * hidden + 2 * hidden * z
+    return 2.0 * (2 * convolutions + recurrent + heads + (size + z) * encoded)
 
 
 def _history_encoder(config: BehaviorConfig, size: STTransformerConfig, num_frames: int) -> float:

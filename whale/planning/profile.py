@@ -23,6 +23,7 @@ from whale.sim.rehearsal.collect import RehearsalConfig
 from whale.training.tasks.behavior import FinetuneBehaviorConfig, TrainBehaviorConfig
 from whale.training.tasks.dynamics import FinetuneDynamicsConfig, TrainDynamicsConfig
 from whale.training.tasks.reward.task import TrainRewardConfig
+from whale.training.tasks.rssm import TrainRSSMConfig
 from whale.training.tasks.tokenizer.task import FinetuneTokenizerConfig, TrainTokenizerConfig
 from whale.trials.evaluate import TrialStageConfig
 
@@ -54,6 +55,7 @@ class Profile:
     train_behavior: TrainBehaviorConfig
     train_dynamics: Mapping[str, TrainDynamicsConfig]
     train_reward: Mapping[str, TrainRewardConfig]
+    train_rssm: Mapping[str, TrainRSSMConfig]
     finetune_tokenizer: Mapping[str, FinetuneTokenizerConfig]
     finetune_behavior: Mapping[str, FinetuneBehaviorConfig]
     finetune_dynamics: Mapping[str, FinetuneDynamicsConfig]

@@ -41,6 +41,8 @@ class Rule:
 
 METHOD = r"(?P<score>retracing|disagreement|entropy|ensemble)"  # the other scores are what they have to beat
 MODEL = r"dynamics\.(?P<model>\w+)"
+LEAD = r"rssm\.(?P<model>\w+)\.full_lead\.h(?P<h>\d+)"  # paired differences: above 0 ours is better
+RSSM = "a recurrent model (RSSM)"
 RULES = (
     Rule("end effector", rf"{MODEL}\.rollout\.h(?P<h>\d+)\.ee", 1.0, "end-effector error, {h} steps",
          "standing still = 1", lower=True),
@@ -78,6 +80,10 @@ RULES = (
          "z of another episode", "policy.gain_lagged_prior_over_other_episode"),
     Rule("behavior embedding z", r"policy\.nll_lagged_prior", "policy.nll_zeros", "policy NLL (nats)", "without z",
          "policy.gain_lagged_prior_over_zeros"),
+    Rule("another family", rf"{LEAD}\.psnr", 0.0, "rollout PSNR lead, {h} steps (dB)", RSSM),
+    Rule("another family", rf"{LEAD}\.psnr_moving", 0.0, "lead on moving pixels, {h} steps (dB)", RSSM),
+    Rule("another family", rf"{LEAD}\.ssim", 0.0, "rollout SSIM lead, {h} steps", RSSM),
+    Rule("another family", rf"{LEAD}\.ee", 0.0, "end-effector lead, {h} steps (m)", RSSM),
     Rule("uncertainty", rf"{METHOD}\.latent\.pearson", "step.latent.pearson",
          "{score} against error, Pearson", "number of the step"),
     Rule("uncertainty", rf"{METHOD}\.latent\.within_step\.pearson", 0.0, "{score}, within a step",
@@ -138,6 +144,8 @@ def compare(found: Numbers, every: bool = False) -> list[Comparison]:
         words = name.split(".")
         split, metric = ".".join(words[1:4]), ".".join(words[4:])
         if words[4:5] == ["dynamics"] and words[5:6] != ["full"] and not every:
+            continue
+        if words[4:5] == ["rssm"] and words[6:7] != ["full_lead"] and not every:  # how it fares is not how ours does
             continue
         for place in _rules_of(metric) if metric else ():  # else it is of a whole role
             if cell := _cell(found, name, place[-1]):

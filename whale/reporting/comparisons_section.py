@@ -49,6 +49,10 @@ PAPER_TOKENS = [
     ),
 ]
 
+FAMILY_METRICS = {
+    "psnr": "PSNR (dB)", "psnr_moving": "PSNR on moving pixels (dB)", "ssim": "SSIM", "ee": "end-effector error (m)",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Means:
@@ -71,8 +75,11 @@ def comparisons_section(
     paper = _paper(video, uncertainty, values)
     return Section(
         "Comparisons",
-        render("comparisons.html", roles=roles, rows=table, said=[*verdict(rows), *unjudged(found)], paper=paper),
-    )
+        render(
+            "comparisons.html", roles=roles, rows=table, said=[*verdict(rows), *unjudged(found)], paper=paper,
+            family=another_family(video), budgets=family_budgets(video),
+        ),
+    )  # fmt: skip
 
 
 def means(row: Comparison, role: str, found: Numbers) -> Means:
@@ -86,6 +93,48 @@ def means(row: Comparison, role: str, found: Numbers) -> Means:
     marks = " ".join(f"{count} {mark}" for count, mark in counts if count)
     css = "worse" if row.count(WORSE) else "better" if better == len(cells) else ""
     return Means(short(ours), short(baseline), f"{better} of {len(cells)}", marks, css)
+
+
+def another_family(video: Numbers) -> list[list[str]]:
+    """Rows: data, metric, ours, theirs, the paired difference with its interval, and what that says."""
+    rows = []
+    for name in sorted(name for name in video if ".full_lead." in name and f"{name}.low" in video):
+        group, _, at = name.partition(".full_lead.")
+        data, _, model = group.rpartition(".rssm.")
+        horizon, metric = at.split(".")
+        measured = {"ee": "ee_error"}.get(metric, metric)
+        ours, theirs = (video.get(f"{data}.{each}.rollout.{horizon}.{measured}")
+                        for each in ("dynamics.full", f"rssm.{model}"))  # fmt: skip
+        lead, low, high = (video[name + end] for end in ("", ".low", ".high"))
+        what = f"{FAMILY_METRICS[metric]}, {horizon[1:]} steps, against {model}"
+        difference = f"{number(lead, 3)} [{number(low, 3)}, {number(high, 3)}]"
+        rows.append([data, what, number(ours, 3), number(theirs, 3), difference, _beats(low, high)])
+    return sorted(rows, key=lambda row: row[0][:8] != "pretrain")
+
+
+def family_budgets(video: Numbers) -> list[str]:
+    """One sentence for each model of the other family: what it cost to train, and what ours did."""
+    said = {}
+    for name in video:
+        if name.endswith(".budget.parameters"):
+            group = name.removesuffix(".parameters")
+            model = group.split(".")[-2]
+            said[model] = f"{model}: {_cost(video, group, '')}; tokenizer, behavior model and full together: " + (
+                _cost(video, group, "full_") if f"{group}.full_flops" in video else "not measured"
+            )
+    return [said[model] for model in sorted(said)]
+
+
+def _cost(video: Numbers, group: str, whose: str) -> str:
+    parameters, segments, flops = (video[f"{group}.{whose}{name}"] for name in ("parameters", "segments", "flops"))
+    assert isinstance(flops, int | float)
+    return f"{parameters:,} parameters, {segments:,} segments drawn, {flops:.3g} FLOP of training"
+
+
+def _beats(low: object, high: object) -> str:
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return NOT_MEASURED
+    return "ours beats it" if low > 0 else "ours does not beat it" if high < 0 else "too close to call"
 
 
 def _paper(video: Numbers, uncertainty: Numbers, values: Numbers) -> list[list[str]]:

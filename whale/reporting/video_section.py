@@ -14,7 +14,7 @@ from whale.reporting.pictures import GAP, columns, filmstrip, gif, png, side_by_
 FRAME_PX = 96
 NAMES = {  # of what stands in the arrays, on the whole page
     "full": "with z", "without_z": "without z", "from_scratch": "from scratch", "copy_last": "still image",
-    "tokenizer": "tokenizer",
+    "tokenizer": "tokenizer", "rssm.dreamer": "RSSM",
 }  # fmt: skip
 Arrays = dict[str, np.ndarray]
 

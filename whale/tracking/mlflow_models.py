@@ -20,6 +20,7 @@ MAX_DIGEST = 36  # of a data set, in MLflow
 ROLES = {"pretrain": "models", "finetune": "models/finetuned"}
 MAKERS = ("train", "finetune")  # stages whose numbers are never of a checkpoint that they read
 PARTS = {"tokenizer": "tokenizer", "policy": "behavior", "z": "behavior"}  # of a metric's name -> what it is of
+ENTRIES = ("dynamics", "rssm")  # of which there are several, by name
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,9 @@ class Sources:
             return Source(self._own)
         words = name.split(".")
         role, dataset, _, kind, *rest = words if words[0] in ROLES and len(words) > 3 else (*self._asked(), "", "")
-        entry = rest[0] if kind == "dynamics" and rest else self._params.get(f"{self._stage}.model", "full")
-        folders = [f"{ROLES[each]}/{PARTS.get(kind, f'dynamics/{entry}')}" for each in (role, "pretrain")]
+        entry = rest[0] if kind in ENTRIES and rest else self._params.get(f"{self._stage}.model", "full")
+        part = PARTS.get(kind, f"{kind if kind in ENTRIES else 'dynamics'}/{entry}")
+        folders = [f"{ROLES[each]}/{part}" for each in (role, "pretrain")]
         model_id = next((self._read[folder] for folder in folders if folder in self._read), None)
         return Source(model_id, self._datasets.get(dataset))
 

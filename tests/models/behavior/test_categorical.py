@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from whale.models.behavior.categorical import (
+    balanced_kl,
     information,
     kl_divergence,
     mix_uniform,
@@ -27,6 +28,21 @@ def test_kl_equals_a_float64_reference_is_zero_on_itself_and_never_negative():
     np.testing.assert_allclose(kl_divergence(log_q, log_p).numpy(), reference, rtol=1e-5)
     assert kl_divergence(log_q, log_q).abs().max() == 0
     assert (kl_divergence(log_q, log_p) >= 0).all()
+
+
+def test_each_side_of_the_balanced_kl_learns_with_its_own_weight_and_neither_below_what_is_free():
+    log_q, log_p = (random_log_probs(seed, 3).requires_grad_() for seed in (0, 1))
+    kl = kl_divergence(log_q, log_p)
+    plain_q, plain_p = torch.autograd.grad(kl.sum(), (log_q, log_p))
+    balanced = balanced_kl(log_q, log_p, to_prior=0.5, to_posterior=0.25, free_nats=1.0)
+    assert (kl > 1).all()
+    torch.testing.assert_close(balanced, 0.75 * kl)
+    by_q, by_p = torch.autograd.grad(balanced.sum(), (log_q, log_p))
+    torch.testing.assert_close((by_q, by_p), (0.25 * plain_q, 0.5 * plain_p))
+    free = balanced_kl(log_q, log_p, to_prior=0.5, to_posterior=0.25, free_nats=1000.0)
+    torch.testing.assert_close(free, torch.full_like(kl, 750.0))
+    by_q, by_p = torch.autograd.grad(free.sum(), (log_q, log_p))
+    assert not by_q.any() and not by_p.any()
 
 
 def test_unimix_bounds_the_kl():

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from whale.common.errors import BadDataError, MissingInputError
-from whale.evaluation.measuring.fidelity import copy_last, psnr
 from whale.evaluation.measuring.heldout import Dataset, Windows, open_datasets
 from whale.evaluation.measuring.heldout import read_frames as recorded_frames
 from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.roles import roles
-from whale.evaluation.video.end_effector import effector_metrics, fit_effector_probe
-from whale.evaluation.video.objects import hue_borders, object_metrics
-from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
-from whale.evaluation.video.video import EvaluateVideoConfig, RolloutScores, effector_rng, objects_rng, rollout_metrics
+from whale.evaluation.video.end_effector import fit_effector_probe
+from whale.evaluation.video.imagined import imagined_metrics, scored
+from whale.evaluation.video.objects import hue_borders
+from whale.evaluation.video.perceptual import FeatureNetworks
+from whale.evaluation.video.video import EvaluateVideoConfig
 from whale.evaluation.video.video_report import rollout_protocol, rollout_windows
 
 EXTERNAL = "external"
@@ -74,17 +74,10 @@ def external_metrics(
     config: EvaluateVideoConfig,
 ) -> dict[str, object]:  # fmt: skip
     """The keys of `dynamics.<name>.rollout` for foreign frames [B, h, R, R, 3], with the same protocol string."""
-    truth = windows.frames[:, 1:]
-    shown = {EXTERNAL: frames, "copy_last": copy_last(windows.frames[:, :1], truth.shape[1])}
-    scores = RolloutScores({name: psnr(truth, image) for name, image in shown.items()}, shown)
     probe = fit_effector_probe(dataset, config.seed)
     hues = hue_borders(recorded_frames(dataset, "train", config.max_train_episodes))
-    metrics = {
-        **rollout_metrics(EXTERNAL, scores, windows, config),
-        **effector_metrics(probe, shown, EXTERNAL, windows, config.horizons, effector_rng(config), config.resamples),
-        **object_metrics(hues, shown, EXTERNAL, windows, config.horizons, objects_rng(config), config.resamples),
-        **perceptual_metrics(networks, truth, frames),
-    }
+    scores = scored(EXTERNAL, frames, windows)
+    metrics = imagined_metrics(EXTERNAL, scores, windows, probe, hues, networks, config)
     return metrics | {"protocol": rollout_protocol(dataset, split, windows, config, model)}
 
 

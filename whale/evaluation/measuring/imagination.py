@@ -7,30 +7,32 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Observer, rollout
 from whale.models.world.rollout import frames as imagined_frames
+from whale.models.world.world import World
 
 # Given frames [B, c, ...] and RAW actions [B, c-1+horizon, A] -> `horizon` imagined frames [B, h, ...].
 Predict = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 def rollouts(
-    world: LearnedWorld, given: np.ndarray, actions: np.ndarray, horizon: int, batch_size: int,
+    world: World, given: np.ndarray, actions: np.ndarray, horizon: int, batch_size: int,
     observers: Sequence[Observer] = (imagined_frames,), **how: Any,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """`rollout` of any number of windows, `batch_size` at a time; `how`: its temperature, z, and a seed each."""
-    parts, placed, seed = [], world.tokenizer.placed, how.pop("seed", 0)
+    parts, seed = [], how.pop("seed", 0)
     for start in range(0, len(given), batch_size):
         some = slice(start, min(start + batch_size, len(given)))
         own = seed if isinstance(seed, int) else seed[some]
-        found = rollout(world, placed(given[some]), placed(actions[some]), horizon, observers, seed=own, **how)
+        placed = (torch.from_numpy(np.ascontiguousarray(part[some])).to(world.device) for part in (given, actions))
+        found = rollout(world, *placed, horizon, observers, seed=own, **how)
         parts.append({name: values.cpu().numpy() for name, values in found.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def predictor(world: LearnedWorld, batch_size: int, **how: Any) -> Predict:
+def predictor(world: World, batch_size: int, **how: Any) -> Predict:
     """The world as a function of frames and actions; the defaults of `how` are those of every metric."""
 
     def predict(given: np.ndarray, actions: np.ndarray, horizon: int) -> np.ndarray:

@@ -347,6 +347,11 @@ def objects_rng(config: EvaluateVideoConfig) -> np.random.Generator:
     return _rng(config, "objects")
 
 
+def lead_rng(config: EvaluateVideoConfig) -> np.random.Generator:
+    """Of the intervals of what another family is behind: the same episodes for every metric."""
+    return _rng(config, "lead")
+
+
 def _rng(config: EvaluateVideoConfig, stream: str) -> np.random.Generator:
     """One generator per purpose: adding a metric changes no other interval."""
     return np.random.default_rng([config.seed, *stream.encode()])

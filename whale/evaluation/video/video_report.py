@@ -12,9 +12,9 @@ from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.stack import Stack
 from whale.evaluation.protocol import protocol
 from whale.evaluation.video.controllable import controlled
-from whale.evaluation.video.end_effector import effector_metrics
-from whale.evaluation.video.objects import object_metrics
-from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
+from whale.evaluation.video.imagined import imagined_metrics
+from whale.evaluation.video.perceptual import FeatureNetworks
+from whale.evaluation.video.recurrent import Recurrent, imagined_by, recurrent_metrics
 from whale.evaluation.video.video import (
     FULL,
     WITHOUT_Z,
@@ -23,10 +23,7 @@ from whale.evaluation.video.video import (
     RolloutScores,
     action_metrics,
     dynamics_metrics,
-    effector_rng,
-    objects_rng,
     policy_metrics,
-    rollout_metrics,
     rollout_scores,
     tokenizer_metrics,
     used_codes,
@@ -48,9 +45,9 @@ class SplitResult:
 
 def evaluate_split(
     stack: Stack, dataset: Dataset, split: str, baselines: Baselines, networks: FeatureNetworks,
-    config: EvaluateVideoConfig,
+    config: EvaluateVideoConfig, others: Mapping[str, Recurrent] | None = None,
 ) -> SplitResult:  # fmt: skip
-    """Everything that is measured on a split, whatever comes out."""
+    """Everything that is measured on a split, whatever comes out. `others`: of another family, on the same windows."""
     segments = read_segments(dataset, split, config.max_episodes)
     windows = rollout_windows(dataset, split, config).repeated(config.decoding.draws)
     scores = rollout_scores(stack, dataset, windows, config)
@@ -64,16 +61,9 @@ def evaluate_split(
         group = f"dynamics.{name}"
         found, scored = dynamics_metrics(stack, name, segments, baselines, config)
         nll[name] = scored.nll
-        metrics |= under(group, found) | under(f"{group}.rollout", rollout_metrics(name, scores, windows, config))
+        shown = imagined_metrics(name, scores, windows, baselines.probe, baselines.hues, networks, config)
+        metrics |= under(group, found) | under(f"{group}.rollout", shown)
         metrics[f"{group}.protocol"] = protocol("teacher_forcing", model=digest, z="mode", **settings)
-        ee = effector_metrics(
-            baselines.probe, scores.frames, name, windows, config.horizons, effector_rng(config), config.resamples
-        )
-        objects = object_metrics(
-            baselines.hues, scores.frames, name, windows, config.horizons, objects_rng(config), config.resamples
-        )
-        metrics |= under(f"{group}.rollout", ee | objects)
-        metrics |= under(f"{group}.rollout", perceptual_metrics(networks, windows.frames[:, 1:], scores.frames[name]))
         drawn_by = config.decoding.settings()
         metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, digest, drawn_by)
         if name == FULL and config.action_episodes:
@@ -87,8 +77,18 @@ def evaluate_split(
         pair = f"{stack.digests[FULL]}-{stack.digests[WITHOUT_Z]}"
         run_with = config.decoding.settings()
         metrics["z.protocol"] = protocol("full_minus_without_z", model=pair, run_with=run_with, **settings)
-    counts = used_codes(segments, stack.tokenizer.config.num_codes)
     arrays = _arrays(windows, scores, config)
+    for name, other in (others or {}).items():
+        group, drawn_by = f"rssm.{name}", config.decoding.settings()
+        own = imagined_by(other, group, dataset, windows, config)
+        found = recurrent_metrics(other, own, group, scores, windows, baselines, networks, config)
+        metrics |= under(group, found)
+        metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, other.digest, drawn_by)
+        if FULL in stack.digests:
+            pair = f"{stack.digests[FULL]}-{other.digest}"
+            metrics[f"{group}.full_lead.protocol"] = rollout_protocol(dataset, split, windows, config, pair, drawn_by)
+        arrays |= _imagined(group, own, _shown(windows, config))
+    counts = used_codes(segments, stack.tokenizer.config.num_codes)
     if FULL in stack.dynamics:
         arrays |= _controlled(stack, dataset, windows, config)
     return SplitResult(metrics, arrays, counts)
@@ -167,7 +167,10 @@ def _arrays(windows: Windows, scores: RolloutScores, config: EvaluateVideoConfig
     """Frames of the shown windows; PSNR is the mean over all windows, [h]."""
     shown = _shown(windows, config)
     arrays = {"recorded": windows.frames[shown], "keys": np.array([windows.keys[i] for i in shown])}
-    for name, frames in scores.frames.items():
-        arrays[f"imagined.{name}"] = frames[shown]
-        arrays[f"psnr.{name}"] = scores.psnr[name].mean(axis=0)
+    for name in scores.frames:
+        arrays |= _imagined(name, scores, shown)
     return arrays
+
+
+def _imagined(name: str, scores: RolloutScores, shown: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"imagined.{name}": scores.frames[name][shown], f"psnr.{name}": scores.psnr[name].mean(axis=0)}

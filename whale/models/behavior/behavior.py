@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from whale.common.config import Config
 from whale.models.behavior.categorical import (
+    balanced_kl,
     information,
     kl_divergence,
     mix_uniform,
@@ -164,8 +165,7 @@ class BehaviorModel(PublishedModel):
     def _kl(self, log_q: Tensor, log_p: Tensor) -> Tensor:
         if self.config.kl_balance == "plain":  # Eq. 4 to the letter: gradient to both
             return kl_divergence(log_q, log_p)
-        to_prior = kl_divergence(log_q.detach(), log_p).clamp_min(1.0)  # DreamerV3: balance and one free nat
-        return to_prior + 0.1 * kl_divergence(log_q, log_p.detach()).clamp_min(1.0)
+        return balanced_kl(log_q, log_p)
 
 
 def gaussian_nll(actions: Tensor, mean: Tensor, log_std: Tensor, mask_BA: Tensor) -> Tensor:

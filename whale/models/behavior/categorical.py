@@ -22,6 +22,17 @@ def kl_divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
     return (log_q.exp() * (log_q - log_p)).sum((-1, -2))
 
 
+def balanced_kl(
+    log_q: Tensor, log_p: Tensor, *, to_prior: float = 1.0, to_posterior: float = 0.1, free_nats: float = 1.0
+) -> Tensor:
+    """KL(q || p) with a weight for each side that learns from it, [...]; below `free_nats` neither does.
+
+    DreamerV3, Eq. 5 (arXiv 2301.04104): p is drawn towards q faster than q towards p, which has to say what it sees.
+    """
+    for_prior = kl_divergence(log_q.detach(), log_p).clamp_min(free_nats)
+    return to_prior * for_prior + to_posterior * kl_divergence(log_q, log_p.detach()).clamp_min(free_nats)
+
+
 def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
     """One-hot draw [..., K, M] by inverse CDF from `uniform` [..., K] in [0, 1): no generator, no rank."""
     cumulative = _running_sum(log_probs.exp())

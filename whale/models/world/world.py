@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from whale.common.errors import ConfigError
@@ -74,6 +75,11 @@ class World(ABC):
     def start_like(self, state: WorldState) -> WorldState:
         """The state of this world after the same history, frames, actions and tokens as another's `state`."""
         return self.start(state.frames, state.actions, tokens=state.tokens)
+
+    @property
+    def device(self) -> torch.device:
+        """Where frames and actions have to lie."""
+        return torch.device("cpu")
 
     def features(self, frames: Tensor) -> Tensor:
         """[B, ...] images -> [B, ...] features to compare them in, each image by itself, whatever its history."""

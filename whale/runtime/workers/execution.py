@@ -30,6 +30,7 @@ TRAIN_STAGES = (
     "train_behavior",
     "train_dynamics",
     "train_reward",
+    "train_rssm",
     "finetune_tokenizer",
     "finetune_behavior",
     "finetune_dynamics",

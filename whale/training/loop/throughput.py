@@ -10,11 +10,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from whale.models.counting import training_flops
 from whale.models.trunk.folder import PublishedModel
 
-TRAINING = 3  # one forward pass, two for the gradients of weights and of activations
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "4090": 165e12}  # dense bf16, as printed by the maker
 
 
@@ -48,13 +47,7 @@ class Throughput:
     def measure(self, model: PublishedModel, batch: Mapping[str, Tensor]) -> None:
         """Count the FLOP and tokens of one segment; once per process."""
         row = {name: value[:1] for name, value in batch.items()}
-        was_training = model.training
-        # A mode that looks at operators makes the compiler skip what it shall compile, which `fullgraph` refuses.
-        as_written = torch.compiler.set_stance("force_eager")
-        with as_written, torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.eval()(row)
-        model.train(was_training)
-        self.flops_of_segment = TRAINING * float(counter.get_total_flops())
+        self.flops_of_segment = training_flops(model, row)
         self.tokens_of_segment = num_tokens(model, row)
         self._start()
 
@@ -87,12 +80,14 @@ class Throughput:
 
 
 def num_tokens(model: PublishedModel, row: Mapping[str, Tensor]) -> int:
-    """Tokens of one segment: stored ones, frames that were described before, or patches of its frames."""
+    """Tokens of one segment: stored ones, frames that were described before, latents or patches of its frames."""
     if "tokens" in row:
         return row["tokens"][:, 1:].numel()
     if "features" in row:
         return row["features"].shape[1] * row["features"].shape[2]
     config = model.config
+    if not hasattr(config, "patch_size"):  # a recurrent model: as many latents a frame as it has categoricals
+        return row["frames"].shape[1] * config.num_categories
     return row["frames"].shape[1] * (config.resolution // config.patch_size) ** 2
 
 
