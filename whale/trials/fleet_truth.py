@@ -6,6 +6,7 @@ Shapes: E episodes, H horizon, R resolution.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,14 +25,15 @@ RAW_QUALITY = 95  # as whale/runtime/rlds_writer.py writes the fleet's raw JPEGs
 
 @dataclass(frozen=True)
 class Form:
-    """How frames of the shards were made: side of a frame, quality of its JPEG."""
+    """How frames of the shards were made: side of a frame, quality of its JPEG, and how the raw ones were kept."""
 
     resolution: int
     jpeg_quality: int
+    raw: Literal["jpeg", "png"] = "jpeg"
 
     def of(self, frame: np.ndarray) -> np.ndarray:
-        """A camera's uint8 [H, W, 3] -> uint8 [R, R, 3] as in a shard: recorded as JPEG, stretched, stored as JPEG."""
-        recorded = images.decode(images.encode(frame, RAW_QUALITY))
+        """A camera's uint8 [H, W, 3] -> uint8 [R, R, 3] as in a shard: recorded, stretched, stored as JPEG."""
+        recorded = images.decode(images.encode(frame, RAW_QUALITY)) if self.raw == "jpeg" else frame
         return images.decode(images.encode(images.resize(recorded, self.resolution), self.jpeg_quality))
 
 
