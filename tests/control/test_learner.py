@@ -10,8 +10,11 @@ from whale.control.demonstrations import Demonstrations, best, transitions
 from whale.control.learner import Batch, Learner, LearnerConfig, anchored_loss, cloning_loss, mixed
 from whale.control.policy import Describer, PixelPolicy, PolicyConfig, pixel_policy, principal
 from whale.control.summary import success_interval
+from whale.data.spec.operations import apply_operation
 from whale.data.spec.spec import load_spec
 from whale.data.storage.shards import ShardSet
+from whale.policies.fleet import scripted
+from whale.policies.protocol import Beginning, Observation
 
 
 def policy(seed: int = 0, live: tuple[bool, ...] = (True,) * 7) -> PixelPolicy:
@@ -140,8 +143,6 @@ def test_a_policy_that_acts_sees_what_its_transitions_saw(project):
     projected = np.concatenate([acting.project(describe(shown.frames(e, 0, 13))).numpy() for e in range(12)])
     made = transitions(shown, projected, 2, contract().normalizer)
     played = pixel_policy("x", acting, describe, contract().normalizer)
-    from whale.policies.protocol import Beginning, Observation
-
     actor = played.begin([Beginning(row, 0, frames[row, 0], "") for row in (0, 1)])
     for step in range(12):
         answers = actor.act([Observation(frames[row, step], "", step) for row in (0, 1)], [0, 1])
@@ -156,17 +157,16 @@ def test_the_expert_succeeds_where_standing_still_does_not():
     arena = arena_of(FleetArenaConfig(kind="fleet", actions=26), TASK, contract(), FORM)
     starts = arena.beginnings(4, 3)
     assert {each.scene.task.name for each in starts} == {TASK} and len({each.seed for each in starts}) == 4
-    from whale.policies.fleet import scripted
-
     assert arena.successes(arena.expert, starts).mean() >= 0.75
     assert not arena.successes(scripted("still"), starts).any()
 
 
 def test_meta_worlds_actions_are_those_of_its_spec_there_and_back(rng):
     raw = rng.uniform(-1.5, 1.5, (50, 4)).astype(np.float32)
-    spec = load_spec("metaworld").action
-    opening = np.clip(raw[:, 3], -1, 1) * spec.gripper.ops[1].scale.factor + spec.gripper.ops[1].scale.offset
-    for action, gripper in zip(raw, opening, strict=True):
+    opening = raw[:, 3:]
+    for operation in load_spec("metaworld").action.gripper.ops:
+        opening = apply_operation(opening, operation.name, operation.arguments)
+    for action, gripper in zip(raw, opening[:, 0], strict=True):
         canonical = of_dataset(action)
         assert canonical[6] == pytest.approx(gripper) and not canonical[3:6].any()
         np.testing.assert_allclose(of_simulator(canonical), np.clip(action, -1, 1), atol=1e-6)
