@@ -51,7 +51,9 @@ def run(args: Args, run: Run) -> None:
             learned = list(
                 optimization.runs(
                     lambda name: StateFolder(run.work / name, identity=run.identity),
-                    lambda done, earlier: progress.resume_at(progress.done + done) if earlier else progress.update(done),
+                    lambda done, earlier: (
+                        progress.resume_at(progress.done + done) if earlier else progress.update(done)
+                    ),
                 )
             )
     for each in learned:

@@ -70,8 +70,9 @@ def metrics(learned: Sequence[Learned], expert_E: np.ndarray, config: OptimizePo
 
 
 def curves(learned: Sequence[Learned], config: OptimizePolicyConfig) -> dict[str, np.ndarray]:
-    """`<method>.steps` [P] and `<method>.success` bool [S, P, E]; a method in imagination begins at step 0 with what
-    it begins from."""
+    """`<method>.steps` [P], `.success` bool [S, P, E], and their `.mean`, `.low`, `.high` [P].
+
+    A method in imagination begins at step 0 with what it begins from."""
     arrays: dict[str, np.ndarray] = {}
     for method in config.methods:
         runs = of_method(learned, method)
@@ -81,6 +82,11 @@ def curves(learned: Sequence[Learned], config: OptimizePolicyConfig) -> dict[str
             steps = [0, *steps]
             success = np.concatenate([final(learned, BEST).astype(bool)[:, None], success], axis=1)
         arrays |= {f"{method}.steps": np.array(steps), f"{method}.success": success}
+        rng = np.random.default_rng([config.start_seed, *f"{method}.curve".encode()])
+        found = [success_interval(success[:, at], rng, config.resamples) for at in range(len(steps))]
+        arrays |= {f"{method}.mean": np.array([each.value for each in found])}
+        arrays |= {f"{method}.low": np.array([each.low for each in found])}
+        arrays |= {f"{method}.high": np.array([each.high for each in found])}
     return arrays
 
 

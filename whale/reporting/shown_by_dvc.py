@@ -13,25 +13,33 @@ from pathlib import Path
 from whale.common.json_files import write_json
 from whale.evaluation.measuring.metrics import flattened, folded
 from whale.reporting.measured import Numbers, horizons_of
+from whale.reporting.policies.optimization_section import PLOT_COLUMNS, methods, plot_rows
 from whale.reporting.video_section import Arrays
 
 METRICS, CURVES, RISK = "metrics.json", "plots/training", "plots/risk_coverage"
+SUCCESS, NOTHING = "plots/success", "none"
 HEADLINE = re.compile(
     r"[\w-]+\.[\w-]+\.[\w-]+\.(?:tokenizer\.(?:psnr|psnr_mean_image|flicker)"
     r"|dynamics\.full\.(?:nll|nll_copy_unigram|nll_gap|actions\.score)"
     r"|dynamics\.full\.rollout\.(?P<h>h\d+)\.(?:ee|psnr|ssim|psnr_moving)(?:_copy_last)?"
     r"|(?:retracing|entropy|moved|step)\.latent\.(?:pearson|per_rollout\.pearson)"
     r"|mean\.full\.(?P<values_h>h\d+)\.(?:r2|value_gap|spearman))"
+    r"|optimize_policy\.[\w-]+\.(?:\w+\.success|gate\.difference)"
     r"|policies\.[\w-]+\.across\.\w+\.(?:pearson|spearman|mmrv)"
 )
 SCORES = ("retracing", "entropy", "step")
 CURVE_COLUMNS = ("step", "loss", "validation_loss")
 
 
-def write_for_dvc(out: Path, metrics: Path, models: Path, uncertainty: Mapping[str, Arrays]) -> dict[str, float]:
-    """METRICS, which it returns flat, and a CSV a model and a dataset below CURVES and RISK of the folder `out`.
+def write_for_dvc(
+    out: Path, metrics: Path, models: Path, uncertainty: Mapping[str, Arrays],
+    optimized: Mapping[str, Arrays],
+) -> dict[str, float]:  # fmt: skip
+    """METRICS, which it returns flat, and a CSV a model, a dataset, a method of a task below CURVES, RISK and SUCCESS of
+    the folder `out`.
 
-    `metrics`: the folder of metrics files; `uncertainty`: role.dataset.split -> arrays of evaluate_uncertainty.
+    `metrics`: the folder of metrics files; `uncertainty`: role.dataset.split -> arrays of evaluate_uncertainty;
+    `optimized`: task -> curves of optimize_policy.
     """
     shown = headline(metrics)
     write_json(out / METRICS, folded(shown))
@@ -43,6 +51,12 @@ def write_for_dvc(out: Path, metrics: Path, models: Path, uncertainty: Mapping[s
     for name, arrays in uncertainty.items():
         if "coverage" in arrays:
             _write_csv(out / RISK / f"{name}.csv", ("coverage", *SCORES), _risks(arrays))
+    for task, arrays in optimized.items():
+        for method in methods(arrays):
+            _write_csv(out / SUCCESS / f"{task}.{method}.csv", PLOT_COLUMNS, plot_rows(arrays, method))
+    if not optimized:  # DVC warns of a plot whose folder is not there
+        (out / SUCCESS).mkdir(parents=True, exist_ok=True)
+        (out / SUCCESS / f"{NOTHING}.csv").write_text(",".join(PLOT_COLUMNS) + "\n")
     return shown
 
 
