@@ -48,14 +48,17 @@ def run(args: Args, run: Run) -> None:
         optimization = Optimization(config, world, head, demonstrations, arena, args.models)
         expert = optimization.expert()
         with run.progress(config.rounds, "rounds") as progress:
-            learned = list(
-                optimization.runs(
-                    lambda name: StateFolder(run.work / name, identity=run.identity),
-                    lambda done, earlier: (
-                        progress.resume_at(progress.done + done) if earlier else progress.update(done)
-                    ),
-                )
-            )
+
+            def tell(done: int, earlier: bool) -> None:
+                if earlier:
+                    progress.resume_at(progress.done + done)
+                else:
+                    progress.update(done)
+
+            def states(name: str) -> StateFolder:
+                return StateFolder(run.work / name, identity=run.identity)
+
+            learned = list(optimization.runs(states, tell))
     for each in learned:
         name = f"{each.method}.{each.seed}"
         (run.out / name).mkdir()

@@ -1,5 +1,7 @@
 """Closed forms of the learner: the anchor, the target, the mix; nested best episodes; what a policy sees."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def test_smaller_shares_of_the_best_are_parts_of_larger_ones(rng):
     value = np.round(rng.normal(size=31), 1)  # with ties
     chosen = [set(best(value, share).tolist()) for share in (0.01, 0.1, 1 / 3, 0.5, 0.99)]
     assert [len(each) for each in chosen] == [1, 4, 11, 16, 31]
-    assert all(small <= large for small, large in zip(chosen, chosen[1:], strict=False))
+    assert all(small <= large for small, large in pairwise(chosen))
     assert value[list(chosen[2])].min() >= np.delete(value, list(chosen[2])).max()
     assert best(np.array([1.0, 2.0, 2.0, 2.0]), 0.5).tolist() == [1, 2]  # ties: the lower number
 

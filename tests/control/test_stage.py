@@ -1,4 +1,4 @@
-"""The stage on the fleet's simulator: the same bytes twice, also after a kill; numbers with floors, gate and protocol."""
+"""The stage on the fleet's simulator: the same bytes twice, also after a kill; floors, gate and protocol."""
 
 import json
 import os

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whale.common.config import Config
 from whale.control.demonstrations import Demonstrations, Transitions
-from whale.control.imagination import Imagined, ImaginationConfig, Penalty, alpha_of, imagine, penalised
+from whale.control.imagination import ImaginationConfig, Imagined, Penalty, alpha_of, imagine, penalised
 from whale.control.learner import Batch, Learner, LearnerConfig, cloning_loss, mixed
 from whale.control.policy import Describer, PixelPolicy
 from whale.control.rounds import generator

@@ -31,7 +31,7 @@ MOST_FRAMES = 2048  # that the directions of a policy's sight are found from
 
 
 class ScheduleConfig(Config):
-    """Of one run: `rounds` of `steps` gradient steps, an evaluation after every `evaluate_every` rounds and the last."""
+    """Of one run: `rounds` of `steps` gradient steps, an evaluation after each `evaluate_every` rounds and the last."""
 
     rounds: int = Field(gt=0)
     steps: int = Field(gt=0)

@@ -22,7 +22,7 @@ SMALLEST_VARIANCE = 1.0e-6  # of a component, relative to the first: what varies
 
 
 class PolicyConfig(Config):
-    """`frames`: the present one and those before; `components`: numbers that a frame becomes; `hidden`: of two layers."""
+    """`frames`: the present one and those before; `components`: numbers a frame becomes; `hidden`: of two layers."""
 
     frames: int = Field(gt=0)
     components: int = Field(gt=0)

@@ -68,11 +68,8 @@ def _table(numbers: Numbers, arrays: Arrays) -> tuple[list[str], list[list[str]]
     rows = []
     for method in ("expert", *methods(arrays)):
         alpha, penalty = (numbers.get(f"{method}.{name}") for name in ("alpha", "mean_penalty"))
-        rows.append([
-            name_of(method), _interval(numbers, f"{method}.success"), _interval(numbers, f"{method}.minus_cloning_best"),
-            f"{alpha:.3g}" if isinstance(alpha, float) else number(None),
-            f"{penalty:.3g}" if isinstance(penalty, float) else number(None),
-        ])  # fmt: skip
+        found = [_interval(numbers, f"{method}.{name}") for name in ("success", "minus_cloning_best")]
+        rows.append([name_of(method), *found, *map(_short, (alpha, penalty))])
     return header, rows
 
 
@@ -94,6 +91,10 @@ def _with_interval(arrays: Arrays, method: str) -> Markup:
     steps = arrays[f"{method}.steps"]
     series = {"mean": (steps, arrays[f"{method}.mean"]), "95 %, low": (steps, arrays[f"{method}.low"])}
     return line_chart(series | {"95 %, high": (steps, arrays[f"{method}.high"])}, "gradient steps", "success")
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else number(None)
 
 
 def _interval(numbers: Numbers, key: str) -> str:
