@@ -95,7 +95,8 @@ def optimization_protocol(world: World, shards: str, reward: str, arena: str, co
     imagination = config.imagination
     return protocol(
         "policy_success", model=world.identity, data=config.dataset, task=config.task, shards=shards,
-        reward_head=reward, arena=arena, starts=f"{config.episodes} of seed {config.start_seed}", seeds=",".join(map(str, config.seeds)),
+        reward_head=reward, arena=arena, starts=f"{config.episodes} of seed {config.start_seed}",
+        seeds=",".join(map(str, config.seeds)),
         horizon=imagination.horizon, context=imagination.context, recorded_share=imagination.recorded_share,
         mean_penalty=imagination.mean_penalty, decoding="argmax", policy="pixels through the tokenizer",
         learner=f"TD3 and {config.learner.strength:g} to the anchor",

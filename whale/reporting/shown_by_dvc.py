@@ -35,8 +35,8 @@ def write_for_dvc(
     out: Path, metrics: Path, models: Path, uncertainty: Mapping[str, Arrays],
     optimized: Mapping[str, Arrays],
 ) -> dict[str, float]:  # fmt: skip
-    """METRICS, which it returns flat, and below CURVES, RISK and SUCCESS of the folder `out` a CSV a model, a dataset and
-    a method of a task.
+    """METRICS, which it returns flat, and below CURVES, RISK and SUCCESS of the folder `out` a CSV a model, a dataset,
+    and a method of a task.
 
     `metrics`: the folder of metrics files; `uncertainty`: role.dataset.split -> arrays of evaluate_uncertainty;
     `optimized`: task -> curves of optimize_policy.
