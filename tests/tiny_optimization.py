@@ -52,7 +52,7 @@ def values(**changes) -> dict:
     }}  # fmt: skip
     entry |= {"learner": {
         "batch_size": 8, "lr": 1.0e-3, "hidden": 8, "discount": 0.9, "target_rate": 0.01, "smoothing": 0.2,
-        "smoothing_limit": 0.5, "actor_every": 2, "strength": 1.0,
+        "smoothing_limit": 0.5, "actor_every": 2, "critic_first": 2, "strength": 1.0,
     }}  # fmt: skip
     entry |= {"learner_schedule": {"rounds": 2, "steps": 4, "evaluate_every": 1}, "resamples": 100, "batch_size": 16}
     return entry | changes

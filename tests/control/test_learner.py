@@ -25,7 +25,7 @@ def policy(seed: int = 0, live: tuple[bool, ...] = (True,) * 7) -> PixelPolicy:
 
 
 def learner(**changes) -> Learner:
-    return Learner(policy(), LearnerConfig(**(values()["learner"] | changes)), 0)
+    return Learner(policy(), LearnerConfig(**(values()["learner"] | {"critic_first": 0} | changes)), 0, 0.5)
 
 
 def batch(seed: int = 0, rows: int = 6) -> Batch:
@@ -94,11 +94,23 @@ def test_targets_follow_at_their_rate_when_the_actor_steps():
         torch.testing.assert_close(target.data, 0.75 * old + 0.25 * new)
 
 
+def test_critics_begin_at_the_level_and_the_actor_waits_for_them():
+    one, data = learner(critic_first=2, actor_every=1), batch()
+    with torch.no_grad():
+        assert torch.stack(one.critics(data.seen, data.action)).unique().tolist() == [0.5]
+    before = [each.clone() for each in one.actor.parameters()]
+    for _ in range(2):
+        assert "actor_loss" not in one.step(data, torch.zeros(6, 7))
+    assert all(a.equal(b) for a, b in zip(before, one.actor.parameters(), strict=True))
+    assert "actor_loss" in one.step(data, torch.zeros(6, 7))
+    assert not any(a.equal(b) for a, b in zip(before, one.actor.parameters(), strict=True))
+
+
 def test_a_loaded_learner_goes_on_as_the_one_that_was_saved():
     one = learner()
     for number in range(3):
         one.step(batch(number), torch.randn(6, 7, generator=torch.Generator().manual_seed(number)))
-    other = Learner(policy(5), one.config, 9)
+    other = Learner(policy(5), one.config, 9, 0.0)
     other.load({name: value.clone() for name, value in one.tensors().items()})
     assert one.step(batch(7), torch.zeros(6, 7)) == other.step(batch(7), torch.zeros(6, 7))
     assert all(a.equal(b) for a, b in zip(one.tensors().values(), other.tensors().values(), strict=True))

@@ -24,7 +24,8 @@ class LearnerConfig(Config):
     """`strength`: weight of the critics' mean against the anchor (TD3+BC: 2.5; 0: behaviour cloning goes on).
 
     `smoothing`, `smoothing_limit`: noise on the action that a target is asked about; `actor_every`: critic steps for
-    one of the actor; `target_rate`: share by which targets follow in a step.
+    one of the actor; `critic_first`: steps of the critics before the actor moves at all; `target_rate`: share by which
+    targets follow in a step.
     """
 
     batch_size: int = Field(ge=2)
@@ -35,6 +36,7 @@ class LearnerConfig(Config):
     smoothing: float = Field(ge=0)
     smoothing_limit: float = Field(ge=0)
     actor_every: int = Field(gt=0)
+    critic_first: int = Field(ge=0)
     strength: float = Field(ge=0)
 
 
@@ -61,9 +63,12 @@ def anchored_loss(value_B: Tensor, anchor: Tensor, strength: float) -> Tensor:
 
 
 class Critics(nn.Module):
-    """Two networks of one shape: (what is seen, normalised action) -> discounted reward, each [B]."""
+    """Two networks of one shape: (what is seen, normalised action) -> discounted reward, each [B].
 
-    def __init__(self, size: int, hidden: int):
+    They begin at `level` everywhere, so that the actor does not follow the slopes of random weights.
+    """
+
+    def __init__(self, size: int, hidden: int, level: float):
         super().__init__()
         self.each = nn.ModuleList(
             nn.Sequential(
@@ -71,6 +76,9 @@ class Critics(nn.Module):
                 nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, 1),
             ) for _ in range(2)
         )  # fmt: skip
+        for last in (self.each[0][-1], self.each[1][-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.constant_(last.bias, level)
 
     def forward(self, seen_BX: Tensor, action_BA: Tensor) -> tuple[Tensor, Tensor]:
         both = torch.cat([seen_BX, action_BA], dim=-1)
@@ -80,12 +88,13 @@ class Critics(nn.Module):
 class Learner:
     """Actor, critics, their targets and optimizers; `tensors` and `load` carry all of it over a restart."""
 
-    def __init__(self, actor: PixelPolicy, config: LearnerConfig, seed: int):
+    def __init__(self, actor: PixelPolicy, config: LearnerConfig, seed: int, level: float):
+        """`level`: a first guess of the value, e.g. the mean recorded reward."""
         self.config, self.actor = config, actor
         size = actor.first.in_features + len(actor.config.live)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.critics = Critics(size, config.hidden).to(actor.device)
+            self.critics = Critics(size, config.hidden, level).to(actor.device)
         self.targets = nn.ModuleDict({"actor": copy.deepcopy(actor), "critics": copy.deepcopy(self.critics)})
         self.targets.requires_grad_(False)
         self.optimizers = {name: torch.optim.Adam(module.parameters(), lr=config.lr)
@@ -98,11 +107,13 @@ class Learner:
         self._descend("critics", critic_loss)
         self.steps += 1
         found = {"critic_loss": float(critic_loss.detach())}
-        if self.steps % self.config.actor_every == 0:
+        if self.steps % self.config.actor_every:
+            return found
+        if self.steps > self.config.critic_first:
             actor_loss, anchor = self._actor_loss(batch)
             self._descend("actor", actor_loss)
-            self._follow()
             found |= {"actor_loss": float(actor_loss.detach()), "cloning_loss": float(anchor.detach())}
+        self._follow()
         return found
 
     def target(self, batch: Batch, noise_BA: Tensor) -> Tensor:

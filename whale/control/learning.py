@@ -114,7 +114,9 @@ class Dreaming:
     ):  # fmt: skip
         """`good`: numbers of the recorded transitions that the actor stays near."""
         self.policy, self.recorded, self.good, self.dreams, self.penalty = policy, recorded, good, dreams, penalty
-        self.learner, self.steps, self.seed, self.name = Learner(policy, config, seed), steps, seed, name
+        level = float(recorded.reward.mean(dtype=np.float64))
+        self.learner, self.steps = Learner(policy, config, seed, level), steps
+        self.seed, self.name = seed, name
         self.facts: dict[str, float] = {}
 
     def round(self, number: int) -> dict[str, float]:
