@@ -70,19 +70,21 @@ class Critics(nn.Module):
 
     def __init__(self, size: int, hidden: int, level: float):
         super().__init__()
-        self.each = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(size, hidden), nn.LayerNorm(hidden), nn.GELU(),
-                nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, 1),
-            ) for _ in range(2)
-        )  # fmt: skip
-        for last in (self.each[0][-1], self.each[1][-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.constant_(last.bias, level)
+        self.each = nn.ModuleList(_critic(size, hidden, level) for _ in range(2))
 
     def forward(self, seen_BX: Tensor, action_BA: Tensor) -> tuple[Tensor, Tensor]:
         both = torch.cat([seen_BX, action_BA], dim=-1)
         return self.each[0](both)[:, 0], self.each[1](both)[:, 0]
+
+
+def _critic(size: int, hidden: int, level: float) -> nn.Sequential:
+    last = nn.Linear(hidden, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, level)
+    return nn.Sequential(
+        nn.Linear(size, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.LayerNorm(hidden),
+        nn.GELU(), last,
+    )  # fmt: skip
 
 
 class Learner:

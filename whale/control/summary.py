@@ -49,7 +49,7 @@ def metrics(learned: Sequence[Learned], expert_E: np.ndarray, config: OptimizePo
         rng = np.random.default_rng([config.start_seed, *key.encode()])
         return success_interval(success_SE, rng, config.resamples).as_metrics(key)
 
-    found: dict[str, object] = interval(expert_E[None], "expert.success")
+    found: dict[str, object] = dict(interval(expert_E[None], "expert.success"))
     for method in config.methods:
         runs = of_method(learned, method)
         found |= interval(final(learned, method), f"{method}.success")

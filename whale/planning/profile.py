@@ -152,8 +152,8 @@ def _require_one_world_and_simulator(profile: Profile, path: Path) -> None:
         source = profile.collect_metaworld.get(entry.dataset)
         if isinstance(entry.arena, MetaworldArenaConfig) and source is not None:
             drawn = {key: getattr(source, key) for key in ARENA_AS_RECORDED}
-            found = {key: getattr(entry.arena, key) for key in ARENA_AS_RECORDED}
-            if found != drawn or entry.task not in source.tasks:
+            asked_for = {key: getattr(entry.arena, key) for key in ARENA_AS_RECORDED}
+            if asked_for != drawn or entry.task not in source.tasks:
                 raise ConfigError("the simulator is not the one that the recordings come from", file=path,
-                                  place=f"optimize_policy.{name}", found=f"{entry.task}: {found}",
+                                  place=f"optimize_policy.{name}", found=f"{entry.task}: {asked_for}",
                                   expected=f"as collect_metaworld.{entry.dataset}: {drawn}")  # fmt: skip

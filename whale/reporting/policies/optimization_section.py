@@ -39,7 +39,7 @@ def optimization_section(tasks: Mapping[str, tuple[Numbers, Arrays]]) -> Section
 
 def read_tasks(evaluation: Path, metrics: Path) -> dict[str, tuple[Numbers, Arrays]]:
     """What the stages of the tasks left; nothing where none was run."""
-    found = {}
+    found: dict[str, tuple[Numbers, Arrays]] = {}
     for path in sorted(metrics.glob(METRICS)):
         task = path.stem.partition(".")[2]
         found[task] = (flattened(read_json(path)), load_arrays(evaluation / "optimization" / task)[CURVES])
