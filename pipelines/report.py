@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
+from whale.reporting.policies.optimization_section import read_tasks
 from whale.reporting.report import ReportInputs, build_report
 from whale.reporting.shown_by_dvc import write_for_dvc
 from whale.reporting.video_section import load_arrays
@@ -42,6 +43,8 @@ def run(args: Args, run: Run) -> None:
         if report.gif:
             (run.out / "rollout.gif").write_bytes(report.gif)
             run.log_artifact(run.out / "rollout.gif")
-        shown = write_for_dvc(run.out, args.metrics_dir, args.models, load_arrays(args.evaluation / "uncertainty"))
+        optimized = {task: curves for task, (_, curves) in read_tasks(args.evaluation, args.metrics_dir).items()}
+        uncertainty = load_arrays(args.evaluation / "uncertainty")
+        shown = write_for_dvc(run.out, args.metrics_dir, args.models, uncertainty, optimized)
     run.log_metrics(shown)
     run.log_artifact(run.out / "index.html")

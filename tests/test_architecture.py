@@ -22,6 +22,7 @@ LAYERS = [
     {"whale.tracking", "whale.lineage"},
     {"pipelines"},
     {"whale.runtime", "whale.reporting"},
+    {"whale.control"},
     {"whale.env", "whale.trials"},
     {"whale.policies", "whale.worlds"},
     {"whale.training", "whale.evaluation"},

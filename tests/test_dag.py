@@ -17,6 +17,7 @@ from whale.pipeline_file import OUTLINE, PIPELINE, is_code, outline, stage_bodie
 from whale.planning.dag_file import compare, rewrite
 from whale.planning.profile import FINETUNING
 from whale.reporting import shown_by_dvc
+from whale.reporting.policies.optimization_section import PLOT_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 COLLECTING = ("collect", "collect_metaworld", "collect_rehearsal")
@@ -60,7 +61,7 @@ def test_dvc_yaml_reads_like_prose():
     lines = (ROOT / "dvc.yaml").read_text().splitlines()
     assert len(lines) <= 540 and max(map(len, lines)) <= 120
     for name, body in stage_bodies(ROOT / PIPELINE).items():
-        assert len([dep for dep in body["deps"] if is_code(dep)]) <= 25, name
+        assert len([dep for dep in body["deps"] if is_code(dep)]) <= 30, name
         assert re.fullmatch(r"  # .+[.:?]", lines[lines.index(f"  {name}:") - 1]), name
 
 
@@ -159,9 +160,11 @@ def test_what_dvc_shows_lies_in_the_report_under_the_names_that_the_report_write
     for each in document["plots"]:
         shown |= each
     assert document["metrics"] == [f"{page}/{shown_by_dvc.METRICS}"]
-    assert set(shown) == {f"{page}/{name}" for name in (shown_by_dvc.CURVES, shown_by_dvc.RISK)}
+    assert set(shown) == {f"{page}/{name}" for name in (shown_by_dvc.CURVES, shown_by_dvc.RISK, shown_by_dvc.SUCCESS)}
     curves, risk = (shown[f"{page}/{name}"] for name in (shown_by_dvc.CURVES, shown_by_dvc.RISK))
     assert (curves["x"], curves["y"]) == shown_by_dvc.CURVE_COLUMNS[:2]
+    success = shown[f"{page}/{shown_by_dvc.SUCCESS}"]
+    assert [success["x"], *success["y"]] == list(PLOT_COLUMNS)
     assert (risk["x"], risk["y"]) == ("coverage", list(shown_by_dvc.SCORES))
 
 

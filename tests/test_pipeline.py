@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_optimization
 import transcript
 import yaml
 
@@ -32,6 +33,8 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PRETRAIN = ("fleet_delta", "fleet_absolute")
 TRUNK = {"num_layers": 2, "num_heads": 2, "d_model": 16}
+IMAGINATION = tiny_optimization.values()["imagination"] | {"penalties": ["none", "retracing"]}
+ONE_MODEL = {"ensemble": [], "imagination": IMAGINATION, "seeds": [0]}  # nothing of this chain is trained twice
 
 
 def tiny_params() -> dict:
@@ -62,6 +65,7 @@ def tiny_params() -> dict:
     params["evaluate_uncertainty"] |= {"state_episodes": 2}
     params["train_reward"]["head"] |= {"hidden": 8, "test_episodes": 2}
     params["evaluate_policies"] = {"fleet_delta": tiny_trials()}
+    params["optimize_policy"] = {"open_bin": tiny_optimization.values(**ONE_MODEL)}
     return params
 
 
@@ -136,7 +140,7 @@ def project(tmp_path_factory) -> Path:
 
 def test_every_output_is_sealed_and_no_partial_file_is_left(project):
     sealed = [path.parent for path in (project / "artifacts").rglob("MANIFEST.json")]
-    assert len(sealed) == 26
+    assert len(sealed) == 27
     for folder in sealed:
         verify_sealed(folder, sha256_of_file)
     assert not [path for path in project.rglob("*tmp-*") if "artifacts" in path.parts or "lineage" in path.parts]
@@ -175,6 +179,16 @@ def test_policies_have_a_true_value_beside_the_imagined_one(project):
         assert metrics[f"policy.{policy}.true"] is not None and f"policy.{policy}.imagined.low" in metrics
     assert metrics["policy.still.true"] == 0 and "judge=fleet simulator" in metrics["protocol"]
     assert set(metrics["status"].split(":")) & {"measured", "model too weak"}
+
+
+def test_a_policy_was_optimized_in_imagination_and_tried_in_the_simulator(project):
+    metrics = json.loads((project / "artifacts/demo/metrics/optimize_policy.open_bin.json").read_text())
+    assert metrics["retracing.alpha"] > 0 and metrics["none.alpha"] == 0
+    assert metrics["seeds"] == 1 and "arena=fleet simulator" in metrics["protocol"]
+    assert ">Policies<" in (project / "artifacts/demo/report/index.html").read_text()
+    assert {path.stem for path in (project / "artifacts/demo/report/plots/success").iterdir()} == {
+        f"open_bin.{method}" for method in ("cloning_all", "cloning_best", "none", "retracing")
+    }
 
 
 def test_a_world_exported_from_it_loads_in_another_folder_and_a_policy_is_evaluated_in_it(project, tmp_path):
@@ -229,7 +243,7 @@ def test_the_report_is_one_page_that_needs_no_network(project):
 def test_each_run_left_a_statement_whose_inputs_are_the_digests_of_what_it_read(project):
     entries = ledger.read(project / ledger.LEDGER)
     statements = [signing.verify(entry.envelope, project / signing.PUBLIC_KEYS) for entry in entries]
-    assert len(statements) == 26
+    assert len(statements) == 27
     tokenizer = hashlib.sha256((project / "artifacts/demo/models/tokenizer/MANIFEST.json").read_bytes()).hexdigest()
     users = [json.dumps(statement["predicate"]) for statement in statements]
     assert sum(tokenizer in user for user in users) >= 4

@@ -86,7 +86,7 @@ def _write_episode(
 ) -> dict:
     key, length = episode_key(name, "train", ordinal), len(jpegs)
     arrays = {"action.npy": array_bytes(action), "action_valid.npy": array_bytes(np.ones(length, bool))} | extra
-    if about is not None:
+    if about is not None and "reward.npy" not in extra:
         arrays["reward.npy"] = array_bytes((np.arange(length) + 100 * ordinal).astype(np.float32))
     frames = {f"primary.{step:06d}.jpg": jpeg for step, jpeg in enumerate(jpegs)}
     members = tar.write_sample(key, arrays | frames)

@@ -105,3 +105,25 @@ def test_scaling_is_priced_by_the_forward_passes_of_its_models_and_video_by_thos
     assert (
         prices.cost("evaluate_video", None).flops < Estimator(every, statuses, 1, 4).cost("evaluate_video", None).flops
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("optimize_policy.plate-slide.dataset", "bridge", "plate-slide.dataset"),
+        ("optimize_policy.plate-slide.model", "small", "plate-slide.model"),
+        ("optimize_policy.plate-slide.ensemble", ["member_9"], "plate-slide.model"),
+        ("optimize_policy.plate-slide.reward", "heart", "plate-slide.reward"),
+        ("optimize_policy.plate-slide.task", "hammer", "the simulator is not the one"),
+        ("optimize_policy.plate-slide.arena.camera", "corner", "the simulator is not the one"),
+        ("optimize_policy.plate-slide.imagination.context", 9, "more given frames than a window holds"),
+    ],
+)
+def test_a_policy_is_optimized_with_what_is_trained_and_tried_where_it_was_recorded(
+    place, value, words, tmp_path, project_root
+):
+    params = load_yaml(project_root / "profiles/metaworld-small.yaml")
+    load_profile(written(tmp_path / "whole.yaml", params))
+    put(params, place, value)
+    with pytest.raises(ConfigError, match=words):
+        load_profile(written(tmp_path / "params.yaml", params))

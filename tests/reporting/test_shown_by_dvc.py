@@ -21,6 +21,7 @@ def written(report_inputs, tmp_path):
         report_inputs.metrics,
         report_inputs.models,
         {"a.b.test": {"coverage": share, **risks}, "c.d.test": {}},
+        {},
     )
     return tmp_path, shown
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from whale.common.config import Config
+from whale.control.arenas import MetaworldArenaConfig
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.rssm.rssm import RSSM
@@ -227,6 +228,23 @@ class Estimator:
                 per_frame = sum(self._dynamics_flops(name) for name in models) * self.tokenizer.num_tokens
                 total += min(frames, most) * per_frame
         return Cost(total)
+
+    def _optimize_policy(self, item: str) -> Cost:
+        """Branches of imagination; evaluations in the simulator on cores. The networks that act are nothing beside."""
+        config = self.profile.optimize_policy[item]
+        imagination, schedule, arena = config.imagination, config.learner_schedule, config.arena
+        asked = {"retracing": 1 + sum(depth + 1 for depth in imagination.retracing_steps)}
+        asked["ensemble"] = 1 + len(config.ensemble)
+        factors = sum(asked.get(name, 1) for name in imagination.penalties)
+        branches = len(config.seeds) * schedule.rounds * imagination.branches * factors
+        flop = branches * self._rollout(config.model, imagination.context, imagination.horizon)
+        if not isinstance(arena, MetaworldArenaConfig):
+            return Cost(flop)
+        of_cloning, of_imagination = (-(-each.rounds // each.evaluate_every)
+                                      for each in (config.cloning_schedule, schedule))  # fmt: skip
+        evaluations = len(config.seeds) * (2 * of_cloning + len(imagination.penalties) * of_imagination)
+        drawn = (arena.resolution * arena.supersample) ** 2
+        return Cost(flop, core_seconds=evaluations * config.episodes * arena.actions * (SIMULATED + DRAWN * drawn))
 
     def _roles(self, pretrain: list[str], finetune: list[str]) -> list[tuple[int, dict[str, str]]]:
         """Per role: splits of all its datasets together, and {dynamics: the entry of train_dynamics with its size}."""

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from whale.common.config import Config, load_sections
 from whale.common.errors import ConfigError
+from whale.control.arenas import MetaworldArenaConfig
+from whale.control.optimize import OptimizePolicyConfig
 from whale.data.ingest.ingest import IngestConfig
 from whale.data.mixture import MixConfig
 from whale.data.segments.grid import SegmentConfig
@@ -29,6 +31,7 @@ from whale.trials.evaluate import TrialStageConfig
 
 ONE_ENTRY = ("finetune_tokenizer", "finetune_behavior", "finetune_embed")  # each makes one folder
 FINETUNING = (*ONE_ENTRY, "finetune_dynamics")
+ARENA_AS_RECORDED = ("action_repeat", "camera", "resolution", "supersample", "image")
 
 
 class DatasetEntry(Config):
@@ -64,6 +67,7 @@ class Profile:
     evaluate_values: Mapping[str, EvaluateValuesConfig]
     evaluate_scaling: Mapping[str, EvaluateScalingConfig]
     evaluate_policies: Mapping[str, TrialStageConfig]
+    optimize_policy: Mapping[str, OptimizePolicyConfig]
 
 
 def load_profile(path: Path) -> Profile:
@@ -97,6 +101,7 @@ def load_profile(path: Path) -> Profile:
     _require_one_finetuning_or_none(checked, path)
     _require_known_models(checked, path)
     _require_sizes(checked, path)
+    _require_one_world_and_simulator(checked, path)
     return checked
 
 
@@ -165,3 +170,27 @@ def _require_sizes(profile: Profile, path: Path) -> None:
             raise ConfigError("no entry of finetune_dynamics that goes on from its namesake", file=path,
                               place=f"evaluate_scaling.{name}.finetuned", found=wrong,
                               expected=[each for each in tuned if tuned[each] == each])  # fmt: skip
+
+
+def _require_one_world_and_simulator(profile: Profile, path: Path) -> None:
+    """A policy is optimized with what this profile trains, and tried where its recordings come from."""
+    pretrained = [name for name, entry in profile.datasets.items() if entry.role == "pretrain"]
+    for name, entry in profile.optimize_policy.items():
+        asked = [("dataset", entry.dataset, pretrained), ("reward", entry.reward, profile.train_reward)]
+        asked += [("model", each, profile.train_dynamics) for each in (entry.model, *entry.ensemble)]
+        for key, found, known in asked:
+            if found not in known:
+                raise ConfigError("no such entry", file=path, place=f"optimize_policy.{name}.{key}", found=found,
+                                  expected=f"one of: {', '.join(known) or 'none'}")  # fmt: skip
+        if entry.imagination.context > profile.segments.window:
+            raise ConfigError("more given frames than a window holds", file=path,
+                              place=f"optimize_policy.{name}.imagination.context", found=entry.imagination.context,
+                              expected=f"at most segments.window, {profile.segments.window}")  # fmt: skip
+        source = profile.collect_metaworld.get(entry.dataset)
+        if isinstance(entry.arena, MetaworldArenaConfig) and source is not None:
+            drawn = {key: getattr(source, key) for key in ARENA_AS_RECORDED}
+            asked_for = {key: getattr(entry.arena, key) for key in ARENA_AS_RECORDED}
+            if asked_for != drawn or entry.task not in source.tasks:
+                raise ConfigError("the simulator is not the one that the recordings come from", file=path,
+                                  place=f"optimize_policy.{name}", found=f"{entry.task}: {asked_for}",
+                                  expected=f"as collect_metaworld.{entry.dataset}: {drawn}")  # fmt: skip

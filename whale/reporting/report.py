@@ -15,6 +15,7 @@ from whale.reporting.lineage_section import lineage_section
 from whale.reporting.numbers_section import ROLES, numbers_section
 from whale.reporting.page import Section, page, render
 from whale.reporting.pipeline_section import pipeline_section
+from whale.reporting.policies.optimization_section import optimization_section, read_tasks
 from whale.reporting.scaling.section import scaling_section
 from whale.reporting.training_section import training_section
 from whale.reporting.uncertainty_section import uncertainty_section
@@ -65,10 +66,12 @@ def build_report(inputs: ReportInputs) -> Report:
     uncertain = load_arrays(inputs.evaluation / "uncertainty")
     roles = {role: inputs.data / role for role in ROLES if (inputs.data / role).is_dir()}
     made = roles | {"mix": inputs.mix, "models": inputs.models, "evaluation": inputs.evaluation}
+    tasks = read_tasks(inputs.evaluation, inputs.metrics)
     sections = [
         video_section(films, uncertain),
         comparisons_section(rows, found, video, uncertainty, values),
         uncertainty_section(uncertain),
+        *([optimization_section(tasks)] if tasks else []),
         data_section(roles, inputs.mix, inputs.models),
         training_section(inputs.models),
         *_scaling(inputs),

@@ -12,15 +12,18 @@ from pathlib import Path
 from whale.common.json_files import read_json, write_json
 from whale.evaluation.measuring.metrics import flattened, folded
 from whale.reporting.measured import Numbers, horizons_of
+from whale.reporting.policies.optimization_section import PLOT_COLUMNS, methods, plot_rows
 from whale.reporting.video_section import Arrays
 
 METRICS, CURVES, RISK = "metrics.json", "plots/training", "plots/risk_coverage"
+SUCCESS, NOTHING = "plots/success", "none"
 HEADLINE = re.compile(
     r"[\w-]+\.[\w-]+\.[\w-]+\.(?:tokenizer\.(?:psnr|psnr_mean_image|flicker)"
     r"|dynamics\.full\.(?:nll|nll_copy_unigram|nll_gap|actions\.score)"
     r"|dynamics\.full\.rollout\.(?P<h>h\d+)\.(?:ee|psnr|ssim|psnr_moving)(?:_copy_last)?"
     r"|(?:retracing|entropy|moved|step)\.latent\.(?:pearson|per_rollout\.pearson)"
     r"|mean\.full\.(?P<values_h>h\d+)\.(?:r2|value_gap|spearman))"
+    r"|optimize_policy\.[\w-]+\.(?:\w+\.success|gate\.difference)"
     r"|policies\.[\w-]+\.across\.\w+\.(?:pearson|spearman|mmrv)"
     r"|scaling\.[\w-]+\.\w+\.mean\.[\w-]+\.fit\.\w+\.(?:b|r2|held_out_largest\.error(?:_no_change)?)"
 )
@@ -28,10 +31,15 @@ SCORES = ("retracing", "entropy", "step")
 CURVE_COLUMNS = ("step", "loss", "validation_loss")
 
 
-def write_for_dvc(out: Path, metrics: Path, models: Path, uncertainty: Mapping[str, Arrays]) -> dict[str, float]:
-    """METRICS, which it returns flat, and a CSV a model and a dataset below CURVES and RISK of the folder `out`.
+def write_for_dvc(
+    out: Path, metrics: Path, models: Path, uncertainty: Mapping[str, Arrays],
+    optimized: Mapping[str, Arrays],
+) -> dict[str, float]:  # fmt: skip
+    """METRICS, which it returns flat, and below CURVES, RISK and SUCCESS of the folder `out` a CSV a model, a dataset,
+    and a method of a task.
 
-    `metrics`: the folder of metrics files; `uncertainty`: role.dataset.split -> arrays of evaluate_uncertainty.
+    `metrics`: the folder of metrics files; `uncertainty`: role.dataset.split -> arrays of evaluate_uncertainty;
+    `optimized`: task -> curves of optimize_policy.
     """
     shown = headline(metrics)
     write_json(out / METRICS, folded(shown))
@@ -43,6 +51,12 @@ def write_for_dvc(out: Path, metrics: Path, models: Path, uncertainty: Mapping[s
     for name, arrays in uncertainty.items():
         if "coverage" in arrays:
             _write_csv(out / RISK / f"{name}.csv", ("coverage", *SCORES), _risks(arrays))
+    for task, arrays in optimized.items():
+        for method in methods(arrays):
+            _write_csv(out / SUCCESS / f"{task}.{method}.csv", PLOT_COLUMNS, plot_rows(arrays, method))
+    if not optimized:  # DVC warns of a plot whose folder is not there
+        (out / SUCCESS).mkdir(parents=True, exist_ok=True)
+        (out / SUCCESS / f"{NOTHING}.csv").write_text(",".join(PLOT_COLUMNS) + "\n")
     return shown
 
 

@@ -6,6 +6,7 @@ Shapes: E episodes, H horizon, R resolution.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,14 +23,17 @@ from whale.worlds.contract import ActionContract
 
 @dataclass(frozen=True)
 class Form:
-    """How frames of the shards were made: side of a frame, quality of its JPEG; a bundle says none."""
+    """How frames of the shards were made: side of a frame, quality of its JPEG (a bundle says none), how raw ones were
+    kept."""
 
     resolution: int
     jpeg_quality: int = images.JPEG_QUALITY
+    raw: Literal["jpeg", "png"] = "jpeg"
 
     def of(self, frame: np.ndarray) -> np.ndarray:
-        """A camera's uint8 [H, W, 3] -> uint8 [R, R, 3] as in a shard: recorded as JPEG, stretched, stored as JPEG."""
-        recorded = images.decode(images.encode(frame, images.JPEG_QUALITY))
+        """A camera's uint8 [H, W, 3] -> uint8 [R, R, 3] as in a shard: recorded, stretched, stored as JPEG."""
+        is_jpeg = self.raw == "jpeg"
+        recorded = images.decode(images.encode(frame, images.JPEG_QUALITY)) if is_jpeg else frame
         return images.decode(images.encode(images.resize(recorded, self.resolution), self.jpeg_quality))
 
 

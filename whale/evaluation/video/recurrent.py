@@ -33,8 +33,8 @@ from whale.evaluation.video.video import (
 )
 from whale.models.rssm.rssm import RSSM
 from whale.models.rssm.world import RSSMWorld
-from whale.models.trunk.folder import WEIGHTS
 from whale.models.world.actions import ActionMap
+from whale.seal import WEIGHTS
 
 NO_TOKENS = "not applicable: it predicts pixels, not the tokenizer's tokens"
 
