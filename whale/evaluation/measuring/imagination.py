@@ -26,8 +26,10 @@ def rollouts(
     for start in range(0, len(given), batch_size):
         some = slice(start, min(start + batch_size, len(given)))
         own = seed if isinstance(seed, int) else seed[some]
-        placed = (torch.from_numpy(np.ascontiguousarray(part[some])).to(world.device) for part in (given, actions))
-        found = rollout(world, *placed, horizon, observers, seed=own, **how)
+        shown, taken = [
+            torch.from_numpy(np.ascontiguousarray(part[some])).to(world.device) for part in (given, actions)
+        ]
+        found = rollout(world, shown, taken, horizon, observers, seed=own, **how)
         parts.append({name: values.cpu().numpy() for name, values in found.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -81,8 +81,8 @@ def evaluate_split(
     for name, other in (others or {}).items():
         group, drawn_by = f"rssm.{name}", config.decoding.settings()
         own = imagined_by(other, group, dataset, windows, config)
-        found = recurrent_metrics(other, own, group, scores, windows, baselines, networks, config)
-        metrics |= under(group, found)
+        measured = recurrent_metrics(other, own, group, scores, windows, baselines, networks, config)
+        metrics |= under(group, measured)
         metrics[f"{group}.rollout.protocol"] = rollout_protocol(dataset, split, windows, config, other.digest, drawn_by)
         if FULL in stack.digests:
             pair = f"{stack.digests[FULL]}-{other.digest}"

@@ -133,7 +133,8 @@ class RSSM(PublishedModel):
 
         z is drawn by `uniform` in [0, 1), with the gradient of its probabilities; without, it is the mode.
         """
-        state, states, log_posteriors, taken = self.first_state(len(encoded_BFE)), [], [], []
+        state, taken = self.first_state(len(encoded_BFE)), list[Tensor]()
+        states, log_posteriors = [], []
         for number, encoded_BE in enumerate(encoded_BFE.unbind(1)):
             if number:
                 state = self.advance(state, taken[-1], actions_BTA[:, number - 1])
