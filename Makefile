@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 help:
 	@echo "make demo   install, run dvc repro on the active profile, print timings, metrics, a verdict and what to try next"
 	@echo "make play   drive a world model in your browser: yours, else one that lies in worlds/"
-	@echo "make release-asset  the demo's world as one small signed bundle, worlds/demo: what make play opens before any training"
+	@echo "make release-asset  the world of demo-long as one small signed bundle, worlds/demo: what make play opens before any training"
 	@echo "make test   install, lint, run the tests (and, once, others' validators into .venv/validators)"
 	@echo "make nightly  the longer tests: whole grids, FSDP2"
 	@echo "make gpu    on a machine with a GPU: its tests, steps, rollouts, NCCL, losses, in resumable pieces of <= 10 min"
@@ -33,7 +33,8 @@ demo: $(INSTALLED)
 	@echo && $(BIN)/whale timings
 	@echo && $(BIN)/whale metrics
 
-WORLD ?= artifacts/demo/models/finetuned/dynamics/full
+# Of the profile demo-long: `whale profile use demo-long && dvc repro` comes before, about 40 CPU minutes.
+WORLD ?= artifacts/demo-long/models/dynamics/full
 release-asset: $(INSTALLED)
 	@$(BIN)/whale export $(WORLD) --as world --recorded --small --to worlds/demo
 	@$(BIN)/whale lineage verify worlds/demo
