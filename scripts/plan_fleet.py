@@ -24,12 +24,11 @@ from whale.env.world_env import spaces
 from whale.evaluation.measuring.bootstrap import mean_interval
 from whale.policies.fleet import scripted
 from whale.policies.protocol import Beginning
-from whale.trials.fleet_truth import Form, Truth, fleet_beginnings, simulate_policy
+from whale.trials.true_values import Form, Truth, fleet_beginnings, simulate_policy
 from whale.worlds.load import load
 
 UNPLANNED = ("expert", "still", "random")
 PLANNED = ("shooting", "cem", "mppi")
-JPEG_QUALITY = 95  # of the fleet's shards
 
 
 def solver_of(name: str, cost: PlanningCost, args: argparse.Namespace) -> Callable[[], Any]:
@@ -84,7 +83,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="the figures as a file")
     args = parser.parse_args()
     world = load(args.world, args.robot, checking="off")  # drawn actions are no robot's
-    form, cost = Form(world.resolution, JPEG_QUALITY), PlanningCost(world)
+    form, cost = Form(world.resolution), PlanningCost(world)
     beginnings = fleet_beginnings(world.contract.dataset, args.episodes, args.seed, form)
     rows: dict[str, Any] = {}
     expert = simulate_policy(scripted("expert"), beginnings, args.horizon, world.contract, form)

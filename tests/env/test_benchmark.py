@@ -96,7 +96,7 @@ def test_a_world_without_a_reward_head_is_no_benchmark(tmp_path):
     bare = tiny_world.write_bundle(tmp_path, with_reward=False)
     with pytest.raises(ConfigError, match="no reward head"):
         ImaginedWorld(str(bare))
-    head = tiny_world.write_reward(tmp_path / "head", whale.load(bare).digests["tokenizer"])
+    head = tiny_world.write_reward(tmp_path / "head", tiny_world.encoder())
     assert ImaginedWorld(str(bare), reward=str(head)).world.reward is not None
 
 

@@ -66,8 +66,8 @@ def test_the_cost_by_reward_is_less_what_the_head_reads_off_the_imagined_frames(
     for row in range(2):
         raw = cost.actions.inverse_transform(candidates[row, 1].numpy())
         frames = world.imagine(world.starts[row].frames[-1], raw).frames
-        begun = np.repeat(world.starts[row].frames[-1:], 4, axis=0)
-        earned = world.rewards(begun, frames, [texts[row]] * 4).mean()
+        begun = world.starts[row].frames[-1:]
+        earned = world.rewards(np.concatenate([begun, frames])[None], raw[None], [texts[row]], begun).mean()
         assert float(found[row, 1]) == pytest.approx(-earned, abs=1e-4)
 
 

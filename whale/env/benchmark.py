@@ -11,7 +11,6 @@ counts twice. Shapes: R resolution, k actions of a message, A action.
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ import numpy as np
 from whale.common.errors import ConfigError
 from whale.env.world_env import WorldEnv
 from whale.worlds.load import load
-from whale.worlds.reward_head import RewardHead
 from whale.worlds.world import Method
 
 FIRST_USES = 32  # actions that are looked at together, once
@@ -42,9 +40,7 @@ class ImaginedWorld:
         uncertainty: Method | None = None, coverage: float = 0.8, success_at: float = 0.95,
         actions: Mapping[str, Any] | None = None, camera: str = "image",
     ):  # fmt: skip
-        found = load(world, robot)
-        if reward is not None:
-            found.reward = RewardHead.of_world(Path(reward), found.measured)
+        found = load(world, robot, reward=reward)
         if found.reward is None:
             raise ConfigError("no reward head: imagined episodes cannot be valued", file=world, place="reward",
                               remedy="export the world with one, or give the parameter reward: FOLDER")  # fmt: skip

@@ -64,12 +64,14 @@ class PlanningCost:
         model, place = self.world.model, self.world.model.tokenizer.placed
         raw = self.actions.inverse_transform(action_candidates.cpu().numpy()).reshape(-1, horizon, size)
         state = _repeated(self.world.start(_images(info_dict["pixels"])[:, None]).inner, samples)
-        earned = torch.zeros(batch * samples, dtype=torch.float64)
+        shown = [state.frames[:, -1]]
         for number in range(horizon):
             state, step = model.step(model.restarted(state), place(raw[:, number]))
-            if self.aim == "reward":
-                earned += self._reward(info_dict, step.frame, samples)
-        cost = -earned / horizon if self.aim == "reward" else self._distance(info_dict, step.frame, samples)
+            shown.append(step.frame)
+        if self.aim == "reward":
+            cost = -self._earned(info_dict, torch.stack(shown, dim=1), raw, samples)
+        else:
+            cost = self._distance(info_dict, shown[-1], samples)
         return cost.reshape(batch, samples).to(action_candidates)
 
     def criterion(self, info_dict: Mapping[str, Any], action_candidates: Tensor) -> Tensor:
@@ -87,10 +89,11 @@ class PlanningCost:
         wanted = _images(info_dict["goal"]).repeat(samples, axis=0)
         return torch.from_numpy(self.distance(reached.cpu().numpy(), wanted))
 
-    def _reward(self, info_dict: Mapping[str, Any], reached: Tensor, samples: int) -> Tensor:
+    def _earned(self, info_dict: Mapping[str, Any], shown: Tensor, raw: np.ndarray, samples: int) -> Tensor:
+        """Mean imagined reward [B * S] of actions [B * S, H, A], from frames [B * S, H + 1, R, R, 3]."""
         first = _images(info_dict["first"]).repeat(samples, axis=0)
         texts = [text for text in info_dict["instruction"] for _ in range(samples)]
-        return torch.from_numpy(self.world.rewards(first, reached.cpu().numpy(), texts))
+        return torch.from_numpy(self.world.rewards(shown.cpu().numpy(), raw, texts, first).mean(axis=1))
 
 
 class Solver(Protocol):
