@@ -1,7 +1,7 @@
 """The CEM and MPPI of `stable-worldmodel` plan in a world of ours; what it is worth is seen in the fleet's simulator.
 
     pip install -c constraints.txt "whale-world-model[world,env]" torchvision==0.28.0 stable-worldmodel==0.1.1
-    python scripts/plan_fleet.py worlds/demo --robot fleet_unseen --episodes 8
+    python scripts/plan_fleet.py worlds/demo --robot fleet_delta --episodes 8
 
 Each planner looks at a frame of the simulator, imagines candidates in the world, carries out some actions of the
 cheapest plan, and looks again. Its goal is the frame at which the scripted expert was done from the same start.
@@ -70,7 +70,7 @@ def figures(truth: Truth, gap: np.ndarray, seconds: float, seed: int) -> dict[st
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("world", type=Path)
-    parser.add_argument("--robot", default="fleet_unseen")
+    parser.add_argument("--robot", default="fleet_delta")
     parser.add_argument("--planner", nargs="*", default=list(PLANNED), choices=PLANNED)
     parser.add_argument("--episodes", type=int, default=8)
     parser.add_argument("--horizon", type=int, default=16, help="steps of an episode")

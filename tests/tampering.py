@@ -264,8 +264,9 @@ def a_statement(rng: Rng) -> str:
     text = base64.b64decode(envelope["payload"]).decode()
     words = [each for each in ('"dirty":null', '"seq":', '"sha256":"', '"startedOn":"2', '"stage":"') if each in text]
     word = words[int(rng.integers(len(words)))]
-    new = {'"seq":': '"seq":1', '"sha256":"': '"sha256":"0'}.get(word, word.replace('":', '" :'))
     at = text.index(word) + len(word) if word == '"sha256":"' else None
+    other = "1" if at is not None and text[at] == "0" else "0"
+    new = {'"seq":': '"seq":1', '"sha256":"': f'"sha256":"{other}'}.get(word, word.replace('":', '" :'))
     text = text.replace(word, new, 1) if at is None else text[: at - len(word)] + new + text[at + 1 :]
     envelope["payload"] = base64.b64encode(text.encode()).decode()
     rewrite([envelope if place == number else entry.envelope for place, entry in enumerate(entries)])

@@ -96,4 +96,4 @@ def test_a_stage_that_is_none_is_refused_with_the_names_of_all(capsys):
     with pytest.raises(SystemExit) as ended:
         run_stage(["mixx"])
     assert ended.value.code == 64
-    assert "mix, pretokenize" in capsys.readouterr().err
+    assert "mix, optimize_policy, pretokenize" in capsys.readouterr().err

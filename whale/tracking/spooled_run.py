@@ -17,7 +17,7 @@ MAX_NAME, MAX_TEXT = 250, 6000
 FIELDS: dict[str, dict[str, Any]] = {  # kind -> what the replay reads of such a line
     "start": {"stage": str, "item": str | None, "profile": str, "tags": dict},
     "params": {"params": dict},
-    "metrics": {"step": int | None, "metrics": dict},
+    "metrics": {"step": int | float | None, "metrics": dict},
     "input": {"name": str, "digest": str},
     "artifact": {"path": str, "sha256": str | None},
     "model": {"path": str, "sha256": str, "weights_sha256": str},

@@ -34,7 +34,7 @@ def prove(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare; sign nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prove that the shards are what the source is; signed into the ledger.
+    """Prove that the shards are what the source is, and sign it.
 
     Exit 0 if equal, 3 if anything differs, 4 if no drawn episode lies in the shards, so that nothing was compared.
 
