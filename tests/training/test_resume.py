@@ -150,7 +150,7 @@ def test_the_first_step_of_other_workers_gives_parameters_equal_to_1e_6(world_si
     for name in names:
         moment, own = (each.tensors[f"optimizer.exp_avg.{name}"] for each in (one, other))
         torch.testing.assert_close(own, moment, rtol=1e-4, atol=1e-8)
-        # AdamW divides by the size of a gradient: where that is rounding itself (below 1e-7), so is the step's direction.
+        # AdamW divides by the size of a gradient: where that is rounding itself (below 1e-7), so is the step.
         told = moment.abs() > 1e-8
         small += int((~told & (moment != 0)).sum())
         torch.testing.assert_close(
