@@ -127,3 +127,19 @@ def test_a_policy_is_optimized_with_what_is_trained_and_tried_where_it_was_recor
     put(params, place, value)
     with pytest.raises(ConfigError, match=words):
         load_profile(written(tmp_path / "params.yaml", params))
+
+
+def test_video_of_a_role_without_a_trained_model_is_refused_before_the_first_rollout(tmp_path, project_root):
+    params = load_yaml(project_root / "profiles/scaling.yaml")
+    only_pretrained = next(name for name in params["train_dynamics"] if name not in params["finetune_dynamics"])
+    params["evaluate_video"]["models"] = [only_pretrained]
+    assert params["evaluate_video"]["finetune_splits"]
+    with pytest.raises(ConfigError, match="of role finetune"):
+        load_profile(written(tmp_path / "params.yaml", params))
+
+
+def test_a_policy_is_not_optimized_by_a_reward_head_of_demonstrations(tmp_path, project_root):
+    params = load_yaml(project_root / "profiles/fleet.yaml")
+    params["train_reward"]["head"]["role"] = "finetune"
+    with pytest.raises(ConfigError, match=r"open_bin\.reward"):
+        load_profile(written(tmp_path / "params.yaml", params))

@@ -48,7 +48,7 @@ ASSUMPTIONS = (
     "memory: weights, gradients, AdamW moments and activations of one worker's share of the batch, no micro-batches "
     "and no checkpointing of activations; in host RAM allow 2 GB more per worker, and 2 GB for Ray",
     "collect_metaworld: 11 to 14 ms of one core a frame, measured; on the CPU cores named, on two beside a GPU",
-    "evaluation: rollouts only, each frame once and half a window anew at every restart",
+    "evaluation: rollouts only, each frame once and half a window anew at every restart; those of train_rssm left out",
 )
 
 

@@ -117,10 +117,10 @@ def _costs(
 
 def _hours(cost: Cost, hardware: Hardware) -> float | None:
     start = START_SECONDS / 3600
-    if cost.core_seconds is not None:
-        cores = hardware.count if hardware.device.name == CPU else DEFAULT_CORES
-        return start + cost.core_seconds / cores / 3600
-    return None if cost.flops is None else start + hardware.hours(cost.flops)
+    if cost.core_seconds is None and cost.flops is None:
+        return None
+    cores = hardware.count if hardware.device.name == CPU else DEFAULT_CORES
+    return start + (cost.core_seconds or 0.0) / cores / 3600 + hardware.hours(cost.flops or 0.0)
 
 
 def _some(names: Sequence[str]) -> str:

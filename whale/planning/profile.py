@@ -147,11 +147,20 @@ def _require_known_models(profile: Profile, path: Path) -> None:
         if trials.reward not in heads:
             raise ConfigError("no such entry of train_reward of this role", file=path, found=trials.reward,
                               place=f"evaluate_policies.{name}.reward", expected=heads)  # fmt: skip
-    asked = profile.evaluate_video.models or []
-    if unknown := sorted(set(asked) - set(profile.train_dynamics) - set(profile.finetune_dynamics)):
-        known = sorted({*profile.train_dynamics, *profile.finetune_dynamics})
+    video = profile.evaluate_video
+    steps = {
+        "pretrain": {name: entry.optimization.training_steps for name, entry in profile.train_dynamics.items()},
+        "finetune": {name: entry.optimization.training_steps for name, entry in profile.finetune_dynamics.items()},
+    }
+    for role, splits in (("pretrain", video.pretrain_splits), ("finetune", video.finetune_splits)):
+        known = [name for name, count in steps[role].items() if count]
+        if video.models is not None and splits and not set(video.models) & set(known):
+            raise ConfigError(f"no trained dynamics of role {role}, which is measured", file=path, found=video.models,
+                              place="evaluate_video.models", expected=f"some of {known}")  # fmt: skip
+    everywhere = {*profile.train_dynamics, *profile.finetune_dynamics}
+    if unknown := sorted(set(video.models or []) - everywhere):
         raise ConfigError("no such trained dynamics", file=path, place="evaluate_video.models", found=unknown,
-                          expected=known)  # fmt: skip
+                          expected=sorted(everywhere))  # fmt: skip
 
 
 def _require_sizes(profile: Profile, path: Path) -> None:
@@ -176,8 +185,9 @@ def _require_one_world_and_simulator(profile: Profile, path: Path) -> None:
     """A policy is optimized with what this profile trains, and tried where its recordings come from."""
     pretrained = [name for name, entry in profile.datasets.items() if entry.role == "pretrain"]
     for name, entry in profile.optimize_policy.items():
-        asked = [("dataset", entry.dataset, pretrained), ("reward", entry.reward, profile.train_reward)]
-        asked += [("model", each, profile.train_dynamics) for each in (entry.model, *entry.ensemble)]
+        heads = [name for name, head in profile.train_reward.items() if head.role == "pretrain"]
+        asked = [("dataset", entry.dataset, pretrained), ("reward", entry.reward, heads)]
+        asked += [("model", each, list(profile.train_dynamics)) for each in (entry.model, *entry.ensemble)]
         for key, found, known in asked:
             if found not in known:
                 raise ConfigError("no such entry", file=path, place=f"optimize_policy.{name}.{key}", found=found,

@@ -20,6 +20,7 @@ MAX_DIGEST = 36  # of a data set, in MLflow
 ROLES = {"pretrain": "models", "finetune": "models/finetuned"}
 MAKERS = ("train", "finetune")  # stages whose numbers are never of a checkpoint that they read
 PARTS = {"tokenizer": "tokenizer", "policy": "behavior", "z": "behavior"}  # of a metric's name -> what it is of
+SCALING = "evaluate_scaling"
 ENTRIES = ("dynamics", "rssm")  # of which there are several, by name
 
 
@@ -131,6 +132,10 @@ class Sources:
             return Source(self._own)
         words = name.split(".")
         role, dataset, _, kind, *rest = words if words[0] in ROLES and len(words) > 3 else (*self._asked(), "", "")
+        if self._stage == SCALING:  # of models by name, or of the line through them, which is no model's
+            kind, rest = "dynamics", words[words.index("models") + 1 :] if "models" in words else []
+            if not rest:
+                return Source(None, self._datasets.get(dataset))
         entry = rest[0] if kind in ENTRIES and rest else self._params.get(f"{self._stage}.model", "full")
         part = PARTS.get(kind, f"{kind if kind in ENTRIES else 'dynamics'}/{entry}")
         folders = [f"{ROLES[each]}/{part}" for each in (role, "pretrain")]

@@ -73,6 +73,8 @@ def model_names(run: StageRun, trainings: Iterable[StageRun]) -> set[str]:
         if is_training(each) and part in weights and (digest := weights_of(each)):
             weights[part].append(digest)
     own = weights_of(run)
+    if own and run.stage == "train_rssm":  # one network alone: its name is that of its weights
+        return {own[:16]}
     groups = [each for each in weights.values() if each]
     return {_model_name(parts) for parts in product(*groups) if own in parts}
 

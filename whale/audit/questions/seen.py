@@ -142,7 +142,8 @@ def find_episode(text: str, datasets: list[Dataset]) -> tuple[Dataset, str]:
 def _plan(run: StageRun, graph: RunGraph, datasets: dict[str, Dataset]) -> tuple[Plan, DataFraction | None]:
     """The plan of a training, and the part of the episodes that it draws from, if not all."""
     mixes = [each for each in graph.parents(run) if each.stage == "mix"]
-    if mixes:
+    is_of_one = run.params[run.stage].get("role") == "finetune"  # a reward head of demonstrations; `mix` is passed over
+    if mixes and not is_of_one:
         plans = mixes[-1].told("plan.json")
         if plans is None:
             raise MissingInputError("the sampling plan is gone", place=mixes[-1].name)

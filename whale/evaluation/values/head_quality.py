@@ -16,6 +16,7 @@ from whale.models.reward.reward import RewardHead
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 
 RECORDED, RECONSTRUCTED = "recorded", "reconstructed"
+LEFT_OUT = "episodes_of_unknown_tasks"
 DIGITS = 4
 
 
@@ -24,15 +25,19 @@ def head_r2(
 ) -> dict[str, float | None]:
     """R^2 of single rewards over at most `episodes` of a split, spread over its policies; None where none varies.
 
-    Actions that are not valid do not count. ConfigError for a task that the head does not know.
+    Actions that are not valid do not count, nor do episodes of a task that the head does not know: how many is said.
     """
     normalizer = ActionNormalizer.from_statistics(shards.statistics)
     found: dict[str, list[np.ndarray]] = {RECORDED: [], RECONSTRUCTED: []}
     true: list[np.ndarray] = []
+    strange = 0
     for row in spread(shards.episodes(split), episodes):
         arrays = shards.read_arrays(row, ("action", "action_valid", "reward"))
         valid_T = arrays["action_valid"][:-1]
         if not valid_T.any():
+            continue
+        if row.language not in head.config.instructions:  # texts of people: no reward was recorded for this one
+            strange += 1
             continue
         frames = shards.read_frames(row, 0, row.num_steps)[None]
         again = reconstruct_long(tokenizer, frames, window, 1)
@@ -40,9 +45,10 @@ def head_r2(
         true.append(arrays["reward"][:-1][valid_T].astype(np.float64))
         for name, shown in ((RECORDED, frames), (RECONSTRUCTED, again)):
             found[name].append(read_rewards(head, tokenizer, shown, action[None], [row.language])[0][valid_T])
+    left_out: dict[str, float | None] = {LEFT_OUT: float(strange)} if strange else {}
     if not true:
-        return {}
-    return {name: _rounded(np.concatenate(true), np.concatenate(values)) for name, values in found.items()}
+        return left_out
+    return left_out | {name: _rounded(np.concatenate(true), np.concatenate(values)) for name, values in found.items()}
 
 
 def _rounded(true: np.ndarray, found: np.ndarray) -> float | None:
