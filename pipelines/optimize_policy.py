@@ -40,7 +40,8 @@ def run(args: Args, run: Run) -> None:
     set_up_torch(execution.threads)
     run.note(engine={"device": device})
     with run.compute():
-        world = load(args.models, config.dataset, dynamics=config.model, device=device, verify=False, checking="off")
+        world = load(args.models, config.dataset, dynamics=config.model, device=device, verify=False, checking="off",
+                     calibrated=False)  # fmt: skip
         shards = ShardSet.open(args.shards / config.dataset)
         raw = config.arena.image if isinstance(config.arena, MetaworldArenaConfig) else "jpeg"
         form = Form(shards.law.images.resolution, shards.law.images.jpeg_quality, raw)

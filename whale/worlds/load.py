@@ -23,20 +23,21 @@ from whale.worlds.world import Checking, World
 
 def load(
     folder: Path | str, robot: str | None = None, *, dynamics: str = "full", device: str = "cpu", verify: bool = True,
-    checking: Checking = "enforce", reward: Path | str | None = None,
+    checking: Checking = "enforce", reward: Path | str | None = None, calibrated: bool = True,
 ) -> World:  # fmt: skip
     """The world in an exported bundle or in the pipeline's own `models` folder, in evaluation mode on `device`.
 
     robot: the dataset whose actions will come; needed where the model knows several. verify: every file against its
     MANIFEST.json; MismatchError names one that differs. checking off: actions that only look wrong pass in silence.
     reward: the folder of a reward head (stage train_reward); without it, that of the bundle, or of the pipeline's
-    artifacts where exactly one of them reads this world's tokenizer.
+    artifacts where exactly one of them reads this world's tokenizer. calibrated off: what its uncertainties mean is not
+    read, for a stage that asks for them before they were measured.
     """
     found = open_folder(folder, dynamics, verify)
     name = chosen_dataset(found, robot)
     contract = ActionContract.of(name, found.contracts[name], found.statistics.get(name), found.folder)
     digests = found.digests
-    calibration = None if found.calibration is None else entry_in(found.calibration, found.measured)
+    calibration = entry_in(found.calibration, found.measured) if found.calibration and calibrated else None
     model = _model(found, contract, device)
     world = World(
         model=model,

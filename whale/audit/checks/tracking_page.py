@@ -41,7 +41,7 @@ OWN = {  # of MLflow, of the machine that replayed, or of the moment
 }
 UNSIGNED_TAGS = {"mlflow.user"}  # who replayed
 ID = re.compile(r"(m-)?[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-BELOW = re.compile(r"^file:///.*?/artifacts/(?=[a-z0-9_-]+/models/)")  # a project that moved keeps its page
+BELOW = re.compile(r"^file:///.*?/artifacts/(?=[a-z0-9_-]+/(?:models|reward)/)")  # a project that moved keeps its page
 MAX_SHOWN = 40
 
 Row = tuple[tuple[str, Any], ...]
