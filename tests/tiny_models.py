@@ -1,5 +1,8 @@
 """Networks and batches small enough for a test: 16x16 frames, 16 tokens, 64 codes, window 4."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
@@ -10,6 +13,15 @@ from whale.models.trunk.st_transformer import STTransformerConfig
 
 SIZE = STTransformerConfig(num_layers=2, num_heads=2, d_model=32)
 WINDOW, RESOLUTION, NUM_CODES, ACTION = 4, 16, 64, 7
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tiny tensors: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def tokenizer_config(**changes) -> TokenizerConfig:

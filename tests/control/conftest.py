@@ -15,10 +15,8 @@ from whale.models.trunk.folder import save_model
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny_models.one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

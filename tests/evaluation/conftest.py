@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from tiny_shards import write_tiny_shards
 
@@ -39,11 +40,8 @@ def _dynamics(conditioned: bool) -> Dynamics:
 
 @pytest.fixture(autouse=True, scope="package")
 def one_thread():
-    """Tiny tensors: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny_models.one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

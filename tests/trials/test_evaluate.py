@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 import tiny_world
-import torch
 from openpi_loopback import policy_server
 
 import whale
@@ -36,10 +36,8 @@ def config(**changes) -> TrialConfig:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny_models.one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

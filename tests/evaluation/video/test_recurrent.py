@@ -8,13 +8,14 @@ import tiny_models as tiny
 import torch
 
 from whale.common.errors import ConfigError
+from whale.common.json_files import write_json
 from whale.evaluation.measuring.bootstrap import paired_interval
 from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.fidelity import psnr
 from whale.evaluation.protocol import require_comparable
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.recurrent import NO_TOKENS, imagined_by, load_recurrent
-from whale.evaluation.video.training_budget import Budget
+from whale.evaluation.video.training_budget import Budget, budget_of_ours
 from whale.evaluation.video.video import EvaluateVideoConfig, fit_baselines, lead_rng, rollout_scores
 from whale.evaluation.video.video_report import evaluate_split, rollout_windows
 from whale.models.counting import training_flops
@@ -95,6 +96,21 @@ def test_its_budget_is_read_off_its_folder_and_counted_beside_ours(others, stack
     parts = (stack.tokenizer, stack.behavior, stack.dynamics["full"])
     assert budget["full_parameters"] == sum(each.numel() for part in parts for each in part.parameters())
     assert budget["full_flops"] == 0  # these models come without a record of their training
+
+
+def test_the_budget_of_ours_is_read_off_the_folders_of_all_three_parts(stack, tmp_path):
+    parts = {"tokenizer": stack.tokenizer, "behavior": stack.behavior, "dynamics/full": stack.dynamics["full"]}
+    for name in parts:
+        (tmp_path / name).mkdir(parents=True)
+    alone = []
+    for number, name in enumerate(parts, 1):
+        write_json(tmp_path / name / "training.json", {"steps": number})
+        write_json(tmp_path / name / "receipt.json", {"num_draws": 10 * number})
+        alone.append(budget_of_ours(tmp_path, stack, "full", tiny.WINDOW).flops)
+    found = budget_of_ours(tmp_path, stack, "full", tiny.WINDOW)
+    assert (found.steps, found.segments) == (1 + 2 + 3, 10 + 20 + 30)
+    first, second, third = alone[0], alone[1] - alone[0], alone[2] - alone[1]
+    assert first == 10 * training_flops(stack.tokenizer, tiny.pixel_batch(size=1)) and min(second, third) > 0
 
 
 def test_budgets_of_models_that_act_together_add_up():

@@ -87,11 +87,19 @@ def _learned(folder: Path) -> tuple[Any, Any, str]:
     """What imagines a last frame, what gives a camera's frame the form of the world's data, the world's name."""
     import numpy as np
 
+    from whale.evaluation.judging.fleet_tests import ROBOT
     from whale.runtime.workers.execution import load_execution
     from whale.trials.true_values import Form
+    from whale.worlds.folder import open_folder
     from whale.worlds.load import load
 
-    world = load(folder, robot="fleet_unseen", device=load_execution().chosen_device())
+    found = open_folder(folder)
+    if ROBOT.name not in found.contracts:
+        raise ConfigError(
+            "this world does not know the robot of the three tests", file=folder, found=sorted(found.contracts),
+            expected=ROBOT.name, remedy="a model fine-tuned on it, below artifacts/demo/models/finetuned",
+        )  # fmt: skip
+    world = load(folder, robot=ROBOT.name, device=load_execution().chosen_device())
     form = Form(world.model.tokenizer.config.resolution)
 
     def imagine(first: np.ndarray, actions: np.ndarray) -> np.ndarray:
