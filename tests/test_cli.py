@@ -30,6 +30,7 @@ VERBS += [
     "stats show",
     "stats export",
     "model counts",
+    "model weights",
     "play",
     "policy evaluate",
     "rollout",

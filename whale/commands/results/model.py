@@ -1,5 +1,6 @@
-"""`whale model`: what the networks of a profile are, without training or loading one."""
+"""`whale model`: what the networks of a profile are, without training or loading one; weights of one that measures."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 PAPER_PROFILES = ["whale-st-64", "whale-st-256", "whale-x"]
 Names = Annotated[list[str] | None, typer.Argument(help="Profiles; without any, the three of the paper.")]
+
+Out = Annotated[Path, typer.Option("--out", help="The file to write; nothing else may lie there.")]
+Source = Annotated[Path | None, typer.Option("--source", help="The package's .pth, where it is not installed.")]
 
 app = group("The networks of a profile.")
 
@@ -30,6 +34,23 @@ def counts(names: Names = None, as_json: AsJson = False) -> None:
         table = [[name, *_cells(count)] for name, rows in found.items() for count in rows]
         print_table(["profile", "component", "parameters", "paper", "ours - paper", ""], table)
     raise typer.Exit(0 if all(count.agrees for rows in found.values() for count in rows) else 1)
+
+
+@app.command("weights", epilog="Example: whale model weights --out weights/percep-efflite0.safetensors")
+def weights(out: Out, source: Source = None, as_json: AsJson = False) -> None:
+    """Convert the weights of percep-efflite0, once. From the package of the extra `perceptual`; no pickle is run."""
+    # PyTorch is imported here: no other command pays for it.
+    from whale.evaluation.by_hand.efflite0_weights import convert, package_file
+    from whale.evaluation.measuring.efflite0 import WEIGHTS_SHA256
+
+    is_new = convert(source or package_file(), out)
+    if as_json:
+        print_json({"path": str(out), "sha256": WEIGHTS_SHA256, "written": is_new})
+        return
+    print(f"{out}: {'written' if is_new else 'was there already'}, as pinned\n  sha256 {WEIGHTS_SHA256}")
+    print(
+        f"params.yaml, evaluate_video and, if retracing is to use it, evaluate_uncertainty:\n  percep_efflite0: {out}"
+    )
 
 
 def _as_json(count: "Count") -> dict[str, object]:

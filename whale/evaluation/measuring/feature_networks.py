@@ -45,13 +45,16 @@ def load_network(file: NetworkFile, network: nn.Module, device: torch.device | s
         )
     found = sha256_of_file(path)
     if found != file.sha256:
-        raise MismatchError("feature weights are not the pinned ones", file=path, found=found, expected=file.sha256)
+        raise MismatchError(
+            "feature weights are not the pinned ones", file=path, found=found, expected=file.sha256,
+            remedy="see docs/how-to/feature-weights.md for where they come from and how they are converted",
+        )  # fmt: skip
     require_shapes(network, path)
     network.load_state_dict(load_tensors(path))
     return network.eval().to(device)
 
 
-def _all_digits() -> AbstractContextManager:
+def all_digits() -> AbstractContextManager:
     """On a GPU a convolution rounds its inputs to 10 bits (TF32) unless it is told not to."""
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
@@ -75,9 +78,9 @@ class LPIPS(nn.Module):
         device = self.features.get_parameter("0.weight").device
         left, right = left.to(device), right.to(device)
         total = torch.zeros(len(left), dtype=torch.float64, device=device)
-        with _all_digits():
+        with all_digits():
             for number, (a, b) in enumerate(zip(self._taps(left), self._taps(right), strict=True)):
-                squared = (_channel_normalized(a) - _channel_normalized(b)).square()
+                squared = (channel_normalized(a) - channel_normalized(b)).square()
                 total += getattr(self, f"lin{number}")["model"]["1"](squared).mean((1, 2, 3)).to(torch.float64)
         return total
 
@@ -107,7 +110,7 @@ class _Unit3D(nn.Module):
             self.bn = nn.BatchNorm3d(fan_out, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv3d(_same(x, self.kernel, self.stride))
+        x = self.conv3d(same_padded(x, self.kernel, self.stride))
         return x if self.is_logits else F.relu(self.bn(x))
 
 
@@ -157,7 +160,7 @@ class I3D(nn.Module):
     @torch.inference_mode()
     def forward(self, videos: Tensor) -> Tensor:
         """uint8 videos [B, T, H, W, 3] with T >= 9, wherever they lie -> mean logits over time [B, 400], on the CPU."""
-        with _all_digits():
+        with all_digits():
             x = self.Conv3d_1a_7x7(_resized(videos.to(self.logits.conv3d.weight.device)))
             x = self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(_max_pool(x, (1, 3, 3), (1, 2, 2))))
             for name in MIXED:
@@ -174,11 +177,13 @@ def _resized(videos: Tensor) -> Tensor:
     return x.unflatten(0, videos.shape[:2]).transpose(1, 2)
 
 
-def _channel_normalized(x: Tensor) -> Tensor:
+def channel_normalized(x: Tensor) -> Tensor:
+    """[B, C, ...]: of each place, the unit vector of its channels; zeros stay zeros."""
     return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
-def _same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+def same_padded(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """[B, C, ...] with zeros around it, as TensorFlow's SAME pads: the odd one at the end."""
     pads: list[int] = []
     for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
         total = max(k - s if size % s == 0 else k - size % s, 0)
@@ -187,4 +192,4 @@ def _same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor
 
 
 def _max_pool(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
-    return F.max_pool3d(_same(x, kernel, stride), kernel, stride)
+    return F.max_pool3d(same_padded(x, kernel, stride), kernel, stride)
