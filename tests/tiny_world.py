@@ -106,5 +106,10 @@ def write_calibration(path: Path, digests: dict[str, str]) -> None:
     method = {"num_pairs": 10, "exponent": 1.0, "floor": 0.05, "nominal": 0.9, "steps": steps, "thresholds": rows}
     own = {part: {"weights": digest, "manifest": None} for part, digest in digests.items()}
     other = {part: {"weights": hashlib.sha256(part.encode()).hexdigest(), "manifest": None} for part in digests}
-    entry = {"depths": [1, 2], "decoding": "argmax", "methods": {"retracing": method, "entropy": method}}
+    entry = {
+        "depths": [1, 2],
+        "decoding": "argmax",
+        "distance": "tokenizer",
+        "methods": {"retracing": method, "entropy": method},
+    }
     write_json(path, {"version": 2, "checkpoints": [entry | {"checkpoint": other}, entry | {"checkpoint": own}]})

@@ -48,6 +48,16 @@ def test_what_was_not_measured_has_no_limit():
         limit_of({"decoding": "argmax", "methods": {SCORE: {"num_pairs": 0}}}, "me", SCORE, 0.8)
 
 
+def test_a_limit_of_retracing_holds_in_the_distance_that_a_world_retraces_in_alone():
+    entry = entry_of(*measured(1.0))
+    entry["methods"]["retracing"] = entry["methods"][SCORE]
+    known = limit_of(entry | {"distance": "tokenizer"}, "me", "retracing", 0.8)
+    other = entry | {"distance": "percep-efflite0-44a4126c2acbe185"}
+    assert known.values == limit_of(other, "me", SCORE, 0.8).values  # entropy has no distance
+    with pytest.raises(MissingInputError, match="tokenizer's features"):
+        limit_of(other, "me", "retracing", 0.8)
+
+
 def test_a_calibration_of_the_first_format_is_refused_with_the_command_that_makes_it_again(tmp_path):
     file = tmp_path / "calibration.json"
     write_json(file, {"version": 1, "checkpoints": []})

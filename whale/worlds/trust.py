@@ -45,7 +45,8 @@ def limit_of(calibration: Mapping[str, Any] | None, identity: str, method: str, 
     """MissingInputError without a calibration of this method, ConfigError for a coverage it does not list."""
     if calibration is None or not thresholds_of(calibration, method):
         raise MissingInputError(
-            "this world's uncertainties were never measured", place=method, expected="calibration.json beside it",
+            "this world's uncertainties were never measured", place=method,
+            expected="calibration.json beside it, retracing in the tokenizer's features",
             remedy="dvc repro evaluate_uncertainty, or give a limit of your own",
         )  # fmt: skip
     rows = thresholds_of(calibration, method)
@@ -68,7 +69,12 @@ def limit_of(calibration: Mapping[str, Any] | None, identity: str, method: str, 
 
 
 def thresholds_of(calibration: Mapping[str, Any], method: str) -> dict[float, Mapping[str, Any]]:
-    """Coverage -> its row; empty for a method that was not calibrated."""
+    """Coverage -> its row; empty for a method that was not calibrated as a world computes it.
+
+    A world retraces in its tokenizer's features: limits in another distance, as percep-efflite0, say nothing of it.
+    """
+    if method == "retracing" and calibration["distance"] != "tokenizer":
+        return {}
     rows = calibration["methods"].get(method, {}).get("thresholds", [])
     return {float(row["coverage"]): row for row in rows if row["expected_error"] is not None}
 
