@@ -49,7 +49,7 @@ def _evaluate(
 ) -> dict[str, object]:  # fmt: skip
     metrics: dict[str, object] = {}
     code_counts = np.zeros(stack.tokenizer.config.num_codes, np.int64)
-    networks = load_feature_networks(config.lpips, config.i3d, stack.tokenizer.device)
+    networks = load_feature_networks(config.lpips, config.i3d, config.percep_efflite0, stack.tokenizer.device)
     with run.progress(len(datasets) * len(splits), f"{role} splits") as progress:
         for dataset in datasets:
             baselines = fit_baselines(dataset, stack.tokenizer.config.num_codes, config)

@@ -102,6 +102,13 @@ def test_another_family_is_trained_where_it_is_compared_with_on_as_many_segments
             assert (ours.batch_size, ours.training_steps) == (theirs.batch_size, theirs.training_steps)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_profile_needs_weights_of_others(name, profiles):
+    for config in (profiles[name].evaluate_video, profiles[name].evaluate_uncertainty):
+        assert config.lpips is None and config.percep_efflite0 is None
+        assert "percep_efflite0" in config.model_fields_set  # said, not left out
+
+
 @pytest.mark.parametrize("name", METAWORLD)
 def test_members_of_an_ensemble_differ_by_their_seed_alone(name, profiles):
     profile = profiles[name]

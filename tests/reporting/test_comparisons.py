@@ -72,6 +72,15 @@ def test_a_baseline_that_no_rule_knows_is_shown_by_its_name():
     assert outcomes(new__lpips=1.0, new__lpips_copy_last=2.0) == {"new.lpips": BETTER}
 
 
+def test_percep_efflite0_is_better_where_it_is_lower_and_never_called_lpips():
+    numbers = {"dynamics__full__rollout__h16__percep_efflite0": 0.2}
+    numbers["dynamics__full__rollout__h16__percep_efflite0_copy_last"] = 0.5
+    assert outcomes(**numbers) == {"percep-efflite0, 16 steps": BETTER}
+    numbers |= {f"dynamics__full__rollout__h16__percep_efflite0_below_copy_last__{end}": value
+                for end, value in (("low", -0.1), ("high", 0.7))}  # fmt: skip
+    assert outcomes(**numbers) == {"percep-efflite0, 16 steps": UNCLEAR}
+
+
 def test_what_was_not_measured_is_no_comparison():
     assert outcomes(tokenizer__psnr=28.0, tokenizer__psnr_mean_image=None) == {}
     assert outcomes(tokenizer__psnr=28.0) == {} and outcomes(tokenizer__protocol="metric=x") == {}

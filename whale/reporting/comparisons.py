@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 Numbers = Mapping[str, Any]
-LOWER_IS_BETTER = re.compile(r"(nll|lpips|fvd|mse|error|value_gap|regret)")  # of a metric's last word
+LOWER_IS_BETTER = re.compile(r"(nll|lpips|percep|fvd|mse|error|value_gap|regret)")  # of a metric's last word
 BASELINES = {
     "copy_last": "last frame copied",
     "mean_image": "mean image",
@@ -65,6 +65,12 @@ RULES = (
          "rollout PSNR, {h} steps (dB)", "last frame copied", "dynamics.{model}.rollout.h{h}.psnr_above_copy_last"),
     Rule("rollout SSIM", rf"{MODEL}\.rollout\.h(?P<h>\d+)\.ssim", "dynamics.{model}.rollout.h{h}.ssim_copy_last",
          "rollout SSIM, {h} steps", "last frame copied", "dynamics.{model}.rollout.h{h}.ssim_above_copy_last"),
+    Rule("rollout percep-efflite0", rf"{MODEL}\.rollout\.h(?P<h>\d+)\.percep_efflite0",
+         "dynamics.{model}.rollout.h{h}.percep_efflite0_copy_last", "percep-efflite0, {h} steps", "last frame copied",
+         "dynamics.{model}.rollout.h{h}.percep_efflite0_below_copy_last"),
+    Rule("rollout percep-efflite0", rf"{MODEL}\.rollout\.percep_efflite0",
+         "dynamics.{model}.rollout.percep_efflite0_copy_last", "percep-efflite0, all steps", "last frame copied",
+         "dynamics.{model}.rollout.percep_efflite0_below_copy_last"),
     Rule("following actions", rf"{MODEL}\.shuffled_action_gap", 0.0, "NLL rise, shuffled actions (nats)", "no effect"),
     Rule("following actions", rf"{MODEL}\.actions\.score", 0.5, "action-following score", "0.5 = ignores actions"),
     Rule("following actions", rf"{MODEL}\.actions\.(?P<which>permuted|negated|zeroed)\.changed_nll_gap", 0.0,

@@ -14,9 +14,10 @@ from whale.evaluation.video.video_report import rollout_protocol
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=3, max_train_episodes=3,
     windows_per_episode=1, context=2, horizons=[1, 4], filmstrips=1, resamples=100, batch_size=5, action_episodes=0,
-    lpips=None, i3d=None, starts="keyed", decoding=Decoding(mode="sample", temperature=1.0, samples=1),
+    lpips=None, i3d=None, percep_efflite0=None, starts="keyed",
+    decoding=Decoding(mode="sample", temperature=1.0, samples=1),
 )  # fmt: skip
-NETWORKS = load_feature_networks(None, None)
+NETWORKS = load_feature_networks(None, None, None)
 GROUP = "pretrain.blocks.train"
 
 

@@ -1,11 +1,17 @@
+import hashlib
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
-from whale.common.errors import ConfigError
+from whale.common.errors import ConfigError, MismatchError
+from whale.evaluation.measuring import efflite0
 from whale.evaluation.measuring.decoding import Decoding
+from whale.evaluation.measuring.efflite0 import PercepEffLite0
+from whale.evaluation.measuring.feature_networks import NetworkFile
 from whale.evaluation.measuring.heldout import read_windows
 from whale.evaluation.measuring.metrics import flattened, folded, written
 from whale.evaluation.uncertainty.calibration import Calibrated
@@ -20,7 +26,7 @@ def _config(**changes) -> EvaluateUncertaintyConfig:
         "seed": 0, "model": "full", "ensemble": ["without_z"], "pretrain_splits": ["train"],
         "finetune_splits": ["train"], "max_episodes": 6, "windows_per_episode": 3, "starts": "keyed", "context": 2,
         "horizon": 5, "decoding": SAMPLED, "retracing_steps": [1], "mc_rollouts": 2, "neighbour_episodes": 2,
-        "lpips": None, "state_episodes": 3, "filmstrips": 1, "resamples": 100, "batch_size": 4,
+        "lpips": None, "percep_efflite0": None, "state_episodes": 3, "filmstrips": 1, "resamples": 100, "batch_size": 4,
     }  # fmt: skip
     return EvaluateUncertaintyConfig(**(values | changes))
 
@@ -89,6 +95,7 @@ def test_metrics_hold_three_levels_with_intervals_for_every_score(metrics):
                 assert metrics[f"{name}.low"] <= metrics[name] <= metrics[f"{name}.high"]
     assert np.isnan(metrics["step.latent.per_rollout.pearson"])  # the step says nothing about a whole rollout
     assert metrics["step.latent.auroc"] == 0.5 and metrics["filter.moved.latent.100"] == pytest.approx(1)
+    assert "unavailable" in metrics["percep_efflite0.status"]
     assert "unavailable" in metrics["lpips.status"] and "ensemble.status" not in metrics
     assert "end effector alone" in metrics["filter.consistency"]
     for block in ("teacher_forced", "decoding", "conformal", "summary", "argmax"):
@@ -132,8 +139,6 @@ def test_a_score_equal_to_the_error_is_perfect(measured):
 
 
 def test_the_calibration_names_the_checkpoint_by_the_digests_of_its_weights(stack, measured, models_dir):
-    import hashlib
-
     entry = json.loads(json.dumps(calibration_entry(stack, "pretrain", [measured, measured], _config())))
     for part, folder in (("tokenizer", "tokenizer"), ("dynamics", "dynamics/full")):
         expected = hashlib.sha256((models_dir / folder / "model.safetensors").read_bytes()).hexdigest()
@@ -173,3 +178,33 @@ def test_depths_that_do_not_fit_into_the_history_are_refused(changes):
 def test_an_unknown_member_of_an_ensemble_is_named(stack, dataset, windows):
     with pytest.raises(ConfigError, match="nobody"):
         measure(stack, dataset, windows, _config(ensemble=["nobody"]))
+
+
+def test_retracing_takes_percep_efflite0_as_its_distance_and_says_so(stack, dataset, windows, tmp_path, monkeypatch):
+    """With random weights in the place of the pinned ones: D is at most 4, and the error is measured in it, too."""
+    torch.manual_seed(0)
+    path = tmp_path / "percep-efflite0.safetensors"
+    path.write_bytes(safetensors.torch.save(PercepEffLite0().state_dict()))
+    few = replace(windows, frames=windows.frames[:4], actions=windows.actions[:4], keys=windows.keys[:4],
+                  episode=windows.episode[:4], state=None)  # fmt: skip
+    alone = _config(ensemble=[], mc_rollouts=0, neighbour_episodes=0, state_episodes=0)
+    config = alone.model_copy(update={"percep_efflite0": str(path)})
+    with pytest.raises(MismatchError, match="pinned"):
+        measure(stack, dataset, few, config)
+    monkeypatch.setattr(efflite0, "WEIGHTS_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    found, before = (measure(stack, dataset, few, each).main for each in (config, alone))
+    assert not np.allclose(found["disagreement"], before["disagreement"])
+    for name in ("disagreement", "error_percep_efflite0"):
+        assert ((found[name] >= 0) & (found[name] <= 4)).all() and found[name].any()
+    for name in ("entropy", "error_latent", "error_pixel"):
+        np.testing.assert_array_equal(found[name], before[name])
+    assert "error_percep_efflite0" not in before
+    ours, plain = (uncertainty_protocol(stack, dataset, "train", each, "sample") for each in (config, alone))
+    assert "|distance=percep-efflite0-44a4126c2acbe185|" in ours and "|distance=tokenizer|" in plain
+    assert calibration_entry(stack, "pretrain", [], config)["distance"] == "percep-efflite0-44a4126c2acbe185"
+
+
+def test_retracing_has_one_distance():
+    lpips = NetworkFile(path="weights/lpips.safetensors", sha256="0" * 64)
+    with pytest.raises(ValueError, match="one distance"):
+        _config(lpips=lpips, percep_efflite0="weights/percep-efflite0.safetensors")

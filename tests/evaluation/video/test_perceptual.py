@@ -6,12 +6,14 @@ import safetensors.torch
 import torch
 
 from whale.common.errors import BadDataError, MismatchError, MissingInputError
+from whale.evaluation.measuring.efflite0 import PercepEffLite0
 from whale.evaluation.measuring.feature_networks import I3D, LPIPS, NetworkFile, load_network
 from whale.evaluation.measuring.fidelity import psnr, ssim
 from whale.evaluation.video.perceptual import (
     frechet_video_distance,
     load_feature_networks,
     lpips_per_frame,
+    percep_efflite0_per_frame,
     perceptual_metrics,
 )
 
@@ -93,9 +95,20 @@ def test_fvd_of_equal_sets_is_zero_and_of_shifted_ones_the_squared_shift():
 
 def test_without_weights_a_metric_is_null_and_says_so():
     frames = _images(0, 2, 4, 16, 16)
-    metrics = perceptual_metrics(load_feature_networks(None, None), frames, frames)
+    metrics = perceptual_metrics(load_feature_networks(None, None, None), frames, frames)
     assert metrics["lpips"] is None and metrics["fvd"] is None
     assert "unavailable" in metrics["lpips.status"] and "unavailable" in metrics["fvd.status"]
+
+
+def test_percep_efflite0_of_frames_is_that_of_each_pair_whatever_the_batch():
+    torch.manual_seed(0)
+    network = PercepEffLite0().eval()
+    truth, image = _images(0, 2, 3, 16, 16), _images(1, 2, 3, 16, 16)
+    found = percep_efflite0_per_frame(network, truth, {"mine": image, "truth": truth}, batch_size=4)
+    assert found["mine"].shape == (2, 3) and (found["truth"] == 0).all()
+    left, right = (torch.from_numpy(x) for x in (truth, image))
+    expected = [[float(network(left[b, t][None], right[b, t][None])) for t in range(3)] for b in range(2)]
+    np.testing.assert_allclose(found["mine"], expected, rtol=1e-4)
 
 
 def test_weights_are_what_their_sha256_says_or_refused(tmp_path, lpips):

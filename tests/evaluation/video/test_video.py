@@ -1,9 +1,14 @@
+import hashlib
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from whale.common.errors import ConfigError
+from whale.evaluation.measuring import efflite0
 from whale.evaluation.measuring.decoding import Decoding
+from whale.evaluation.measuring.efflite0 import PercepEffLite0
 from whale.evaluation.measuring.fidelity import psnr
 from whale.evaluation.measuring.heldout import read_segments, read_windows
 from whale.evaluation.measuring.imagination import predictor
@@ -18,11 +23,11 @@ from whale.evaluation.video.video_report import evaluate_split
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
     windows_per_episode=2, context=1, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5,
-    action_episodes=4, lpips=None, i3d=None, starts="keyed",
+    action_episodes=4, lpips=None, i3d=None, percep_efflite0=None, starts="keyed",
     decoding=Decoding(mode="argmax", temperature=1.0, samples=1),
 )  # fmt: skip
 
-NETWORKS = load_feature_networks(None, None)
+NETWORKS = load_feature_networks(None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +157,36 @@ def test_drawn_rollouts_of_each_window_count_alike_and_say_so_behind_the_models_
     assert ours.endswith("|decoding=sample|temperature=1.0|samples=2") and cold.endswith("|decoding=argmax")
     require_comparable(ours, cold)
     assert found["dynamics.full.nll"] == result.metrics["dynamics.full.nll"]  # teacher forcing draws nothing
+
+
+def test_percep_efflite0_stands_beside_the_still_image_and_the_tokenizer_and_in_the_protocol(
+    stack, dataset, result, tmp_path, monkeypatch
+):
+    """With random weights in the place of the pinned ones."""
+    torch.manual_seed(0)
+    path = tmp_path / "percep-efflite0.safetensors"
+    path.write_bytes(safetensors.torch.save(PercepEffLite0().state_dict()))
+    monkeypatch.setattr(efflite0, "WEIGHTS_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    config = CONFIG.model_copy(update={"percep_efflite0": str(path)})
+    networks = load_feature_networks(config.lpips, config.i3d, config.percep_efflite0)
+    found = evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, config), networks, config).metrics
+    group = "dynamics.full.rollout"
+    for at in ("", "h1.", "h4."):
+        key = f"{group}.{at}percep_efflite0"
+        mine, still, floor = (float(found[f"{key}{of}"]) for of in ("", "_copy_last", "_tokenizer"))
+        assert found[f"{key}.low"] <= mine <= found[f"{key}.high"] and min(mine, floor) > 0 <= still
+        assert found[f"{key}_below_copy_last"] == pytest.approx(still - mine)
+        assert found[f"{key}_below_copy_last.low"] <= still - mine <= found[f"{key}_below_copy_last.high"]
+    assert f"{group}.percep_efflite0.status" not in found
+    ours, before = (str(metrics[f"{group}.protocol"]) for metrics in (found, result.metrics))
+    assert "|percep-efflite0=44a4126c2acbe185|" in ours and "percep" not in before
+    with pytest.raises(ConfigError, match="unlike protocols"):
+        require_comparable(ours, before)
+    others = [key for key in result.metrics if "percep" not in key and not key.endswith("rollout.protocol")]
+    assert written({key: found[key] for key in others}) == written({key: result.metrics[key] for key in others})
+
+
+def test_without_weights_percep_efflite0_is_null_and_says_so(result):
+    assert result.metrics["dynamics.full.rollout.percep_efflite0"] is None
+    assert "unavailable" in str(result.metrics["dynamics.full.rollout.percep_efflite0.status"])
+    assert not [key for key in result.metrics if "percep_efflite0_" in key]

@@ -21,7 +21,7 @@ app.command("consistency", epilog=consistency.EXAMPLE)(consistency.consistency)
 
 @app.command("video", epilog=EXAMPLE)
 def video(frames: Frames = None, tasks: Tasks = None, as_json: AsJson = False) -> None:
-    """Score generated videos beside ours. PSNR, SSIM, and (with weights) LPIPS, FVD, where the protocols are equal."""
+    """Score generated videos beside ours. With weights also by LPIPS, percep-efflite0, FVD; protocols must be equal."""
     if (frames is None) == (tasks is None):
         raise ConfigError("one of --frames and --tasks", found="both" if frames else "neither", expected="exactly one")
     if tasks is not None:
@@ -57,7 +57,8 @@ def _score(directory: Path, as_json: bool) -> None:
     from whale.runtime.workers.execution import load_execution
 
     config = EvaluateVideoConfig.load("evaluate_video")
-    networks = load_feature_networks(config.lpips, config.i3d, load_execution().chosen_device())
+    device = load_execution().chosen_device()
+    networks = load_feature_networks(config.lpips, config.i3d, config.percep_efflite0, device)
     metrics = written(score_frames(_artifacts(), directory, networks, config))
     ours = _ours(_artifacts() / "metrics" / "evaluate_video.json", metrics)
     if as_json:
@@ -67,7 +68,7 @@ def _score(directory: Path, as_json: bool) -> None:
     for name in (key.removesuffix(".protocol") for key in metrics if key.endswith(".protocol")):
         for horizon in config.horizons:
             rows += [_row(name, f"h{horizon}.{metric}", metrics, ours) for metric in ("psnr", "ssim")]
-        rows += [_row(name, metric, metrics, ours) for metric in ("lpips", "fvd")]
+        rows += [_row(name, metric, metrics, ours) for metric in ("lpips", "percep_efflite0", "fvd")]
     print_table(["set", "metric", "external", "ours", "copy last"], rows)
 
 

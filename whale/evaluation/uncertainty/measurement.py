@@ -2,20 +2,22 @@
 
 Unseen episodes, c context frames, h imagined ones (Table 3), by both decodings. A score is asked before a frame is
 imagined; an error is the distance of that frame from the recorded one: in the tokenizer's features, in pixels, in LPIPS
-if its weights are given, and in metres where the robot's state is recorded.
+or percep-efflite0 if weights are given, and in metres where the robot's state is recorded.
 Shapes: B windows, c context, h horizon, R resolution, F features, M reference frames.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from whale.common.config import Config
 from whale.common.errors import ConfigError
 from whale.evaluation.measuring.decoding import MODES, Decoding, Mode
+from whale.evaluation.measuring.efflite0 import NAME, WEIGHTS_SHA256, load_percep_efflite0
 from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load_network
 from whale.evaluation.measuring.fidelity import psnr, squared_error
 from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
@@ -33,7 +35,7 @@ from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Observer, entropy, frames
 
 SCORES = ("retracing", "disagreement", "entropy", "ensemble", *BASELINES)
-ERRORS = ("latent", "pixel", "lpips", "state")
+ERRORS = ("latent", "pixel", "lpips", "percep_efflite0", "state")
 
 OF_ROLLOUTS = ("cumulative_entropy", "mc_variance", "step", "error_state", "probe_error")  # not of a frame alone
 
@@ -47,7 +49,8 @@ class EvaluateUncertaintyConfig(Config):
     `decoding`: how tokens are chosen in the rollouts whose numbers stand first; those of the other mode stand in a
     block of their own. `mc_rollouts`: drawn rollouts a window whose variance is a baseline, `neighbour_episodes`:
     train episodes whose frames an imagined one is compared with, `state_episodes`: train episodes that fit the
-    position probe; 0 = not measured. `lpips`: null, or weights that make LPIPS the perceptual distance.
+    position probe; 0 = not measured. `lpips`: null, or weights that make LPIPS the perceptual distance;
+    `percep_efflite0`: null, or the path of those that make it percep-efflite0.
     """
 
     seed: int
@@ -65,6 +68,7 @@ class EvaluateUncertaintyConfig(Config):
     mc_rollouts: int = Field(ge=0)
     neighbour_episodes: int = Field(ge=0)
     lpips: NetworkFile | None
+    percep_efflite0: str | None
     state_episodes: int = Field(ge=0)
     filmstrips: int = Field(ge=0)
     resamples: int = Field(ge=100)
@@ -77,6 +81,12 @@ class EvaluateUncertaintyConfig(Config):
             raise ValueError("one rollout has no variance: 0, or 2 and more")
         return value
 
+    @model_validator(mode="after")
+    def _one_distance(self) -> Self:
+        if self.lpips is not None and self.percep_efflite0 is not None:
+            raise ValueError("retracing has one distance: lpips or percep_efflite0, the other null")
+        return self
+
     def splits(self, role: str) -> list[str]:
         """Those that are measured of each dataset of a role; ConfigError for demonstrations without any."""
         return chosen_splits("evaluate_uncertainty", role, self.pretrain_splits, self.finetune_splits)
@@ -84,7 +94,16 @@ class EvaluateUncertaintyConfig(Config):
     @property
     def distance_name(self) -> str:
         """What D and the main error are measured in, for protocol strings."""
-        return "tokenizer" if self.lpips is None else f"lpips-vgg-{self.lpips.sha256[:16]}"
+        if self.lpips is not None:
+            return f"lpips-vgg-{self.lpips.sha256[:16]}"
+        return "tokenizer" if self.percep_efflite0 is None else f"{NAME}-{WEIGHTS_SHA256[:16]}"
+
+    @property
+    def perceptual_error(self) -> str | None:
+        """The key of the error that the perceptual distance measures; None where there is no such distance."""
+        if self.lpips is not None:
+            return "error_lpips"
+        return None if self.percep_efflite0 is None else "error_percep_efflite0"
 
     @property
     def modes(self) -> list[Mode]:
@@ -126,16 +145,19 @@ def require_depths_fit(config: EvaluateUncertaintyConfig, window: int) -> None:
 
 
 def perceptual_distance(world: LearnedWorld, config: EvaluateUncertaintyConfig) -> Distance:
-    """LPIPS where its weights are given, else the tokenizer's feature space."""
-    if config.lpips is None:
-        return feature_distance(world)
-    return load_network(config.lpips, LPIPS(), world.tokenizer.device)
+    """LPIPS or percep-efflite0 where weights are given, else the tokenizer's feature space."""
+    if config.lpips is not None:
+        return load_network(config.lpips, LPIPS(), world.tokenizer.device)
+    if config.percep_efflite0 is not None:
+        return load_percep_efflite0(config.percep_efflite0, world.tokenizer.device)
+    return feature_distance(world)
 
 
 def measure(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateUncertaintyConfig) -> Measured:
     """Scores and errors of every window and step.
 
-    `ensemble`, `mc_variance`, `neighbour`, `error_lpips` and `error_state` are absent where they cannot be measured.
+    `ensemble`, `mc_variance`, `neighbour`, `error_lpips`, `error_percep_efflite0` and `error_state` are absent where
+    they cannot be measured.
     `probe_error` [B, h]: what the position probe errs on the RECORDED frames, the floor of `error_state`.
     """
     return _Measurement(stack, dataset, windows, config).measured()
@@ -247,8 +269,8 @@ class _Measurement:
             "moved": moved(features.astype(np.float64), last),
             "action": action_length(actions),
         }
-        if self.config.lpips is not None:
-            arrays["error_lpips"] = _along(self.distance, self.world.tokenizer, truth, imagined, self.config.batch_size)
+        if (name := self.config.perceptual_error) is not None:
+            arrays[name] = _along(self.distance, self.world.tokenizer, truth, imagined, self.config.batch_size)
         if self.references is not None:
             arrays["neighbour"] = nearest(features, self.references)
         return arrays

@@ -53,6 +53,7 @@ UNAVAILABLE = {
     "ensemble": "unavailable: evaluate_uncertainty.ensemble names no further dynamics",
     "state": "unavailable: no recorded state, or evaluate_uncertainty.state_episodes is 0",
     "lpips": "unavailable: no feature weights (evaluate_uncertainty.lpips)",
+    "percep_efflite0": "unavailable: no feature weights (evaluate_uncertainty.percep_efflite0)",
     "mc_variance": "unavailable: evaluate_uncertainty.mc_rollouts is 0",
     "neighbour": "unavailable: evaluate_uncertainty.neighbour_episodes is 0",
 }

@@ -6,9 +6,16 @@ from whale.evaluation.measuring.fidelity import copy_last, psnr
 from whale.evaluation.measuring.heldout import Windows
 from whale.evaluation.video.end_effector import effector_metrics
 from whale.evaluation.video.objects import object_metrics
-from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
+from whale.evaluation.video.perceptual import FeatureNetworks, percep_efflite0_metrics, perceptual_metrics
 from whale.evaluation.video.pose_probe import PoseProbe
-from whale.evaluation.video.video import EvaluateVideoConfig, RolloutScores, effector_rng, objects_rng, rollout_metrics
+from whale.evaluation.video.video import (
+    EvaluateVideoConfig,
+    RolloutScores,
+    effector_rng,
+    objects_rng,
+    perceptual_rng,
+    rollout_metrics,
+)
 
 
 def scored(name: str, frames: np.ndarray, windows: Windows) -> RolloutScores:
@@ -29,4 +36,5 @@ def imagined_metrics(
         **effector_metrics(probe, *given, effector_rng(config), config.resamples),
         **object_metrics(hues, *given, objects_rng(config), config.resamples),
         **perceptual_metrics(networks, windows.frames[:, 1:], scores.frames[name]),
+        **percep_efflite0_metrics(networks.percep_efflite0, *given, perceptual_rng(config), config.resamples),
     }

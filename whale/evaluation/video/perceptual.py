@@ -1,35 +1,39 @@
-"""LPIPS and FVD of generated videos, where their networks' weights are given; else "unavailable", never 0.
+"""LPIPS, percep-efflite0, FVD of generated videos, where their networks' weights are given; else "unavailable", not 0.
 
 Shapes: B videos, T frames, H W image; uint8.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval
+from whale.evaluation.measuring.efflite0 import PercepEffLite0, load_percep_efflite0
 from whale.evaluation.measuring.feature_networks import I3D, I3D_MIN_FRAMES, LPIPS, NetworkFile, load_network
+from whale.evaluation.measuring.heldout import Windows
 
 
 @dataclass(frozen=True)
 class FeatureNetworks:
-    """The networks that are there, and the first 16 digits of their weights' sha256 for protocol strings."""
+    """The networks whose weights are given."""
 
     lpips: nn.Module | None
     i3d: nn.Module | None
-    digests: Mapping[str, str]
+    percep_efflite0: PercepEffLite0 | None
 
 
 def load_feature_networks(
-    lpips: NetworkFile | None, i3d: NetworkFile | None, device: torch.device | str = "cpu"
-) -> FeatureNetworks:
+    lpips: NetworkFile | None, i3d: NetworkFile | None, percep_efflite0: str | None,
+    device: torch.device | str = "cpu",
+) -> FeatureNetworks:  # fmt: skip
     """Load what is given onto `device`; MissingInputError, MismatchError, BadDataError for what is wrong with it."""
     return FeatureNetworks(
         lpips=None if lpips is None else load_network(lpips, LPIPS(), device),
         i3d=None if i3d is None else load_network(i3d, I3D(), device),
-        digests={name: file.sha256[:16] for name, file in (("lpips", lpips), ("i3d", i3d)) if file is not None},
+        percep_efflite0=None if percep_efflite0 is None else load_percep_efflite0(percep_efflite0, device),
     )
 
 
@@ -39,6 +43,23 @@ def lpips_per_frame(network: nn.Module, truth: np.ndarray, image: np.ndarray, ba
     parts = [slice(start, start + batch_size) for start in range(0, len(left), batch_size)]
     found = torch.cat([network(left[part], right[part]) for part in parts])
     return found.cpu().numpy().reshape(truth.shape[:-3])
+
+
+def percep_efflite0_per_frame(
+    network: PercepEffLite0, truth: np.ndarray, images: Mapping[str, np.ndarray], batch_size: int = 32
+) -> dict[str, np.ndarray]:
+    """percep-efflite0 of `truth` and each of `images`, all uint8 [..., H, W, 3] -> float64 [...] each.
+
+    What the network sees in the truth is computed once for all of them.
+    """
+    flat = {name: image.reshape(-1, *truth.shape[-3:]) for name, image in images.items()}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in images}
+    for start in range(0, truth[..., 0, 0, 0].size, batch_size):
+        part = slice(start, start + batch_size)
+        recorded = network.taps(_tensor(truth.reshape(-1, *truth.shape[-3:])[part]))
+        for name, image in flat.items():
+            found[name].append(network.between(recorded, network.taps(_tensor(image[part]))).cpu().numpy())
+    return {name: np.concatenate(parts).reshape(truth.shape[:-3]) for name, parts in found.items()}
 
 
 def frechet_video_distance(network: nn.Module, truth: np.ndarray, image: np.ndarray, batch_size: int = 8) -> float:
@@ -72,3 +93,32 @@ def perceptual_metrics(networks: FeatureNetworks, truth: np.ndarray, image: np.n
     else:
         metrics["fvd"] = frechet_video_distance(networks.i3d, truth, image)
     return metrics
+
+
+def percep_efflite0_metrics(
+    network: PercepEffLite0 | None, frames: Mapping[str, np.ndarray], name: str, windows: Windows,
+    horizons: Sequence[int], rng: np.random.Generator, resamples: int,
+) -> dict[str, object]:  # fmt: skip
+    """`percep_efflite0` of the imagined frames `frames[name]`, of all and of frame h of each horizon; lower is closer.
+
+    Beside it: of the last given frame repeated, of the tokenizer's reconstruction where there is one, and by how much
+    the imagined frames are closer than the repeated one (above 0: they are), window by window with interval.
+    """
+    if network is None:
+        return {"percep_efflite0": None, "percep_efflite0.status": "unavailable: no feature weights"}
+    images = {kind: frames[kind] for kind in (name, "copy_last", "tokenizer") if kind in frames}
+    found = percep_efflite0_per_frame(network, windows.frames[:, 1:], images)
+    metrics: dict[str, object] = {}
+    asked = {"": slice(None)} | {f"h{horizon}.": slice(horizon - 1, horizon) for horizon in horizons}
+    for at, steps in asked.items():
+        of = {kind: distance[:, steps] for kind, distance in found.items()}
+        mine, still, key = of.pop(name), of["copy_last"], f"{at}percep_efflite0"
+        metrics |= mean_interval(mine, windows.episode, rng, resamples).as_metrics(key)
+        metrics |= {f"{key}_{kind}": float(distance.mean()) for kind, distance in of.items()}
+        closer = paired_interval(still, mine, windows.episode, rng, resamples)
+        metrics |= closer.as_metrics(f"{key}_below_copy_last")
+    return metrics
+
+
+def _tensor(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images))

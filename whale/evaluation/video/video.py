@@ -84,6 +84,7 @@ class EvaluateVideoConfig(Config):
     action_episodes: int = Field(ge=0)  # for the action-following score; 0 = not measured
     lpips: NetworkFile | None  # weights of the feature networks; null = the metric is unavailable
     i3d: NetworkFile | None
+    percep_efflite0: str | None  # path of the converted weights, whose sha256 the code pins
     models: list[str] | None = Field(default=None, min_length=1)
 
     def deciding_values(self) -> dict[str, Any]:
@@ -345,6 +346,11 @@ def effector_rng(config: EvaluateVideoConfig) -> np.random.Generator:
 def objects_rng(config: EvaluateVideoConfig) -> np.random.Generator:
     """Of the objects' intervals."""
     return _rng(config, "objects")
+
+
+def perceptual_rng(config: EvaluateVideoConfig) -> np.random.Generator:
+    """Of the intervals of percep-efflite0."""
+    return _rng(config, "percep_efflite0")
 
 
 def lead_rng(config: EvaluateVideoConfig) -> np.random.Generator:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from whale.evaluation.measuring.efflite0 import NAME, WEIGHTS_SHA256
 from whale.evaluation.measuring.heldout import Dataset, Windows, read_segments, read_windows
 from whale.evaluation.measuring.imagination import predictor
 from whale.evaluation.measuring.metrics import under
@@ -109,8 +110,10 @@ def rollout_protocol(
 ) -> str:  # fmt: skip
     """How generated videos are scored, ours or anybody's: nothing here depends on the model but its name.
 
-    run_with: how the model was run, which stands behind its name.
+    run_with: how the model was run, which stands behind its name. percep-efflite0 is named where it was measured alone:
+    numbers from before there was one are compared as ever.
     """
+    own = {} if config.percep_efflite0 is None else {NAME: WEIGHTS_SHA256[:16]}
     return protocol(
         "rollout",
         model=model,
@@ -127,6 +130,7 @@ def rollout_protocol(
         seed=config.seed,
         lpips="none" if config.lpips is None else config.lpips.sha256[:16],
         i3d="none" if config.i3d is None else config.i3d.sha256[:16],
+        **own,
     )
 
 
