@@ -12,6 +12,7 @@ import tiny_models
 import torch
 from torch import nn
 
+from whale.evaluation.measuring.efflite0 import PercepEffLite0
 from whale.evaluation.measuring.feature_networks import I3D, LPIPS
 from whale.evaluation.measuring.imagination import rollouts
 from whale.evaluation.measuring.reconstruction import reconstruct, reconstruct_long
@@ -158,6 +159,9 @@ def test_perceptual_networks_see_the_same(tmp_path):
     here = lpips_per_frame(network, left, right, batch_size=2)
     there = lpips_per_frame(network.to(DEVICE), left, right, batch_size=2)
     np.testing.assert_allclose(there, here, rtol=1e-4)
+    pair, network = [torch.from_numpy(images) for images in (left, right)], _alive(PercepEffLite0())
+    here, there = network(*pair), network.to(DEVICE)(*pair).cpu()
+    torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-7)
     videos, network = torch.from_numpy(rng.integers(0, 256, (2, 9, 32, 32, 3), np.uint8)), _alive(I3D())
     here, there = network(videos), network.to(DEVICE)(videos)
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3 * float(here.abs().max()))
