@@ -104,7 +104,7 @@ def _said(stream: io.BytesIO) -> Any:
     """What the next pickle says, as plain data; the call of a function is (its name, its arguments)."""
     stack: list[Any] = []
     marks: list[int] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
 
     def since_mark() -> list[Any]:
         first = marks.pop()
