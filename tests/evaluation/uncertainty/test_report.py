@@ -9,8 +9,16 @@ from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.heldout import read_windows
 from whale.evaluation.measuring.metrics import flattened, folded, written
 from whale.evaluation.uncertainty.calibration import Calibrated
+from whale.evaluation.uncertainty.correlation import Resampling
 from whale.evaluation.uncertainty.measurement import SCORES, EvaluateUncertaintyConfig, measure, require_depths_fit
-from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
+from whale.evaluation.uncertainty.report import (
+    calibration_entry,
+    curves,
+    filter_metrics,
+    rollout_errors,
+    uncertainty_metrics,
+    uncertainty_protocol,
+)
 
 SAMPLED = Decoding(mode="sample", temperature=1.0, samples=2)
 
@@ -90,9 +98,26 @@ def test_metrics_hold_three_levels_with_intervals_for_every_score(metrics):
     assert np.isnan(metrics["step.latent.per_rollout.pearson"])  # the step says nothing about a whole rollout
     assert metrics["step.latent.auroc"] == 0.5 and metrics["filter.moved.latent.100"] == pytest.approx(1)
     assert "unavailable" in metrics["lpips.status"] and "ensemble.status" not in metrics
-    assert "end effector alone" in metrics["filter.consistency"]
+    assert metrics["filter.random.latent"] == pytest.approx(metrics["latent.error"])
+    assert ("filter.random.objects" in metrics) != ("filter.objects.status" in metrics)
     for block in ("teacher_forced", "decoding", "conformal", "summary", "argmax"):
         assert [name for name in metrics if name.startswith(f"{block}.")], block
+
+
+def test_a_filter_by_lost_objects_counts_their_share_in_the_last_frame_of_those_that_show_any():
+    """Three rollouts: one lost one of two areas, one lost none of four; the third never had any."""
+    arrays = {
+        "error_latent": np.ones((3, 2)),
+        "objects": np.array([[9.0, 2.0], [9.0, 4.0], [9.0, 0.0]]),
+        "objects_lost": np.array([[9.0, 1.0], [9.0, 0.0], [9.0, 0.0]]),
+        "moved": np.array([[2.0, 2.0], [1.0, 1.0], [0.0, 0.0]]),
+    }
+    np.testing.assert_equal(rollout_errors(arrays)["objects"], [0.5, 0.0, np.nan])
+    found = filter_metrics(arrays, Resampling(np.ones((1, 3))))
+    assert found["random.objects"] == 0.25
+    assert (found["moved.objects.50"], found["moved.objects.100"], found["best.objects.50"]) == (0.0, 1.0, 0.0)
+    kept_all = filter_metrics(arrays | {"objects_lost": np.zeros((3, 2))}, Resampling(np.ones((1, 3))))
+    assert "objects.status" in kept_all and "moved.objects.50" not in kept_all
 
 
 def test_the_lead_over_a_rival_is_the_difference_of_the_two(metrics):
@@ -148,7 +173,7 @@ def test_the_calibration_names_the_checkpoint_by_the_digests_of_its_weights(stac
 def test_curves_end_at_the_mean_error(measured):
     drawn = curves(measured.main, measured.episode)
     np.testing.assert_allclose(drawn["risk.retracing"][-1], measured.main["error_latent"].mean())
-    assert drawn["kept.retracing"][-1] == pytest.approx(1)
+    assert drawn["kept.latent.retracing"][-1] == pytest.approx(1)
 
 
 def test_the_protocol_names_decoding_starts_and_what_frames_are_imagined_from(stack, dataset):

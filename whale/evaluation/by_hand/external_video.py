@@ -16,10 +16,10 @@ from whale.common.errors import BadDataError, MissingInputError
 from whale.evaluation.measuring.heldout import Dataset, Windows, open_datasets
 from whale.evaluation.measuring.heldout import read_frames as recorded_frames
 from whale.evaluation.measuring.metrics import under
+from whale.evaluation.measuring.objects import hue_borders
 from whale.evaluation.measuring.roles import roles
 from whale.evaluation.video.end_effector import fit_effector_probe
 from whale.evaluation.video.imagined import imagined_metrics, scored
-from whale.evaluation.video.objects import hue_borders
 from whale.evaluation.video.perceptual import FeatureNetworks
 from whale.evaluation.video.video import EvaluateVideoConfig
 from whale.evaluation.video.video_report import rollout_protocol, rollout_windows

@@ -21,6 +21,7 @@ from whale.evaluation.measuring.fidelity import psnr, squared_error
 from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
 from whale.evaluation.measuring.imagination import predictor, rollouts
 from whale.evaluation.measuring.motion import position_error
+from whale.evaluation.measuring.objects import hue_borders, lost_areas
 from whale.evaluation.measuring.reconstruction import reconstruct
 from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
@@ -35,7 +36,10 @@ from whale.models.world.rollout import Observer, entropy, frames
 SCORES = ("retracing", "disagreement", "entropy", "ensemble", *BASELINES)
 ERRORS = ("latent", "pixel", "lpips", "state")
 
-OF_ROLLOUTS = ("cumulative_entropy", "mc_variance", "step", "error_state", "probe_error")  # not of a frame alone
+OF_ROLLOUTS = (  # not of a frame alone
+    "cumulative_entropy", "mc_variance", "step", "error_state", "probe_error", "objects", "objects_lost"
+)  # fmt: skip
+COLOUR_EPISODES = 12  # of train, whose frames say which colours there are
 
 Arrays = dict[str, np.ndarray]  # a score, or error_<name>, by its name: [B, h]
 
@@ -136,7 +140,8 @@ def measure(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateUn
     """Scores and errors of every window and step.
 
     `ensemble`, `mc_variance`, `neighbour`, `error_lpips` and `error_state` are absent where they cannot be measured.
-    `probe_error` [B, h]: what the position probe errs on the RECORDED frames, the floor of `error_state`.
+    `probe_error` [B, h]: what the position probe errs on the RECORDED frames, the floor of `error_state`. `objects`,
+    `objects_lost` [B, h]: coloured areas of the recorded frame, and those of them that the imagined one has not.
     """
     return _Measurement(stack, dataset, windows, config).measured()
 
@@ -160,6 +165,7 @@ class _Measurement:
         if config.neighbour_episodes:
             self.references = self._features(read_frames(dataset, "train", config.neighbour_episodes))
         self.probe = self._position_probe()
+        self.hues = hue_borders(read_frames(dataset, "train", COLOUR_EPISODES))
 
     def measured(self) -> Measured:
         scored: dict[Mode, Arrays] = {}
@@ -199,6 +205,7 @@ class _Measurement:
         truth = windows.frames[:, config.context :]
         arrays |= self._compared(truth, imagined, features, self.recorded[:, 1:], self.recorded[:, 0], self.actions)
         arrays["cumulative_entropy"] = arrays["entropy"].cumsum(axis=1)
+        arrays["objects"], arrays["objects_lost"] = lost_areas(self.hues, truth, imagined)
         arrays["step"] = np.broadcast_to(np.arange(1.0, config.horizon + 1), truth.shape[:2]).copy()
         return arrays | self._state_errors(features), imagined
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from whale.evaluation.measuring.fidelity import copy_last, psnr
 from whale.evaluation.measuring.heldout import Windows
+from whale.evaluation.measuring.objects import object_metrics
 from whale.evaluation.video.end_effector import effector_metrics
-from whale.evaluation.video.objects import object_metrics
 from whale.evaluation.video.perceptual import FeatureNetworks, perceptual_metrics
 from whale.evaluation.video.pose_probe import PoseProbe
 from whale.evaluation.video.video import EvaluateVideoConfig, RolloutScores, effector_rng, objects_rng, rollout_metrics
