@@ -16,8 +16,8 @@ QUESTIONS = {  # as whale/evaluation/behavior/measurement.py names them
 FEATURES = ("prior", "posterior", "simple", "actions", "pixels", "shuffled")
 ABOVE = "more than simple features"
 PAPER = (
-    "The paper (Fig. 15) shows t-SNE of prior probabilities, and no number: policies of one task and experts of several "
-    "tasks lie apart, random policies of several tasks do not, and the noisy expert lies between expert and noise."
+    "The paper (Fig. 15) shows t-SNE of prior probabilities, and no number: policies of one task and experts of "
+    "several tasks lie apart, random policies of several tasks do not, and the noisy expert lies between both."
 )
 
 
