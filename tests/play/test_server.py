@@ -13,8 +13,9 @@ import tiny_world
 
 from whale.commands.results.play import drives_of
 from whale.common.errors import BusyError
-from whale.play.drives import MAX_DRIVES, Drives
-from whale.play.server import MAX_BODY, Server
+from whale.common.limits import DRIVES, REQUEST_BYTES
+from whale.play.drives import Drives
+from whale.play.server import Server
 
 BEGIN = {"do": "begin", "dataset": tiny_world.ROBOT, "start": 0}
 
@@ -96,10 +97,10 @@ def test_two_hosts_in_one_request_are_refused(server):
 
 
 def test_a_large_request_is_refused_whatever_length_it_claims(ask, server):
-    status, _, said = ask("drive", b" " * (MAX_BODY + 1))
-    assert status == 413 and said["error"]["place"] == "body" and str(MAX_BODY) in said["error"]["expected"]
-    status, _, said = ask("drive", b"".join([b"%x\r\n%s\r\n" % (MAX_BODY, b" " * MAX_BODY)] * 2) + b"0\r\n\r\n",
-                          Transfer_Encoding="chunked")  # fmt: skip
+    status, _, said = ask("drive", b" " * (REQUEST_BYTES + 1))
+    assert status == 413 and said["error"]["place"] == "body" and str(REQUEST_BYTES) in said["error"]["expected"]
+    part = b"%x\r\n%s\r\n" % (REQUEST_BYTES, b" " * REQUEST_BYTES)
+    status, _, said = ask("drive", part * 2 + b"0\r\n\r\n", Transfer_Encoding="chunked")
     assert status == 413
     assert ask("about?dataset=" + "x" * 100_000)[0] in (400, 431)
     assert ask("about")[0] == 200
@@ -171,7 +172,7 @@ def test_a_drive_over_http_moves_and_goes_back(ask):
 
 
 def test_the_oldest_drive_ends_where_too_many_begin(ask):
-    numbers = [ask("drive", BEGIN)[2]["drive"] for _ in range(MAX_DRIVES + 1)]
+    numbers = [ask("drive", BEGIN)[2]["drive"] for _ in range(DRIVES + 1)]
     status, _, said = ask("drive", {"do": "rewind", "drive": numbers[0], "to": 0})
     assert status == 400 and said["error"]["remedy"] == "begin again"
     assert ask("drive", {"do": "rewind", "drive": numbers[-1], "to": 0})[0] == 200

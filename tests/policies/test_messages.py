@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whale.common.errors import BadDataError
-from whale.policies.messages import MAX_MESSAGE_BYTES, pack, unpack
+from whale.common.limits import MESSAGE_BYTES
+from whale.policies.messages import pack, unpack
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool", "float16", ">f4"])
@@ -65,7 +66,7 @@ def test_a_hostile_message_is_refused_with_its_source(name):
 
 def test_a_message_that_is_too_large_is_not_even_read():
     with pytest.raises(BadDataError, match="too large"):
-        unpack(b"\0" * (MAX_MESSAGE_BYTES + 1), "here")
+        unpack(b"\0" * (MESSAGE_BYTES + 1), "here")
 
 
 @settings(max_examples=300, deadline=None)
