@@ -13,7 +13,8 @@ import tiny_world
 
 from whale.commands.results.play import drives_of
 from whale.common.errors import BusyError
-from whale.common.limits import DRIVES, REQUEST_BYTES
+from whale.common.limits import DRIVES, REQUEST_BYTES, REQUEST_HEAD_BYTES
+from whale.play import server as play_server
 from whale.play.drives import Drives
 from whale.play.server import Server
 
@@ -104,6 +105,21 @@ def test_a_large_request_is_refused_whatever_length_it_claims(ask, server):
     assert status == 413
     assert ask("about?dataset=" + "x" * 100_000)[0] in (400, 431)
     assert ask("about")[0] == 200
+
+
+def test_a_request_that_does_not_come_to_its_end_is_refused_in_time(server, monkeypatch):
+    monkeypatch.setattr(play_server, "REQUEST_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port), 60) as raw:
+        path = server.url.split(f"{server.port}")[1].encode()
+        head = b"POST " + path + f"drive HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n".encode()
+        raw.sendall(head + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        said = raw.makefile("rb").read()  # to its end: the connection is closed
+    assert said.startswith(b"HTTP/1.1 408") and b"1 bytes" in said and b"within 0.3 s" in said
+
+
+def test_a_request_with_too_much_before_its_body_is_refused(ask):
+    assert ask("about", X_Long="x" * (REQUEST_HEAD_BYTES + 1))[0] in (400, 431)
+    assert ask("about", X_Long="x" * (REQUEST_HEAD_BYTES // 2))[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A policy behind a server: right numbers; and a server that lies, sleeps or dies gives one clear error, in time."""
 
 import socket
+import threading
 import time
 
 import numpy as np
@@ -113,6 +114,23 @@ def test_a_slow_server_is_given_up_after_the_limit():
         with pytest.raises(WorkerLostError, match=r"(?s)no answer in time.*0\.3 s.*answer-seconds"):
             asked(url, answer_seconds=0.3)
         assert time.monotonic() - began < 2.5
+
+
+def test_a_server_that_never_reads_is_given_up_after_the_limit():
+    """An observation that fits into no buffer would wait for good."""
+    asleep = threading.Event()
+    with policy_server(lambda _: asleep.wait(20), reads=False) as url:
+        began = time.monotonic()
+        with pytest.raises(WorkerLostError, match=r"(?s)took no observation in time.*0\.5 s.*answer-seconds") as error:
+            asked(url, extra={"state": np.zeros(2**24)}, answer_seconds=0.5)
+        assert url in str(error.value) and time.monotonic() - began < 15
+
+
+def test_metadata_in_a_thousand_lists_are_refused_before_anything_walks_through_them():
+    deep = b"\x81\xa1a" + b"\x91" * 900 + b"\x00"
+    with policy_server(lambda _: {}, first=deep) as url, pytest.raises(BadDataError, match="too deep") as error:
+        openpi("mine", OpenpiServer(url))
+    assert url in str(error.value)
 
 
 def test_a_server_that_says_nothing_at_first_is_given_up_too():

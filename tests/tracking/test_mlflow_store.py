@@ -8,6 +8,9 @@ from collections import Counter
 
 import pytest
 
+from whale.common.errors import BeyondLimitError
+from whale.tracking import mlflow_search, mlflow_store
+from whale.tracking.mlflow_models import point_at_current
 from whale.tracking.mlflow_store import replay
 from whale.tracking.spool import TrackingSpool
 
@@ -237,7 +240,7 @@ def test_the_root_is_told_and_not_guessed_and_current_is_looked_up_once(tmp_path
         spool.end("FINISHED")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     replay(tmp_path / "spool", uri, tmp_path / "elsewhere/mlruns", root)
-    assert len([each for each in looked if not each]) == 1  # all of them, without a filter
+    assert len([each for each in looked if not any(isinstance(part, str) for part in each)]) == 1  # without a filter
     version = MlflowClient(uri).get_model_version_by_alias("demo-dynamics-full", "current")
     assert version.source == folder.as_uri()
     assert list((tmp_path / "elsewhere").rglob("picture.svg"))
@@ -252,6 +255,50 @@ def _listening(client, heard):
         return own(self, *arguments, **named)
 
     return search
+
+
+def test_a_search_goes_on_to_the_last_page(tmp_path, monkeypatch):
+    """`current` of a model beyond the first page, of a version beyond it; a parent whose failed stage lies beyond."""
+    from mlflow import MlflowClient
+
+    from whale.common.files import sha256_of_file
+
+    monkeypatch.setattr(mlflow_search, "FOUND_PAGE", 1)
+    root, uri = tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}"
+    models = [f"artifacts/demo/models/dynamics/{name}" for name in ("a", "b", "c")]
+    for number, path in enumerate(models * 2):
+        (root / path).mkdir(parents=True, exist_ok=True)
+        (root / path / "MANIFEST.json").write_text(f"{number}")
+        spool = start(root, f"train_dynamics-{number}", "train_dynamics", path[-1], dvc="9-90")
+        spool.log_model(path, sha256_of_file(root / path / "MANIFEST.json"), "ef" * 32)
+        spool.end("FAILED" if number == 0 else "FINISHED")
+    for path in models:
+        (root / path / "MANIFEST.json").write_text(f"{models.index(path)}")  # `dvc checkout`: the first version again
+    replay(root / "spool", uri, root / "mlruns", root)
+    client = MlflowClient(uri)
+    names = [f"demo-dynamics-{path[-1]}" for path in models]
+    assert [int(client.get_model_version_by_alias(name, "current").version) for name in names] == [1, 1, 1]
+    (parent,) = client.search_runs([client.get_experiment_by_name("demo").experiment_id], "tags.`whale.kind` = 'repro'")
+    assert parent.info.status == "FAILED"
+    monkeypatch.setattr(mlflow_search, "FOUND_ROWS", 2)
+    with pytest.raises(BeyondLimitError, match=r"(?s)file: +sqlite:.*place: +search_reg.*found:.*<= 2.*remedy"):
+        point_at_current(client, root)
+
+
+def test_a_store_whose_pages_never_end_is_given_up(monkeypatch):
+    class Page(list):
+        token = "again"
+
+    monkeypatch.setattr(mlflow_search, "FOUND_ROWS", 100)
+    with pytest.raises(BeyondLimitError, match="more than 100 rows"):
+        list(mlflow_search.every(lambda **_: Page()))
+
+
+def test_a_spool_that_is_too_large_is_named_and_not_read(tmp_path, monkeypatch):
+    start(tmp_path, "mix-1", "mix", None).end("FINISHED")
+    monkeypatch.setattr(mlflow_store, "SPOOL_BYTES", 100)
+    with pytest.raises(BeyondLimitError, match=r"(?s)mix-1\.jsonl.*found:.*bytes.*<= 100 bytes.*remedy"):
+        replay(tmp_path / "spool", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlruns", tmp_path)
 
 
 def test_two_that_replay_at_once_make_no_run_twice(tmp_path):
