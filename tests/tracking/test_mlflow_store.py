@@ -27,6 +27,7 @@ def store(tmp_path_factory):
     (root / REPORT).write_text("<p>good</p>")
     train(root, "train_dynamics-1", "FINISHED", dvc="7-70")
     measure(root)
+    scaling(root)
     report(root)
     train(root, "train_dynamics-2", "FAILED", dvc="8-80")
     killed = start(root, "mix-1", "mix", None)
@@ -69,6 +70,16 @@ def measure(root):
     spool.end("FINISHED", {"whale.commit": "f00d"})
 
 
+def scaling(root):
+    """As evaluate_scaling names them: of a model, with its interval, and of the line through all."""
+    spool = start(root, "evaluate_scaling-1", "evaluate_scaling", None, dvc="7-70")
+    spool.log_input("models", "34" * 32, {f"{path}/MANIFEST.json": digest for path, digest in DIGEST.items()})
+    of = "pretrain.alpha.test"
+    spool.log_metrics({f"{of}.models.full.nll": 1.4, f"{of}.models.full.nll.low": 1.3, "models.full.flops": 9.0})
+    spool.log_metrics({f"{of}.b": -0.1, f"{of}.models.gone.nll": 2.0})
+    spool.end("FINISHED", {"whale.commit": "f00d"})
+
+
 def report(root):
     from whale.common.files import sha256_of_file
 
@@ -100,9 +111,16 @@ def checkpoint(store):
 
 def test_every_spool_becomes_one_run_however_often_it_is_replayed(store):
     first, second, third = store[1]
-    assert (first.runs, second.runs, third.runs) == (5, 0, 5)
+    assert (first.runs, second.runs, third.runs) == (6, 0, 6)
     names = Counter(run.info.run_name.split(" 2")[0] for run in runs(store, ""))
-    assert names == {"train_dynamics@full": 2, "evaluate_video": 1, "report": 1, "mix": 1, "dvc repro": 2}
+    assert names == {
+        "train_dynamics@full": 2,
+        "evaluate_video": 1,
+        "evaluate_scaling": 1,
+        "report": 1,
+        "mix": 1,
+        "dvc repro": 2,
+    }
 
 
 def test_runs_end_as_their_stage_ended_and_a_vanished_one_as_killed(store):
@@ -135,7 +153,7 @@ def test_a_run_says_where_it_comes_from(store):
 def test_stages_hang_below_one_parent_a_dvc_repro_which_ends_as_they_did(store):
     good, bad = runs(store, "dvc repro")
     below = Counter(run.data.tags.get("mlflow.parentRunId") for run in runs(store, ""))
-    assert (below[good.info.run_id], below[bad.info.run_id]) == (3, 1)
+    assert (below[good.info.run_id], below[bad.info.run_id]) == (4, 1)
     assert (good.info.status, bad.info.status) == ("FINISHED", "FAILED")
 
 
@@ -153,14 +171,27 @@ def test_a_checkpoint_is_one_logged_model_by_reference_with_its_last_loss_and_wh
     assert model.tags["whale.manifest_sha256"] == DIGEST[MODEL] and model.tags["whale.weights_sha256"] == "ef" * 32
     assert model.tags["mlflow.model.isExternal"] == "true"
     linked = {
-        metric.key: metric.dataset_name for metric in model.metrics if not metric.key.partition(".full.n")[2].isdigit()
+        metric.key: metric.dataset_name
+        for metric in model.metrics
+        if not metric.key.partition(".full.n")[2].isdigit() and "models." not in metric.key  # of scaling: below
     }
-    assert len(model.metrics) == 1 + 1 + MANY and linked == {
+    assert len(model.metrics) == 1 + 1 + MANY + 3 and linked == {
         "loss": None,
         "pretrain.alpha.test.dynamics.full.nll": "data/pretrain/shards/alpha",
     }
     measured = store[0].get_run(runs(store, "evaluate_video")[0].info.run_id)
     assert [each.model_id for each in measured.inputs.model_inputs] == [model.model_id]
+
+
+def test_a_metric_of_scaling_is_linked_to_the_model_that_it_names_and_the_line_to_none(store):
+    run = runs(store, "evaluate_scaling")[0]
+    linked = {each.key: each.dataset_name for each in checkpoint(store).metrics if each.run_id == run.info.run_id}
+    assert linked == {
+        "pretrain.alpha.test.models.full.nll": "data/pretrain/shards/alpha",
+        "pretrain.alpha.test.models.full.nll.low": "data/pretrain/shards/alpha",
+        "models.full.flops": None,
+    }
+    assert len(run.data.metrics) == 5
 
 
 def test_the_registry_has_one_version_of_it(store):

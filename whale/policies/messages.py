@@ -49,7 +49,7 @@ def unpack(payload: bytes, source: str) -> Any:
 def _count(payload: bytes, source: str) -> None:
     """BeyondLimitError for too many values, or too deep, before one is made; a list counts as long as it claims to be.
 
-    msgpack reserves what a list claims: 5 KB of lists in lists take 800 MB, and each empty one of a byte takes 56.
+    msgpack reserves what a list claims: 5 KB of lists in lists reserve 800 MB, and each empty one of a byte takes 56.
     What else is wrong with a message is for msgpack to say.
     """
     place, values, open_lists = 0, 1, [1]  # of each list or map that is open, how many values are still to come
