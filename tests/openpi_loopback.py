@@ -33,21 +33,14 @@ def unpacked(payload: bytes):
 
 @contextlib.contextmanager
 def policy_server(
-    infer: Callable[[dict], object],
-    metadata: object = None,
-    first: bytes | str | None = None,
-    asleep: float = 0.0,
-    reads: bool = True,
+    infer: Callable[[dict], object], metadata: object = None, first: bytes | str | None = None, asleep: float = 0.0
 ) -> Iterator[str]:
     """The address of a server. `infer` returns a value to be packed, bytes or text to be sent as they are, or raises
-    ConnectionError to end the connection. `first`: what is sent in place of the metadata. `reads`: whether it looks at
-    what it is sent before `infer`, which is then given nothing, has ended."""
+    ConnectionError to end the connection. `first`: what is sent in place of the metadata."""
 
     def handle(connection) -> None:
         time.sleep(asleep)
         connection.send(first if first is not None else packed(metadata or {}))
-        if not reads:
-            infer({})
         for message in connection:
             try:
                 answer = infer(unpacked(message))

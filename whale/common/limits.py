@@ -68,9 +68,7 @@ KEY_BYTES = 16 * KIB  # of a key in PEM
 STATEMENTS_BYTES = 64 * MIB  # of all statements that a bundle brings
 
 GIT_SECONDS = 60  # of one command in a repository that may be anybody's; each takes seconds where a disk is not broken
-RERUN_SECONDS = (
-    24 * 3600
-)  # of a stage that is run again from what a record says: a training of the larger profiles may take most of it
+RERUN_SECONDS = 24 * 3600  # of a stage that is run again from what a record says: trainings may take most of a day
 
 # Networks.
 REPLY_BYTES = MIB  # that is held in memory at once
