@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from whale.common.config import Config
 from whale.common.errors import BadDataError, BeyondLimitError, MissingInputError
@@ -30,9 +30,17 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,127}")
 class About(Config):
     """about.json of a pair."""
 
-    instruction: str = Field(default="", max_length=LANGUAGE_CHARACTERS)
+    instruction: str = ""
     truth: bool | None = None
     recorded_meets: bool | None = None
+
+    @field_validator("instruction")
+    @classmethod
+    def _is_no_speech(cls, instruction: str) -> str:
+        """`max_length` of a Field would also refuse text that is no Unicode, which `quoted` makes harmless."""
+        if len(instruction) > LANGUAGE_CHARACTERS:
+            raise ValueError(f"{len(instruction)} characters, at most {LANGUAGE_CHARACTERS}")
+        return instruction
 
 
 class Source(Config):
