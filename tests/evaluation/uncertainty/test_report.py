@@ -6,6 +6,7 @@ import pytest
 
 from whale.common.errors import ConfigError
 from whale.evaluation.measuring.decoding import Decoding
+from whale.evaluation.measuring.groups import Group
 from whale.evaluation.measuring.heldout import read_windows
 from whale.evaluation.measuring.metrics import flattened, folded, written
 from whale.evaluation.uncertainty.calibration import Calibrated
@@ -15,6 +16,7 @@ from whale.evaluation.uncertainty.report import (
     calibration_entry,
     curves,
     filter_metrics,
+    grouped_metrics,
     rollout_errors,
     uncertainty_metrics,
     uncertainty_protocol,
@@ -118,6 +120,17 @@ def test_a_filter_by_lost_objects_counts_their_share_in_the_last_frame_of_those_
     assert (found["moved.objects.50"], found["moved.objects.100"], found["best.objects.50"]) == (0.0, 1.0, 0.0)
     kept_all = filter_metrics(arrays | {"objects_lost": np.zeros((3, 2))}, Resampling(np.ones((1, 3))))
     assert "objects.status" in kept_all and "moved.objects.50" not in kept_all
+
+
+def test_correlation_within_a_task_is_that_of_its_windows_alone_and_their_mean_stands_beside(measured):
+    halves = [Group("task", "a", np.arange(6)), Group("task", "b", np.arange(6, len(measured.episode)))]
+    found = grouped_metrics(replace(measured, groups=halves), _config())
+    for half in halves:
+        x, y = (measured.main[name][half.rows].ravel() for name in ("entropy", "error_latent"))
+        assert found[f"{half.prefix}.entropy.latent.pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    mean = [found[f"task.{name}.moved.latent.per_rollout.pearson"] for name in "ab"]
+    assert found["task.mean.moved.latent.per_rollout.pearson"] == pytest.approx(np.mean(mean))
+    assert grouped_metrics(measured, _config()) == {}  # these episodes name neither task nor policy
 
 
 def test_the_lead_over_a_rival_is_the_difference_of_the_two(metrics):

@@ -18,6 +18,7 @@ from whale.common.errors import ConfigError
 from whale.evaluation.measuring.decoding import MODES, Decoding, Mode
 from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load_network
 from whale.evaluation.measuring.fidelity import psnr, squared_error
+from whale.evaluation.measuring.groups import Group, groups
 from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
 from whale.evaluation.measuring.imagination import predictor, rollouts
 from whale.evaluation.measuring.motion import position_error
@@ -101,7 +102,8 @@ class Measured:
     """`scored`: of each decoding, that of the config first. `one_step`: frames imagined from recorded ones alone.
 
     `episode` [B]; `quality`: metrics of the imagined pictures of both decodings; `pictures`: windows to show, frames
-    uint8 `recorded` [W, c + h, R, R, 3] and `imagined.<decoding>` [W, h, R, R, 3], their numbers `shown` and `keys`.
+    uint8 `recorded` [W, c + h, R, R, 3] and `imagined.<decoding>` [W, h, R, R, 3], their numbers `shown` and `keys`;
+    `groups`: the windows of each task and policy.
     """
 
     scored: dict[Mode, Arrays]
@@ -109,6 +111,7 @@ class Measured:
     episode: np.ndarray
     quality: dict[str, object]
     pictures: Arrays
+    groups: list[Group]
 
     @property
     def main(self) -> Arrays:
@@ -178,7 +181,8 @@ class _Measurement:
                 arrays["mc_variance"] = variance(drawn)
         pictures = self._pictures(imagined)
         one_step = self._one_step(scored[self.config.decoding.mode])
-        return Measured(scored, one_step, self.windows.episode, self._quality(imagined), pictures)
+        found = list(groups(self.windows))
+        return Measured(scored, one_step, self.windows.episode, self._quality(imagined), pictures, found)
 
     def _quality(self, imagined: dict[Mode, np.ndarray]) -> dict[str, object]:
         config, frames = self.config, self.windows.frames

@@ -74,6 +74,7 @@ def uncertainty_metrics(
     metrics |= under("decoding", measured.quality)
     metrics |= under("filter", filter_metrics(measured.main, resampling))
     metrics |= under("conformal", conformal_metrics(measured, others))
+    metrics |= grouped_metrics(measured, config)
     for name, why in UNAVAILABLE.items():
         if name not in measured.main and f"error_{name}" not in measured.main:
             metrics[f"{name}.status"] = why
@@ -105,6 +106,26 @@ def one_step_metrics(arrays: Arrays, resampling: Resampling) -> dict[str, object
     """Frames imagined from recorded ones: none is further from the truth by its step, and no model talks to itself."""
     metrics = _agreement(arrays, POOLED | PER_ROLLOUT, RIVALS[:2], resampling)
     return metrics | {"latent.error": float(arrays["error_latent"].mean()), "psnr": float(arrays["psnr"].mean())}
+
+
+def grouped_metrics(measured: Measured, config: EvaluateUncertaintyConfig) -> dict[str, object]:
+    """Correlation with the latent error within each task and each policy, `task.<name>.<score>.latent.`, at three
+    levels; `task.mean` is the mean over tasks, which Table 3 prints.
+    """
+    rng, metrics = np.random.default_rng([config.seed, *b"groups"]), dict[str, object]()
+    together: dict[str, list[np.ndarray]] = {}
+    for group in measured.groups:
+        resampling = Resampling.of(measured.episode[group.rows], rng, config.resamples)
+        error = measured.main["error_latent"][group.rows]
+        for score, level in product(BESIDE_LATENT, ("pearson", "within_step.pearson", "per_rollout.pearson")):
+            if score in measured.main and not (score == "step" and level != "pearson"):
+                values = resampling.values(LEVELS[level], measured.main[score][group.rows], error)
+                metrics |= _interval(values).as_metrics(f"{group.prefix}.{score}.latent.{level}")
+                together.setdefault(f"{group.kind}.mean.{score}.latent.{level}", []).append(values)
+        metrics[f"{group.prefix}.num_windows"] = len(group.rows)
+    for name, each in together.items():
+        metrics |= _interval(np.mean(each, axis=0)).as_metrics(name)
+    return metrics
 
 
 def filter_metrics(arrays: Arrays, resampling: Resampling) -> dict[str, object]:

@@ -342,6 +342,11 @@ def effector_rng(config: EvaluateVideoConfig) -> np.random.Generator:
     return _rng(config, "effector")
 
 
+def groups_rng(config: EvaluateVideoConfig) -> np.random.Generator:
+    """Of the intervals by task and policy."""
+    return _rng(config, "groups")
+
+
 def objects_rng(config: EvaluateVideoConfig) -> np.random.Generator:
     """Of the objects' intervals."""
     return _rng(config, "objects")
