@@ -15,6 +15,7 @@ that looks at several past frames is refused, for a chunk's frames in between ne
 
 import argparse
 import hashlib
+import itertools
 import sys
 import traceback
 from pathlib import Path
@@ -28,7 +29,9 @@ from torch.nn.functional import interpolate
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
-LOOPBACK, MAX_MESSAGE_BYTES = "127.0.0.1", 64 * 2**20
+LOOPBACK = "127.0.0.1"
+# As whale/common/limits.py has the first (MESSAGE_BYTES). An observation is one map of a handful of arrays.
+MAX_MESSAGE_BYTES, MAX_LISTS = 64 * 2**20, 1000
 
 
 def packed(value: object) -> bytes:
@@ -39,9 +42,17 @@ def packed(value: object) -> bytes:
 
 
 def unpacked(payload: bytes) -> dict:
-    """Only arrays of plain numbers become arrays."""
+    """Only arrays of plain numbers become arrays. ValueError for any other, and for more than a thousand lists or maps,
+    each of a thousand: whatever a browser's page or another process of this machine sends stays small in memory."""
+    lists = itertools.count(1)
+
+    def few(found):
+        if next(lists) > MAX_LISTS:
+            raise ValueError(f"a message of more than {MAX_LISTS} lists and maps")
+        return found
 
     def hook(found):
+        few(found)
         if b"__ndarray__" not in found:
             return found
         kind = np.dtype(found[b"dtype"])
@@ -49,7 +60,9 @@ def unpacked(payload: bytes) -> dict:
             raise ValueError(f"an array of {kind}")
         return np.frombuffer(found[b"data"], kind).reshape(found[b"shape"])
 
-    return msgpack.unpackb(payload, object_hook=hook)
+    return msgpack.unpackb(
+        payload, object_hook=hook, list_hook=few, max_array_len=MAX_LISTS, max_map_len=MAX_LISTS, max_ext_len=0
+    )
 
 
 class ServedPolicy:

@@ -176,33 +176,83 @@ def test_names_of_files_that_rooms_share_stand_at_their_owner(path):
     assert not again
 
 
-# Rooms that read what others wrote, and what in them is named like a limit and is none on it.
-READERS = ("whale/lineage", "whale/audit", "whale/data/ingest", "whale/data/storage")
+# Limits on what others wrote stand in whale/common/limits.py. A name elsewhere that looks like one is listed here, with
+# what it is instead.
+LIMIT = re.compile(r"_?(MAX|MOST|LONGEST|LARGEST|DEEPEST)(_\w+)?|(\w+_)?(LIMIT|TIMEOUT)(_\w+)?")
 NO_LIMITS = {
-    "MAX_PATCH_BYTES": "of what we write",
-    "SECRET_BYTES": "a size, of what we write",
-    "MAX_HOLDERS": "of what we write",
-    "FRAMING_BYTES": "a size, of a format",
-    "MAX_SHOWN": "lines of a report",
-    "MAX_NAME": "of file systems, and of MLflow",
-    "MAX_PART": "of file systems",
-    "MAX_TEXT": "of MLflow",
-    "SCENE_BYTES": "a size, of ours",
-    "CODE_BYTES": "a size, of ours",
-    "MOST_BYTES": "of what we write",
-    "MAX_PARTS": "of what we write",
-    "MOST_MOTION": "of the quality gate",
-    "MAX_LEAD": "of clocks",
+    "whale/audit/checks/tracking_page.py": ({"MAX_SHOWN"}, "lines of a report"),
+    "whale/audit/checks/verify.py": ({"MAX_LEAD"}, "how far clocks may differ"),
+    "whale/audit/exports/world_bundle/rounded.py": ({"MOST"}, "starts that are compared: of what we write"),
+    "whale/audit/exports/world_bundle/world.py": ({"MOST_BYTES"}, "of what we write"),
+    "whale/commands/lineage/text.py": ({"MAX_ROWS"}, "lines of a report"),
+    "whale/control/optimize.py": ({"MOST_FRAMES"}, "of a fit: science"),
+    "whale/data/ingest/quality/motion.py": ({"MOST_MOTION"}, "of the quality gate: science"),
+    "whale/data/ingest/tar_parts.py": ({"MAX_PARTS"}, "of what we write"),
+    "whale/data/loading/loader.py": ({"MOST_THREADS"}, "for speed"),
+    "whale/data/storage/tar.py": ({"MAX_NAME"}, "what the format takes"),
+    "whale/data/workbench/spec_check.py": ({"LARGEST_STEP"}, "of a robot: science"),
+    "whale/evaluation/judging/consistency.py": ({"MOST_INVALID"}, "a share: of the protocol"),
+    "whale/evaluation/judging/fleet_tests.py": ({"MAX_STEPS"}, "of the simulator's episodes: science"),
+    "whale/evaluation/video/pose_probe.py": ({"LARGEST"}, "of a network: science"),
+    "whale/guard/run_record.py": ({"MAX_SUBJECTS"}, "of what we write"),
+    "whale/lineage/code_state.py": ({"MAX_PATCH_BYTES"}, "of what we write"),
+    "whale/lineage/inputs.py": ({"MAX_HOLDERS"}, "of what we write"),
+    "whale/models/trunk/attention.py": ({"LONGEST_WRITTEN_OUT", "LONGEST_FUSED"}, "for speed"),
+    "whale/reporting/charts.py": ({"MOST_TICKS", "MOST_DOTS"}, "of a drawing"),
+    "whale/runtime/workers/torch_process.py": ({"LARGEST", "LARGEST_OF_OLD"}, "of the allocator"),
+    "whale/sim/fleet/policies.py": ({"MAX_TURN"}, "of a robot: science"),
+    "whale/sim/fleet/state.py": ({"MAX_STEP", "TILT_LIMIT", "ABSENT_LIMIT"}, "of a robot: science"),
+    "whale/sim/metaworld/tasks.py": ({"MOST_STEPS"}, "of the simulator's episodes: science"),
+    "whale/tracking/mlflow_models.py": ({"MAX_DIGEST"}, "what MLflow takes"),
+    "whale/tracking/spooled_run.py": ({"MAX_PARAMS", "MAX_METRICS", "MAX_NAME", "MAX_TEXT"}, "what MLflow takes"),
+    "whale/training/loop/non_finite.py": ({"MAX_NAMED"}, "words of an error"),
+    "whale/training/loop/recomputation.py": ({"MAX_NAMED"}, "words of an error"),
+    "scripts/gpu.py": ({"LIMIT_SECONDS", "LIMIT_MB"}, "of what we run and write"),
+    "scripts/serve_lerobot.py": ({"MAX_MESSAGE_BYTES", "MAX_LISTS"}, "it runs without this package; a test compares"),
 }
+# Rooms that read what others wrote: there a size in bytes is a limit, too, and no call is given one as a bare number.
+READERS = ("whale/lineage", "whale/audit", "whale/data/ingest", "whale/data/storage", "whale/play", "whale/policies")
+READERS += ("whale/evaluation/judging", "whale/evaluation/by_hand", "whale/worlds", "whale/tracking")
+SIZES = {"SECRET_BYTES", "FRAMING_BYTES", "SCENE_BYTES", "CODE_BYTES"}  # of formats and of what we write
+BOUNDING = re.compile(r"max_\w+|\w*timeout\w*|limit_\w+")
+
+
+def constants(path: Path) -> set[str]:
+    """Names that are assigned at the top of a module."""
+    nodes = [node for node in tree(path).body if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign)]
+    targets = [each for node in nodes for each in getattr(node, "targets", [getattr(node, "target", None)])]
+    names = [part for each in targets for part in (each.elts if isinstance(each, ast.Tuple) else [each])]
+    return {each.id for each in names if isinstance(each, ast.Name)}
+
+
+@parametrize_files(python_files() + sorted((ROOT / "scripts").rglob("*.py")))
+def test_limits_on_what_others_wrote_stand_in_one_file(path):
+    own = path.relative_to(ROOT).as_posix()
+    known, _ = NO_LIMITS.get(own, (set(), ""))
+    named = {name for name in constants(path) if LIMIT.fullmatch(name)}
+    assert named == known, "a limit belongs into whale/common/limits.py; what is none, into NO_LIMITS with what it is"
+    if own.startswith(READERS):
+        assert not {name for name in constants(path) - known if name.endswith("_BYTES")} - SIZES
 
 
 @parametrize_files([path for path in python_files() if path.relative_to(ROOT).as_posix().startswith(READERS)])
-def test_limits_on_what_others_wrote_stand_in_one_file(path):
-    limit = re.compile(r"(MAX|MOST)_\w+|\w+_(BYTES|LIMIT)")
-    targets = [each for node in tree(path).body if isinstance(node, ast.Assign) for each in node.targets]
-    names = [part for each in targets for part in (each.elts if isinstance(each, ast.Tuple) else [each])]
-    named = [each.id for each in names if isinstance(each, ast.Name)]
-    assert not [name for name in named if limit.fullmatch(name) and name not in NO_LIMITS]
+def test_no_limit_is_a_bare_number_in_a_call(path):
+    """One is none: `max_results=1` asks whether there is any."""
+    keywords = [each for node in ast.walk(tree(path)) if isinstance(node, ast.Call) for each in node.keywords]
+    bare = [f"line {each.value.lineno}: {each.arg}" for each in keywords if BOUNDING.fullmatch(each.arg or "")
+            and isinstance(getattr(each.value, "value", None), int | float) and each.value.value > 1]  # fmt: skip
+    assert not bare
+
+
+def test_every_limit_is_used_and_none_stands_there_twice():
+    home = ROOT / "whale/common/limits.py"
+    used = {name.rpartition(".")[2] for path in python_files() for name in imports(path)
+            if name.startswith("whale.common.limits.")}  # fmt: skip
+    assert constants(home) - {"KIB", "GIB"} <= used
+    text = home.read_text(encoding="utf-8")
+    assert [
+        name for name in constants(home) if len(re.findall(rf"^[A-Z_, ]*\b{name}\b[A-Z_, ]* = ", text, re.M)) > 1
+    ] == []
 
 
 def test_every_room_of_the_layers_is_there():

@@ -63,6 +63,7 @@ def tiny_params() -> dict:
     params["evaluate_video"]["context"] = 1  # episodes are short
     params["evaluate_uncertainty"] |= {"max_episodes": 2, "horizon": 4, "resamples": 100, "filmstrips": 1}
     params["evaluate_uncertainty"] |= {"state_episodes": 2}
+    params["evaluate_behavior"]["fleet_delta"] |= {"perplexity": 2.0, "resamples": 100}  # 8 segments
     params["train_reward"]["head"] |= {"hidden": 8, "test_episodes": 2}
     params["evaluate_policies"] = {"fleet_delta": tiny_trials()}
     params["optimize_policy"] = {"open_bin": tiny_optimization.values(**ONE_MODEL)}
@@ -140,7 +141,7 @@ def project(tmp_path_factory) -> Path:
 
 def test_every_output_is_sealed_and_no_partial_file_is_left(project):
     sealed = [path.parent for path in (project / "artifacts").rglob("MANIFEST.json")]
-    assert len(sealed) == 28
+    assert len(sealed) == 29
     for folder in sealed:
         verify_sealed(folder, sha256_of_file)
     assert not [path for path in project.rglob("*tmp-*") if "artifacts" in path.parts or "lineage" in path.parts]
@@ -243,7 +244,7 @@ def test_the_report_is_one_page_that_needs_no_network(project):
 def test_each_run_left_a_statement_whose_inputs_are_the_digests_of_what_it_read(project):
     entries = ledger.read(project / ledger.LEDGER)
     statements = [signing.verify(entry.envelope, project / signing.PUBLIC_KEYS) for entry in entries]
-    assert len(statements) == 28
+    assert len(statements) == 29
     tokenizer = hashlib.sha256((project / "artifacts/demo/models/tokenizer/MANIFEST.json").read_bytes()).hexdigest()
     users = [json.dumps(statement["predicate"]) for statement in statements]
     assert sum(tokenizer in user for user in users) >= 4

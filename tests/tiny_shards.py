@@ -24,14 +24,15 @@ SIZE = 16
 
 
 def write_tiny_shards(
-    directory: Path, name: str, lengths: list[int], per_shard: int = 2, seed: int = 0, about: list[dict] | None = None
-) -> Path:
+    directory: Path, name: str, lengths: list[int], per_shard: int = 2, seed: int = 0, about: list[dict] | None = None,
+    green: int = 20,
+) -> Path:  # fmt: skip
     """Episodes of `lengths` frames in split train, `per_shard` per tar; the same arguments give the same bytes.
 
-    about: metadata of each; then step s of episode e earns s + 100 e.
+    about: metadata of each; then step s of episode e earns s + 100 e. Episode e is `green` times e green.
     """
     rng = np.random.default_rng([seed, *name.encode()])
-    frames = [[_square(step, ordinal) for step in range(length)] for ordinal, length in enumerate(lengths)]
+    frames = [[_square(step, green * ordinal) for step in range(length)] for ordinal, length in enumerate(lengths)]
     actions = [_action(rng, length) for length in lengths]
     return write_encoded_shards(directory, name, frames, actions, SIZE, per_shard, about)
 
@@ -76,8 +77,8 @@ def _action(rng, length: int) -> np.ndarray:
     return action
 
 
-def _square(step: int, ordinal: int) -> bytes:
-    frame = np.full((SIZE, SIZE, 3), (10 * step % 256, 20 * ordinal % 256, 128), np.uint8)
+def _square(step: int, green: int) -> bytes:
+    frame = np.full((SIZE, SIZE, 3), (10 * step % 256, green % 256, 128), np.uint8)
     return simplejpeg.encode_jpeg(frame, quality=95, colorsubsampling="444")
 
 

@@ -166,7 +166,7 @@ def train(name: str, item: str | None, out: Path, role: str, initial: Path | Non
     values = params()
     section = values[name] if item is None else values[name][item]
     args = arguments(item=item, shards=ART / "data" / role / "shards", out=out)
-    if role == "pretrain":
+    if role == "pretrain" or name == "train_reward":  # which is given it whatever its role
         args.mix = ART / "mix"
     if initial is not None:
         args.initial, args.tokens = initial, ART / "data" / role / "tokens"
@@ -268,7 +268,8 @@ class Part:
 
 
 def _plan(name: str, args: argparse.Namespace, segments: PixelSegments | Part, values: dict) -> Plan:
-    if hasattr(args, "mix"):
+    section = values[name] if args.item is None else values[name][args.item]
+    if hasattr(args, "mix") and section.get("role") != "finetune":
         plan = Plan.load(args.mix / "plan.json", "dynamics" if name == "train_dynamics" else "pretrain")
         if isinstance(segments, Part):
             counts = {each.name: segments.num_segments(each.name) for each in plan.datasets}

@@ -98,6 +98,21 @@ def test_seen_knows_the_episodes_of_an_entry_that_takes_a_fraction(chain):
     assert found == {key: times[key] for key in rows} and 0 in found.values() and sum(times.values()) == len(logged)
 
 
+def test_seen_counts_what_a_reward_head_drew_of_demonstrations_alone_though_it_was_given_the_mixture(chain):
+    params = Path("params.yaml")
+    values = yaml.safe_load(params.read_text())
+    head = {"role": "finetune", "optimization": toy_chain.OPTIMIZATION}
+    params.write_text(yaml.safe_dump(values | {"train_reward": {"head": head}}))
+    out = ART / "reward/head"
+    logged = toy_chain.train("train_reward", "head", out, "finetune", initial=ART / "models/tokenizer")
+    graph = RunGraph.load()
+    run, times = final(graph, out), Counter(key for _, key in logged)
+    assert "mix" in {each.stage for each in graph.parents(run)} and sum(times.values()) == len(logged)
+    for row in episodes(run, graph, False)["episodes"]:
+        found = [each.times for each in seen(run, row["key"], graph) if each.stage == "train_reward@head"]
+        assert found == ([times[row["key"]]] if row["key"].startswith("gamma") else []), row["key"]
+
+
 def test_seen_follows_every_training_behind_a_checkpoint_and_works_by_digest(chain):
     graph = RunGraph.load()
     run = final(graph)

@@ -34,7 +34,9 @@ def test_dvc_yaml_is_compared_and_rewritten_in_place(project):
     (project / "dvc.yaml").write_text(rewrite(text, project))
     assert not compare(project)
     text = (project / "dvc.yaml").read_text()
-    assert text.startswith("# kept\n") and "      data,\n      pipelines/x.py, whale/one, whale/two/c.py]\n" in text
+    assert (
+        text.startswith("# kept\n") and "    deps: [data,\n      pipelines/x.py, whale/one, whale/two/c.py]\n" in text
+    )
     assert rewrite(text, project) == text
 
 

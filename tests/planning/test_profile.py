@@ -89,6 +89,14 @@ def test_scaling_over_entries_that_are_not_there_or_too_alike_is_refused(place, 
         load_profile(written(tmp_path / "params.yaml", params))
 
 
+@pytest.mark.parametrize("name", ["fleet_unseen", "nobody"])
+def test_probes_of_z_are_of_a_dataset_that_a_pretrained_prior_embeds(name, tmp_path, project_root):
+    params = load_yaml(project_root / "profiles/hidden-gain.yaml")
+    params["evaluate_behavior"] = {name: params["evaluate_behavior"]["fleet_gain"]}
+    with pytest.raises(ConfigError, match=rf"(?s)no such dataset of role pretrain.*evaluate_behavior\.{name}"):
+        load_profile(written(tmp_path / "params.yaml", params))
+
+
 def test_video_of_a_model_that_no_entry_trains_is_refused(tmp_path, project_root):
     params = load_yaml(project_root / "profiles/scaling.yaml")
     params["evaluate_video"]["models"] = ["full", "w256"]

@@ -9,9 +9,10 @@ import tiny_world
 
 import whale
 from whale.common.errors import ConfigError, RefusedError
+from whale.common.limits import DRIVE_STEPS
 from whale.models.world.learned import LearnedWorld
 from whale.play.drive import FEWEST, Drive, motion
-from whale.play.messages import MAX_STEPS, Step
+from whale.play.messages import Step
 from whale.policies.behavior import behavior
 from whale.policies.protocol import from_callable
 
@@ -160,7 +161,7 @@ def test_the_limit_is_the_calibrated_one_of_the_step_and_method(world):
 
 def test_a_full_drive_says_so(world, monkeypatch):
     drive = drive_of(world)
-    drive.moments += drive.moments[:1] * MAX_STEPS
+    drive.moments += drive.moments[:1] * DRIVE_STEPS
     with pytest.raises(ConfigError, match="full"):
         step(drive, **STILL)
 

@@ -13,8 +13,10 @@ import tiny_world
 
 from whale.commands.results.play import drives_of
 from whale.common.errors import BusyError
-from whale.play.drives import MAX_DRIVES, Drives
-from whale.play.server import MAX_BODY, Server
+from whale.common.limits import DRIVES, REQUEST_BYTES, REQUEST_HEAD_BYTES
+from whale.play import server as play_server
+from whale.play.drives import Drives
+from whale.play.server import Server
 
 BEGIN = {"do": "begin", "dataset": tiny_world.ROBOT, "start": 0}
 
@@ -96,13 +98,29 @@ def test_two_hosts_in_one_request_are_refused(server):
 
 
 def test_a_large_request_is_refused_whatever_length_it_claims(ask, server):
-    status, _, said = ask("drive", b" " * (MAX_BODY + 1))
-    assert status == 413 and said["error"]["place"] == "body" and str(MAX_BODY) in said["error"]["expected"]
-    status, _, said = ask("drive", b"".join([b"%x\r\n%s\r\n" % (MAX_BODY, b" " * MAX_BODY)] * 2) + b"0\r\n\r\n",
-                          Transfer_Encoding="chunked")  # fmt: skip
+    status, _, said = ask("drive", b" " * (REQUEST_BYTES + 1))
+    assert status == 413 and said["error"]["place"] == "body" and str(REQUEST_BYTES) in said["error"]["expected"]
+    part = b"%x\r\n%s\r\n" % (REQUEST_BYTES, b" " * REQUEST_BYTES)
+    status, _, said = ask("drive", part * 2 + b"0\r\n\r\n", Transfer_Encoding="chunked")
     assert status == 413
     assert ask("about?dataset=" + "x" * 100_000)[0] in (400, 431)
     assert ask("about")[0] == 200
+
+
+def test_a_request_that_does_not_come_to_its_end_is_refused_in_time(server, monkeypatch):
+    monkeypatch.setattr(play_server, "REQUEST_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port), 60) as raw:
+        path = server.url.split(f"{server.port}")[1].encode()
+        head = b"POST " + path + f"drive HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n".encode()
+        raw.sendall(head + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        said = raw.makefile("rb").read()  # to its end: the connection is closed
+    assert said.startswith(b"HTTP/1.1 408") and b"1 bytes" in said and b"within 0.3 s" in said
+
+
+def test_a_request_whose_head_does_not_end_is_refused(server):
+    with socket.create_connection(("127.0.0.1", server.port), 60) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"x" * REQUEST_HEAD_BYTES)
+        assert raw.makefile("rb").readline().split()[1] in (b"400", b"431")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +189,7 @@ def test_a_drive_over_http_moves_and_goes_back(ask):
 
 
 def test_the_oldest_drive_ends_where_too_many_begin(ask):
-    numbers = [ask("drive", BEGIN)[2]["drive"] for _ in range(MAX_DRIVES + 1)]
+    numbers = [ask("drive", BEGIN)[2]["drive"] for _ in range(DRIVES + 1)]
     status, _, said = ask("drive", {"do": "rewind", "drive": numbers[0], "to": 0})
     assert status == 400 and said["error"]["remedy"] == "begin again"
     assert ask("drive", {"do": "rewind", "drive": numbers[-1], "to": 0})[0] == 200

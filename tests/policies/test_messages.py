@@ -1,13 +1,21 @@
 """Messages of openpi's protocol: arrays survive, and nothing but numbers and text ever comes out of one."""
 
+import ast
+import itertools
+from pathlib import Path
+
 import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limited import run_limited
 
-from whale.common.errors import BadDataError
-from whale.policies.messages import MAX_MESSAGE_BYTES, pack, unpack
+from whale.common.errors import BadDataError, BeyondLimitError
+from whale.common.limits import MESSAGE_BYTES, MESSAGE_VALUES, NESTING
+from whale.policies.messages import pack, unpack
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool", "float16", ">f4"])
@@ -48,6 +56,11 @@ HOSTILE = {
     "two messages": array() + array(),
     "an extension": msgpack.packb(msgpack.ExtType(5, b"cos\nsystem\n")),
     "depth": b"\x91" * 5000 + b"\x00",
+    "a level too many": b"\x91" * (NESTING + 1) + b"\x00",
+    "a level too many, of maps": b"\x81\x00" * (NESTING + 1) + b"\x00",
+    "a value too many": b"\xdd" + (MESSAGE_VALUES).to_bytes(4, "big") + b"\x90" * MESSAGE_VALUES,
+    "lists in lists that all claim to be large": b"\xdd\x00\x01\x86\x00" * 1000,
+    "many lists of empty lists": b"\xdd\x00\x00\x00\xff" + b"".join([b"\xdc\xff\xff" + b"\x90" * 65535] * 255),
     "a map that claims to be huge": b"\xdf\xff\xff\xff\xff",
     "a list that claims to be huge": b"\xdd\xff\xff\xff\xff",
     "bytes that claim to be huge": b"\xc6\xff\xff\xff\xff",
@@ -63,9 +76,68 @@ def test_a_hostile_message_is_refused_with_its_source(name):
         unpack(HOSTILE[name], "ws://here")
 
 
+@pytest.mark.parametrize("name", ["lists in lists that all claim to be large", "many lists of empty lists"])
+def test_a_message_that_would_swell_takes_no_memory_and_no_time(tmp_path, name):
+    """16 MB of empty lists take a gigabyte, 5 KB of lists in lists reserve nearly as much."""
+    (tmp_path / "bomb").write_bytes(HOSTILE[name])
+    imports = "from whale.policies.messages import unpack; bomb = open('bomb', 'rb').read()"
+    said = run_limited(imports, 'unpack(bomb, "ws://here")', memory=32 << 20, seconds=5, cwd=tmp_path)
+    assert said.startswith("BeyondLimitError: a message of too many values")
+    for word in ("ws://here", "values so far", f"<= {MESSAGE_VALUES} values, {NESTING} levels", "remedy"):
+        assert word in said
+
+
+def test_as_many_values_and_levels_as_are_allowed_are_read():
+    flat = b"\xdd" + (MESSAGE_VALUES - 1).to_bytes(4, "big") + b"\x00" * (MESSAGE_VALUES - 1)
+    assert len(unpack(flat, "here")) == MESSAGE_VALUES - 1
+    assert unpack(b"\x91" * NESTING + b"\x00", "here")[0]
+
+
+def script_part(name: str) -> dict:
+    """A function of scripts/serve_lerobot.py and its constants, without LeRobot, which that imports first."""
+    tree = ast.parse((ROOT / "scripts/serve_lerobot.py").read_text())
+    kept = [node for node in tree.body if isinstance(node, ast.Assign) or getattr(node, "name", None) == name]
+    found = {"msgpack": msgpack, "np": np, "itertools": itertools}
+    exec(compile(ast.Module(kept, []), "serve_lerobot.py", "exec"), found)
+    return found
+
+
+def test_the_script_that_serves_lerobots_policies_has_our_limit_and_reads_what_our_client_sends():
+    found = script_part("unpacked")
+    assert found["MAX_MESSAGE_BYTES"] == MESSAGE_BYTES
+    sent = {"observation/image": np.zeros((4, 4, 3), np.uint8), "prompt": "go", "state": np.arange(3.0)}
+    back = found["unpacked"](pack(sent))
+    assert back["prompt"] == "go" and all(
+        np.array_equal(back[key], sent[key]) for key in ("observation/image", "state")
+    )
+
+
+@pytest.mark.parametrize("name", ["many lists of empty lists", "lists in lists that all claim to be large", "objects"])
+def test_and_it_refuses_a_message_that_swells(name):
+    with pytest.raises(ValueError):
+        script_part("unpacked")["unpacked"](HOSTILE[name])
+
+
+PLAIN = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+)
+TREES = st.recursive(PLAIN, lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside), max_leaves=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TREES, st.sampled_from([0, 31, 32, 255, 256, 65_535, 65_536]))
+def test_whatever_kind_of_value_stands_first_all_that_follows_is_counted(tree, length):
+    """The count walks over every kind of header: behind it, a list that is too long is still found."""
+    value = [tree, b"x" * length, "y" * length, [0] * (length % 300)]
+    assert unpack(pack(value), "here") == value
+    swollen = b"\x92" + pack(value) + b"\xdd" + MESSAGE_VALUES.to_bytes(4, "big")
+    with pytest.raises(BeyondLimitError):
+        unpack(swollen, "here")
+
+
 def test_a_message_that_is_too_large_is_not_even_read():
     with pytest.raises(BadDataError, match="too large"):
-        unpack(b"\0" * (MAX_MESSAGE_BYTES + 1), "here")
+        unpack(b"\0" * (MESSAGE_BYTES + 1), "here")
 
 
 @settings(max_examples=300, deadline=None)

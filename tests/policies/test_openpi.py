@@ -1,6 +1,11 @@
 """A policy behind a server: right numbers; and a server that lies, sleeps or dies gives one clear error, in time."""
 
+import base64
+import contextlib
+import hashlib
+import re
 import socket
+import threading
 import time
 
 import numpy as np
@@ -113,6 +118,44 @@ def test_a_slow_server_is_given_up_after_the_limit():
         with pytest.raises(WorkerLostError, match=r"(?s)no answer in time.*0\.3 s.*answer-seconds"):
             asked(url, answer_seconds=0.3)
         assert time.monotonic() - began < 2.5
+
+
+@contextlib.contextmanager
+def deaf_server():
+    """The address of one that says its metadata, an empty mapping, and never reads a byte behind the handshake."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with listening.accept()[0] as connection:
+                head = connection.recv(4096).decode()
+                key = re.search(r"Sec-WebSocket-Key: (\S+)", head)[1]
+                digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+                said = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                said += f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\n\r\n"
+                connection.sendall(said.encode() + b"\x82\x01\x80")
+                done.wait(60)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"ws://127.0.0.1:{listening.getsockname()[1]}"
+        done.set()
+
+
+def test_a_server_that_never_reads_is_given_up_after_the_limit():
+    """An observation that fits into no buffer would wait for good."""
+    with deaf_server() as url:
+        policy = openpi("mine", OpenpiServer(url, extra={"state": np.zeros(2**22)}, answer_seconds=0.5))
+        actor, began = policy.begin([Beginning(0, 0, IMAGE, "")]), time.monotonic()
+        with pytest.raises(WorkerLostError, match=r"(?s)took no observation in time.*0\.5 s.*answer-seconds") as error:
+            actor.act([SEEN], [0])
+        assert url in str(error.value) and time.monotonic() - began < 30
+
+
+def test_metadata_in_a_thousand_lists_are_refused_before_anything_walks_through_them():
+    deep = b"\x81\xa1a" + b"\x91" * 900 + b"\x00"
+    with policy_server(lambda _: {}, first=deep) as url, pytest.raises(BadDataError, match="too deep") as error:
+        openpi("mine", OpenpiServer(url))
+    assert url in str(error.value)
 
 
 def test_a_server_that_says_nothing_at_first_is_given_up_too():

@@ -8,6 +8,9 @@ from collections import Counter
 
 import pytest
 
+from whale.common.errors import BeyondLimitError
+from whale.tracking import mlflow_search, mlflow_store
+from whale.tracking.mlflow_models import point_at_current
 from whale.tracking.mlflow_store import replay
 from whale.tracking.spool import TrackingSpool
 
@@ -24,6 +27,7 @@ def store(tmp_path_factory):
     (root / REPORT).write_text("<p>good</p>")
     train(root, "train_dynamics-1", "FINISHED", dvc="7-70")
     measure(root)
+    scaling(root)
     report(root)
     train(root, "train_dynamics-2", "FAILED", dvc="8-80")
     killed = start(root, "mix-1", "mix", None)
@@ -66,6 +70,16 @@ def measure(root):
     spool.end("FINISHED", {"whale.commit": "f00d"})
 
 
+def scaling(root):
+    """As evaluate_scaling names them: of a model, with its interval, and of the line through all."""
+    spool = start(root, "evaluate_scaling-1", "evaluate_scaling", None, dvc="7-70")
+    spool.log_input("models", "34" * 32, {f"{path}/MANIFEST.json": digest for path, digest in DIGEST.items()})
+    of = "pretrain.alpha.test"
+    spool.log_metrics({f"{of}.models.full.nll": 1.4, f"{of}.models.full.nll.low": 1.3, "models.full.flops": 9.0})
+    spool.log_metrics({f"{of}.b": -0.1, f"{of}.models.gone.nll": 2.0})
+    spool.end("FINISHED", {"whale.commit": "f00d"})
+
+
 def report(root):
     from whale.common.files import sha256_of_file
 
@@ -97,9 +111,16 @@ def checkpoint(store):
 
 def test_every_spool_becomes_one_run_however_often_it_is_replayed(store):
     first, second, third = store[1]
-    assert (first.runs, second.runs, third.runs) == (5, 0, 5)
+    assert (first.runs, second.runs, third.runs) == (6, 0, 6)
     names = Counter(run.info.run_name.split(" 2")[0] for run in runs(store, ""))
-    assert names == {"train_dynamics@full": 2, "evaluate_video": 1, "report": 1, "mix": 1, "dvc repro": 2}
+    assert names == {
+        "train_dynamics@full": 2,
+        "evaluate_video": 1,
+        "evaluate_scaling": 1,
+        "report": 1,
+        "mix": 1,
+        "dvc repro": 2,
+    }
 
 
 def test_runs_end_as_their_stage_ended_and_a_vanished_one_as_killed(store):
@@ -132,7 +153,7 @@ def test_a_run_says_where_it_comes_from(store):
 def test_stages_hang_below_one_parent_a_dvc_repro_which_ends_as_they_did(store):
     good, bad = runs(store, "dvc repro")
     below = Counter(run.data.tags.get("mlflow.parentRunId") for run in runs(store, ""))
-    assert (below[good.info.run_id], below[bad.info.run_id]) == (3, 1)
+    assert (below[good.info.run_id], below[bad.info.run_id]) == (4, 1)
     assert (good.info.status, bad.info.status) == ("FINISHED", "FAILED")
 
 
@@ -150,14 +171,27 @@ def test_a_checkpoint_is_one_logged_model_by_reference_with_its_last_loss_and_wh
     assert model.tags["whale.manifest_sha256"] == DIGEST[MODEL] and model.tags["whale.weights_sha256"] == "ef" * 32
     assert model.tags["mlflow.model.isExternal"] == "true"
     linked = {
-        metric.key: metric.dataset_name for metric in model.metrics if not metric.key.partition(".full.n")[2].isdigit()
+        metric.key: metric.dataset_name
+        for metric in model.metrics
+        if not metric.key.partition(".full.n")[2].isdigit() and "models." not in metric.key  # of scaling: below
     }
-    assert len(model.metrics) == 1 + 1 + MANY and linked == {
+    assert len(model.metrics) == 1 + 1 + MANY + 3 and linked == {
         "loss": None,
         "pretrain.alpha.test.dynamics.full.nll": "data/pretrain/shards/alpha",
     }
     measured = store[0].get_run(runs(store, "evaluate_video")[0].info.run_id)
     assert [each.model_id for each in measured.inputs.model_inputs] == [model.model_id]
+
+
+def test_a_metric_of_scaling_is_linked_to_the_model_that_it_names_and_the_line_to_none(store):
+    run = runs(store, "evaluate_scaling")[0]
+    linked = {each.key: each.dataset_name for each in checkpoint(store).metrics if each.run_id == run.info.run_id}
+    assert linked == {
+        "pretrain.alpha.test.models.full.nll": "data/pretrain/shards/alpha",
+        "pretrain.alpha.test.models.full.nll.low": "data/pretrain/shards/alpha",
+        "models.full.flops": None,
+    }
+    assert len(run.data.metrics) == 5
 
 
 def test_the_registry_has_one_version_of_it(store):
@@ -237,7 +271,7 @@ def test_the_root_is_told_and_not_guessed_and_current_is_looked_up_once(tmp_path
         spool.end("FINISHED")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     replay(tmp_path / "spool", uri, tmp_path / "elsewhere/mlruns", root)
-    assert len([each for each in looked if not each]) == 1  # all of them, without a filter
+    assert len([each for each in looked if not any(isinstance(part, str) for part in each)]) == 1  # without a filter
     version = MlflowClient(uri).get_model_version_by_alias("demo-dynamics-full", "current")
     assert version.source == folder.as_uri()
     assert list((tmp_path / "elsewhere").rglob("picture.svg"))
@@ -252,6 +286,50 @@ def _listening(client, heard):
         return own(self, *arguments, **named)
 
     return search
+
+
+def test_a_search_goes_on_to_the_last_page(tmp_path, monkeypatch):
+    """`current` of a model beyond the first page, of a version beyond it; a parent whose failed stage lies beyond."""
+    from mlflow import MlflowClient
+
+    from whale.common.files import sha256_of_file
+
+    monkeypatch.setattr(mlflow_search, "FOUND_PAGE", 1)
+    root, uri = tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}"
+    models = [f"artifacts/demo/models/dynamics/{name}" for name in ("a", "b", "c")]
+    for number, path in enumerate(models * 2):
+        (root / path).mkdir(parents=True, exist_ok=True)
+        (root / path / "MANIFEST.json").write_text(f"{number}")
+        spool = start(root, f"train_dynamics-{number}", "train_dynamics", path[-1], dvc="9-90")
+        spool.log_model(path, sha256_of_file(root / path / "MANIFEST.json"), "ef" * 32)
+        spool.end("FAILED" if number == 0 else "FINISHED")
+    for path in models:
+        (root / path / "MANIFEST.json").write_text(f"{models.index(path)}")  # `dvc checkout`: the first version again
+    replay(root / "spool", uri, root / "mlruns", root)
+    client = MlflowClient(uri)
+    names = [f"demo-dynamics-{path[-1]}" for path in models]
+    assert [int(client.get_model_version_by_alias(name, "current").version) for name in names] == [1, 1, 1]
+    (parent,) = client.search_runs([client.get_experiment_by_name("demo").experiment_id], "tags.`whale.kind` = 'repro'")
+    assert parent.info.status == "FAILED"
+    monkeypatch.setattr(mlflow_search, "FOUND_ROWS", 2)
+    with pytest.raises(BeyondLimitError, match=r"(?s)file: +sqlite:.*place: +search_reg.*found:.*<= 2.*remedy"):
+        point_at_current(client, root)
+
+
+def test_a_store_whose_pages_never_end_is_given_up(monkeypatch):
+    class Page(list):
+        token = "again"
+
+    monkeypatch.setattr(mlflow_search, "FOUND_ROWS", 100)
+    with pytest.raises(BeyondLimitError, match="more than 100 rows"):
+        list(mlflow_search.every(lambda **_: Page()))
+
+
+def test_a_spool_that_is_too_large_is_named_and_not_read(tmp_path, monkeypatch):
+    start(tmp_path, "mix-1", "mix", None).end("FINISHED")
+    monkeypatch.setattr(mlflow_store, "SPOOL_BYTES", 100)
+    with pytest.raises(BeyondLimitError, match=r"(?s)mix-1\.jsonl.*found:.*bytes.*<= 100 bytes.*remedy"):
+        replay(tmp_path / "spool", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlruns", tmp_path)
 
 
 def test_two_that_replay_at_once_make_no_run_twice(tmp_path):

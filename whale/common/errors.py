@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from whale.common.limits import ERROR_CHARACTERS
 from whale.common.printable import brief, printable, without_secrets
 
-MAX_TEXT = 32 * 1024  # characters of a foreign error that are passed on: its beginning and its end
 PLAIN = str | int | float | bool | None
 
 
@@ -49,8 +49,8 @@ CONTINUED = "\n" + " " * 12
 
 
 def _shown(value: object) -> str:
-    """Cut, for a terminal; what is longer than MAX_TEXT is no message."""
-    text = str(value)[:MAX_TEXT] if isinstance(value, str | Path) else brief(value)
+    """Cut, for a terminal; what is longer than ERROR_CHARACTERS is no message."""
+    text = str(value)[:ERROR_CHARACTERS] if isinstance(value, str | Path) else brief(value)
     return printable(without_secrets(text)).replace(CONTINUED, "\n").replace("\n", CONTINUED)
 
 
@@ -70,8 +70,8 @@ def portable(error: BaseException) -> Exception:
     if isinstance(error, WhaleError):
         return error
     text = "".join(traceback.format_exception(error))
-    if len(text) > MAX_TEXT:
-        half = MAX_TEXT // 2
+    if len(text) > ERROR_CHARACTERS:
+        half = ERROR_CHARACTERS // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
     return RuntimeError(text)
 

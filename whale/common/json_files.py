@@ -78,7 +78,8 @@ def parse_object(data: bytes | str, file: str | Path, place: str | None = None) 
 def remembered(path: Path | None) -> dict[str, Any]:
     """The JSON object of a file whose loss costs nothing but time: empty where it is absent, torn or beyond a limit."""
     try:
-        found = parse_json(path.read_bytes(), path) if path else {}
+        is_small = path is not None and path.stat().st_size <= JSON_BYTES
+        found = parse_json(path.read_bytes(), path) if path and is_small else {}
     except (OSError, BadDataError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from whale.common.limits import GIT_SECONDS
+
 OWN = ("lineage", "dvc.lock")
 MAX_PATCH_BYTES = 8 * 2**20
-GIT_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -100,11 +100,12 @@ def rewrite(text: str, root: Path) -> str:
 
 
 def _paragraphs(indent: str, *groups: list[str]) -> list[str]:
-    """`deps` as one flow list, each group beginning a line."""
-    lines = [f"{indent}deps: ["]
+    """`deps` as one flow list, each group beginning a line, the first behind the word itself."""
+    lines: list[str] = []
     for group in filter(None, groups):
         words = [f'"{each}",' if "$" in each else f"{each}," for each in group]
-        lines += textwrap.wrap(" ".join(words), WIDTH, initial_indent=f"{indent}  ", subsequent_indent=f"{indent}  ",
+        first = f"{indent}  " if lines else f"{indent}deps: ["
+        lines += textwrap.wrap(" ".join(words), WIDTH, initial_indent=first, subsequent_indent=f"{indent}  ",
                                break_long_words=False, break_on_hyphens=False)  # fmt: skip
     lines[-1] = lines[-1].removesuffix(",") + "]"
     return lines

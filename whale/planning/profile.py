@@ -14,6 +14,7 @@ from whale.control.optimize import OptimizePolicyConfig
 from whale.data.ingest.ingest import IngestConfig
 from whale.data.mixture import MixConfig
 from whale.data.segments.grid import SegmentConfig
+from whale.evaluation.behavior.measurement import EvaluateBehaviorConfig
 from whale.evaluation.scaling.fit import FEWEST_SIZES
 from whale.evaluation.scaling.measurement import EvaluateScalingConfig
 from whale.evaluation.uncertainty.measurement import EvaluateUncertaintyConfig
@@ -66,6 +67,7 @@ class Profile:
     evaluate_uncertainty: EvaluateUncertaintyConfig
     evaluate_values: Mapping[str, EvaluateValuesConfig]
     evaluate_scaling: Mapping[str, EvaluateScalingConfig]
+    evaluate_behavior: Mapping[str, EvaluateBehaviorConfig]
     evaluate_policies: Mapping[str, TrialStageConfig]
     optimize_policy: Mapping[str, OptimizePolicyConfig]
 
@@ -101,6 +103,7 @@ def load_profile(path: Path) -> Profile:
     _require_one_finetuning_or_none(checked, path)
     _require_known_models(checked, path)
     _require_sizes(checked, path)
+    _require_embedded_datasets(checked, path)
     _require_one_world_and_simulator(checked, path)
     return checked
 
@@ -179,6 +182,14 @@ def _require_sizes(profile: Profile, path: Path) -> None:
             raise ConfigError("no entry of finetune_dynamics that goes on from its namesake", file=path,
                               place=f"evaluate_scaling.{name}.finetuned", found=wrong,
                               expected=[each for each in tuned if tuned[each] == each])  # fmt: skip
+
+
+def _require_embedded_datasets(profile: Profile, path: Path) -> None:
+    """An entry of evaluate_behavior is about the dataset of its name, whose z a pretrained prior has made."""
+    embedded = [name for name in profile.mix.weights if name in profile.datasets]
+    if unknown := sorted(set(profile.evaluate_behavior) - set(embedded)):
+        raise ConfigError("no such dataset of role pretrain", file=path, found=unknown, expected=embedded,
+                          place=f"evaluate_behavior.{unknown[0]}")  # fmt: skip
 
 
 def _require_one_world_and_simulator(profile: Profile, path: Path) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from whale.common.errors import ConfigError
+from whale.common.limits import DRIVE_STEPS
 from whale.models.world.rollout import KeyedNoise, Query
 from whale.models.world.state import WorldState
-from whale.play.messages import KEYS, MAX_STEPS, RECORDED, Doubt, Step
+from whale.play.messages import KEYS, RECORDED, Doubt, Step
 from whale.policies.protocol import Actor, Beginning, Contender, Observation
 from whale.worlds.starts import Start
 from whale.worlds.world import World
@@ -55,8 +56,8 @@ class Drive:
     @torch.inference_mode()
     def step(self, asked: Step) -> Moment:
         """ConfigError for no such policy or number of axes, and where the recorded actions, or the room, end."""
-        if self.steps >= MAX_STEPS:
-            raise ConfigError("this drive is full", place="step", found=self.steps, expected=f"< {MAX_STEPS} steps",
+        if self.steps >= DRIVE_STEPS:
+            raise ConfigError("this drive is full", place="step", found=self.steps, expected=f"< {DRIVE_STEPS} steps",
                               remedy="begin again, or go back")  # fmt: skip
         raw = self.world.contract.as_raw(self._action(asked), "step")
         model = self.world.model

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from whale.common.errors import ConfigError
+from whale.common.limits import DRIVE_STEPS, DRIVES
 from whale.play.drive import COVERAGE, Drive, motion
-from whale.play.messages import KEYS, MAX_STEPS, RECORDED, Begin, Message, Rewind
+from whale.play.messages import KEYS, RECORDED, Begin, Message, Rewind
 from whale.policies.protocol import Contender
 from whale.reporting.pictures import gif, side_by_side
 from whale.worlds.world import World
 
-MAX_DRIVES = 4  # the oldest ends where a fifth begins: each keeps its states
 GIF_SIDE = 256  # pixels of a frame's side, at least
 
 
@@ -64,7 +64,7 @@ class Drives:
                 "limits": [each for each in ("retracing", "entropy") if world.limit_if_known(COVERAGE, each)],
                 "coverage": COVERAGE,
                 "frames": ["drawn", "likeliest"] if world.decoding.mode == "sample" else ["likeliest", "drawn"],
-                "max_steps": MAX_STEPS,
+                "max_steps": DRIVE_STEPS,
             }
 
     def answer(self, asked: Message) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Drives:
             raise ConfigError("no such start", place="start", found=asked.start, expected=f"< {len(world.starts)}")
         self._begun += 1
         self._running[self._begun] = Drive(world, world.starts[asked.start], dict(policies), asked.seed)
-        while len(self._running) > MAX_DRIVES:
+        while len(self._running) > DRIVES:
             del self._running[min(self._running)]
         return self._shown(self._begun)
 
@@ -122,7 +122,7 @@ class Drives:
     def _drive(self, number: int) -> Drive:
         if number not in self._running:
             raise ConfigError("this drive has ended", place="drive", found=number,
-                              expected=f"one of the last {MAX_DRIVES}", remedy="begin again")  # fmt: skip
+                              expected=f"one of the last {DRIVES}", remedy="begin again")  # fmt: skip
         return self._running[number]
 
     def _world(self, dataset: str) -> tuple[World, Mapping[str, Contender]]:

@@ -7,8 +7,8 @@ from pydantic import Field
 from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError
 from whale.common.json_files import parse_json
+from whale.common.limits import AXES, DRIVE_STEPS, NAMED_CHARACTERS
 
-MAX_STEPS = 256  # of a drive: every one is kept, to go back to
 KEYS, RECORDED = "keys", "recorded"  # who acts, beside the policies that were named
 Axis = Annotated[float, Field(ge=-1.0, le=1.0)]
 Z = Literal["prior", "frozen", "off", "drawn"]
@@ -20,7 +20,7 @@ class Begin(Config):
     """A drive from a recorded start; `seed` decides what a policy draws."""
 
     do: Literal["begin"]
-    dataset: str = Field(max_length=200)
+    dataset: str = Field(max_length=NAMED_CHARACTERS)
     start: int = Field(ge=0)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
@@ -32,8 +32,8 @@ class Step(Config):
 
     do: Literal["step"]
     drive: int
-    by: str = Field(max_length=200)
-    axes: list[Axis] = Field(default=[], max_length=32)
+    by: str = Field(max_length=NAMED_CHARACTERS)
+    axes: list[Axis] = Field(default=[], max_length=AXES)
     gripper: float = Field(default=1.0, ge=0.0, le=1.0)
     z: Z = "prior"
     z_seed: int = Field(default=0, ge=0, lt=2**31)
@@ -46,7 +46,7 @@ class Rewind(Config):
 
     do: Literal["rewind"]
     drive: int
-    to: int = Field(ge=0, le=MAX_STEPS)
+    to: int = Field(ge=0, le=DRIVE_STEPS)
 
 
 Message = Begin | Step | Rewind

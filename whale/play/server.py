@@ -5,6 +5,7 @@ foreign name that resolves to 127.0.0.1 does not), come from this page or from n
 Nothing is loaded from elsewhere, nothing is logged.
 """
 
+import asyncio
 import hmac
 import secrets
 import socket
@@ -22,14 +23,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whale.common.errors import BusyError, ConfigError, MissingInputError, RefusedError, WhaleError
+from whale.common.limits import (
+    CLOSE_SECONDS,
+    REQUEST_BYTES,
+    REQUEST_HEAD_BYTES,
+    REQUEST_SECONDS,
+    REQUESTS_AT_ONCE,
+)
 from whale.play.drives import Drives
 from whale.play.messages import parse
 
 LOOPBACK = "127.0.0.1"
-MAX_BODY = 16 * 1024  # bytes of a request; the largest honest one has a few hundred
 PAGE = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-STATUS = {ConfigError: 400, RefusedError: 403, MissingInputError: 404}
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -43,6 +49,10 @@ HEADERS = {
 
 class TooLargeError(ConfigError):
     """A request with more bytes than any honest one."""
+
+
+class TooSlowError(ConfigError):
+    """A request that does not come to its end."""
 
 
 class Guard:
@@ -88,12 +98,17 @@ class Guard:
                                remedy="a token holds until the server ends: copy the newest address")  # fmt: skip
 
 
+STATUS = {ConfigError: 400, RefusedError: 403, MissingInputError: 404, TooSlowError: 408, TooLargeError: 413}
+
+
 def told(error: WhaleError) -> Response:
     """An error as the page reads it, its fields by name."""
     names = ("what", "place", "found", "expected", "remedy")
     fields = {name: str(getattr(error, name)) for name in names if getattr(error, name) is not None}
-    status = 413 if isinstance(error, TooLargeError) else STATUS.get(type(error), 500)
-    return JSONResponse({"error": {"kind": type(error).__name__, **fields}}, status)
+    status = STATUS.get(type(error), 500)
+    # the rest of a body that nobody reads would hold the connection
+    headers = {"connection": "close"} if isinstance(error, TooLargeError | TooSlowError) else {}
+    return JSONResponse({"error": {"kind": type(error).__name__, **fields}}, status, headers)
 
 
 def app_of(drives: Drives, token: str, port: int) -> ASGIApp:
@@ -140,13 +155,18 @@ def app_of(drives: Drives, token: str, port: int) -> ASGIApp:
 
 
 async def _body(request: Request) -> bytes:
-    """Read no further than what is allowed, whatever length it claims."""
+    """Read no further and no longer than what is allowed, whatever length it claims."""
     payload = b""
-    async for part in request.stream():
-        payload += part
-        if len(payload) > MAX_BODY:
-            raise TooLargeError("request too large", place="body", found=f"more than {MAX_BODY} bytes",
-                                expected=f"<= {MAX_BODY} bytes")  # fmt: skip
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            async for part in request.stream():
+                payload += part
+                if len(payload) > REQUEST_BYTES:
+                    raise TooLargeError("request too large", place="body", found=f"more than {REQUEST_BYTES} bytes",
+                                        expected=f"<= {REQUEST_BYTES} bytes")  # fmt: skip
+    except TimeoutError:
+        raise TooSlowError("request too slow", place="body", found=f"{len(payload)} bytes",
+                           expected=f"the whole within {REQUEST_SECONDS} s") from None  # fmt: skip
     return payload
 
 
@@ -167,8 +187,8 @@ class Server:
         self.url = f"http://{LOOPBACK}:{self.port}/{token}/"
         config = uvicorn.Config(
             app_of(drives, token, self.port), http="h11", ws="none", lifespan="off", log_level="error",
-            access_log=False, server_header=False, proxy_headers=False, limit_concurrency=32,
-            timeout_graceful_shutdown=1,
+            access_log=False, server_header=False, proxy_headers=False, limit_concurrency=REQUESTS_AT_ONCE,
+            h11_max_incomplete_event_size=REQUEST_HEAD_BYTES, timeout_graceful_shutdown=CLOSE_SECONDS,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
 

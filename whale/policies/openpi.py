@@ -5,7 +5,10 @@ packages `websockets` and `msgpack` (extra `policies`). Every wait has a limit. 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,11 +17,19 @@ import numpy as np
 
 from whale.common.config import is_loopback
 from whale.common.errors import BadDataError, ConfigError, MissingInputError, WorkerLostError
+from whale.common.limits import (
+    ANSWER_SECONDS,
+    CHUNK_ACTIONS,
+    CLOSE_SECONDS,
+    CONNECT_SECONDS,
+    MESSAGE_BYTES,
+    MESSAGES_WAITING,
+    SERVER_TEXT_CHARACTERS,
+)
 from whale.common.printable import shown
-from whale.policies.messages import MAX_MESSAGE_BYTES, pack, unpack
-from whale.policies.protocol import MAX_CHUNK, Beginning, Contender, Observation
+from whale.policies.messages import pack, unpack
+from whale.policies.protocol import Beginning, Contender, Observation
 
-MAX_TEXT = 2000  # characters of a server's own error that are passed on
 WAITS = ("connect_seconds", "answer_seconds")  # settings that decide no action
 
 
@@ -32,8 +43,8 @@ class OpenpiServer:
     prompt: str = "prompt"
     extra: Mapping[str, Any] = field(default_factory=dict)
     actions_used: int | None = None
-    connect_seconds: float = 10.0
-    answer_seconds: float = 60.0
+    connect_seconds: float = CONNECT_SECONDS
+    answer_seconds: float = ANSWER_SECONDS
     allow_remote: bool = False
 
     def __post_init__(self) -> None:
@@ -56,8 +67,8 @@ class Connection:
         self.server = server
         try:
             self._socket = connect(
-                server.url, compression=None, max_size=MAX_MESSAGE_BYTES, open_timeout=server.connect_seconds,
-                close_timeout=1, ping_interval=None, proxy=None,
+                server.url, compression=None, max_size=MESSAGE_BYTES, max_queue=MESSAGES_WAITING,
+                open_timeout=server.connect_seconds, close_timeout=CLOSE_SECONDS, ping_interval=None, proxy=None,
             )  # fmt: skip
         except (OSError, TimeoutError, WebSocketException, ValueError, EOFError) as error:
             raise MissingInputError(
@@ -78,10 +89,14 @@ class Connection:
         """The server's answer; WorkerLostError if it ends or is too slow, BadDataError for another kind of answer."""
         from websockets.exceptions import WebSocketException
 
-        try:
-            self._socket.send(pack(dict(observation)))
-        except (OSError, WebSocketException) as error:
-            raise self._lost(error) from None
+        payload, seconds = pack(dict(observation)), self.server.answer_seconds
+        with self._ended_after(seconds) as is_late:
+            try:
+                self._socket.send(payload)
+            except (OSError, WebSocketException) as error:
+                if is_late.is_set():
+                    raise self._slow("took no observation", seconds) from None
+                raise self._lost(error) from None
         answer = self._received("answer", self.server.answer_seconds)
         if not isinstance(answer, dict):
             raise BadDataError("an answer is no mapping", file=self.server.url, found=type(answer).__name__,
@@ -98,15 +113,37 @@ class Connection:
         try:
             message = self._socket.recv(timeout=seconds)
         except TimeoutError:
-            raise WorkerLostError(
-                f"the policy server sent no {what} in time", file=self.server.url, found=f"nothing for {seconds:g} s",
-                remedy="look at the server, or raise the limit (--answer-seconds)",
-            ) from None  # fmt: skip
+            raise self._slow(f"sent no {what}", seconds) from None
         except (OSError, WebSocketException, EOFError) as error:
             raise self._lost(error) from None
         if isinstance(message, str):  # openpi's servers send the trace of an error as text
-            raise BadDataError("the policy server reports an error", file=self.server.url, found=message[-MAX_TEXT:])
+            raise BadDataError("the policy server reports an error", file=self.server.url,
+                               found=message[-SERVER_TEXT_CHARACTERS:])  # fmt: skip
         return unpack(message, self.server.url)
+
+    @contextmanager
+    def _ended_after(self, seconds: float) -> Iterator[threading.Event]:
+        """A websocket's `send` knows no time limit, and a server that never reads would hold it for good."""
+        is_late = threading.Event()
+
+        def end() -> None:
+            is_late.set()
+            with suppress(OSError):
+                self._socket.socket.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield is_late
+        finally:
+            timer.cancel()
+
+    def _slow(self, what: str, seconds: float) -> WorkerLostError:
+        return WorkerLostError(
+            f"the policy server {what} in time", file=self.server.url, found=f"nothing for {seconds:g} s",
+            remedy="look at the server, or raise the limit (--answer-seconds)",
+        )  # fmt: skip
 
     def _lost(self, error: Exception) -> WorkerLostError:
         return WorkerLostError(
@@ -130,10 +167,10 @@ class _OpenpiActor:
         asked = {server.image: observation.image, server.prompt: observation.instruction, **server.extra}
         answer = self.connection.infer(asked)
         actions = answer.get("actions", answer.get(b"actions"))
-        if not isinstance(actions, np.ndarray) or actions.ndim != 2 or not 1 <= len(actions) <= MAX_CHUNK:
+        if not isinstance(actions, np.ndarray) or actions.ndim != 2 or not 1 <= len(actions) <= CHUNK_ACTIONS:
             found = f"{actions.dtype} {actions.shape}" if isinstance(actions, np.ndarray) else type(actions).__name__
             raise BadDataError("an answer without a chunk of actions", file=server.url, place="actions", found=found,
-                               expected=f"an array [k, A], 1 <= k <= {MAX_CHUNK}")  # fmt: skip
+                               expected=f"an array [k, A], 1 <= k <= {CHUNK_ACTIONS}")  # fmt: skip
         return np.asarray(actions[: server.actions_used], np.float64)
 
 

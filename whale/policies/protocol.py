@@ -14,8 +14,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-MAX_CHUNK = 1000
-
 
 @dataclass(frozen=True)
 class Observation:

@@ -17,7 +17,7 @@ MOST_DOTS = 16  # a line of few points shows them
 COLORS = {  # variables of page.css
     "with z": "ours", "without z": "second", "from scratch": "third", "still image": "baseline", "tokenizer": "ceiling",
     "retracing": "second", "entropy": "third", "ensemble": "ceiling", "disagreement": "ours", "error": "fourth",
-    "step": "baseline", "diagonal": "baseline", "line": "baseline",
+    "moved": "ours", "step": "baseline", "chance": "baseline", "diagonal": "baseline", "line": "baseline",
 }  # fmt: skip
 OTHERS = ("ours", "second", "third", "fourth", "ceiling")
 Values = Sequence[float] | np.ndarray

@@ -7,6 +7,7 @@ from typing import Any
 from whale.common.errors import MissingInputError
 from whale.common.json_files import read_json
 from whale.evaluation.measuring.metrics import flattened
+from whale.reporting.behavior.section import behavior_section
 from whale.reporting.comparisons import compare
 from whale.reporting.comparisons_section import comparisons_section
 from whale.reporting.data_section import data_section
@@ -26,7 +27,7 @@ LEAD = (
     "Robot episodes in, an evaluated world model out: tokenizer, behavior embedding and dynamics, trained on the "
     "robots below, examined on episodes that no training has seen; a model fine-tuned on one more stands beside."
 )
-SCALING = "evaluate_scaling.*.json"
+SCALING, BEHAVIOR = "evaluate_scaling.*.json", "evaluate_behavior.*.json"
 CLOSING = (
     "This page is a function of its inputs: it holds no clock, host or commit. The paper's numbers are quoted from "
     "arXiv 2411.05619; ours are at demo scale on other data."
@@ -75,6 +76,7 @@ def build_report(inputs: ReportInputs) -> Report:
         data_section(roles, inputs.mix, inputs.models),
         training_section(inputs.models),
         *_scaling(inputs),
+        *_behavior(inputs),
         numbers_section(video, uncertainty),
         pipeline_section(inputs.pipeline, inputs.params),
         lineage_section(made, inputs.models),
@@ -92,6 +94,13 @@ def _scaling(inputs: ReportInputs) -> list[Section]:
     found = {path.stem.partition(".")[2]: _metrics(path) for path in sorted(inputs.metrics.glob(SCALING))}
     arrays = {name: load_arrays(inputs.evaluation / "scaling" / name)["curves"] for name in found}
     return [scaling_section(found, arrays)] if found else []
+
+
+def _behavior(inputs: ReportInputs) -> list[Section]:
+    """No section where no dataset's z is probed."""
+    found = {path.stem.partition(".")[2]: _metrics(path) for path in sorted(inputs.metrics.glob(BEHAVIOR))}
+    arrays = {name: load_arrays(inputs.evaluation / "behavior" / name) for name in found}
+    return [behavior_section(found, arrays)] if found else []
 
 
 def _metrics(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ HEADLINE = re.compile(
     r"|optimize_policy\.[\w-]+\.(?:\w+\.success|gate\.difference)"
     r"|policies\.[\w-]+\.across\.\w+\.(?:pearson|spearman|mmrv)"
     r"|scaling\.[\w-]+\.\w+\.mean\.[\w-]+\.fit\.\w+\.(?:b|r2|held_out_largest\.error(?:_no_change)?)"
+    r"|behavior\.[\w-]+\.pretrain\.[\w-]+\.[\w-]+\.z\.(?:policy|task)\w*\.(?:prior|simple|chance)"
 )
 SCORES = ("retracing", "entropy", "step")
 CURVE_COLUMNS = ("step", "loss", "validation_loss")

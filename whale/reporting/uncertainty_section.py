@@ -8,6 +8,7 @@ from whale.reporting.page import Section, render
 from whale.reporting.video_section import Arrays, title_of, uncertain_strip
 
 SCORES = ("retracing", "entropy", "ensemble", "step")
+FILTERED = {"latent": "error", "state": "end effector", "objects": "coloured objects lost"}
 
 
 def uncertainty_section(uncertainty: dict[str, Arrays]) -> Section:
@@ -22,6 +23,7 @@ def uncertainty_section(uncertainty: dict[str, Arrays]) -> Section:
             "by_step": by_step(arrays),
             "risk": risk(arrays),
             "reliability": calibrated(arrays),
+            "filtered": [(words, kept(arrays, error)) for error, words in FILTERED.items()],
         }
         for name, arrays in uncertainty.items()
     ]
@@ -45,6 +47,18 @@ def risk(arrays: Arrays) -> Markup:
         score: (arrays["coverage"], arrays[f"risk.{score}"]) for score in SCORES if f"risk.{score}" in arrays
     }
     return line_chart(series, "share of steps kept", "mean error (latent)")
+
+
+def kept(arrays: Arrays, error: str) -> Markup:
+    """An error of the rollouts that each score trusts most, over that of as many chosen at random (P Fig. 6)."""
+    series: dict[str, tuple[Values, Values]] = {
+        score: (arrays["percent"], arrays[f"kept.{error}.{score}"])
+        for score in ("retracing", "entropy", "ensemble", "moved")
+        if f"kept.{error}.{score}" in arrays
+    }
+    if series:
+        series["chance"] = (arrays["percent"], [1.0] * len(arrays["percent"]))
+    return line_chart(series, "percent of rollouts kept", "over a random choice")
 
 
 def calibrated(arrays: Arrays) -> Markup:

@@ -12,6 +12,7 @@ from typing import Any
 
 from whale.common.files import sha256_of_file
 from whale.seal import MANIFEST_NAME
+from whale.tracking.mlflow_search import every
 from whale.tracking.spooled_run import MAX_TEXT, Line, SpooledRun, below_profile, milliseconds
 
 DIGEST, FOLDER = "whale.manifest_sha256", "whale.folder"
@@ -102,10 +103,10 @@ class Models:
 def point_at_current(client: Any, root: Path) -> None:
     """The alias `current` at the version whose bytes lie in artifacts/ of the project at `root`; at none if no
     version is that."""
-    for registered in client.search_registered_models():
+    for registered in every(client.search_registered_models):
         manifest = root / registered.tags.get(FOLDER, "") / MANIFEST_NAME
         now = sha256_of_file(manifest) if FOLDER in registered.tags and manifest.is_file() else None
-        versions = client.search_model_versions(f"name = '{registered.name}'") if now else []
+        versions = every(client.search_model_versions, f"name = '{registered.name}'") if now else iter(())
         wanted = next((str(each.version) for each in versions if each.tags.get(DIGEST) == now), None)
         pointed = registered.aliases.get(CURRENT)
         if wanted and str(pointed) != wanted:

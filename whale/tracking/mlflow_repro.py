@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from whale.tracking.mlflow_models import points
+from whale.tracking.mlflow_search import every
 from whale.tracking.spooled_run import MAX_METRICS, MAX_NAME, MAX_PARAMS, MAX_TEXT, SpooledRun, batches, milliseconds
 
 REPRO, KIND, COMMIT = "whale.dvc", "whale.kind", "mlflow.source.git.commit"
@@ -49,7 +50,8 @@ class Repros:
     def close(self) -> None:
         """Each parent ends when no stage of it runs: as the worst of them, at the last one's end."""
         for parent in self._ids.values():
-            stages = self.client.search_runs([self.experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+            wanted = f"tags.`mlflow.parentRunId` = '{parent}'"
+            stages = list(every(self.client.search_runs, [self.experiment], wanted))
             statuses = {stage.info.status for stage in stages}
             if OPEN in statuses:
                 self.client.update_run(parent, status=OPEN)

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whale.common.errors import BeyondLimitError
 from whale.common.files import sha256_of_file, write_atomically
 from whale.common.json_files import remembered
+from whale.common.limits import PICTURE_BYTES, SPOOL_BYTES
 from whale.runtime.workers import environment
 from whale.tracking import mlflow_models
 from whale.tracking.mlflow_models import MAX_DIGEST, Models, Sources, points
@@ -39,7 +41,6 @@ STORE, LOCK = "mlflow.db", "replay.lock"
 ARTIFACTS_DIR = Path("mlruns")
 SPOOL_TAG = "whale.spool_id"
 PICTURES = {".png", ".gif", ".svg", ".html", ".jpg"}
-MAX_PICTURE_BYTES = 32 * 2**20
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path, root: Path)
     for spool in spool_dir.glob("*.jsonl"):
         read = _read_offset(spool)
         if read.offset < spool.stat().st_size or not read.closed:
-            payload = spool.read_bytes()
+            payload = _bytes_of(spool)
             lines, torn = lines_of(payload[: whole_lines(payload)], spool)
             if lines and lines[0]["kind"] == "start":
                 waiting.append((lines[0]["time"], spool, read.offset))
@@ -123,6 +124,14 @@ def _replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path, root: Path)
     return result
 
 
+def _bytes_of(spool: Path) -> bytes:
+    if (size := spool.stat().st_size) > SPOOL_BYTES:
+        raise BeyondLimitError("a run's spool is too large", file=spool, found=f"{size} bytes",
+                               expected=f"<= {SPOOL_BYTES} bytes",
+                               remedy="move it out of this folder: the other runs are tracked then")  # fmt: skip
+    return spool.read_bytes()
+
+
 class _Store:
     """One client, and the experiments it has seen."""
 
@@ -138,7 +147,7 @@ class _Store:
 
     def replay(self, spool: Path, offset: int) -> int:
         """Returns how many lines are torn."""
-        payload = spool.read_bytes()
+        payload = _bytes_of(spool)
         end = whole_lines(payload)
         lines, torn = lines_of(payload[:end], spool)
         new, _ = lines_of(payload[offset:end], spool)
@@ -228,7 +237,7 @@ class _Experiment:
         A stage of an experiment ran in a copy of the project, which is where it brings its own run up to date.
         """
         for path in (self.root / name, Path(name)):
-            is_small = path.suffix in PICTURES and path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES
+            is_small = path.suffix in PICTURES and path.is_file() and path.stat().st_size <= PICTURE_BYTES
             if is_small and sha256_of_file(path) == sha256:
                 self.client.log_artifact(run_id, str(path), path.parent.name)
                 return

@@ -50,7 +50,7 @@ class TrackingSpool:
         self._append("input", name=name, digest=digest, holders=dict(holders))
 
     def log_artifact(self, path: Path, sha256: str | None = None) -> None:
-        """A file or folder by reference; pictures of less than 10 MB are copied at the replay."""
+        """A file or folder by reference; small pictures (limits.PICTURE_BYTES) are copied at the replay."""
         self._append("artifact", path=str(path), sha256=sha256)
 
     def log_model(self, path: Path, manifest_sha256: str, weights_sha256: str) -> None:

@@ -13,7 +13,7 @@ from whale.seal import MANIFEST_NAME
 
 Line = dict[str, Any]
 MAX_PARAMS, MAX_METRICS = 100, 1000  # per log_batch, limits of MLflow
-MAX_NAME, MAX_TEXT = 250, 6000
+MAX_NAME, MAX_TEXT = 250, 6000  # what it takes of a name and of a value; longer ones are cut
 FIELDS: dict[str, dict[str, Any]] = {  # kind -> what the replay reads of such a line
     "start": {"stage": str, "item": str | None, "profile": str, "tags": dict},
     "params": {"params": dict},

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from whale.common.errors import BadDataError
+from whale.common.limits import CHUNK_ACTIONS
 from whale.models.world.rollout import KeyedNoise, Query
-from whale.policies.protocol import MAX_CHUNK, Actor, Beginning, Contender, Observation
+from whale.policies.protocol import Actor, Beginning, Contender, Observation
 from whale.worlds.contract import ActionContract
 from whale.worlds.world import Checking, Method, World
 
@@ -115,6 +116,7 @@ def _ask(
                            expected=len(rows))  # fmt: skip
     for row, answer in zip(rows, answers, strict=True):
         chunk = np.atleast_2d(np.asarray(answer))
-        if chunk.ndim != 2 or not 1 <= len(chunk) <= MAX_CHUNK:
-            raise BadDataError("not a chunk of actions", place=name, found=np.shape(answer), expected="[k, A], k >= 1")
+        if chunk.ndim != 2 or not 1 <= len(chunk) <= CHUNK_ACTIONS:
+            raise BadDataError("not a chunk of actions", place=name, found=np.shape(answer),
+                               expected=f"[k, A], 1 <= k <= {CHUNK_ACTIONS}")  # fmt: skip
         waiting[row] = list(contract.as_raw(chunk, name))

@@ -29,11 +29,11 @@ from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import read_json
+from whale.common.limits import WINDOW_FRAMES
 from whale.seal import MANIFEST_NAME, WEIGHTS, verify_sealed
 
 WORLD = "world.json"
 FORMAT = 1
-MAX_WINDOW = 1024  # frames; caches reserve room for all of them
 
 
 class Rounded(Config):
@@ -49,7 +49,7 @@ class About(Config):
     """world.json of a bundle."""
 
     format: int
-    window: int = Field(ge=1, le=MAX_WINDOW)
+    window: int = Field(ge=1, le=WINDOW_FRAMES)
     contracts: dict[str, dict[str, Any]] = Field(min_length=1)
     statistics: dict[str, dict[str, Any]]
     rounded: Rounded | None = None
@@ -151,7 +151,7 @@ def _about(values: object, file: Path) -> About:
         return About.parse(values, file=file)
     except ConfigError as error:  # nobody wrote this file by hand
         raise BadDataError("a bundle's description that does not hold", file=file, place=error.place,
-                           expected=f"window 1 to {MAX_WINDOW}, contracts, statistics") from None  # fmt: skip
+                           expected=f"window 1 to {WINDOW_FRAMES}, contracts, statistics") from None  # fmt: skip
 
 
 def _window(dynamics: Path, role: Path) -> int:
@@ -163,9 +163,9 @@ def _window(dynamics: Path, role: Path) -> int:
             found: Any = read_json(file)
             for name in names:
                 found = found.get(name) if isinstance(found, dict) else None
-            if type(found) is not int or not 1 <= found <= MAX_WINDOW:
+            if type(found) is not int or not 1 <= found <= WINDOW_FRAMES:
                 raise BadDataError("no such window", file=file, place=".".join(names), found=found,
-                                   expected=f"1 to {MAX_WINDOW}")  # fmt: skip
+                                   expected=f"1 to {WINDOW_FRAMES}")  # fmt: skip
             return found
     raise MissingInputError("how many frames this model remembers is not known", file=dynamics,
                             expected="lineage.json, or token shards beside the models")  # fmt: skip

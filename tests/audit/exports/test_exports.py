@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ import yaml
 from toy_chain import ART, FINAL, METRICS
 
 from whale.audit.exports.bundle import prove
-from whale.audit.exports.evaluations import numbers_of
+from whale.audit.exports.evaluations import model_names, numbers_of
 from whale.audit.exports.formats import FORMATS, export
 from whale.audit.run_graph import RunGraph
 from whale.cli import run as whale
+from whale.common.files import sha256_of_file
 
 ROOT = Path(__file__).parents[3]
 VALIDATORS = ROOT / ".venv" / "validators"
@@ -219,6 +221,9 @@ def test_a_number_belongs_to_the_models_that_its_protocol_names(chain):
     weights = {part: hashlib.sha256(part.encode()).hexdigest() for part in ("tokenizer", "behavior", "dynamics")}
     assert _model_name(weights.values()) == _digest({part: {"weights": each} for part, each in weights.items()})
     graph = RunGraph.load()
+    dynamics = graph.find(str(ART / "models/dynamics/full")).run
+    rssm = replace(dynamics, stage="train_rssm")  # one network alone, which evaluate_video names by its weights
+    assert model_names(rssm, [dynamics]) == {sha256_of_file(ART / "models/dynamics/full/model.safetensors")[:16]}
     tokenizer = json.dumps(exported("card", ART / "models/tokenizer").decode())
     assert "21.5" in tokenizer and "19.25" not in tokenizer
     assert [each.value for each in numbers_of(graph.find(str(ART / "models/dynamics/full")), graph)] == []

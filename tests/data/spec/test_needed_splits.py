@@ -57,6 +57,13 @@ def test_scaling_asks_the_datasets_of_each_role_for_its_own_splits():
     assert found["other"]["other_novel"] == ["evaluate_scaling.sizes.finetune_splits"] and found["unnamed"] == {}
 
 
+def test_probes_of_z_ask_the_dataset_of_their_name_alone():
+    found = {name: needed_splits(name, PARAMS | {"evaluate_behavior": {"tiny": {"splits": ["novel"]}}})
+             for name in ("tiny", "other", "unnamed")}  # fmt: skip
+    assert found["tiny"]["novel"] == ["evaluate_behavior.tiny.splits"]
+    assert "novel" not in found["other"] and found["unnamed"] == {}
+
+
 @pytest.mark.parametrize("asked", ["test", None, {"test": 1}])
 def test_what_is_no_list_of_splits_is_left_to_the_stage_that_reads_it(asked):
     assert "evaluate_video.pretrain_splits" not in str(

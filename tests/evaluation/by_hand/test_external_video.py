@@ -2,9 +2,11 @@ import os
 
 import numpy as np
 import pytest
+from limited import run_limited
 
-from whale.common.errors import BadDataError, ConfigError, MissingInputError
-from whale.evaluation.by_hand.external_video import read_frames, rollout_sets, score_frames, write_tasks
+from whale.common.errors import BadDataError, BeyondLimitError, ConfigError, MissingInputError
+from whale.common.limits import ANSWER_FILE_BYTES
+from whale.evaluation.by_hand.external_video import _read, read_frames, rollout_sets, score_frames, write_tasks
 from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.protocol import require_comparable
 from whale.evaluation.video.perceptual import load_feature_networks
@@ -86,7 +88,11 @@ def test_missing_unknown_and_misshapen_answers_are_named(artifacts, answers, win
     with pytest.raises(BadDataError, match="wrong kind"):
         read_frames(answers, GROUP, windows)
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(BadDataError, match="not a plain npy"):
+    with pytest.raises(BadDataError, match="not a plain"):
+        read_frames(answers, GROUP, windows)
+    with open(path, "wb") as stream:
+        np.savez(stream, good)
+    with pytest.raises(BadDataError, match="not a plain"):
         read_frames(answers, GROUP, windows)
     path.unlink()
     with pytest.raises(MissingInputError, match="no answer"):
@@ -97,3 +103,25 @@ def test_missing_unknown_and_misshapen_answers_are_named(artifacts, answers, win
         read_frames(answers, GROUP, windows)
     with pytest.raises(MissingInputError, match="no answers"):
         score_frames(artifacts, answers / "empty", NETWORKS, CONFIG)
+
+
+def test_a_header_that_promises_a_terabyte_reserves_nothing(tmp_path):
+    imports = (
+        "import io, numpy as np; from pathlib import Path; from whale.evaluation.by_hand.external_video import _read"
+    )
+    path = tmp_path / "frames.npy"
+    with open(path, "wb") as stream:
+        np.lib.format.write_array_header_1_0(
+            stream, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 1000, 1000)}
+        )
+        stream.write(b"x" * 1000)
+    said = run_limited(imports, f"_read(Path({str(path)!r}), (4, 16, 16, 3))", memory=64 << 20)
+    assert said.startswith("BadDataError: not a plain") and str(path) in said and "expected:" in said
+
+
+def test_an_answer_that_is_too_large_is_not_opened(tmp_path):
+    path = tmp_path / "frames.npy"
+    with open(path, "wb") as stream:
+        stream.truncate(ANSWER_FILE_BYTES + 1)
+    with pytest.raises(BeyondLimitError, match=r"(?s)too large.*frames\.npy.*found:.*<= 1073741824 bytes"):
+        _read(path, (4, 16, 16, 3))

@@ -9,7 +9,8 @@ import pytest
 from judge_server import KEY, QUESTIONS, JudgeServer, by_pixels, judge_of, pair, texts
 
 from whale.common.errors import ConfigError
-from whale.evaluation.judging.questions import BEGIN, END, MAX_INSTRUCTION, Questions, quoted
+from whale.common.limits import QUOTED_CHARACTERS
+from whale.evaluation.judging.questions import BEGIN, END, Questions, quoted
 
 ROOT = Path(__file__).parents[3]
 ORDERS = (
@@ -54,7 +55,7 @@ def test_a_quoted_instruction_is_one_short_visible_field_that_nothing_leaves(tex
     inside = field[len(BEGIN) : -len(END)]
     assert not set(inside) & set("<>`&")
     data = json.loads(inside)
-    assert list(data) == ["instruction"] and len(data["instruction"]) <= MAX_INSTRUCTION
+    assert list(data) == ["instruction"] and len(data["instruction"]) <= QUOTED_CHARACTERS
     assert texts_of(text) == texts_of("open the bin")
 
 

@@ -12,11 +12,21 @@ from whale.evaluation.measuring import efflite0
 from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.efflite0 import PercepEffLite0
 from whale.evaluation.measuring.feature_networks import NetworkFile
+from whale.evaluation.measuring.groups import Group
 from whale.evaluation.measuring.heldout import read_windows
 from whale.evaluation.measuring.metrics import flattened, folded, written
 from whale.evaluation.uncertainty.calibration import Calibrated
+from whale.evaluation.uncertainty.correlation import Resampling
 from whale.evaluation.uncertainty.measurement import SCORES, EvaluateUncertaintyConfig, measure, require_depths_fit
-from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
+from whale.evaluation.uncertainty.report import (
+    calibration_entry,
+    curves,
+    filter_metrics,
+    grouped_metrics,
+    rollout_errors,
+    uncertainty_metrics,
+    uncertainty_protocol,
+)
 
 SAMPLED = Decoding(mode="sample", temperature=1.0, samples=2)
 
@@ -97,9 +107,37 @@ def test_metrics_hold_three_levels_with_intervals_for_every_score(metrics):
     assert metrics["step.latent.auroc"] == 0.5 and metrics["filter.moved.latent.100"] == pytest.approx(1)
     assert "unavailable" in metrics["percep_efflite0.status"]
     assert "unavailable" in metrics["lpips.status"] and "ensemble.status" not in metrics
-    assert "end effector alone" in metrics["filter.consistency"]
+    assert metrics["filter.random.latent"] == pytest.approx(metrics["latent.error"])
+    assert ("filter.random.objects" in metrics) != ("filter.objects.status" in metrics)
     for block in ("teacher_forced", "decoding", "conformal", "summary", "argmax"):
         assert [name for name in metrics if name.startswith(f"{block}.")], block
+
+
+def test_a_filter_by_lost_objects_counts_their_share_in_the_last_frame_of_those_that_show_any():
+    """Three rollouts: one lost one of two areas, one lost none of four; the third never had any."""
+    arrays = {
+        "error_latent": np.ones((3, 2)),
+        "objects": np.array([[9.0, 2.0], [9.0, 4.0], [9.0, 0.0]]),
+        "objects_lost": np.array([[9.0, 1.0], [9.0, 0.0], [9.0, 0.0]]),
+        "moved": np.array([[2.0, 2.0], [1.0, 1.0], [0.0, 0.0]]),
+    }
+    np.testing.assert_equal(rollout_errors(arrays)["objects"], [0.5, 0.0, np.nan])
+    found = filter_metrics(arrays, Resampling(np.ones((1, 3))))
+    assert found["random.objects"] == 0.25
+    assert (found["moved.objects.50"], found["moved.objects.100"], found["best.objects.50"]) == (0.0, 1.0, 0.0)
+    kept_all = filter_metrics(arrays | {"objects_lost": np.zeros((3, 2))}, Resampling(np.ones((1, 3))))
+    assert "objects.status" in kept_all and "moved.objects.50" not in kept_all
+
+
+def test_correlation_within_a_task_is_that_of_its_windows_alone_and_their_mean_stands_beside(measured):
+    halves = [Group("task", "a", np.arange(6)), Group("task", "b", np.arange(6, len(measured.episode)))]
+    found = grouped_metrics(replace(measured, groups=halves), _config())
+    for half in halves:
+        x, y = (measured.main[name][half.rows].ravel() for name in ("entropy", "error_latent"))
+        assert found[f"{half.prefix}.entropy.latent.pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    mean = [found[f"task.{name}.moved.latent.per_rollout.pearson"] for name in "ab"]
+    assert found["task.mean.moved.latent.per_rollout.pearson"] == pytest.approx(np.mean(mean))
+    assert grouped_metrics(measured, _config()) == {}  # these episodes name neither task nor policy
 
 
 def test_the_lead_over_a_rival_is_the_difference_of_the_two(metrics):
@@ -153,7 +191,7 @@ def test_the_calibration_names_the_checkpoint_by_the_digests_of_its_weights(stac
 def test_curves_end_at_the_mean_error(measured):
     drawn = curves(measured.main, measured.episode)
     np.testing.assert_allclose(drawn["risk.retracing"][-1], measured.main["error_latent"].mean())
-    assert drawn["kept.retracing"][-1] == pytest.approx(1)
+    assert drawn["kept.latent.retracing"][-1] == pytest.approx(1)
 
 
 def test_the_protocol_names_decoding_starts_and_what_frames_are_imagined_from(stack, dataset):
@@ -185,8 +223,7 @@ def test_retracing_takes_percep_efflite0_as_its_distance_and_says_so(stack, data
     torch.manual_seed(0)
     path = tmp_path / "percep-efflite0.safetensors"
     path.write_bytes(safetensors.torch.save(PercepEffLite0().state_dict()))
-    few = replace(windows, frames=windows.frames[:4], actions=windows.actions[:4], keys=windows.keys[:4],
-                  episode=windows.episode[:4], state=None)  # fmt: skip
+    few = windows.take(slice(0, 4))
     alone = _config(ensemble=[], mc_rollouts=0, neighbour_episodes=0, state_episodes=0)
     config = alone.model_copy(update={"percep_efflite0": str(path)})
     with pytest.raises(MismatchError, match="pinned"):

@@ -18,6 +18,7 @@ from whale.audit.code_change import tree_of
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import IncompleteError, MissingInputError, WhaleError
 from whale.common.files import sha256_of_file
+from whale.common.limits import RERUN_SECONDS
 from whale.lineage.closure import closure_digest, code_files, import_closure
 from whale.lineage.code_state import git, unpack
 from whale.lineage.inputs import prove_input
@@ -25,7 +26,6 @@ from whale.lineage.keys import CONFIG_VARIABLE
 from whale.seal import MANIFEST_NAME, list_files
 
 CODE = ("whale", "pipelines")
-TIMEOUT = 24 * 3600
 
 
 @dataclass
@@ -99,7 +99,7 @@ def start(run: StageRun, root: Path, **variables: str) -> None:
     own = {CONFIG_VARIABLE: str(root / ".config")}  # what a scratch folder signs is no statement of this project
     environment = rerun_environment(run, root) | own | variables
     command = [sys.executable, *run.command[1:]]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=RERUN_SECONDS)
     if done.returncode:
         raise IncompleteError("the stage did not end well", place=run.name, found=done.stderr[-600:])
 

@@ -19,10 +19,10 @@ from whale.audit.run_graph import StageRun
 from whale.common.json_files import canonical_json, flatten
 from whale.lineage.statement import floats_as_text
 from whale.seal import MANIFEST_NAME
+from whale.tracking.spooled_run import MAX_NAME, MAX_TEXT  # longer ones were cut when they were logged
 
 STORE = Path("mlflow.db")
 ARTIFACT, DERIVATION, PROFILE, SPOOL = "whale.artifact.", "whale.derivation", "whale.profile", "whale.spool_id"
-MAX_NAME, MAX_TEXT = 250, 6000  # longer ones were cut when they were logged
 
 
 @dataclass

@@ -7,6 +7,7 @@ import typer
 
 from whale.commands.output import AsJson, group, print_json, print_table, require_folder
 from whale.common.errors import ConfigError
+from whale.common.limits import ANSWER_SECONDS
 from whale.common.progress import Progress
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     reward: Reward = None,
     allow_remote: Limit = False,
-    answer_seconds: Seconds = 60.0,
+    answer_seconds: Seconds = ANSWER_SECONDS,
     work: Work = Path("work/policies"),
     as_json: AsJson = False,
 ) -> None:

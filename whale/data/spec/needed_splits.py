@@ -15,6 +15,7 @@ from whale.data.spec.spec import DatasetSpec
 TRAINING = {"pretrain": {"train": "training", "val": "early stopping"}, "finetune": {"train": "fine-tuning"}}
 EVALUATIONS = ("evaluate_video", "evaluate_uncertainty")
 OF_ENTRIES = ("evaluate_values", "train_reward", "evaluate_scaling")  # splits stand in the entries of these
+OF_DATASETS = "evaluate_behavior"  # in its entries, which have the names of datasets
 
 
 def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -25,7 +26,9 @@ def needed_splits(name: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
         asked = section(params, stage).get(f"{role}_splits")
         for split in asked if needed and isinstance(asked, list) else ():  # the stage itself refuses anything else
             needed.setdefault(str(split), []).append(f"{stage}.{role}_splits")
-    for place, split in _asked_by_entries(str(role), params):
+    own = section(section(params, OF_DATASETS), name).get("splits")
+    named = [(f"{OF_DATASETS}.{name}.splits", str(split)) for split in (own if isinstance(own, list) else ())]
+    for place, split in (*_asked_by_entries(str(role), params), *named):
         if needed:
             needed.setdefault(split, []).append(place)
     return needed

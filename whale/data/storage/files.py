@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from whale.common.errors import BadDataError
 from whale.common.files import CHUNK_BYTES, atomic_file, leads_out, write_atomically
 from whale.common.json_files import canonical_json
+from whale.common.limits import PATH_CHARACTERS, PATH_PART_BYTES
 
 RELATIVE_PATH = re.compile(r"[A-Za-z0-9._/-]+")
-MAX_NAME, MAX_PART = 1024, 255  # what file systems take
 
 
 def write_listing(path: Path, value: object) -> None:
@@ -42,7 +42,9 @@ def inside(root: Path, name: str, any_letters: bool = False) -> Path:
     any_letters: files of others, which may have spaces and letters of any language in their names.
     """
     parts = PurePosixPath(name).parts
-    is_long = len(name) > MAX_NAME or any(len(part.encode("utf-8", "replace")) > MAX_PART for part in parts)
+    is_long = len(name) > PATH_CHARACTERS or any(
+        len(part.encode("utf-8", "replace")) > PATH_PART_BYTES for part in parts
+    )
     is_plain = name.isprintable() and "\\" not in name if any_letters else RELATIVE_PATH.fullmatch(name)
     if is_long or not is_plain or leads_out(name):
         raise BadDataError("unsafe file name", file=root, found=name[:200], expected="a relative path without '..'")

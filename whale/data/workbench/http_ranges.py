@@ -15,10 +15,9 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 from whale.common.errors import RefusedError
-from whale.common.limits import REDIRECTS, REPLY_BYTES
+from whale.common.limits import REDIRECTS, REPLY_BYTES, REPLY_SECONDS
 from whale.common.printable import without_secrets
 
-TIMEOUT_SECONDS = 60.0
 PORTS = {"http": 80, "https": 443}
 RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
@@ -74,7 +73,7 @@ def _answer(uri: str, headers: dict[str, str]) -> Iterator[HTTPResponse]:
     for _ in range(REDIRECTS + 1):
         request = urllib.request.Request(here, headers=headers | given | {"Accept-Encoding": "identity"})
         try:
-            with _OPENER.open(request, timeout=TIMEOUT_SECONDS) as answer:
+            with _OPENER.open(request, timeout=REPLY_SECONDS) as answer:
                 yield answer
                 return
         except urllib.error.HTTPError as error:

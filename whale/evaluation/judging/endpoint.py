@@ -19,9 +19,17 @@ from pydantic import Field, field_validator
 from whale.common.config import Config, is_loopback
 from whale.common.errors import BadDataError, ConfigError, RefusedError
 from whale.common.json_files import parse_json
+from whale.common.limits import (
+    JUDGE_MOST_REPLY_BYTES,
+    JUDGE_MOST_SECONDS,
+    JUDGE_REPLY_BYTES,
+    JUDGE_RETRIES,
+    JUDGE_SECONDS,
+    JUDGE_SHOWN_BYTES,
+)
 from whale.common.printable import one_line
 
-CHUNK, SHOWN = 64 * 1024, 200
+CHUNK, SHOWN = 64 * 1024, 200  # bytes read at once, characters of a reply in an error
 BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # statuses after which asking again may help
 
 
@@ -31,11 +39,11 @@ class EndpointConfig(Config):
     url: str
     model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")
     key_env: str | None = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    timeout_s: float = Field(default=60.0, gt=0, le=600)
-    retries: int = Field(default=4, ge=0, le=10)
+    timeout_s: float = Field(default=JUDGE_SECONDS, gt=0, le=JUDGE_MOST_SECONDS)
+    retries: int = Field(default=4, ge=0, le=JUDGE_RETRIES)
     backoff_s: float = Field(default=1.0, ge=0, le=60)
-    max_wait_s: float = Field(default=60.0, ge=0, le=600)
-    max_reply_bytes: int = Field(default=256 * 1024, ge=1024, le=16 * 2**20)
+    max_wait_s: float = Field(default=60.0, ge=0, le=JUDGE_MOST_SECONDS)
+    max_reply_bytes: int = Field(default=JUDGE_REPLY_BYTES, ge=1024, le=JUDGE_MOST_REPLY_BYTES)
 
     @field_validator("url")
     @classmethod
@@ -170,6 +178,6 @@ def _wait(told: str | None) -> float | None:
 
 def _shown(body: bytes, key: str | None) -> str:
     """The beginning of a foreign text, printable, without the key where a server sends it back."""
-    text = body[: 64 * SHOWN].decode("utf-8", "replace")
+    text = body[:JUDGE_SHOWN_BYTES].decode("utf-8", "replace")
     text = text if key is None else text.replace(key, "<key>")
     return str(one_line(text))[:SHOWN]

@@ -9,20 +9,22 @@ criteria of its task, so that it is consistent with itself.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field, field_validator
 
 from whale.common.config import Config
-from whale.common.errors import BadDataError, MissingInputError
+from whale.common.errors import BadDataError, BeyondLimitError, MissingInputError
 from whale.common.files import write_atomically
 from whale.common.json_files import read_json, write_json
+from whale.common.limits import LANGUAGE_CHARACTERS, PAIR_FILE_BYTES, PAIRS, PAIRS_BYTES, SOURCE_CHARACTERS
 from whale.data.storage import images
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,127}")
-MAX_IMAGE_BYTES, MAX_PAIRS = 16 * 2**20, 100_000
 
 
 class About(Config):
@@ -32,12 +34,20 @@ class About(Config):
     truth: bool | None = None
     recorded_meets: bool | None = None
 
+    @field_validator("instruction")
+    @classmethod
+    def _is_no_speech(cls, instruction: str) -> str:
+        """`max_length` of a Field would also refuse text that is no Unicode, which `quoted` makes harmless."""
+        if len(instruction) > LANGUAGE_CHARACTERS:
+            raise ValueError(f"{len(instruction)} characters, at most {LANGUAGE_CHARACTERS}")
+        return instruction
+
 
 class Source(Config):
     """source.json: a name of the data and one of the world model."""
 
-    data: str
-    model: str
+    data: str = Field(max_length=SOURCE_CHARACTERS)
+    model: str = Field(max_length=SOURCE_CHARACTERS)
 
 
 @dataclass(frozen=True)
@@ -79,13 +89,14 @@ def read_pairs(directory: Path) -> tuple[Source, list[Pair]]:
     remedy = f"name a folder of pairs; `whale evaluate consistency {directory} --simulate 20` writes some"
     path = directory / "source.json"
     source = Source.parse(read_json(path, "no pairs here: they come with a source.json", remedy), file=path)
-    folders = sorted(directory.glob("*/*/*"))
+    folders = sorted(islice(directory.glob("*/*/*"), PAIRS + 1))
     if not folders:
         raise MissingInputError("no pairs here", file=directory, expected="TEST/TASK/NAME/recorded.png, imagined.png",
                                 remedy=remedy)  # fmt: skip
-    if len(folders) > MAX_PAIRS:
-        raise BadDataError("too many pairs", file=directory, found=len(folders), expected=f"<= {MAX_PAIRS}")
-    return source, [_read(folder) for folder in folders]
+    if len(folders) > PAIRS:
+        raise BeyondLimitError("too many pairs", file=directory, found=f"more than {PAIRS}", expected=f"<= {PAIRS}",
+                               remedy="judge them in several folders")  # fmt: skip
+    return source, list(_all_read(folders))
 
 
 def digest_of(pairs: Sequence[Pair]) -> str:
@@ -94,6 +105,19 @@ def digest_of(pairs: Sequence[Pair]) -> str:
     for pair in pairs:
         found.update(f"{pair.key}|{pair.about.instruction}|{pair.digests['recorded']}\n".encode())
     return found.hexdigest()[:16]
+
+
+def _all_read(folders: Sequence[Path]) -> Iterator[Pair]:
+    """All are held at once, so that it is their sum that is bounded."""
+    held = 0
+    for folder in folders:
+        pair = _read(folder)
+        held += pair.recorded.nbytes + pair.imagined.nbytes
+        if held > PAIRS_BYTES:
+            raise BeyondLimitError("pairs that unpack to too much", file=folder, found=f"{held} bytes up to this one",
+                                   expected=f"<= {PAIRS_BYTES} bytes for all of them",
+                                   remedy="judge them in several folders, or scale the frames down")  # fmt: skip
+        yield pair
 
 
 def _read(folder: Path) -> Pair:
@@ -109,9 +133,9 @@ def _frame(folder: Path, name: str) -> np.ndarray:
     if len(found) != 1:
         raise MissingInputError("a pair needs one frame of each kind", file=folder, place=name, found=len(found),
                                 expected=f"{name}.png or {name}.jpg")  # fmt: skip
-    if found[0].stat().st_size > MAX_IMAGE_BYTES:
+    if found[0].stat().st_size > PAIR_FILE_BYTES:
         raise BadDataError("file too large", file=found[0], found=found[0].stat().st_size,
-                           expected=f"<= {MAX_IMAGE_BYTES} bytes")  # fmt: skip
+                           expected=f"<= {PAIR_FILE_BYTES} bytes")  # fmt: skip
     try:
         return images.decode(found[0].read_bytes())
     except BadDataError as error:

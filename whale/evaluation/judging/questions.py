@@ -14,9 +14,9 @@ from pydantic import Field, field_validator
 
 from whale.common.config import Config, load_yaml
 from whale.common.errors import ConfigError
+from whale.common.limits import PROMPT_CHARACTERS, QUOTED_CHARACTERS
 from whale.evaluation.judging.pairs import Pair
 
-MAX_INSTRUCTION, MAX_PROMPT = 256, 4000  # characters
 PLACE, ANY = "{instruction}", "any"
 BEGIN, END = "<recorded-data>", "</recorded-data>"
 VERDICT = re.compile(r"[\s*_\"'`]*(yes|no)[*_\"'`]*\s*(?:$|[\n.,:;!-])", re.IGNORECASE)
@@ -27,7 +27,7 @@ class Questions(Config):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     source: str
-    follow_up: str = Field(min_length=1, max_length=MAX_PROMPT)
+    follow_up: str = Field(min_length=1, max_length=PROMPT_CHARACTERS)
     tests: dict[str, dict[str, str]] = Field(min_length=1)
 
     @field_validator("tests")
@@ -35,8 +35,8 @@ class Questions(Config):
     def _prompts_are_bounded(cls, tests: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         for test, prompts in tests.items():
             for task, prompt in prompts.items():
-                if not 0 < len(prompt) <= MAX_PROMPT or prompt.count(PLACE) > 1:
-                    raise ValueError(f"{test}.{task}: 1 to {MAX_PROMPT} characters, {PLACE} at most once")
+                if not 0 < len(prompt) <= PROMPT_CHARACTERS or prompt.count(PLACE) > 1:
+                    raise ValueError(f"{test}.{task}: 1 to {PROMPT_CHARACTERS} characters, {PLACE} at most once")
         return tests
 
     @classmethod
@@ -72,9 +72,9 @@ def quoted(instruction: str) -> str:
 
     Control, format (bidi, zero-width) and private characters are left out, runs of spaces are one space.
     """
-    plain = "".join(" " if each.isspace() else each for each in instruction[: 16 * MAX_INSTRUCTION])
+    plain = "".join(" " if each.isspace() else each for each in instruction[: 16 * QUOTED_CHARACTERS])
     seen = "".join(each for each in plain if unicodedata.category(each)[0] != "C")
-    text = json.dumps({"instruction": " ".join(seen.split())[:MAX_INSTRUCTION]}, ensure_ascii=True)
+    text = json.dumps({"instruction": " ".join(seen.split())[:QUOTED_CHARACTERS]}, ensure_ascii=True)
     for mark in "<>&`":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return f"{BEGIN}{text}{END}"

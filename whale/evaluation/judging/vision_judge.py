@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,16 +13,16 @@ from pydantic import Field, field_validator
 
 from whale.common.errors import CannotWriteError, MissingInputError, RefusedError
 from whale.common.json_files import canonical_json, remembered, write_json
+from whale.common.limits import JUDGE_ANSWER_CHARACTERS, JUDGE_TOKENS
+from whale.common.printable import shown
 from whale.data.storage import images
 from whale.evaluation.judging.endpoint import EndpointConfig, Trouble, post
 from whale.evaluation.judging.judge import Judgement, Spent
 from whale.evaluation.judging.pairs import Pair
 from whale.evaluation.judging.questions import Questions, verdict
 
-MAX_REPLY = 4000  # characters of an answer that are kept and sent back in the next turn
 CHARACTERS_PER_TOKEN = 3.0  # of English text at most, so that an estimate is not too small
 UNDERSTOOD_BY = 2  # times a vote's second turn is asked before it counts as not understood
-MAX_TOKENS_TOLD = 10**7
 
 
 class JudgeConfig(EndpointConfig):
@@ -165,8 +164,8 @@ class VisionJudge:
                 continue
             self._pay_more(messages, told)
             text = text if key is None else text.replace(key, "<key>")
-            write_json(self._place(payload), {"reply": text[:MAX_REPLY]})
-            return text[:MAX_REPLY]
+            write_json(self._place(payload), {"reply": text[:JUDGE_ANSWER_CHARACTERS]})
+            return text[:JUDGE_ANSWER_CHARACTERS]
         if trouble.silent:
             raise MissingInputError(
                 "the judge does not answer", file=self.config.url,
@@ -207,7 +206,7 @@ class VisionJudge:
         return num_images * self.config.tokens_per_image + int(sum(map(len, texts)) / CHARACTERS_PER_TOKEN) + 1
 
     def _length(self) -> int:
-        return min(int(self.config.max_tokens * CHARACTERS_PER_TOKEN), MAX_REPLY)
+        return min(int(self.config.max_tokens * CHARACTERS_PER_TOKEN), JUDGE_ANSWER_CHARACTERS)
 
     def _place(self, payload: bytes) -> Path:
         name = hashlib.sha256(f"{self.config.url}\n".encode() + payload).hexdigest()
@@ -215,7 +214,7 @@ class VisionJudge:
 
     def _kept(self, payload: bytes) -> str | None:
         reply = remembered(self._place(payload)).get("reply")
-        return reply if isinstance(reply, str) and 0 < len(reply) <= MAX_REPLY else None
+        return reply if isinstance(reply, str) and 0 < len(reply) <= JUDGE_ANSWER_CHARACTERS else None
 
 
 def _turn(text: str, url: str) -> dict[str, Any]:
@@ -228,14 +227,13 @@ def _content(reply: Any) -> tuple[str, tuple[int, int]]:
     try:
         text = reply["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
-        shown = json.dumps(reply)[:100] if isinstance(reply, dict | list) else type(reply).__name__
-        raise Trouble(f"no choices[0].message.content in {shown}", silent=False) from None
+        raise Trouble(f"no choices[0].message.content in {shown(reply)[:100]}", silent=False) from None
     if not isinstance(text, str) or not text.strip():
         raise Trouble("an empty answer", silent=False)
     usage = reply.get("usage")
     told = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
     given, taken = (
-        min(each, MAX_TOKENS_TOLD) if isinstance(each, int) and not isinstance(each, bool) and each > 0 else 0
+        min(each, JUDGE_TOKENS) if isinstance(each, int) and not isinstance(each, bool) and each > 0 else 0
         for each in told
     )
     return text, (given, taken)

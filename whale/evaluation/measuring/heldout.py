@@ -4,6 +4,7 @@ Shapes: S segments, B windows, T window, L window length, N tokens per frame, R 
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from whale.common.errors import BadDataError
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.segments.grid import normalize_actions, open_each, pad_frames, spread
 from whale.data.segments.token_shards import TokenSet, ZSet, require_same_grid
-from whale.data.storage.shards import ShardSet
+from whale.data.storage.shards import EpisodeRow, ShardSet
 
 Starts = Literal["keyed", "spread"]
 
@@ -72,6 +73,8 @@ class Windows:
     state: np.ndarray | None = None  # float32 [B, L, 7]: reached pose and gripper; None where none is recorded
     earlier_frames: np.ndarray | None = None  # uint8 [B, c-1, R, R, 3]
     earlier_actions: np.ndarray | None = None  # float32 [B, c-1, A]
+    task: np.ndarray | None = None  # str [B], as the episodes name it; None where one does not
+    policy: np.ndarray | None = None  # str [B], who acted
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -166,7 +169,8 @@ def read_windows(
     """
     rows = [row for row in dataset.shards.episodes(split) if row.num_steps >= length]
     frames, actions, episode, keys, states = [], [], [], [], []
-    for number, row in enumerate(spread(rows, max_episodes)):
+    chosen_rows = spread(rows, max_episodes)
+    for number, row in enumerate(chosen_rows):
         arrays = dataset.shards.read_arrays(row)
         valid = arrays["action_valid"]
         usable = np.array([valid[start : start + length - 1].all() for start in range(row.num_steps - length + 1)])
@@ -185,8 +189,17 @@ def read_windows(
             keys.append(f"{row.key}+{start}")
     if not frames:
         raise _empty(dataset, split, f"episodes of >= {length} frames with valid actions")
-    state = np.stack(states) if len(states) == len(frames) else None
-    return Windows(np.stack(frames), np.stack(actions).astype(np.float32), np.array(episode), keys, state)
+    return Windows(
+        np.stack(frames), np.stack(actions).astype(np.float32), np.array(episode), keys,
+        state=np.stack(states) if len(states) == len(frames) else None,
+        task=_said(chosen_rows, "task", episode), policy=_said(chosen_rows, "policy", episode),
+    )  # fmt: skip
+
+
+def _said(rows: Sequence[EpisodeRow], name: str, episode: list[int]) -> np.ndarray | None:
+    """What the episode of each window says of itself under a name; None where one says nothing."""
+    said = [rows[number].metadata.get(name) for number in episode]
+    return np.array(said) if all(isinstance(value, str) and value for value in said) else None
 
 
 def _keyed(usable: np.ndarray, count: int, key: str) -> np.ndarray:

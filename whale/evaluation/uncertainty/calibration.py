@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, model_validator
 from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError
 from whale.common.json_files import read_json
+from whale.common.limits import CALIBRATED_STEPS, DRAWS, RETRACED_DEPTHS, RETRACED_STEPS
 from whale.evaluation.uncertainty.correlation import pairs, risk_coverage
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -53,7 +54,7 @@ class _Method(_Read):
     num_pairs: int
     exponent: float | None = Field(default=None, ge=0, le=EXPONENTS[-1])
     floor: float | None = Field(default=None, ge=0, le=1)
-    steps: list[_Step] = Field(default=[], max_length=10_000)
+    steps: list[_Step] = Field(default=[], max_length=CALIBRATED_STEPS)
     thresholds: list[_Threshold] = []
 
     @model_validator(mode="after")
@@ -72,10 +73,10 @@ class _Weights(_Read):
 
 class _Entry(_Read):
     checkpoint: dict[str, _Weights]
-    depths: list[Annotated[int, Field(ge=1, le=1024)]] = Field(min_length=1, max_length=64)
+    depths: list[Annotated[int, Field(ge=1, le=RETRACED_STEPS)]] = Field(min_length=1, max_length=RETRACED_DEPTHS)
     decoding: Literal["argmax", "sample"]
     temperature: float | None = Field(default=None, gt=0)
-    samples: int | None = Field(default=None, ge=1, le=1024)
+    samples: int | None = Field(default=None, ge=1, le=DRAWS)
     methods: dict[str, _Method]
 
     @model_validator(mode="after")

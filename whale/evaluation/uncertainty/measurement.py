@@ -20,9 +20,11 @@ from whale.evaluation.measuring.decoding import MODES, Decoding, Mode
 from whale.evaluation.measuring.efflite0 import NAME, WEIGHTS_SHA256, load_percep_efflite0
 from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load_network
 from whale.evaluation.measuring.fidelity import psnr, squared_error
+from whale.evaluation.measuring.groups import Group, groups
 from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
 from whale.evaluation.measuring.imagination import predictor, rollouts
 from whale.evaluation.measuring.motion import position_error
+from whale.evaluation.measuring.objects import hue_borders, lost_areas
 from whale.evaluation.measuring.reconstruction import reconstruct
 from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
@@ -37,7 +39,10 @@ from whale.models.world.rollout import Observer, entropy, frames
 SCORES = ("retracing", "disagreement", "entropy", "ensemble", *BASELINES)
 ERRORS = ("latent", "pixel", "lpips", "percep_efflite0", "state")
 
-OF_ROLLOUTS = ("cumulative_entropy", "mc_variance", "step", "error_state", "probe_error")  # not of a frame alone
+OF_ROLLOUTS = (  # not of a frame alone
+    "cumulative_entropy", "mc_variance", "step", "error_state", "probe_error", "objects", "objects_lost"
+)  # fmt: skip
+COLOUR_EPISODES = 12  # of train, whose frames say which colours there are
 
 Arrays = dict[str, np.ndarray]  # a score, or error_<name>, by its name: [B, h]
 
@@ -116,7 +121,8 @@ class Measured:
     """`scored`: of each decoding, that of the config first. `one_step`: frames imagined from recorded ones alone.
 
     `episode` [B]; `quality`: metrics of the imagined pictures of both decodings; `pictures`: windows to show, frames
-    uint8 `recorded` [W, c + h, R, R, 3] and `imagined.<decoding>` [W, h, R, R, 3], their numbers `shown` and `keys`.
+    uint8 `recorded` [W, c + h, R, R, 3] and `imagined.<decoding>` [W, h, R, R, 3], their numbers `shown` and `keys`;
+    `groups`: the windows of each task and policy.
     """
 
     scored: dict[Mode, Arrays]
@@ -124,6 +130,7 @@ class Measured:
     episode: np.ndarray
     quality: dict[str, object]
     pictures: Arrays
+    groups: list[Group]
 
     @property
     def main(self) -> Arrays:
@@ -158,7 +165,8 @@ def measure(stack: Stack, dataset: Dataset, windows: Windows, config: EvaluateUn
 
     `ensemble`, `mc_variance`, `neighbour`, `error_lpips`, `error_percep_efflite0` and `error_state` are absent where
     they cannot be measured.
-    `probe_error` [B, h]: what the position probe errs on the RECORDED frames, the floor of `error_state`.
+    `probe_error` [B, h]: what the position probe errs on the RECORDED frames, the floor of `error_state`. `objects`,
+    `objects_lost` [B, h]: coloured areas of the recorded frame, and those of them that the imagined one has not.
     """
     return _Measurement(stack, dataset, windows, config).measured()
 
@@ -182,6 +190,7 @@ class _Measurement:
         if config.neighbour_episodes:
             self.references = self._features(read_frames(dataset, "train", config.neighbour_episodes))
         self.probe = self._position_probe()
+        self.hues = hue_borders(read_frames(dataset, "train", COLOUR_EPISODES))
 
     def measured(self) -> Measured:
         scored: dict[Mode, Arrays] = {}
@@ -194,7 +203,8 @@ class _Measurement:
                 arrays["mc_variance"] = variance(drawn)
         pictures = self._pictures(imagined)
         one_step = self._one_step(scored[self.config.decoding.mode])
-        return Measured(scored, one_step, self.windows.episode, self._quality(imagined), pictures)
+        found = list(groups(self.windows))
+        return Measured(scored, one_step, self.windows.episode, self._quality(imagined), pictures, found)
 
     def _quality(self, imagined: dict[Mode, np.ndarray]) -> dict[str, object]:
         config, frames = self.config, self.windows.frames
@@ -221,6 +231,7 @@ class _Measurement:
         truth = windows.frames[:, config.context :]
         arrays |= self._compared(truth, imagined, features, self.recorded[:, 1:], self.recorded[:, 0], self.actions)
         arrays["cumulative_entropy"] = arrays["entropy"].cumsum(axis=1)
+        arrays["objects"], arrays["objects_lost"] = lost_areas(self.hues, truth, imagined)
         arrays["step"] = np.broadcast_to(np.arange(1.0, config.horizon + 1), truth.shape[:2]).copy()
         return arrays | self._state_errors(features), imagined
 

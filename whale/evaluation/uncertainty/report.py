@@ -57,7 +57,7 @@ UNAVAILABLE = {
     "mc_variance": "unavailable: evaluate_uncertainty.mc_rollouts is 0",
     "neighbour": "unavailable: evaluate_uncertainty.neighbour_episodes is 0",
 }
-NO_OBJECTS = "judged by the end effector alone (state, last step): episodes hold no position of an object"
+NO_OBJECTS = "unavailable: no coloured area in the last recorded frames, or none is lost"
 
 
 def uncertainty_metrics(
@@ -75,6 +75,7 @@ def uncertainty_metrics(
     metrics |= under("decoding", measured.quality)
     metrics |= under("filter", filter_metrics(measured.main, resampling))
     metrics |= under("conformal", conformal_metrics(measured, others))
+    metrics |= grouped_metrics(measured, config)
     for name, why in UNAVAILABLE.items():
         if name not in measured.main and f"error_{name}" not in measured.main:
             metrics[f"{name}.status"] = why
@@ -108,22 +109,53 @@ def one_step_metrics(arrays: Arrays, resampling: Resampling) -> dict[str, object
     return metrics | {"latent.error": float(arrays["error_latent"].mean()), "psnr": float(arrays["psnr"].mean())}
 
 
+def grouped_metrics(measured: Measured, config: EvaluateUncertaintyConfig) -> dict[str, object]:
+    """Correlation with the latent error within each task and each policy, `task.<name>.<score>.latent.`, at three
+    levels; `task.mean` is the mean over tasks, which Table 3 prints.
+    """
+    rng, metrics = np.random.default_rng([config.seed, *b"groups"]), dict[str, object]()
+    together: dict[str, list[np.ndarray]] = {}
+    for group in measured.groups:
+        resampling = Resampling.of(measured.episode[group.rows], rng, config.resamples)
+        error = measured.main["error_latent"][group.rows]
+        for score, level in product(BESIDE_LATENT, ("pearson", "within_step.pearson", "per_rollout.pearson")):
+            if score in measured.main and not (score == "step" and level != "pearson"):
+                values = resampling.values(LEVELS[level], measured.main[score][group.rows], error)
+                metrics |= _interval(values).as_metrics(f"{group.prefix}.{score}.latent.{level}")
+                together.setdefault(f"{group.kind}.mean.{score}.latent.{level}", []).append(values)
+        metrics[f"{group.prefix}.num_windows"] = len(group.rows)
+    for name, each in together.items():
+        metrics |= _interval(np.mean(each, axis=0)).as_metrics(name)
+    return metrics
+
+
 def filter_metrics(arrays: Arrays, resampling: Resampling) -> dict[str, object]:
     """Error of the 5, 10, 25, 50, 100 % of rollouts a score trusts most, over that of a random choice (P Fig. 6).
 
-    `latent`: of a rollout's mean; `state`: of its last frame, in metres. `best`: the error itself is the score.
+    `best`: the error itself is the score. `random.<error>`: the mean of all, in the error's own unit.
     """
-    metrics: dict[str, object] = {"consistency": NO_OBJECTS}
-    errors = {"latent": arrays["error_latent"].mean(axis=1)}
-    if "error_state" in arrays:
-        errors["state"] = arrays["error_state"][:, -1]
+    errors = rollout_errors(arrays)
+    metrics: dict[str, object] = {} if "objects" in errors else {"objects.status": NO_OBJECTS}
     for error, found_E in errors.items():
-        metrics[f"random.{error}"] = float(found_E.mean())
+        metrics[f"random.{error}"] = float(np.nanmean(found_E))
         for score in [name for name in SCORES if name in arrays and name not in NOT_ADDED_UP] + ["best"]:
             values = found_E[:, None] if score == "best" else arrays[score]
             for percent, ratio in filtered(values, found_E, resampling).items():
                 metrics |= ratio.as_metrics(f"{score}.{error}.{percent}")
     return metrics
+
+
+def rollout_errors(arrays: Arrays) -> Arrays:
+    """How wrong a rollout is, [E] each: `latent`, the mean over its steps; of its last frame `state`, metres between
+    the end effectors, and `objects`, the share of recorded coloured areas that it lost (NaN where there are none).
+    """
+    errors = {"latent": arrays["error_latent"].mean(axis=1)}
+    if "error_state" in arrays:
+        errors["state"] = arrays["error_state"][:, -1]
+    count, lost = arrays["objects"][:, -1], arrays["objects_lost"][:, -1]
+    if lost.any():
+        errors["objects"] = np.divide(lost, count, out=np.full(len(count), np.nan), where=count > 0)
+    return errors
 
 
 def conformal_metrics(measured: Measured, others: Sequence[Measured]) -> dict[str, object]:
@@ -155,8 +187,11 @@ def curves(arrays: Arrays, episode: np.ndarray) -> dict[str, np.ndarray]:
         drawn[f"risk.{score}"] = risk_coverage(values, np.where(np.isfinite(values), error, np.nan), COVERAGES)
         found = reliability(out_of_fold(values, error, episode, StepModel.fit), error)
         drawn[f"expected.{score}"], drawn[f"found.{score}"] = found.expected, found.found
-        if score not in NOT_ADDED_UP and (kept := filtered(values, error.mean(axis=1), once)):
-            drawn[f"kept.{score}"] = np.array([ratio.value for ratio in kept.values()])
+        if score in NOT_ADDED_UP:
+            continue
+        for name, error_E in rollout_errors(arrays).items():
+            if kept := filtered(values, error_E, once):
+                drawn[f"kept.{name}.{score}"] = np.array([ratio.value for ratio in kept.values()])
     return drawn
 
 

@@ -2,16 +2,20 @@
 
 import numpy as np
 
+from whale.evaluation.measuring.bootstrap import paired_interval
 from whale.evaluation.measuring.fidelity import copy_last, psnr
+from whale.evaluation.measuring.groups import groups
 from whale.evaluation.measuring.heldout import Windows
+from whale.evaluation.measuring.metrics import under
+from whale.evaluation.measuring.objects import object_metrics
 from whale.evaluation.video.end_effector import effector_metrics
-from whale.evaluation.video.objects import object_metrics
 from whale.evaluation.video.perceptual import FeatureNetworks, percep_efflite0_metrics, perceptual_metrics
 from whale.evaluation.video.pose_probe import PoseProbe
 from whale.evaluation.video.video import (
     EvaluateVideoConfig,
     RolloutScores,
     effector_rng,
+    groups_rng,
     objects_rng,
     perceptual_rng,
     rollout_metrics,
@@ -37,4 +41,23 @@ def imagined_metrics(
         **object_metrics(hues, *given, objects_rng(config), config.resamples),
         **perceptual_metrics(networks, windows.frames[:, 1:], scores.frames[name]),
         **percep_efflite0_metrics(networks.percep_efflite0, *given, perceptual_rng(config), config.resamples),
+        **grouped_metrics(name, scores, windows, probe, config),
     }
+
+
+def grouped_metrics(
+    name: str, scores: RolloutScores, windows: Windows, probe: PoseProbe | None, config: EvaluateVideoConfig
+) -> dict[str, object]:
+    """Of each task and each policy, `task.<name>.h<n>.`: PSNR above the last given frame's, and `ee`."""
+    rng, metrics = groups_rng(config), dict[str, object]()
+    for group in groups(windows):
+        some, found = windows.take(group.rows), dict[str, object]()
+        for horizon in config.horizons:
+            mine, floor = (scores.psnr[each][group.rows, horizon - 1] for each in (name, "copy_last"))
+            gain = paired_interval(mine, floor, some.episode, rng, config.resamples)
+            found |= gain.as_metrics(f"h{horizon}.psnr_above_copy_last")
+        imagined = {name: scores.frames[name][group.rows]}
+        judged = effector_metrics(probe, imagined, name, some, config.horizons, rng, config.resamples)
+        found |= {key: value for key, value in judged.items() if key.split(".")[1:2] == ["ee"]}
+        metrics |= under(group.prefix, found | {"num_windows": len(some)})
+    return metrics

@@ -31,6 +31,7 @@ from whale.evaluation.measuring.fidelity import (
 )
 from whale.evaluation.measuring.heldout import Dataset, Segments, Starts, Windows, read_segments
 from whale.evaluation.measuring.imagination import predictor
+from whale.evaluation.measuring.objects import hue_borders
 from whale.evaluation.measuring.reconstruction import reconstruct, reconstruct_long
 from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
@@ -43,7 +44,6 @@ from whale.evaluation.video.likelihood import (
     prior_log_probs,
     token_likelihood,
 )
-from whale.evaluation.video.objects import hue_borders
 from whale.evaluation.video.pose_probe import PoseProbe
 from whale.evaluation.video.stability import flicker
 from whale.evaluation.video.tokens import (
@@ -341,6 +341,11 @@ def action_metrics(
 def effector_rng(config: EvaluateVideoConfig) -> np.random.Generator:
     """Of the end effector's intervals: the same for every variant."""
     return _rng(config, "effector")
+
+
+def groups_rng(config: EvaluateVideoConfig) -> np.random.Generator:
+    """Of the intervals by task and policy."""
+    return _rng(config, "groups")
 
 
 def objects_rng(config: EvaluateVideoConfig) -> np.random.Generator:

@@ -11,9 +11,8 @@ from typing import Any
 
 from whale.common import files
 from whale.common.errors import BadDataError, MissingInputError, WhaleError
+from whale.common.limits import STATE_MANIFEST_BYTES
 from whale.seal import MANIFEST_NAME, read_manifest, verify_sealed
-
-MANIFEST_LIMIT = 2**20  # bytes; a state has two files
 
 
 class StateMirror:
@@ -65,10 +64,10 @@ class StateMirror:
             for note in self.notes:
                 if not note.is_file() and filesystem.exists(f"{root}/{note.name}"):
                     fetched = temporary / f"note-{note.name}"
-                    _get(filesystem, f"{root}/{note.name}", fetched, MANIFEST_LIMIT)
+                    _get(filesystem, f"{root}/{note.name}", fetched, STATE_MANIFEST_BYTES)
                     files.write_atomically(note, fetched.read_bytes())
                     fetched.unlink()  # no part of the state
-            _get(filesystem, f"{root}/{name}/{MANIFEST_NAME}", temporary / MANIFEST_NAME, MANIFEST_LIMIT)
+            _get(filesystem, f"{root}/{name}/{MANIFEST_NAME}", temporary / MANIFEST_NAME, STATE_MANIFEST_BYTES)
             for file, row in read_manifest(temporary).items():
                 _get(filesystem, f"{root}/{name}/{file}", temporary / file, row["bytes"])
             verify_sealed(temporary, files.sha256_of_file)

@@ -138,6 +138,6 @@ def test_rewards_that_never_change_are_nothing_to_learn(folder, tmp_path):
 
 
 def test_instructions_that_somebody_typed_are_no_tasks(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(task, "MAX_TASKS", 0)
+    monkeypatch.setattr(task, "TASKS", 0)
     with pytest.raises(BadDataError, match=r"(?s)more instructions.*found:\s+1"):
         stage(folder, tmp_path / "head", folder / "shards", config(6))

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from whale.common.config import Config
 from whale.common.errors import BadDataError
+from whale.common.limits import TASKS
 from whale.data.segments.actions import ACTION_SIZE
 from whale.models.reward.reading import encoder_digest
 from whale.models.reward.reward import RewardHead, RewardHeadConfig
@@ -17,7 +18,6 @@ from whale.training.loop.optimizer import OptimizationConfig
 from whale.training.loop.task import Task
 from whale.training.tasks.reward.segments import FeatureLoader, RewardSegments, as_loader
 
-MAX_TASKS = 1000  # each has an output of its own; instructions that somebody typed are no tasks
 SMALLEST_RANGE = 1.0e-6
 
 
@@ -48,9 +48,9 @@ def train_reward_task(
     if high - low < SMALLEST_RANGE:
         raise BadDataError("no reward to learn from", file=inputs.shards, place="split train",
                            found="rewards that never change", expected="recorded rewards")  # fmt: skip
-    if len(segments.instructions) > MAX_TASKS:
+    if len(segments.instructions) > TASKS:
         raise BadDataError("more instructions than a reward head knows tasks", file=inputs.shards, place="split train",
-                           found=len(segments.instructions), expected=f"<= {MAX_TASKS}")  # fmt: skip
+                           found=len(segments.instructions), expected=f"<= {TASKS}")  # fmt: skip
     torch.manual_seed(inputs.seed)
     head = RewardHead(
         RewardHeadConfig(

@@ -84,6 +84,19 @@ def matched(recorded: Areas, imagined: Areas, width: int) -> int:
     return pairs
 
 
+def lost_areas(borders: np.ndarray, recorded: np.ndarray, imagined: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each frame, how many coloured areas were recorded, and how many of them are not imagined: float64 [B, h] both.
+
+    recorded, imagined: uint8 [B, h, R, R, 3].
+    """
+    count, lost = np.zeros(recorded.shape[:2]), np.zeros(recorded.shape[:2])
+    for place in np.ndindex(*recorded.shape[:2]):
+        true, other = areas(recorded[place], borders), areas(imagined[place], borders)
+        count[place] = len(true)
+        lost[place] = len(true) - matched(true, other, recorded.shape[-2])
+    return count, lost
+
+
 def object_metrics(
     borders: np.ndarray, frames: Mapping[str, np.ndarray], name: str, windows: Windows, horizons: list[int],
     rng: np.random.Generator, resamples: int,

@@ -1,0 +1,30 @@
+from dataclasses import replace
+
+import numpy as np
+
+from whale.evaluation.measuring.decoding import Decoding
+from whale.evaluation.measuring.heldout import read_windows
+from whale.evaluation.video.imagined import grouped_metrics, scored
+from whale.evaluation.video.video import EvaluateVideoConfig
+
+CONFIG = EvaluateVideoConfig(
+    seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
+    windows_per_episode=2, context=1, horizons=[1, 4], filmstrips=0, resamples=100, batch_size=5, action_episodes=4,
+    lpips=None, i3d=None, starts="keyed", decoding=Decoding(mode="argmax", temperature=1.0, samples=1),
+)  # fmt: skip
+
+
+def test_the_numbers_of_a_task_are_those_of_its_windows_alone(dataset):
+    windows = read_windows(dataset, "train", 5, 6, 2)
+    task = np.array(["far" if number % 2 else "near" for number in range(len(windows))])
+    frames = windows.frames[:, 1:] + np.where(task == "far", 40, 2).astype(np.uint8)[:, None, None, None, None]
+    scores = scored("full", frames, windows)
+    found = grouped_metrics("full", scores, replace(windows, task=task), None, CONFIG)
+    gain = scores.psnr["full"] - scores.psnr["copy_last"]
+    for name in ("far", "near"):
+        at = f"task.{name}.h4.psnr_above_copy_last"
+        assert np.isclose(found[at], gain[task == name, 3].mean()) and found[f"{at}.low"] <= found[at]
+        assert found[f"task.{name}.num_windows"] == (task == name).sum()
+    assert found["task.near.h4.psnr_above_copy_last"] > found["task.far.h4.psnr_above_copy_last"]
+    assert not [key for key in found if key.startswith("policy")]
+    assert grouped_metrics("full", scores, windows, None, CONFIG) == {}
