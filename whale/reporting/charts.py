@@ -16,6 +16,7 @@ MOST_TICKS = 4  # steps of an axis
 MOST_DOTS = 16  # a line of few points shows them
 COLORS = {  # variables of page.css
     "with z": "ours", "without z": "second", "from scratch": "third", "still image": "baseline", "tokenizer": "ceiling",
+    "RSSM": "fourth", "none": "ours", "cloning, best episodes": "fourth", "cloning, all episodes": "baseline",
     "retracing": "second", "entropy": "third", "ensemble": "ceiling", "disagreement": "ours", "error": "fourth",
     "moved": "ours", "step": "baseline", "chance": "baseline", "diagonal": "baseline", "line": "baseline",
 }  # fmt: skip

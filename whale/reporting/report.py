@@ -25,8 +25,9 @@ from whale.reporting.video_section import load_arrays, rollout_gif, video_sectio
 TITLE = "WHALE: a world model and where it came from"
 LEAD = (
     "Robot episodes in, an evaluated world model out: tokenizer, behavior embedding and dynamics, trained on the "
-    "robots below, examined on episodes that no training has seen; a model fine-tuned on one more stands beside."
+    "robots below, examined on episodes that no training has seen"
 )
+BESIDE = "; a model fine-tuned on one more stands beside"
 SCALING, BEHAVIOR = "evaluate_scaling.*.json", "evaluate_behavior.*.json"
 CLOSING = (
     "This page is a function of its inputs: it holds no clock, host or commit. The paper's numbers are quoted from "
@@ -86,7 +87,8 @@ def build_report(inputs: ReportInputs) -> Report:
     moving = rollout_gif(example, 0, scale=3)[0] if example is not None and len(example["imagined"]) else b""
     shards = [path.parent for root in roles.values() for path in sorted((root / "shards").glob("*/manifest.json"))]
     first = first_screen(films, video, uncertainty, shards, inputs.models, profile_of(inputs.params))
-    return Report(page(TITLE, LEAD, first, sections, CLOSING, is_folded=True), moving)
+    lead = LEAD + (BESIDE if "finetune" in roles else "") + "."
+    return Report(page(TITLE, lead, first, sections, CLOSING, is_folded=True), moving)
 
 
 def _scaling(inputs: ReportInputs) -> list[Section]:

@@ -74,13 +74,13 @@ def _table(numbers: Numbers, arrays: Arrays) -> tuple[list[str], list[list[str]]
 
 
 def _together(numbers: Numbers, arrays: Arrays) -> Markup:
-    """Means alone; what cloning and the expert reach are level lines."""
+    """Means alone; what cloning reaches are level lines."""
     imagined = [method for method in methods(arrays) if method not in CLONED]
     series: dict[str, tuple[Values, Values]] = {
         method: (arrays[f"{method}.steps"], arrays[f"{method}.mean"]) for method in imagined
     }
     ends = [0.0, max((float(arrays[f"{method}.steps"].max()) for method in imagined), default=1.0)]
-    for floor in ("expert", *CLONED):
+    for floor in CLONED:
         value = numbers.get(f"{floor}.success")
         if isinstance(value, int | float):
             series[name_of(floor)] = (ends, [value, value])
