@@ -35,6 +35,7 @@ KEPT_VALUES = 33
 EPISODE_FRAMES = 32  # of an episode of the fleet, at most
 PNG_TO_JPEG = 2.2  # sizes of a 64 x 64 frame of Meta-World
 START_SECONDS = 3.0  # of any stage: 2 to 4 measured on idle cores, most of it importing PyTorch
+LEARNED = 0.04  # seconds a step of a learner: batch 128, hidden layers of 256; measured on one core
 PROBED = 0.02  # core seconds a segment: probes and t-SNE
 SCORED_FRAMES = 100  # of an episode, where lengths are not known
 SIMULATED, DRAWN = 10.0e-3, 6.0e-8  # core seconds a frame, and a drawn pixel: 11.4 ms at 64 x 64, 13.6 at 256 x 256
@@ -48,7 +49,8 @@ ASSUMPTIONS = (
     "JPEG of quality 95: 22.1 kB x (resolution / 256)^1.5, measured on Meta-World frames of 64 and 256 pixels",
     "memory: weights, gradients, AdamW moments and activations of one worker's share of the batch, no micro-batches "
     "and no checkpointing of activations; in host RAM allow 2 GB more per worker, and 2 GB for Ray",
-    "collect_metaworld: 11 to 14 ms of one core a frame, measured; on the CPU cores named, on two beside a GPU",
+    "collect_metaworld: 11 to 14 ms of one core a frame, measured alone (21 beside other programs); on the CPU cores "
+    "named, on two beside a GPU",
     "evaluation: rollouts only, each frame once and half a window anew at every restart; those of train_rssm left out",
 )
 
@@ -57,13 +59,14 @@ ASSUMPTIONS = (
 class Cost:
     """`flops` in all, `disk` bytes of the stage's outputs, `memory` bytes of one worker; None: not estimated.
 
-    `core_seconds`: of work that no GPU takes over.
+    `core_seconds`: of work that no GPU takes over; `serial_seconds`: of such work that only one core at a time does.
     """
 
     flops: float | None = None
     disk: float | None = None
     memory: float | None = None
     core_seconds: float | None = None
+    serial_seconds: float = 0.0
 
 
 def num_parameters(config: Config, build: Callable[..., nn.Module]) -> int:
@@ -241,7 +244,7 @@ class Estimator:
         return Cost(steps * flops.prior(self.behavior, self.history), core_seconds=segments * PROBED)
 
     def _optimize_policy(self, item: str) -> Cost:
-        """Branches of imagination; evaluations in the simulator on cores. The networks that act are nothing beside."""
+        """Branches of imagination; one core after another the learner's steps, and the simulator's evaluations."""
         config = self.profile.optimize_policy[item]
         imagination, schedule, arena = config.imagination, config.learner_schedule, config.arena
         asked = {"retracing": 1 + sum(depth + 1 for depth in imagination.retracing_steps)}
@@ -249,13 +252,15 @@ class Estimator:
         factors = sum(asked.get(name, 1) for name in imagination.penalties)
         branches = len(config.seeds) * schedule.rounds * imagination.branches * factors
         flop = branches * self._rollout(config.model, imagination.context, imagination.horizon)
+        steps = len(config.seeds) * len(imagination.penalties) * schedule.rounds * schedule.steps
         if not isinstance(arena, MetaworldArenaConfig):
-            return Cost(flop)
+            return Cost(flop, serial_seconds=LEARNED * steps)
         of_cloning, of_imagination = (-(-each.rounds // each.evaluate_every)
                                       for each in (config.cloning_schedule, schedule))  # fmt: skip
         evaluations = len(config.seeds) * (2 * of_cloning + len(imagination.penalties) * of_imagination)
         drawn = (arena.resolution * arena.supersample) ** 2
-        return Cost(flop, core_seconds=evaluations * config.episodes * arena.actions * (SIMULATED + DRAWN * drawn))
+        tried = evaluations * config.episodes * arena.actions * (SIMULATED + DRAWN * drawn)
+        return Cost(flop, serial_seconds=tried + LEARNED * steps)
 
     def _roles(self, pretrain: list[str], finetune: list[str]) -> list[tuple[int, dict[str, str]]]:
         """Per role: splits of all its datasets together, and {dynamics: the entry of train_dynamics with its size}."""

@@ -120,7 +120,8 @@ def _hours(cost: Cost, hardware: Hardware) -> float | None:
     if cost.core_seconds is None and cost.flops is None:
         return None
     cores = hardware.count if hardware.device.name == CPU else DEFAULT_CORES
-    return start + (cost.core_seconds or 0.0) / cores / 3600 + hardware.hours(cost.flops or 0.0)
+    on_cores = (cost.core_seconds or 0.0) / cores + cost.serial_seconds
+    return start + on_cores / 3600 + hardware.hours(cost.flops or 0.0)
 
 
 def _some(names: Sequence[str]) -> str:
