@@ -43,10 +43,10 @@ def run(args: Args, run: Run) -> None:
         model = hashlib.sha256(bytes.fromhex(sha256_of_file(args.behavior / WEIGHTS))).hexdigest()[:16]
         for split in config.splits:
             found = read_behaviors(source, split, config.segments, config.per_episode, config.seed)
+            places = tsne(found.features[PRIOR], config.perplexity, config.seed)  # first: it refuses too few segments
             numbers = measured(found, split, source, config)
             numbers["protocol"] = behavior_protocol(source, split, model, config)
             metrics |= under(f"pretrain.{source.shards.name}.{split}.z", numbers)
-            places = tsne(found.features[PRIOR], config.perplexity, config.seed)
             save_arrays(run.out / f"{split}.npz", _arrays(found, places))
             progress.update()
     run.write_metrics(written(metrics))

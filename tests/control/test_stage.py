@@ -46,6 +46,7 @@ def test_every_method_has_its_numbers_beside_the_expert_and_the_gate(straight):
         assert 0 <= low <= value <= high <= 1
     for method in METHODS[3:]:
         assert found[f"{method}.alpha"] > 0 and f"{method}.minus_cloning_best.low" in found
+        assert (method == "none") != (f"{method}.minus_none.low" in found)
     assert found["none.alpha"] == 0 and found["none.mean_penalty"] == 0
     assert found["gate.passed"] == (found["gate.difference"] > 0) == (found["status"] == "measured")
     for word in ("metric=policy_success", "arena=fleet simulator", "task=open_bin", "seeds=0,1", "horizon=2"):

@@ -12,6 +12,7 @@ from whale.evaluation.measuring.bootstrap import Interval
 from whale.evaluation.protocol import protocol
 from whale.worlds.world import World
 
+NONE = "none"  # imagination without a penalty
 PASSED = "measured"
 FAILED = (
     "gate failed: cloning the best episodes is not above cloning all of them, so what is built on it is no result; "
@@ -43,7 +44,7 @@ def final(learned: Sequence[Learned], method: str) -> np.ndarray:
 
 def metrics(learned: Sequence[Learned], expert_E: np.ndarray, config: OptimizePolicyConfig) -> dict[str, object]:
     """Flat: `<method>.success` after the last step, `.success_over_steps` on average of its curve, each with interval;
-    `.minus_cloning_best` of the same starts; `gate.difference`, `gate.passed`, `status`."""
+    `.minus_cloning_best` and `.minus_none` (no penalty) of the same starts; `gate.difference`, `.passed`; `status`."""
 
     def interval(success_SE: np.ndarray, key: str) -> dict[str, float]:
         rng = np.random.default_rng([config.start_seed, *key.encode()])
@@ -63,6 +64,8 @@ def metrics(learned: Sequence[Learned], expert_E: np.ndarray, config: OptimizePo
                 found[f"{method}.mean_{name}"] = float(np.mean(values))
         if method in config.imagination.penalties:
             found |= interval(final(learned, method) - final(learned, BEST), f"{method}.minus_cloning_best")
+            if method != NONE and NONE in config.imagination.penalties:
+                found |= interval(final(learned, method) - final(learned, NONE), f"{method}.minus_none")
     gate = final(learned, BEST) - final(learned, ALL)
     found |= interval(gate, "gate.difference")
     found |= {"gate.passed": bool(gate.mean() > 0), "seeds": len(config.seeds), "episodes": config.episodes}

@@ -20,6 +20,9 @@ LISTS, MAPS = {0xDC: 2, 0xDD: 4}, {0xDE: 2, 0xDF: 4}
 # How many bytes a number has behind its first.
 NUMBERS = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 
+# Extensions, and a byte that begins nothing. A message holds none; counted wrong, one would hide what follows it.
+NOT_OURS = {0xC1, 0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8}
+
 
 def pack(value: Any) -> bytes:
     """Plain values, lists, dicts and arrays of numbers -> bytes; BadDataError for anything else."""
@@ -55,6 +58,9 @@ def _count(payload: bytes, source: str) -> None:
     place, values, open_lists = 0, 1, [1]  # of each list or map that is open, how many values are still to come
     while open_lists and place < len(payload):
         open_lists[-1] -= 1
+        if payload[place] in NOT_OURS:
+            raise BadDataError("not a message of this protocol", file=source, place=f"byte {place}",
+                               found=f"{payload[place]:#04x}", expected="numbers, text, lists, maps")  # fmt: skip
         inside, place = _inside(payload, place)
         values += inside
         open_lists += [inside] if inside else []

@@ -96,8 +96,8 @@ def test_features_are_probabilities_at_the_last_step_actions_of_the_segment_and_
     expected = np.exp(stored["z"][place, -1].astype(np.float64)).ravel()
     np.testing.assert_allclose(found.features["prior"][5], expected, rtol=1e-6)
     action = source.shards.read_arrays(row)["action"][int(start) : int(start) + 4]
-    assert found.features["actions"][5].shape == (14,)
-    assert found.features["actions"][5][13] == pytest.approx(action[-1, 6])  # the gripper is as recorded
+    assert found.features["actions"][5].shape == (21,)  # mean, standard deviation, last
+    assert found.features["actions"][5][20] == pytest.approx(action[-1, 6])  # the gripper is as recorded
     green = source.shards.read_frames(row, int(start), int(start) + 1)[0, 0, 0, 1] / 255
     assert found.features["pixels"][5].reshape(8, 8, 3)[4, 4, 1] == pytest.approx(green, abs=0.02)
     assert found.features["posterior"][5].reshape(16, 16).sum(axis=1) == pytest.approx(np.ones(16), abs=1e-5)

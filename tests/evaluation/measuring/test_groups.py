@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_shards import write_tiny_shards
@@ -15,17 +17,25 @@ def labelled(task, policy=None) -> Windows:
 
 
 def test_each_task_and_then_each_policy_holds_its_windows_and_no_other():
-    found = list(groups(labelled(["b", "a", "b"], ["p", "p", "q"])))
+    found = list(groups(labelled(["b", "a"] * 3, ["p"] * 3 + ["q"] * 3)))
     assert [(group.prefix, group.rows.tolist()) for group in found] == [
-        ("task.a", [1]), ("task.b", [0, 2]), ("policy.p", [0, 1]), ("policy.q", [2])
+        ("task.a", [1, 3, 5]), ("task.b", [0, 2, 4]), ("policy.p", [0, 1, 2]), ("policy.q", [3, 4, 5])
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "names", [["one", "one"], [f"n{number}" for number in range(MOST + 1)], ["put the cup away", "b"], ["a.b", "c"]]
+    "names",
+    [["one"], [f"n{number}" for number in range(MOST + 1)], ["put the cup away", "b"], ["a.b", "c"], ["mean", "b"]],
 )
-def test_one_name_too_many_names_and_prose_are_no_groups(names):
-    assert list(groups(labelled(names))) == []
+def test_one_name_too_many_names_prose_and_the_name_of_the_mean_are_no_groups(names):
+    assert list(groups(labelled(names * 3))) == []
+
+
+def test_where_one_group_has_too_few_episodes_there_are_none():
+    """Two windows of one episode are one thing to resample."""
+    windows = labelled(["a"] * 4 + ["b"] * 3)
+    assert [group.name for group in groups(windows)] == ["a", "b"]
+    assert list(groups(replace(windows, episode=np.array([0, 1, 2, 3, 4, 5, 5])))) == []
 
 
 def test_windows_know_the_task_and_policy_of_their_episode_and_keep_them_when_taken_or_repeated(tmp_path):

@@ -148,7 +148,9 @@ def _features(
     first = np.concatenate([source.shards.read_frames(row, int(start), int(start) + 1) for start in starts])
     pixels = shrunk(first, POOLED).reshape(len(starts), -1) / 255
     of_each = [actions_FA[start : start + source.window] for start in starts]
-    actions = np.stack([np.concatenate([each.mean(axis=0), each[-1]]) for each in of_each]).astype(np.float64)
+    actions = np.stack([np.concatenate([each.mean(axis=0), each.std(axis=0), each[-1]]) for each in of_each]).astype(
+        np.float64
+    )
     return {
         PRIOR: np.exp(log_probs_SKM).reshape(len(starts), -1),
         POSTERIOR: _posterior(source, row, starts, actions_FA),

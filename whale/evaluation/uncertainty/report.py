@@ -111,7 +111,7 @@ def one_step_metrics(arrays: Arrays, resampling: Resampling) -> dict[str, object
 
 def grouped_metrics(measured: Measured, config: EvaluateUncertaintyConfig) -> dict[str, object]:
     """Correlation with the latent error within each task and each policy, `task.<name>.<score>.latent.`, at three
-    levels; `task.mean` is the mean over tasks, which Table 3 prints.
+    levels; `task.mean` is the mean over tasks, which Table 3 prints, and there `minus_<rival>` retracing's lead.
     """
     rng, metrics = np.random.default_rng([config.seed, *b"groups"]), dict[str, object]()
     together: dict[str, list[np.ndarray]] = {}
@@ -123,6 +123,9 @@ def grouped_metrics(measured: Measured, config: EvaluateUncertaintyConfig) -> di
                 values = resampling.values(LEVELS[level], measured.main[score][group.rows], error)
                 metrics |= _interval(values).as_metrics(f"{group.prefix}.{score}.latent.{level}")
                 together.setdefault(f"{group.kind}.mean.{score}.latent.{level}", []).append(values)
+                if score in ("entropy", "moved"):  # retracing comes first
+                    lead = together[f"{group.kind}.mean.retracing.latent.{level}"][-1] - values
+                    together.setdefault(f"{group.kind}.mean.retracing.latent.minus_{score}.{level}", []).append(lead)
         metrics[f"{group.prefix}.num_windows"] = len(group.rows)
     for name, each in together.items():
         metrics |= _interval(np.mean(each, axis=0)).as_metrics(name)

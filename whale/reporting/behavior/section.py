@@ -69,7 +69,9 @@ def _split(title: str, numbers: Numbers, arrays: Mapping[str, np.ndarray]) -> di
 def _parts(numbers: Numbers) -> Iterator[list[str]]:
     """Rows of a task's policies, and of a policy's tasks: the paper's (a) and, of expert and random, (b) and (c)."""
     for question, words in (("policy_within_task", "policies of"), ("task_within_policy", "tasks of")):
-        for name in _names(numbers, f"{question}.of."):
+        place = f"{question}.of."
+        chances = (key for key in numbers if key.startswith(place) and key.endswith(".chance"))
+        for name in sorted(key.removeprefix(place).removesuffix(".chance") for key in chances):
             at = f"{question}.of.{name}"
             both = (_interval(numbers, f"{at}.{each}") for each in ("prior", "simple"))
             yield [f"{words} {name}", number(numbers[f"{at}.chance"]), *both]
