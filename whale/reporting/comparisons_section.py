@@ -11,6 +11,20 @@ from whale.reporting.page import NOT_MEASURED, Section, number, render
 ROLES = {"pretrain": "pre-training robots", "finetune": "the unseen robot"}
 STATUS = "demo scale, other data: not comparable"
 UNIT = "small scale, and the paper names neither horizon nor unit of its reward: not comparable"
+
+
+def _correlations(score: str, paper: float) -> list[tuple[str, str, float | None, str, str, int, int]]:
+    """Rows of Table 3, which prints a mean over five tasks, and does not say at which level."""
+    levels = (
+        ("- mean over tasks", "the same", paper, f"task.mean.{score}.latent.pearson"),
+        ("- within a step", "not said", None, f"{score}.latent.within_step.pearson"),
+        ("- per rollout", "not said", None, f"{score}.latent.per_rollout.pearson"),
+        ("- mean over tasks, per rollout", "not said", None, f"task.mean.{score}.latent.per_rollout.pearson"),
+    )
+    first = (f"correlation, {score}, pooled", "5 tasks, 8 steps", paper, f"{score}.latent.pearson")
+    return [(what, setting, value, "uncertainty", key, 1, 2) for what, setting, value, key in (first, *levels)]
+
+
 PAPER_TOKENS = [
     # (what, the paper's model, its value, our keys' group and metric, scale, digits); arXiv 2411.05619, Tables 2-4
     ("PSNR (dB)", "Whale-ST, 64 x 64, horizon 64", 28.8, "pretrain", "dynamics.full.rollout.{h}.psnr", 1, 1),
@@ -20,44 +34,9 @@ PAPER_TOKENS = [
     ("value gap", "Whale-ST, 64 x 64", 10.3, "values", "mean.full.{h}.value_gap", 1, 1),
     ("return correlation (Spearman)", "Whale-ST, 64 x 64", 0.77, "values", "mean.full.{h}.spearman", 1, 2),
     ("regret@5", "Whale-ST, 64 x 64", 7.3, "values", "mean.full.{h}.regret_at_5", 1, 1),
-    ("correlation, retracing, pooled", "5 tasks, 8 steps", 0.55, "uncertainty", "retracing.latent.pearson", 1, 2),
-    ("- mean over tasks", "the same", 0.55, "uncertainty", "task.mean.retracing.latent.pearson", 1, 2),
-    (
-        "- mean over tasks, per rollout",
-        "not said",
-        None,
-        "uncertainty",
-        "task.mean.retracing.latent.per_rollout.pearson",
-        1,
-        2,
-    ),
-    ("- within a step", "not said", None, "uncertainty", "retracing.latent.within_step.pearson", 1, 2),
-    ("- per rollout", "not said", None, "uncertainty", "retracing.latent.per_rollout.pearson", 1, 2),
-    ("correlation, entropy, pooled", "5 tasks, 8 steps", 0.35, "uncertainty", "entropy.latent.pearson", 1, 2),
-    ("- mean over tasks", "the same", 0.35, "uncertainty", "task.mean.entropy.latent.pearson", 1, 2),
-    (
-        "- mean over tasks, per rollout",
-        "not said",
-        None,
-        "uncertainty",
-        "task.mean.entropy.latent.per_rollout.pearson",
-        1,
-        2,
-    ),
-    ("- within a step", "not said", None, "uncertainty", "entropy.latent.within_step.pearson", 1, 2),
-    ("- per rollout", "not said", None, "uncertainty", "entropy.latent.per_rollout.pearson", 1, 2),
-    ("correlation, ensemble, pooled", "5 tasks, 8 steps", 0.10, "uncertainty", "ensemble.latent.pearson", 1, 2),
-    ("- per rollout", "not said", None, "uncertainty", "ensemble.latent.per_rollout.pearson", 1, 2),
-    ("- mean over tasks", "the same", 0.10, "uncertainty", "task.mean.ensemble.latent.pearson", 1, 2),
-    (
-        "- mean over tasks, per rollout",
-        "not said",
-        None,
-        "uncertainty",
-        "task.mean.ensemble.latent.per_rollout.pearson",
-        1,
-        2,
-    ),
+    *_correlations("retracing", 0.55),
+    *_correlations("entropy", 0.35),
+    *_correlations("ensemble", 0.10),
     (
         "PSNR, fine-tuned (dB)",
         "Whale-X-base, unseen real tasks",

@@ -1,7 +1,7 @@
 import numpy as np
 
 from whale.evaluation.measuring.heldout import Windows
-from whale.evaluation.measuring.objects import areas, hue_borders, lost_areas, matched, object_metrics
+from whale.evaluation.measuring.objects import areas, counted, hue_borders, matched, object_metrics
 
 RED, ORANGE, BLUE, GREY = (230, 77, 61), (245, 158, 41), (51, 107, 209), (120, 120, 124)
 
@@ -64,10 +64,10 @@ def test_without_colour_there_is_a_status_and_no_number():
     assert found == {"h1.objects_status": "no coloured areas"}
 
 
-def test_lost_areas_are_counted_frame_by_frame():
+def test_areas_are_counted_frame_by_frame():
     fewer = scene((RED, 5, 5, 8), (BLUE, 5, 40, 10))
-    count, lost = lost_areas(
-        BORDERS, np.stack([[FULL, FULL], [fewer, scene()]]), np.stack([[FULL, fewer], [FULL, FULL]])
-    )
-    np.testing.assert_array_equal(count, [[3, 3], [2, 0]])
-    np.testing.assert_array_equal(lost, [[0, 1], [0, 0]])
+    imagined = np.stack([[FULL, fewer], [FULL, FULL]])
+    recorded, shown, kept = counted(BORDERS, np.stack([[FULL, FULL], [fewer, scene()]]), imagined)
+    np.testing.assert_array_equal(recorded, [[3, 3], [2, 0]])
+    np.testing.assert_array_equal(shown, [[3, 2], [3, 3]])
+    np.testing.assert_array_equal(kept, [[3, 2], [2, 0]])

@@ -3,7 +3,6 @@
 Shapes: S segments, T window, H history of the behavior model, R resolution, A = 7, K x M categories x classes of z.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -17,7 +16,7 @@ from whale.data.segments.grid import normalize_actions, pad_frames
 from whale.data.segments.token_shards import ZSet
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.heldout import shrunk
+from whale.evaluation.measuring.heldout import keyed, shrunk
 from whale.models.behavior.behavior import BehaviorModel
 
 PRIOR, POSTERIOR, SIMPLE, ACTIONS, PIXELS = "prior", "posterior", "simple", "actions", "pixels"
@@ -82,7 +81,7 @@ def read_behaviors(source: Source, split: str, segments: int, per_episode: int, 
         if row.key not in z_rows:
             raise MissingInputError("an episode without z", file=source.z.directory, place=row.key,
                                     remedy="run embed_behavior on these shards")  # fmt: skip
-        chosen = np.sort(_keyed(f"{drawn_by}|{row.key}").permutation(starts)[:per_episode])
+        chosen = np.sort(keyed(f"{drawn_by}|{row.key}").permutation(starts)[:per_episode])
         found.append((row, chosen, _features(source, row, chosen, source.z.read(z_rows[row.key]))))
     if not found:
         raise BadDataError(
@@ -110,7 +109,7 @@ def _in_turn(shards: ShardSet, split: str, drawn_by: str) -> Iterator[EpisodeRow
         pairs.setdefault(tuple(_named(row, label) for label in LABELS), []).append(row)
     orders = []
     for pair in sorted(pairs):
-        order = _keyed(f"{drawn_by}|{'|'.join(pair)}").permutation(len(pairs[pair]))
+        order = keyed(f"{drawn_by}|{'|'.join(pair)}").permutation(len(pairs[pair]))
         orders.append([pairs[pair][place] for place in order])
     for turn in zip_longest(*orders):
         yield from (row for row in turn if row is not None)
@@ -175,7 +174,3 @@ def _posterior(source: Source, row: EpisodeRow, starts: np.ndarray, actions_FA: 
         behavior.pixels(np.stack(frames)), behavior.placed(np.stack(actions)), behavior.placed(np.array(num_steps))
     )
     return log_probs.double().exp().flatten(1).cpu().numpy()
-
-
-def _keyed(key: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))

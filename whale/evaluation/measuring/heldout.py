@@ -204,8 +204,12 @@ def _said(rows: Sequence[EpisodeRow], name: str, episode: list[int]) -> np.ndarr
 
 def _keyed(usable: np.ndarray, count: int, key: str) -> np.ndarray:
     """The first `count` of a random order that is a function of `key`, in time order."""
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
-    return np.sort(rng.permutation(usable)[:count])
+    return np.sort(keyed(key).permutation(usable)[:count])
+
+
+def keyed(key: str) -> np.random.Generator:
+    """Draws that are a function of a text: the same whatever else is drawn."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
 
 
 def read_frames(dataset: Dataset, split: str, max_episodes: int) -> np.ndarray:

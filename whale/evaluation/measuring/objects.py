@@ -84,17 +84,16 @@ def matched(recorded: Areas, imagined: Areas, width: int) -> int:
     return pairs
 
 
-def lost_areas(borders: np.ndarray, recorded: np.ndarray, imagined: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each frame, how many coloured areas were recorded, and how many of them are not imagined: float64 [B, h] both.
+def counted(borders: np.ndarray, recorded: np.ndarray, imagined: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of each frame the coloured areas recorded, imagined, and recorded ones that are imagined, too: int64 [B, h] each.
 
     recorded, imagined: uint8 [B, h, R, R, 3].
     """
-    count, lost = np.zeros(recorded.shape[:2]), np.zeros(recorded.shape[:2])
+    found = np.zeros((3, *recorded.shape[:2]), np.int64)
     for place in np.ndindex(*recorded.shape[:2]):
         true, other = areas(recorded[place], borders), areas(imagined[place], borders)
-        count[place] = len(true)
-        lost[place] = len(true) - matched(true, other, recorded.shape[-2])
-    return count, lost
+        found[:, *place] = len(true), len(other), matched(true, other, recorded.shape[-2])
+    return tuple(found)
 
 
 def object_metrics(
@@ -107,25 +106,24 @@ def object_metrics(
     a recorded one, over the number of recorded ones. frames: uint8 [B, h, R, R, 3] each.
     """
     metrics: dict[str, object] = {}
-    width = windows.frames.shape[-2]
     for horizon in horizons:
-        at, recorded = f"h{horizon}", [areas(frame, borders) for frame in windows.frames[:, horizon]]
-        count = np.array([len(each) for each in recorded])
+        at, recorded = f"h{horizon}", windows.frames[:, horizon, None]
+        found = {
+            variant: [each[:, 0] for each in counted(borders, recorded, frames[variant][:, horizon - 1, None])]
+            for variant in [name, *({"copy_last", "tokenizer"} & frames.keys())]
+        }
+        count, shown, _ = found[name]
         if not count.any():
             metrics[f"{at}.objects_status"] = "no coloured areas"
             continue
-        shown, kept = {}, {}
-        for variant in [name, *({"copy_last", "tokenizer"} & frames.keys())]:
-            shown[variant] = [areas(frame, borders) for frame in frames[variant][:, horizon - 1]]
-            pairs = zip(recorded, shown[variant], strict=True)
-            kept[variant] = np.array([matched(true, other, width) for true, other in pairs])
+        kept = {variant: each for variant, (_, _, each) in found.items()}
         share = ratio_interval(kept[name], count, windows.episode, rng, resamples)
         lead = ratio_interval(kept[name] - kept["copy_last"], count, windows.episode, rng, resamples)
         metrics |= share.as_metrics(f"{at}.objects_kept") | lead.as_metrics(f"{at}.objects_kept_above_copy_last")
         total = int(count.sum())
         for other in sorted(kept.keys() - {name}):
             metrics[f"{at}.objects_kept_{other}"] = int(kept[other].sum()) / total
-        metrics[f"{at}.objects_added"] = (sum(map(len, shown[name])) - int(kept[name].sum())) / total
+        metrics[f"{at}.objects_added"] = (int(shown.sum()) - int(kept[name].sum())) / total
     return metrics
 
 

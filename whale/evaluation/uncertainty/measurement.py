@@ -24,7 +24,7 @@ from whale.evaluation.measuring.groups import Group, groups
 from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
 from whale.evaluation.measuring.imagination import predictor, rollouts
 from whale.evaluation.measuring.motion import position_error
-from whale.evaluation.measuring.objects import hue_borders, lost_areas
+from whale.evaluation.measuring.objects import counted, hue_borders
 from whale.evaluation.measuring.reconstruction import reconstruct
 from whale.evaluation.measuring.roles import chosen_splits
 from whale.evaluation.measuring.stack import Stack
@@ -231,7 +231,8 @@ class _Measurement:
         truth = windows.frames[:, config.context :]
         arrays |= self._compared(truth, imagined, features, self.recorded[:, 1:], self.recorded[:, 0], self.actions)
         arrays["cumulative_entropy"] = arrays["entropy"].cumsum(axis=1)
-        arrays["objects"], arrays["objects_lost"] = lost_areas(self.hues, truth, imagined)
+        count, _, kept = counted(self.hues, truth, imagined)
+        arrays["objects"], arrays["objects_lost"] = count, count - kept
         arrays["step"] = np.broadcast_to(np.arange(1.0, config.horizon + 1), truth.shape[:2]).copy()
         return arrays | self._state_errors(features), imagined
 

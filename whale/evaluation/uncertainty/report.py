@@ -123,7 +123,7 @@ def grouped_metrics(measured: Measured, config: EvaluateUncertaintyConfig) -> di
                 values = resampling.values(LEVELS[level], measured.main[score][group.rows], error)
                 metrics |= _interval(values).as_metrics(f"{group.prefix}.{score}.latent.{level}")
                 together.setdefault(f"{group.kind}.mean.{score}.latent.{level}", []).append(values)
-                if score in ("entropy", "moved"):  # retracing comes first
+                if score in RIVALS[:2]:  # retracing comes first; the step says nothing per rollout
                     lead = together[f"{group.kind}.mean.retracing.latent.{level}"][-1] - values
                     together.setdefault(f"{group.kind}.mean.retracing.latent.minus_{score}.{level}", []).append(lead)
         metrics[f"{group.prefix}.num_windows"] = len(group.rows)

@@ -62,25 +62,23 @@ def _split(title: str, numbers: Numbers, arrays: Mapping[str, np.ndarray]) -> di
         "rows": rows,
         "charts": charts,
         "parts": list(_parts(numbers)),
-        "centroids": [[name, _interval(numbers, f"centroid.{name}")] for name in _names(numbers, "centroid.")],
+        "centroids": [[name, _interval(numbers, f"centroid.{name}")] for name in _begun(numbers, "centroid.", ".low")],
     }
 
 
 def _parts(numbers: Numbers) -> Iterator[list[str]]:
     """Rows of a task's policies, and of a policy's tasks: the paper's (a) and, of expert and random, (b) and (c)."""
     for question, words in (("policy_within_task", "policies of"), ("task_within_policy", "tasks of")):
-        place = f"{question}.of."
-        chances = (key for key in numbers if key.startswith(place) and key.endswith(".chance"))
-        for name in sorted(key.removeprefix(place).removesuffix(".chance") for key in chances):
+        for name in _begun(numbers, f"{question}.of.", ".chance"):
             at = f"{question}.of.{name}"
             both = (_interval(numbers, f"{at}.{each}") for each in ("prior", "simple"))
             yield [f"{words} {name}", number(numbers[f"{at}.chance"]), *both]
 
 
-def _names(numbers: Numbers, place: str) -> list[str]:
-    keys = [key.removeprefix(place).removesuffix(".low") for key in numbers
-            if key.startswith(place) and key.endswith(".low")]  # fmt: skip
-    return sorted({key.removesuffix(".prior").removesuffix(".simple") for key in keys})
+def _begun(numbers: Numbers, place: str, end: str) -> list[str]:
+    """What stands between `place` and `end` in the names of numbers."""
+    found = (key for key in numbers if key.startswith(place) and key.endswith(end))
+    return sorted(key.removeprefix(place).removesuffix(end) for key in found)
 
 
 def _interval(numbers: Numbers, key: str) -> str:
