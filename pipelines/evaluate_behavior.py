@@ -1,6 +1,5 @@
 """Evaluate behavior: frames and z of one dataset, behavior model -> what z says of who acted; t-SNE of it."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from whale.evaluation.behavior.measurement import EvaluateBehaviorConfig, behavi
 from whale.evaluation.behavior.picture import tsne
 from whale.evaluation.behavior.segments import POSTERIOR, PRIOR, Behaviors, Source, read_behaviors
 from whale.evaluation.measuring.metrics import save_arrays, under, written
+from whale.evaluation.protocol import model_name
 from whale.models.behavior.behavior import BehaviorModel
 from whale.runtime.workers.execution import load_execution
 from whale.runtime.workers.torch_process import set_up_torch
@@ -40,7 +40,7 @@ def run(args: Args, run: Run) -> None:
     with run.compute(), run.progress(len(config.splits), "splits") as progress:
         behavior = BehaviorModel.restore(args.behavior, device)
         source = Source(ShardSet.open(args.shards), ZSet.open(args.z), behavior)
-        model = hashlib.sha256(bytes.fromhex(sha256_of_file(args.behavior / WEIGHTS))).hexdigest()[:16]
+        model = model_name([sha256_of_file(args.behavior / WEIGHTS)])
         for split in config.splits:
             found = read_behaviors(source, split, config.segments, config.per_episode, config.seed)
             places = tsne(found.features[PRIOR], config.perplexity, config.seed)  # first: it refuses too few segments

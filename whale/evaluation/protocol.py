@@ -4,9 +4,12 @@
 before `model=`; only the model, and how it was run, may differ between two numbers that stand side by side.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 
 from whale.common.errors import ConfigError
+
+PARTS = ("tokenizer", "behavior", "dynamics")  # of a world model, in the order in which they name it
 
 
 def protocol(metric: str, *, model: str, run_with: Mapping[str, object] | None = None, **settings: object) -> str:
@@ -22,6 +25,17 @@ def protocol(metric: str, *, model: str, run_with: Mapping[str, object] | None =
                 "a protocol value holds a separator", place=key, found=value, expected="no '|' and no '='"
             )
     return "|".join(f"{key}={value}" for key, value in fields.items())
+
+
+def model_name(weights: Iterable[str]) -> str:
+    """The `model` of a protocol, 16 hex digits, of its parts' weights by their sha256 (hex), in their order.
+
+    A name, not a proof: MANIFEST.json is that.
+    """
+    digest = hashlib.sha256()
+    for each in weights:
+        digest.update(bytes.fromhex(each))
+    return digest.hexdigest()[:16]
 
 
 def require_comparable(left: str, right: str) -> None:

@@ -9,7 +9,6 @@ leading batch axis B may stand before all of them or be left out: what comes bac
 Shapes: B batch, c given frames, H horizon, R resolution, A action, Z behavior embedding.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,6 +17,7 @@ import numpy as np
 
 from whale.common.errors import ConfigError
 from whale.evaluation.measuring.decoding import Decoding
+from whale.evaluation.protocol import PARTS, model_name
 from whale.evaluation.uncertainty.retracing import require_retraceable
 from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
 from whale.models.reward.reading import read_rewards
@@ -99,7 +99,7 @@ class World:
     @property
     def identity(self) -> str:
         """First 16 hex digits over the weights of all parts: what `model=` of protocol strings says."""
-        return _identity(self.digests)
+        return model_name(self.digests[part] for part in PARTS)
 
     @property
     def resolution(self) -> int:
@@ -194,7 +194,7 @@ class World:
     def trust_limit(self, coverage: float = 0.8, method: Method = "retracing") -> TrustLimit:
         """Below which uncertainty, step by step, `coverage` of held-out steps lay, and their mean error. It holds for
         frames imagined by `decoding`. MissingInputError for a world whose uncertainties were never measured."""
-        return limit_of(self.calibration, _identity(self.measured), method, coverage)
+        return limit_of(self.calibration, model_name(self.measured[part] for part in PARTS), method, coverage)
 
     def limit_if_known(self, coverage: float, method: Method | None) -> TrustLimit | None:
         """`trust_limit`, or None without a method or a calibration of it: then nothing is said about trust."""
@@ -283,10 +283,3 @@ class World:
                               found="none" if actions is None else np.shape(actions),
                               expected=f"{given.shape[1] - 1} actions")  # fmt: skip
         return self._actions(actions, single, "start")
-
-
-def _identity(digests: Mapping[str, str]) -> str:
-    digest = hashlib.sha256()
-    for part in ("tokenizer", "behavior", "dynamics"):
-        digest.update(bytes.fromhex(digests[part]))
-    return digest.hexdigest()[:16]

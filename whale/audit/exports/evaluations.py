@@ -4,7 +4,6 @@ A metrics file holds numbers of several models. Which ones speak of this checkpo
 their protocol: 16 digits of the sha256 over the weights of tokenizer, behavior model and dynamics.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -16,9 +15,8 @@ from whale.audit.questions.why import protocol_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.files import sha256_of_file
 from whale.common.json_files import flatten, read_json
+from whale.evaluation.protocol import PARTS, model_name
 from whale.seal import MANIFEST_NAME
-
-PARTS = ("tokenizer", "behavior", "dynamics")
 
 
 @dataclass(frozen=True)
@@ -76,16 +74,12 @@ def model_names(run: StageRun, trainings: Iterable[StageRun]) -> set[str]:
     if own and run.stage == "train_rssm":  # one network alone: its name is that of its weights
         return {own[:16]}
     groups = [each for each in weights.values() if each]
-    return {_model_name(parts) for parts in product(*groups) if own in parts}
+    alone = {model_name([own])} if own else set()  # as evaluate_behavior names the behavior model
+    return {model_name(parts) for parts in product(*groups) if own in parts} | alone
 
 
 def is_as_signed(path: Path, digest: str) -> bool:
     return path.is_file() and sha256_of_file(path) == digest
-
-
-def _model_name(weights: Iterable[str]) -> str:
-    """As whale.evaluation.measuring.stack names a model; kept apart, because that module loads torch."""
-    return hashlib.sha256(b"".join(map(bytes.fromhex, weights))).hexdigest()[:16]
 
 
 def _numbers(stage: str, metrics: dict[str, Any]) -> Iterator[Number]:

@@ -1,6 +1,5 @@
 """The models that act together, loaded from their folders; and a digest that names them in a protocol."""
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from whale.common.errors import ConfigError, MissingInputError
 from whale.common.files import sha256_of_file
 from whale.common.json_files import read_json
 from whale.evaluation.measuring.heldout import Dataset
+from whale.evaluation.protocol import PARTS, model_name
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
@@ -66,7 +66,9 @@ def load_stack(models_dir: Path, device: str = "cpu") -> Stack:
         tokenizer=VideoTokenizer.restore(parts[0], device),
         behavior=BehaviorModel.restore(parts[1], device),
         dynamics={path.name: Dynamics.restore(path, device) for path in variants},
-        digests={name: _digest(identities) for name, identities in weights.items()},
+        digests={
+            name: model_name(str(identities[part]["weights"]) for part in PARTS) for name, identities in weights.items()
+        },
         weights=weights,
     )
 
@@ -83,11 +85,3 @@ def _identity(folder: Path) -> dict[str, str | None]:
         "weights": sha256_of_file(folder / WEIGHTS),
         "manifest": sha256_of_file(manifest) if manifest.is_file() else None,
     }
-
-
-def _digest(identities: Mapping[str, Mapping[str, str | None]]) -> str:
-    """First 16 hex digits of sha256 over the weights of all parts: a name, not a proof (MANIFEST.json is that)."""
-    digest = hashlib.sha256()
-    for part in ("tokenizer", "behavior", "dynamics"):
-        digest.update(bytes.fromhex(str(identities[part]["weights"])))
-    return digest.hexdigest()[:16]
