@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from whale.common.errors import MAX_TEXT, BadDataError, WorkerLostError
+from whale.common.errors import BadDataError, WorkerLostError
+from whale.common.limits import ERROR_CHARACTERS
 from whale.runtime.train import worker_processes
 from whale.runtime.train.training_job import TrainingJob
 from whale.runtime.train.worker_processes import run_group
@@ -30,7 +31,7 @@ def test_an_error_longer_than_a_pipe_ends_the_group_and_arrives_shortened(tmp_pa
     with pytest.raises(RuntimeError, match="the end of it") as caught:
         run(tmp_path, lambda: ValueError("x" * LONG + " the end of it"))
     assert "ValueError: xxx" in str(caught.value) and "characters left out" in str(caught.value)
-    assert len(str(caught.value)) < MAX_TEXT + 100
+    assert len(str(caught.value)) < ERROR_CHARACTERS + 100
     assert not multiprocessing.active_children()
 
 
