@@ -47,7 +47,7 @@ def tiny_params() -> dict:
     fleet = params["collect"]["fleet"]
     fleet |= {"train_episodes": 8, "val_episodes": 2, "test_episodes": 2, "min_steps": 9, "max_steps": 12}
     fleet |= {"train_shards": 4, "unseen_episodes_per_task": 2, "unseen_test_episodes_per_task": 1}
-    fleet |= {"unseen_novel_episodes": 1, "unseen_min_steps": 9, "unseen_max_steps": 10}
+    fleet |= {"unseen_novel_episodes": 1, "unseen_min_steps": 9, "unseen_max_steps": 10, "test_steps": None}
     params["ingest"]["resolution"] = 32
     params["train_tokenizer"]["model"] |= {"resolution": 32, "num_codes": 32, "encoder": TRUNK, "decoder": TRUNK}
     params["train_tokenizer"]["codebook"] = {"codebook_warmup_steps": 3, "dead_code_steps": 4}
@@ -55,12 +55,13 @@ def tiny_params() -> dict:
     params["train_behavior"]["validation"] = {"every_steps": 4, "num_segments": 4, "patience": 3}
     for entry in params["train_dynamics"].values():
         entry["size"] = TRUNK
+    params["train_rssm"] = yaml.safe_load((ROOT / "profiles/metaworld-small.yaml").read_text())["train_rssm"]
     params["train_rssm"]["dreamer"]["model"] |= {"resolution": 32, "channels": [4, 8], "hidden": 16, "state_size": 16}
     for section in optimizations(params):
         section |= {"batch_size": 4, "training_steps": min(section["training_steps"], 12), "save_every": 4}
         section |= {"warmup_steps": min(section["warmup_steps"], 2)}
     params["evaluate_video"] |= {"max_episodes": 2, "max_train_episodes": 4, "resamples": 100, "filmstrips": 1}
-    params["evaluate_video"]["context"] = 1  # episodes are short
+    params["evaluate_video"] |= {"context": 1, "horizons": [4, 8]}  # episodes are short
     params["evaluate_uncertainty"] |= {"max_episodes": 2, "horizon": 4, "resamples": 100, "filmstrips": 1}
     params["evaluate_uncertainty"] |= {"state_episodes": 2}
     params["evaluate_behavior"]["fleet_delta"] |= {"perplexity": 2.0, "resamples": 100}  # 8 segments

@@ -94,7 +94,7 @@ def test_every_profile_trains_with_and_without_z_and_from_scratch_where_it_tunes
 @pytest.mark.parametrize("name", NAMES)
 def test_another_family_is_trained_where_it_is_compared_with_on_as_many_segments_at_paper_scale(name, profiles):
     profile = profiles[name]
-    assert list(profile.train_rssm) == (["dreamer"] if name in (*METAWORLD, "fleet") else [])
+    assert list(profile.train_rssm) == (["dreamer"] if name in METAWORLD else [])
     for entry in profile.train_rssm.values():
         assert entry.model.z_shape in {(16, 16), (32, 32)} and entry.model.action_size == 7
         if name in PAPER:

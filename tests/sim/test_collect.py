@@ -136,6 +136,25 @@ def test_steps_follow_the_rlds_conventions(name, train):
         assert steps["reward"].min() >= 0.0 and steps["reward"].max() <= 1.0
 
 
+def test_test_episodes_can_be_longer_and_nothing_else_changes():
+    long = FleetConfig(**SIZES, test_steps=(40, 44))
+    assert "test_steps" not in CONFIG.deciding_values() and long.deciding_values()["test_steps"] == [40, 44]
+    for name in ("fleet_planar", "fleet_unseen"):
+        robot, numbers = ROBOTS[name], [0, 1, 2]
+        for split in split_names(robot):
+            was, now = (list(generate_episodes(robot, split, c, 0, False, numbers)) for c in (CONFIG, long))
+            if split == "test":
+                assert all(40 <= len(e["steps"]["reward"]) - 1 <= 44 for e in now)
+                assert all(len(e["steps"]["reward"]) - 1 <= 32 for e in was)
+            else:
+                assert [pose(e).tobytes() for e in was] == [pose(e).tobytes() for e in now]
+
+
+def test_test_steps_the_wrong_way_round_are_refused():
+    with pytest.raises(ConfigError, match="test_steps"):
+        FleetConfig.parse(SIZES | {"test_steps": [44, 40]}, file="params.yaml")
+
+
 def test_the_mean_image_is_a_poor_guess(train):
     for name, key in (("fleet_relabel", "image_0"), ("fleet_planar", "rgb"), ("fleet_unseen", "image")):
         frames = np.concatenate([episode["steps"]["observation"][key] for episode in train[name]]) / 255.0

@@ -9,6 +9,7 @@ Shapes: B episodes of a split, T steps of one episode, A = 7.
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -29,7 +30,11 @@ UNSEEN_TASKS = {"test_motion": "push_plate_left", "test_task": "open_bin_throw_b
 
 
 class FleetConfig(Config):
-    """Which robots are drawn, and sizes; steps are transitions, an episode records one frame more."""
+    """Which robots are drawn, and sizes; steps are transitions, an episode records one frame more.
+
+    test_steps: fewest and most of every robot's `test` split, where rollouts are longer than training episodes; null:
+    as in the other splits. Training episodes stay short: an arm that has done its task stands still.
+    """
 
     robots: list[str] = Field(default=[*DRAWN_BY_DEFAULT], min_length=1)
     train_episodes: int = Field(gt=0)  # per pretraining robot
@@ -43,6 +48,12 @@ class FleetConfig(Config):
     unseen_novel_episodes: int = Field(gt=0)  # of each of test_visual, test_motion and test_task
     unseen_min_steps: int = Field(gt=1)
     unseen_max_steps: int = Field(gt=1)
+    test_steps: tuple[Annotated[int, Field(gt=1)], Annotated[int, Field(gt=1)]] | None = None
+
+    def deciding_values(self) -> dict[str, Any]:
+        """Without `test_steps` that are not given: so the record is that of a section which never spoke of them."""
+        values = super().deciding_values()
+        return values if self.test_steps else {name: each for name, each in values.items() if name != "test_steps"}
 
     @model_validator(mode="after")
     def _robots_are_known(self):
@@ -56,6 +67,8 @@ class FleetConfig(Config):
     def _ranges_are_not_empty(self):
         if self.min_steps > self.max_steps or self.unseen_min_steps > self.unseen_max_steps:
             raise ValueError("min_steps must not exceed max_steps")
+        if self.test_steps and self.test_steps[0] > self.test_steps[1]:
+            raise ValueError("test_steps: the fewest must not exceed the most")
         if self.train_shards > min(self.train_episodes, self.unseen_episodes_per_task * 4):
             raise ValueError("a split needs at least one episode per shard")
         return self
@@ -135,8 +148,7 @@ def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int)
     tasks = (UNSEEN_TASKS[split],) if split in UNSEEN_TASKS else robot.tasks
     task = TASKS[tasks[number % len(tasks)]]
     policies = _policies(robot, split)
-    low = config.unseen_min_steps if robot.unseen else config.min_steps
-    high = config.unseen_max_steps if robot.unseen else config.max_steps
+    low, high = _steps(robot, split, config)
     factor = TWO_STAGE_FACTOR if task.kind == "open_throw" else 1.0
     return EpisodePlan(
         episode_id=f"{robot.name}-{split}-{number:05d}",
@@ -146,6 +158,15 @@ def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int)
         max_steps=round(high * factor),
         seed=np.random.SeedSequence([seed, zlib.crc32(robot.name.encode()), zlib.crc32(split.encode()), number]),
     )
+
+
+def _steps(robot: Robot, split: str, config: FleetConfig) -> tuple[int, int]:
+    """The fewest and the most steps of a split's episodes."""
+    if split == "test" and config.test_steps:
+        return config.test_steps
+    if robot.unseen:
+        return config.unseen_min_steps, config.unseen_max_steps
+    return config.min_steps, config.max_steps
 
 
 def _policies(robot: Robot, split: str) -> tuple[str, ...]:
