@@ -137,7 +137,7 @@ def test_steps_follow_the_rlds_conventions(name, train):
 
 
 def test_test_episodes_can_be_longer_and_nothing_else_changes():
-    long = FleetConfig(**SIZES, test_steps=(40, 44))
+    long = FleetConfig(**SIZES, test_steps=[40, 44])
     assert "test_steps" not in CONFIG.deciding_values() and long.deciding_values()["test_steps"] == [40, 44]
     for name in ("fleet_planar", "fleet_unseen"):
         robot, numbers = ROBOTS[name], [0, 1, 2]

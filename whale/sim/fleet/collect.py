@@ -48,7 +48,7 @@ class FleetConfig(Config):
     unseen_novel_episodes: int = Field(gt=0)  # of each of test_visual, test_motion and test_task
     unseen_min_steps: int = Field(gt=1)
     unseen_max_steps: int = Field(gt=1)
-    test_steps: tuple[Annotated[int, Field(gt=1)], Annotated[int, Field(gt=1)]] | None = None
+    test_steps: list[Annotated[int, Field(gt=1)]] | None = Field(default=None, min_length=2, max_length=2)
 
     def deciding_values(self) -> dict[str, Any]:
         """Without `test_steps` that are not given: so the record is that of a section which never spoke of them."""
@@ -163,7 +163,7 @@ def _plan(robot: Robot, split: str, number: int, config: FleetConfig, seed: int)
 def _steps(robot: Robot, split: str, config: FleetConfig) -> tuple[int, int]:
     """The fewest and the most steps of a split's episodes."""
     if split == "test" and config.test_steps:
-        return config.test_steps
+        return config.test_steps[0], config.test_steps[1]
     if robot.unseen:
         return config.unseen_min_steps, config.unseen_max_steps
     return config.min_steps, config.max_steps
