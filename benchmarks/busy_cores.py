@@ -88,8 +88,8 @@ def steps_per_second(seconds: float) -> float:
 
     from whale.common.config import load_yaml
     from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
+    from whale.models.trunk.torch_process import set_up_torch
     from whale.runtime.workers.execution import load_execution
-    from whale.runtime.workers.torch_process import set_up_torch
 
     set_up_torch(load_execution().threads)
     torch.manual_seed(0)

@@ -16,8 +16,8 @@ from whale.evaluation.behavior.segments import POSTERIOR, PRIOR, Behaviors, Sour
 from whale.evaluation.measuring.metrics import save_arrays, under, written
 from whale.evaluation.protocol import model_name
 from whale.models.behavior.behavior import BehaviorModel
+from whale.models.trunk.torch_process import set_up_torch
 from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
 from whale.seal import WEIGHTS
 
 

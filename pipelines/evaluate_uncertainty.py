@@ -21,8 +21,8 @@ from whale.evaluation.uncertainty.measurement import (
 )
 from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
 from whale.evaluation.uncertainty.retracing import require_retraceable
+from whale.models.trunk.torch_process import set_up_torch
 from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
 
 
 class Args(StageArgs):

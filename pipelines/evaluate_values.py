@@ -19,10 +19,10 @@ from whale.evaluation.values.measurement import (
     values_protocol,
 )
 from whale.evaluation.values.sequences import read_sequences
-from whale.models.reward.reading import encoder_digest
-from whale.models.reward.reward import RewardHead
+from whale.models.trunk.torch_process import set_up_torch
+from whale.reward.reading import encoder_digest
+from whale.reward.reward import RewardHead
 from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
 from whale.seal import WEIGHTS
 
 

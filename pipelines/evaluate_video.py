@@ -15,8 +15,9 @@ from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.recurrent import Recurrent, load_recurrent
 from whale.evaluation.video.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
 from whale.evaluation.video.video_report import evaluate_split
+from whale.models.trunk.torch_process import set_up_torch
 from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
+from whale.training.loop.counting import training_flops
 
 
 class Args(StageArgs):
@@ -38,7 +39,7 @@ def run(args: Args, run: Run) -> None:
         for role, models, directory in roles(args.models, args.data):
             stack = load_stack(models, device).only(config.models)
             datasets = open_datasets(directory)
-            others = load_recurrent(models, stack, datasets[0].window)
+            others = load_recurrent(models, stack, datasets[0].window, training_flops)
             metrics |= under(role, _evaluate(run, stack, others, datasets, config.splits(role), role, config))
     run.write_metrics(written(metrics))
 

@@ -7,7 +7,7 @@ from tiny_optimization import ROBOT, write_recordings
 
 from whale.data.storage.shards import ShardSet
 from whale.evaluation.values.head_quality import LEFT_OUT, RECONSTRUCTED, RECORDED, head_r2
-from whale.models.reward.reward import RewardHead, RewardHeadConfig
+from whale.reward.reward import RewardHead, RewardHeadConfig
 
 
 def head(instruction: str) -> RewardHead:

@@ -19,7 +19,7 @@ from whale.evaluation.values.measurement import (
     values_protocol,
 )
 from whale.evaluation.values.sequences import read_sequences
-from whale.models.reward.reward import RewardHead, RewardHeadConfig
+from whale.reward.reward import RewardHead, RewardHeadConfig
 
 CONFIG = EvaluateValuesConfig(
     seed=0, pretrain_splits=["train"], models=["full"], horizons=[2, 5], sequences=3, best_of=2, resamples=100,

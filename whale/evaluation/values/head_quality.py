@@ -11,9 +11,9 @@ from whale.data.storage.shards import ShardSet
 from whale.evaluation.measuring.heldout import spread
 from whale.evaluation.measuring.reconstruction import reconstruct_long
 from whale.evaluation.uncertainty.correlation import explained
-from whale.models.reward.reading import read_rewards
-from whale.models.reward.reward import RewardHead
 from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.reward.reading import read_rewards
+from whale.reward.reward import RewardHead
 
 RECORDED, RECONSTRUCTED = "recorded", "reconstructed"
 LEFT_OUT = "episodes_of_unknown_tasks"

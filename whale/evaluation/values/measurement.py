@@ -21,8 +21,8 @@ from whale.evaluation.protocol import protocol
 from whale.evaluation.uncertainty.correlation import explained
 from whale.evaluation.values import scores
 from whale.evaluation.values.sequences import Sequences
-from whale.models.reward.reading import read_rewards
-from whale.models.reward.reward import RewardHead
+from whale.reward.reading import read_rewards
+from whale.reward.reward import RewardHead
 
 RECORDED, RECONSTRUCTED, FROZEN, GUESS = "recorded", "reconstructed", "first_frame", "guess"
 TOO_WEAK = "model too weak: rewards of its frames are explained no better than by their mean"

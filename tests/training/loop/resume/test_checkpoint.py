@@ -8,8 +8,8 @@ import torch
 from whale import seal
 from whale.common import files
 from whale.common.errors import CannotWriteError
-from whale.training.loop import checkpoint
-from whale.training.loop.checkpoint import SavesBehind, StateFolder, TrainingState
+from whale.training.loop.resume import checkpoint
+from whale.training.loop.resume.checkpoint import SavesBehind, StateFolder, TrainingState
 
 
 def state(step: int) -> TrainingState:

@@ -5,9 +5,9 @@ import pytest
 import tiny_models as tiny
 import torch
 
+from whale.baselines.rssm.rssm import RSSM, RSSMConfig, noise_size
 from whale.common.errors import BadDataError, ConfigError
 from whale.models.behavior.categorical import mode
-from whale.models.rssm.rssm import RSSM, RSSMConfig, noise_size
 from whale.models.trunk.folder import save_model
 
 VALUES = tiny.rssm_config().model_dump()

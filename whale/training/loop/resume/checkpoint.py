@@ -20,7 +20,7 @@ from whale.common.errors import BadDataError, CannotWriteError, MismatchError, W
 from whale.common.files import DISK_ERRORS, sha256_of_file, sync_file, temporary_path
 from whale.common.json_files import read_json
 from whale.seal import MANIFEST_NAME, seal, verify_sealed
-from whale.training.loop.state_mirror import StateMirror
+from whale.training.loop.resume.state_mirror import StateMirror
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 TENSORS, RECORD = "tensors.safetensors", "state.json"

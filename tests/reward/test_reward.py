@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from whale.common.errors import ConfigError
-from whale.models.reward.reward import RewardHead, RewardHeadConfig, Seen, symexp, symlog
 from whale.models.trunk.folder import save_model
+from whale.reward.reward import RewardHead, RewardHeadConfig, Seen, symexp, symlog
 
 CONFIG = RewardHeadConfig(
     feature_size=6, action_size=7, hidden=16, instructions=["open", "shut"], bounds=[-12.0, 12.0], encoder="0" * 64

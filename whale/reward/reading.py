@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whale.models.reward.reward import RewardHead, Seen
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.folder import tensor_digest
+from whale.reward.reward import RewardHead, Seen
 
 
 def encoder_digest(tokenizer: VideoTokenizer) -> str:

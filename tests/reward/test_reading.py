@@ -4,8 +4,8 @@ import numpy as np
 import tiny_models
 import torch
 
-from whale.models.reward.reading import encoder_digest, features, read_rewards
-from whale.models.reward.reward import RewardHead, RewardHeadConfig, Seen
+from whale.reward.reading import encoder_digest, features, read_rewards
+from whale.reward.reward import RewardHead, RewardHeadConfig, Seen
 
 
 def head() -> RewardHead:

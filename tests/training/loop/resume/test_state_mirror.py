@@ -13,10 +13,10 @@ from whale.common.errors import ConfigError, MissingInputError
 from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import TrainingJob
 from whale.runtime.workers.execution import load_execution
-from whale.training.loop.checkpoint import StateFolder, TrainingState
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import fit
-from whale.training.loop.state_mirror import StateMirror
+from whale.training.loop.resume.checkpoint import StateFolder, TrainingState
+from whale.training.loop.resume.state_mirror import StateMirror
 from whale.training.loop.task import Hooks
 
 

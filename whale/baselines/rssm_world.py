@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from whale.baselines.rssm.rssm import RSSM
 from whale.common.errors import ConfigError
 from whale.models.behavior.categorical import mode
-from whale.models.rssm.rssm import RSSM
 from whale.models.world.state import Step, WorldState
 from whale.models.world.world import Draw, World
 

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from whale.baselines.rssm.networks import ConvDecoder, ConvEncoder, Dense, GRUCell
 from whale.common.config import Config
 from whale.models.behavior.categorical import (
     balanced_kl,
@@ -24,7 +25,6 @@ from whale.models.behavior.categorical import (
     sample,
     straight_through,
 )
-from whale.models.rssm.networks import ConvDecoder, ConvEncoder, Dense, GRUCell
 from whale.models.trunk.folder import PublishedModel
 from whale.models.trunk.linear import linear
 from whale.models.trunk.masking import mean_over_valid

@@ -8,7 +8,7 @@ import pytest
 KEPT = """
 import sys, torch
 from pathlib import Path
-from whale.runtime.workers.torch_process import set_up_torch
+from whale.models.trunk.torch_process import set_up_torch
 if sys.argv[1] == "set up":
     set_up_torch(threads=1)
     assert torch.get_num_threads() == 1

@@ -5,8 +5,8 @@ import tiny_models as tiny
 import torch
 from toy_world import ToyWorld
 
+from whale.baselines.rssm_world import RSSMWorld
 from whale.common.errors import ConfigError
-from whale.models.rssm.world import RSSMWorld
 from whale.models.world.rollout import frames as shown
 from whale.models.world.rollout import rollout, tokens
 
