@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 
-from whale.common.files import sha256_of_file
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.data.segments.token_shards import ZSet
@@ -18,7 +18,6 @@ from whale.evaluation.protocol import model_name
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.trunk.torch_process import set_up_torch
 from whale.runtime.workers.execution import load_execution
-from whale.seal import WEIGHTS
 
 
 class Args(StageArgs):

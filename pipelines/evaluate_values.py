@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 
-from whale.common.files import sha256_of_file
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.evaluation.measuring.heldout import Dataset, open_datasets
@@ -23,7 +23,6 @@ from whale.models.trunk.torch_process import set_up_torch
 from whale.reward.reading import encoder_digest
 from whale.reward.reward import RewardHead
 from whale.runtime.workers.execution import load_execution
-from whale.seal import WEIGHTS
 
 
 class Args(StageArgs):

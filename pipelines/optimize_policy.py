@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from whale.common.files import sha256_of_file
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
@@ -18,7 +18,6 @@ from whale.models.trunk.torch_process import set_up_torch
 from whale.reward.reading import encoder_digest
 from whale.reward.reward import RewardHead
 from whale.runtime.workers.execution import load_execution
-from whale.seal import WEIGHTS
 from whale.training.loop.resume.checkpoint import StateFolder
 from whale.trials.true_values import Form
 from whale.worlds.load import load

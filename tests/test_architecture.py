@@ -163,7 +163,7 @@ def test_json_is_read_in_its_one_home(path):
     assert not {name: line for name, line in used.items() if name in JSON_READERS}
 
 
-HOMES = {"MANIFEST.json": "whale/seal.py", "model.safetensors": "whale/seal.py"}
+HOMES = {"MANIFEST.json": "whale/common/files.py", "model.safetensors": "whale/common/files.py"}
 
 
 @parametrize_files()

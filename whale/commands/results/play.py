@@ -7,7 +7,7 @@ import typer
 
 from whale.commands.output import AsJson, print_json
 from whale.common.errors import MissingInputError
-from whale.seal import WEIGHTS
+from whale.common.files import WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

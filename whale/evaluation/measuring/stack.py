@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from whale.common.errors import ConfigError, MissingInputError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, WEIGHTS, sha256_of_file
 from whale.common.json_files import read_json
 from whale.evaluation.measuring.heldout import Dataset
 from whale.evaluation.protocol import PARTS, model_name
@@ -15,7 +15,6 @@ from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.world.actions import ActionMap
 from whale.models.world.learned import LearnedWorld
-from whale.seal import MANIFEST_NAME, WEIGHTS
 
 
 @dataclass(frozen=True)

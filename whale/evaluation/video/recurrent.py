@@ -13,7 +13,7 @@ import numpy as np
 
 from whale.baselines.rssm.rssm import RSSM
 from whale.baselines.rssm_world import RSSMWorld
-from whale.common.files import sha256_of_file
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.evaluation.measuring.bootstrap import paired_interval
 from whale.evaluation.measuring.fidelity import changing_pixels, psnr, psnr_of_changing_pixels, ssim
 from whale.evaluation.measuring.heldout import Dataset, Windows
@@ -34,7 +34,6 @@ from whale.evaluation.video.video import (
     lead_rng,
 )
 from whale.models.world.actions import ActionMap
-from whale.seal import WEIGHTS
 
 NO_TOKENS = "not applicable: it predicts pixels, not the tokenizer's tokens"
 

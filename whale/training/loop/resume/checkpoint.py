@@ -17,9 +17,9 @@ import safetensors.torch
 from torch import Tensor
 
 from whale.common.errors import BadDataError, CannotWriteError, MismatchError, WhaleError
-from whale.common.files import DISK_ERRORS, sha256_of_file, sync_file, temporary_path
+from whale.common.files import DISK_ERRORS, MANIFEST_NAME, sha256_of_file, sync_file, temporary_path
 from whale.common.json_files import read_json
-from whale.seal import MANIFEST_NAME, seal, verify_sealed
+from whale.seal import seal, verify_sealed
 from whale.training.loop.resume.state_mirror import StateMirror
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")

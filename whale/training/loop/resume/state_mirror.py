@@ -11,8 +11,9 @@ from typing import Any
 
 from whale.common import files
 from whale.common.errors import BadDataError, MissingInputError, WhaleError
+from whale.common.files import MANIFEST_NAME
 from whale.common.limits import STATE_MANIFEST_BYTES
-from whale.seal import MANIFEST_NAME, read_manifest, verify_sealed
+from whale.seal import read_manifest, verify_sealed
 
 
 class StateMirror:
