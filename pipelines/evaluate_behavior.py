@@ -13,8 +13,8 @@ from whale.data.storage.shards import ShardSet
 from whale.evaluation.behavior.measurement import EvaluateBehaviorConfig, behavior_protocol, measured
 from whale.evaluation.behavior.picture import tsne
 from whale.evaluation.behavior.segments import POSTERIOR, PRIOR, Behaviors, Source, read_behaviors
-from whale.evaluation.measuring.metrics import save_arrays, under, written
-from whale.evaluation.protocol import model_name
+from whale.evaluation.numbers.metrics import save_arrays, under, written
+from whale.evaluation.numbers.protocol import model_name
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.trunk.torch_process import set_up_torch
 from whale.runtime.workers.execution import load_execution

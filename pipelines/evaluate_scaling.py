@@ -5,8 +5,8 @@ from typing import Annotated
 
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
-from whale.evaluation.measuring.heldout import open_datasets
-from whale.evaluation.measuring.metrics import save_arrays, under, written
+from whale.evaluation.measuring.rollouts.heldout import open_datasets
+from whale.evaluation.numbers.metrics import save_arrays, under, written
 from whale.evaluation.scaling.measurement import (
     EvaluateScalingConfig,
     HeldOut,

@@ -8,9 +8,9 @@ import numpy as np
 from whale.common.files import WEIGHTS, sha256_of_file
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
-from whale.evaluation.measuring.heldout import Dataset, open_datasets
-from whale.evaluation.measuring.metrics import save_arrays, under, written
-from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.measuring.rollouts.heldout import Dataset, open_datasets
+from whale.evaluation.measuring.rollouts.stack import Stack, load_stack
+from whale.evaluation.numbers.metrics import save_arrays, under, written
 from whale.evaluation.values.measurement import (
     EvaluateValuesConfig,
     TaskScores,

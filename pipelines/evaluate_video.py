@@ -7,10 +7,10 @@ import numpy as np
 
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
-from whale.evaluation.measuring.heldout import Dataset, open_datasets
-from whale.evaluation.measuring.metrics import save_arrays, under, written
 from whale.evaluation.measuring.roles import roles
-from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.measuring.rollouts.heldout import Dataset, open_datasets
+from whale.evaluation.measuring.rollouts.stack import Stack, load_stack
+from whale.evaluation.numbers.metrics import save_arrays, under, written
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.recurrent import Recurrent, load_recurrent
 from whale.evaluation.video.video import EvaluateVideoConfig, codebook_metrics, fit_baselines

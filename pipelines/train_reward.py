@@ -8,7 +8,7 @@ from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM
 from whale.data.segments.grid import SegmentConfig, open_each
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.values.head_quality import head_r2
+from whale.evaluation.reward.head_quality import head_r2
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.folder import save_model
 from whale.reward.reward import RewardHead

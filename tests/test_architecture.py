@@ -206,7 +206,7 @@ NO_LIMITS = {
     "whale/models/trunk/torch_process.py": ({"LARGEST", "LARGEST_OF_OLD"}, "of the allocator"),
     "whale/sim/fleet/policies.py": ({"MAX_TURN"}, "of a robot: science"),
     "whale/sim/fleet/state.py": ({"MAX_STEP", "TILT_LIMIT", "ABSENT_LIMIT"}, "of a robot: science"),
-    "whale/sim/metaworld/tasks.py": ({"MOST_STEPS"}, "of the simulator's episodes: science"),
+    "whale/sim/metaworld/simulator/tasks.py": ({"MOST_STEPS"}, "of the simulator's episodes: science"),
     "whale/tracking/mlflow_models.py": ({"MAX_DIGEST"}, "what MLflow takes"),
     "whale/tracking/spooled_run.py": ({"MAX_PARAMS", "MAX_METRICS", "MAX_NAME", "MAX_TEXT"}, "what MLflow takes"),
     "whale/training/loop/non_finite.py": ({"MAX_NAMED"}, "words of an error"),

@@ -14,10 +14,10 @@ from torch import nn
 
 from whale.evaluation.measuring.efflite0 import PercepEffLite0
 from whale.evaluation.measuring.feature_networks import I3D, LPIPS
-from whale.evaluation.measuring.imagination import rollouts
-from whale.evaluation.measuring.reconstruction import reconstruct, reconstruct_long
-from whale.evaluation.measuring.stack import Stack, load_stack
-from whale.evaluation.uncertainty.uncertainty import Ensemble, Retracing, feature_distance
+from whale.evaluation.measuring.rollouts.imagination import rollouts
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct, reconstruct_long
+from whale.evaluation.measuring.rollouts.stack import Stack, load_stack
+from whale.evaluation.uncertainty.estimation.uncertainty import Ensemble, Retracing, feature_distance
 from whale.evaluation.video.likelihood import policy_nll, prior_log_probs, token_likelihood
 from whale.evaluation.video.perceptual import lpips_per_frame
 from whale.models.behavior.categorical import sample

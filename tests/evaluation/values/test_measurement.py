@@ -8,7 +8,7 @@ from tiny_shards import write_tiny_shards
 from whale.common.errors import BadDataError
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.heldout import Dataset
+from whale.evaluation.measuring.rollouts.heldout import Dataset
 from whale.evaluation.values.measurement import (
     MEASURED,
     TOO_WEAK,

@@ -9,10 +9,10 @@ import torch
 
 from whale.common.errors import ConfigError
 from whale.common.json_files import write_json
-from whale.evaluation.measuring.bootstrap import paired_interval
-from whale.evaluation.measuring.decoding import Decoding
-from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.protocol import require_comparable
+from whale.evaluation.measuring.rollouts.fidelity import psnr
+from whale.evaluation.numbers.bootstrap import paired_interval
+from whale.evaluation.numbers.protocol import require_comparable
+from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.recurrent import NO_TOKENS, imagined_by, load_recurrent
 from whale.evaluation.video.training_budget import Budget, budget_of_ours

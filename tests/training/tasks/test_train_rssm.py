@@ -20,7 +20,7 @@ from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.data.segments.grid import SegmentConfig
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.fidelity import mean_image, psnr
+from whale.evaluation.measuring.rollouts.fidelity import mean_image, psnr
 from whale.models.world.rollout import rollout
 from whale.sim.fleet.collect import FleetConfig, generate_episodes
 from whale.sim.fleet.robots import ROBOTS

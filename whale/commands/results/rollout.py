@@ -59,7 +59,7 @@ def _write(found: "ImaginedEpisode", out: Path) -> None:
 
 
 def _print(found: "ImaginedEpisode", out: Path | None, as_json: bool) -> None:
-    from whale.evaluation.measuring.fidelity import copy_last, psnr
+    from whale.evaluation.measuring.rollouts.fidelity import copy_last, psnr
 
     horizon = len(next(iter(found.imagined.values())))
     given, truth = found.recorded[:-horizon], found.recorded[-horizon:]

@@ -14,13 +14,13 @@ import numpy as np
 from whale.baselines.rssm.rssm import RSSM
 from whale.baselines.rssm_world import RSSMWorld
 from whale.common.files import WEIGHTS, sha256_of_file
-from whale.evaluation.measuring.bootstrap import paired_interval
-from whale.evaluation.measuring.fidelity import changing_pixels, psnr, psnr_of_changing_pixels, ssim
-from whale.evaluation.measuring.heldout import Dataset, Windows
-from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.motion import position_error
-from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.measuring.rollouts.fidelity import changing_pixels, psnr, psnr_of_changing_pixels, ssim
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Windows
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.measuring.rollouts.stack import Stack
+from whale.evaluation.numbers.bootstrap import paired_interval
+from whale.evaluation.numbers.metrics import under
 from whale.evaluation.video.imagined import imagined_metrics, scored
 from whale.evaluation.video.perceptual import FeatureNetworks
 from whale.evaluation.video.pose_probe import PoseProbe

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from whale.baselines.rssm.rssm import RSSM, noise_size
 from whale.common.json_files import read_json
 from whale.data.segments.actions import ACTION_SIZE
-from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.measuring.rollouts.stack import Stack
 
 # FLOP of one training step of a model on a batch.
 Flops = Callable[[nn.Module, Mapping[str, Tensor]], float]

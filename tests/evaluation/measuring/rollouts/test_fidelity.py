@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from whale.evaluation.measuring.fidelity import (
+from whale.evaluation.measuring.rollouts.fidelity import (
     changing_pixels,
     copy_last,
     mean_image,

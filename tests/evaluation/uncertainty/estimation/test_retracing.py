@@ -9,8 +9,14 @@ from recomputed_world import RecomputedWorld
 from toy_world import ToyWorld, asked
 
 from whale.common.errors import ConfigError, RefusedError
-from whale.evaluation.uncertainty.retracing import action_layout, require_retraceable, retrace, retraced, usable_depths
-from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
+from whale.evaluation.uncertainty.estimation.retracing import (
+    action_layout,
+    require_retraceable,
+    retrace,
+    retraced,
+    usable_depths,
+)
+from whale.evaluation.uncertainty.estimation.uncertainty import Retracing, feature_distance
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.noise import gumbel, row_key
 from whale.models.world.rollout import Query, rollout, tokens

@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 
 from whale.data.storage import images
-from whale.policies.fleet import FleetScene, fleet_robot, fleet_scenes, stacked
 from whale.policies.protocol import Beginning, Contender
 from whale.sim.fleet.dynamics import step
 from whale.sim.fleet.render import render
 from whale.sim.fleet.state import SceneState
 from whale.sim.fleet.tasks import progress as task_progress
-from whale.trials.closed_loop import play
+from whale.trials.episodes.closed_loop import play
+from whale.trials.episodes.fleet import FleetScene, fleet_robot, fleet_scenes, stacked
 from whale.worlds.contract import ActionContract
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from whale.common.errors import MissingInputError
-from whale.sim.metaworld import opengl
+from whale.sim.metaworld.simulator import opengl
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch):
@@ -20,7 +20,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
 @pytest.mark.parametrize("backend", ["osmesa", "egl", "glfw"])
 def test_an_opengl_that_is_not_there_is_one_message_with_exit_code_2(backend, drawn):
     """In a process of its own: mujoco chooses its backend once. No machine of ours has all of them."""
-    code = "from whale.sim.metaworld.opengl import drawn_by\n"
+    code = "from whale.sim.metaworld.simulator.opengl import drawn_by\n"
     code += "from whale.common.errors import WhaleError\n"
     code += "try:\n    print(drawn_by())\n"
     code += "except WhaleError as error:\n    print(error)\n    raise SystemExit(error.exit_code)"

@@ -7,7 +7,7 @@ import torch
 from toy_world import ToyWorld, asked
 
 from whale.common.errors import ConfigError
-from whale.evaluation.uncertainty.uncertainty import Ensemble, Retracing, feature_distance
+from whale.evaluation.uncertainty.estimation.uncertainty import Ensemble, Retracing, feature_distance
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Query, entropy, frames, rollout
 from whale.models.world.state import Step

@@ -3,7 +3,7 @@ import pytest
 
 from whale.common.errors import BadDataError, MissingInputError
 from whale.data.segments.grid import spread
-from whale.evaluation.measuring.heldout import open_datasets, read_segments, read_windows
+from whale.evaluation.measuring.rollouts.heldout import open_datasets, read_segments, read_windows
 
 
 def test_every_transition_of_an_episode_occurs_exactly_once(dataset):

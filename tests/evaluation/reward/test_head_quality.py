@@ -6,7 +6,7 @@ import torch
 from tiny_optimization import ROBOT, write_recordings
 
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.values.head_quality import LEFT_OUT, RECONSTRUCTED, RECORDED, head_r2
+from whale.evaluation.reward.head_quality import LEFT_OUT, RECONSTRUCTED, RECORDED, head_r2
 from whale.reward.reward import RewardHead, RewardHeadConfig
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from whale.common.errors import ConfigError
-from whale.policies.fleet import SCRIPTED, fleet_robot, fleet_scenes, scripted
 from whale.policies.protocol import Beginning, Observation
 from whale.sim.fleet.dynamics import step
 from whale.sim.fleet.tasks import progress
+from whale.trials.episodes.fleet import SCRIPTED, fleet_robot, fleet_scenes, scripted
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 

@@ -3,7 +3,7 @@ import pytest
 import tiny_models as tiny
 import torch
 
-from whale.evaluation.measuring.reconstruction import reconstruct_long
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct_long
 
 
 @pytest.mark.parametrize("hold_still", [None, 255])

@@ -8,8 +8,8 @@ from typing import Any, Self
 from whale.common.errors import ConfigError, MissingInputError
 from whale.common.files import MANIFEST_NAME, WEIGHTS, sha256_of_file
 from whale.common.json_files import read_json
-from whale.evaluation.measuring.heldout import Dataset
-from whale.evaluation.protocol import PARTS, model_name
+from whale.evaluation.measuring.rollouts.heldout import Dataset
+from whale.evaluation.numbers.protocol import PARTS, model_name
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer

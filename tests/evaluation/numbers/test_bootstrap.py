@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval, ratio_interval, unpaired_interval
+from whale.evaluation.numbers.bootstrap import mean_interval, paired_interval, ratio_interval, unpaired_interval
 
 
 def _rng() -> np.random.Generator:

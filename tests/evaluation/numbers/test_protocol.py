@@ -1,7 +1,7 @@
 import pytest
 
 from whale.common.errors import ConfigError
-from whale.evaluation.protocol import protocol, require_comparable
+from whale.evaluation.numbers.protocol import protocol, require_comparable
 
 
 def test_two_models_measured_alike_are_comparable():

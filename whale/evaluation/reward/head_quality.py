@@ -6,10 +6,9 @@ Shapes: T steps of an episode.
 import numpy as np
 
 from whale.data.segments.actions import ActionNormalizer
-from whale.data.segments.grid import normalize_actions
+from whale.data.segments.grid import normalize_actions, spread
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.heldout import spread
-from whale.evaluation.measuring.reconstruction import reconstruct_long
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct_long
 from whale.evaluation.uncertainty.correlation import explained
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.reward.reading import read_rewards

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from whale.sim.metaworld.opengl import cannot_draw, choose_backend
+from whale.sim.metaworld.simulator.opengl import cannot_draw, choose_backend
 
 FLIPPED = ("corner", "corner2", "corner3", "corner4")  # mounted upside down
 SWITCHED_OFF = ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_FOG", "mjRND_HAZE")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whale.common.errors import ConfigError
-from whale.evaluation.uncertainty.retracing import Form, Retraced, retraced, usable_depths
+from whale.evaluation.uncertainty.estimation.retracing import Form, Retraced, retraced, usable_depths
 from whale.models.world.rollout import Query
 from whale.models.world.world import World
 

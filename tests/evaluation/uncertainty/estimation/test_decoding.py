@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from whale.common.errors import ConfigError
-from whale.evaluation.measuring.decoding import Decoding, row_seeds
-from whale.evaluation.measuring.heldout import read_windows
-from whale.evaluation.measuring.imagination import predictor
+from whale.evaluation.measuring.rollouts.heldout import read_windows
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.uncertainty.estimation.decoding import Decoding, row_seeds
 
 SAMPLED = Decoding(mode="sample", temperature=1.0, samples=2)
 
