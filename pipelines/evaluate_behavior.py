@@ -17,7 +17,7 @@ from whale.evaluation.numbers.metrics import save_arrays, under, written
 from whale.evaluation.numbers.protocol import model_name
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.trunk.torch_process import set_up_torch
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

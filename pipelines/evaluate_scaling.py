@@ -18,7 +18,7 @@ from whale.evaluation.scaling.measurement import (
 from whale.evaluation.scaling.trained import Trained, drawn_by_all
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.trunk.torch_process import set_up_torch
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

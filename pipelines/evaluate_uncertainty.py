@@ -22,7 +22,7 @@ from whale.evaluation.uncertainty.measurement import (
 )
 from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
 from whale.models.trunk.torch_process import set_up_torch
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

@@ -22,7 +22,7 @@ from whale.evaluation.values.sequences import read_sequences
 from whale.models.trunk.torch_process import set_up_torch
 from whale.reward.reading import encoder_digest
 from whale.reward.reward import RewardHead
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

@@ -16,7 +16,7 @@ from whale.evaluation.video.recurrent import Recurrent, load_recurrent
 from whale.evaluation.video.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
 from whale.evaluation.video.video_report import evaluate_split
 from whale.models.trunk.torch_process import set_up_torch
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 from whale.training.loop.counting import training_flops
 
 

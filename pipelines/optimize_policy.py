@@ -17,7 +17,7 @@ from whale.models.trunk.folder import save_model
 from whale.models.trunk.torch_process import set_up_torch
 from whale.reward.reading import encoder_digest
 from whale.reward.reward import RewardHead
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 from whale.training.loop.resume.checkpoint import StateFolder
 from whale.trials.episodes.true_values import Form
 from whale.worlds.load import load

@@ -24,7 +24,7 @@ from whale.models.behavior.categorical import sample
 from whale.models.trunk.folder import save_model
 from whale.models.world import rollout
 from whale.models.world.learned import LearnedWorld
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"

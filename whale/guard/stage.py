@@ -37,7 +37,7 @@ from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
 from whale.lineage.taint import kept_taints, taints_of_inputs
 from whale.lineage.trust import require_signer
 from whale.pipeline_file import description
-from whale.runtime.workers import environment
+from whale.runtime.workers.process import environment
 
 OUTPUTS = ("out", "metrics")
 NOT_PATHS = ("item",)

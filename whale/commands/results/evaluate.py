@@ -54,7 +54,7 @@ def _score(directory: Path, as_json: bool) -> None:
     from whale.evaluation.numbers.metrics import written
     from whale.evaluation.video.perceptual import load_feature_networks
     from whale.evaluation.video.video import EvaluateVideoConfig
-    from whale.runtime.workers.execution import load_execution
+    from whale.runtime.workers.process.execution import load_execution
 
     config = EvaluateVideoConfig.load("evaluate_video")
     device = load_execution().chosen_device()

@@ -75,7 +75,7 @@ class MetaworldConfig(Config):
         return -(-self.total(split) // self.episodes_per_file)
 
     def steps_schema(self) -> dict[str, Any]:
-        """What a step records, as whale/runtime/rlds_writer.py reads it."""
+        """What a step records, as whale/runtime/collecting/rlds_writer.py reads it."""
         image = f"{self.image}[{self.resolution},{self.resolution},3]"
         return {
             "observation": {"image": image, "state": "float32[7]", "simulator": "float32[39]"},

@@ -12,7 +12,7 @@ from tiny_training import task
 from whale.common.errors import ConfigError, MissingInputError
 from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import TrainingJob
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import fit
 from whale.training.loop.resume.checkpoint import StateFolder, TrainingState

@@ -11,8 +11,8 @@ from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 from whale.common.errors import WorkerLostError
-from whale.runtime.workers import worker
-from whale.runtime.workers.worker import die_with_parent
+from whale.runtime.workers.process import worker
+from whale.runtime.workers.process.worker import die_with_parent
 
 T = TypeVar("T")
 

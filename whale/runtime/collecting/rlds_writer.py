@@ -21,7 +21,7 @@ import numpy as np
 
 from whale.common.errors import BadDataError
 from whale.data.storage import images
-from whale.runtime.workers import environment
+from whale.runtime.workers.process import environment
 
 LEAF = re.compile(r"(?P<kind>[a-z0-9]+)(\[(?P<shape>[0-9,]*)\])?(:(?P<encoding>zlib))?")
 Schema = Mapping[str, Any]

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from whale.common.errors import ConfigError
-from whale.runtime.workers import execution
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process import execution
+from whale.runtime.workers.process.execution import load_execution
 
 
 def test_defaults_stand_without_a_file_and_an_environment(tmp_path):

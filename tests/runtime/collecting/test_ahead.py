@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from whale.common.errors import BadDataError, WorkerLostError
-from whale.runtime.ahead import made_ahead
+from whale.runtime.collecting.ahead import made_ahead
 
 
 def square(number: int) -> tuple[int, int]:

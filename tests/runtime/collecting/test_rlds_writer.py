@@ -17,14 +17,14 @@ from whale.data.ingest.canonical.canonical import canonical_episode
 from whale.data.ingest.sources.rlds import RldsSource
 from whale.data.spec.episode import Episode
 from whale.data.spec.spec import load_spec
-from whale.runtime.rlds_writer import SplitSource, parse_leaf, write_rlds
+from whale.runtime.collecting.rlds_writer import SplitSource, parse_leaf, write_rlds
 from whale.sim.fleet.collect import FleetConfig, generate_episodes, split_names
 from whale.sim.fleet.dynamics import step
 from whale.sim.fleet.robots import METADATA_SCHEMA, ROBOTS, SCHEMAS, Robot
 from whale.sim.fleet.state import ABSENT, SceneState
 from whale.sim.fleet.tasks import TASKS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 CONFIG = FleetConfig(
     train_episodes=5,
@@ -137,7 +137,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_another_process_with_another_hash_seed_writes_the_same_bytes(fleet, tmp_path):
-    places = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    places = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(places)}
     subprocess.run([sys.executable, "-c", WRITE_AGAIN, str(tmp_path)], check=True, env=environment, capture_output=True)
     assert digests(tmp_path / "fleet_delta") == digests(fleet / "fleet_delta")

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from whale.runtime.workers import environment
+from whale.runtime.workers.process import environment
 
 
 def compute():
