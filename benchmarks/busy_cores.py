@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 from benchmarks.measure import machine
-from whale.runtime.workers.environment import DEFAULTS
+from whale.runtime.workers.process.environment import DEFAULTS
 
 VARIANTS = {  # beside the switches of every stage
     "shipped": {},  # asks at its start whether cores are busy
@@ -81,15 +81,15 @@ def beside(number: int, variables: dict[str, str], seconds: float) -> float:
 
 def steps_per_second(seconds: float) -> float:
     """Forward, backward and update of the demo's behavior model, for that long after a warm-up."""
-    from whale.runtime.workers import environment
+    from whale.runtime.workers.process import environment
 
     environment.apply(ROOT)
     import torch
 
     from whale.common.config import load_yaml
     from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
-    from whale.runtime.workers.execution import load_execution
-    from whale.runtime.workers.torch_process import set_up_torch
+    from whale.models.trunk.torch_process import set_up_torch
+    from whale.runtime.workers.process.execution import load_execution
 
     set_up_torch(load_execution().threads)
     torch.manual_seed(0)

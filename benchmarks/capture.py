@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT)]
 from whale.common.files import sha256_of_file
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
-from whale.runtime.workers import worker
+from whale.runtime.workers.process import worker
 from whale.seal import seal
 
 ROUNDS = 15

@@ -17,7 +17,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from whale.runtime.workers.environment import on_this_machine_only
+from whale.runtime.workers.process.environment import on_this_machine_only
 
 REPEATS = 10
 

@@ -22,7 +22,7 @@ from model_work import TOKENS, WINDOW, batch, dynamics, forward_flops_per_token,
 from reference_dynamics import ReferenceDynamics
 
 from whale.models.behavior.categorical import sample
-from whale.runtime.workers.torch_process import set_up_torch
+from whale.models.trunk.torch_process import set_up_torch
 from whale.training.loop.optimizer import OptimizationConfig, make_optimizer
 
 OPTIMIZATION = OptimizationConfig(

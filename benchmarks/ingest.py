@@ -91,8 +91,8 @@ def picture(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 def make(data: Path, case: str, num_episodes: int) -> dict:
     """An RLDS dataset written through TFDS, its JPEGs as TFDS itself writes them: quality 95, 4:2:0."""
-    from whale.runtime import rlds_writer
-    from whale.runtime.rlds_writer import SplitSource, write_rlds
+    from whale.runtime.collecting import rlds_writer
+    from whale.runtime.collecting.rlds_writer import SplitSource, write_rlds
 
     sizes: list[int] = []
 

@@ -149,7 +149,7 @@ def ours(data: Path, arguments: argparse.Namespace, decoded_bytes: int = 0) -> d
 
 
 def ours_kept(data: Path, arguments: argparse.Namespace) -> dict:
-    from whale.runtime.workers.execution import Execution
+    from whale.runtime.workers.process.execution import Execution
 
     return ours(data, arguments, Execution().decoded_bytes)
 

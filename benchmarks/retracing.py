@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from measure import machine
 from model_work import interleaved
 
-from whale.evaluation.uncertainty.retracing import retraced
+from whale.evaluation.uncertainty.estimation.retracing import retraced
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer

@@ -28,10 +28,10 @@ from whale.data.loading.sampler import rank_slice
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
 from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import TrainingJob
-from whale.training.loop.checkpoint import StateFolder, TrainingState
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import fit
 from whale.training.loop.optimizer import OptimizationConfig, learning_rate, make_optimizer
+from whale.training.loop.resume.checkpoint import StateFolder, TrainingState
 from whale.training.loop.task import Hooks, Task
 
 WINDOW, TOKENS, ACTION, NUM_CODES = 8, 64, 7, 1024

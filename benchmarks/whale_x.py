@@ -24,7 +24,7 @@ from benchmarks.inference import compile_steps, round_matrices
 from benchmarks.model_work import ACTION, WINDOW, batch
 from benchmarks.retracing import small_world
 from whale.common.config import load_yaml
-from whale.evaluation.uncertainty.retracing import retraced
+from whale.evaluation.uncertainty.estimation.retracing import retraced
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer

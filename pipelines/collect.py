@@ -7,9 +7,9 @@ from typing import Annotated
 
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
-from whale.runtime.ahead import made_ahead
-from whale.runtime.rlds_writer import Episode, SplitSource, write_rlds
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.collecting.ahead import made_ahead
+from whale.runtime.collecting.rlds_writer import Episode, SplitSource, write_rlds
+from whale.runtime.workers.process.execution import load_execution
 from whale.sim.fleet.collect import FleetConfig, drawn_robots, generate_episodes, num_episodes, num_shards, split_names
 from whale.sim.fleet.robots import METADATA_SCHEMA, SCHEMAS, Robot
 

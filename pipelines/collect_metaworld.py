@@ -9,12 +9,12 @@ from typing import Annotated
 from whale.common.json_files import canonical_json, write_json
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
-from whale.runtime.ahead import made_ahead
-from whale.runtime.rlds_writer import SplitSource, encode, write_rlds
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.collecting.ahead import made_ahead
+from whale.runtime.collecting.rlds_writer import SplitSource, encode, write_rlds
+from whale.runtime.workers.process.execution import load_execution
 from whale.sim.metaworld.chunk_files import read_chunk, write_chunk
 from whale.sim.metaworld.collect import METADATA_SCHEMA, SPLITS, Chunk, MetaworldConfig, chunks, simulate
-from whale.sim.metaworld.opengl import drawn_by
+from whale.sim.metaworld.simulator.opengl import drawn_by
 
 VERSION = "1.0.0"
 DRAWN_BY = "drawn_by.json"  # names what decides the pixels; not a part of the dataset's folder, which ingest reads

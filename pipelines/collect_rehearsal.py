@@ -6,9 +6,9 @@ from typing import Annotated
 
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
-from whale.runtime.ahead import made_ahead
-from whale.runtime.rlds_writer import Episode, SplitSource, encode, write_rlds
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.collecting.ahead import made_ahead
+from whale.runtime.collecting.rlds_writer import Episode, SplitSource, encode, write_rlds
+from whale.runtime.workers.process.execution import load_execution
 from whale.sim.rehearsal.checks import require_sound
 from whale.sim.rehearsal.collect import RehearsalConfig, generate_episodes
 from whale.sim.rehearsal.schemas import Schema, features, load_schemas

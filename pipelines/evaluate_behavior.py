@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 
-from whale.common.files import sha256_of_file
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.data.segments.token_shards import ZSet
@@ -13,12 +13,11 @@ from whale.data.storage.shards import ShardSet
 from whale.evaluation.behavior.measurement import EvaluateBehaviorConfig, behavior_protocol, measured
 from whale.evaluation.behavior.picture import tsne
 from whale.evaluation.behavior.segments import POSTERIOR, PRIOR, Behaviors, Source, read_behaviors
-from whale.evaluation.measuring.metrics import save_arrays, under, written
-from whale.evaluation.protocol import model_name
+from whale.evaluation.numbers.metrics import save_arrays, under, written
+from whale.evaluation.numbers.protocol import model_name
 from whale.models.behavior.behavior import BehaviorModel
-from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
-from whale.seal import WEIGHTS
+from whale.models.trunk.torch_process import set_up_torch
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

@@ -6,13 +6,13 @@ from typing import Annotated
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.metrics import save_arrays, written
-from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
+from whale.evaluation.numbers.metrics import save_arrays, written
+from whale.models.trunk.torch_process import set_up_torch
+from whale.runtime.workers.process.execution import load_execution
 from whale.trials.contenders import contenders_of
+from whale.trials.episodes.true_values import Form, fleet_beginnings, fleet_judge
 from whale.trials.evaluate import Trial, TrialStageConfig, run_trials
 from whale.trials.report import trial_metrics, trial_protocol
-from whale.trials.true_values import Form, fleet_beginnings, fleet_judge
 from whale.worlds.load import load
 from whale.worlds.trust import entry_in
 

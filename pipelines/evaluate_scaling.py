@@ -5,8 +5,8 @@ from typing import Annotated
 
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
-from whale.evaluation.measuring.heldout import open_datasets
-from whale.evaluation.measuring.metrics import save_arrays, under, written
+from whale.evaluation.measuring.rollouts.heldout import open_datasets
+from whale.evaluation.numbers.metrics import save_arrays, under, written
 from whale.evaluation.scaling.measurement import (
     EvaluateScalingConfig,
     HeldOut,
@@ -17,8 +17,8 @@ from whale.evaluation.scaling.measurement import (
 )
 from whale.evaluation.scaling.trained import Trained, drawn_by_all
 from whale.models.dynamics.dynamics import Dynamics
-from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
+from whale.models.trunk.torch_process import set_up_torch
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

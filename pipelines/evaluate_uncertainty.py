@@ -7,11 +7,12 @@ from whale.common.errors import RefusedError
 from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
-from whale.evaluation.measuring.heldout import Dataset, open_datasets, read_windows
-from whale.evaluation.measuring.metrics import folded, save_arrays, under, written
 from whale.evaluation.measuring.roles import roles
-from whale.evaluation.measuring.stack import Stack, load_stack
-from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
+from whale.evaluation.measuring.rollouts.heldout import Dataset, open_datasets, read_windows
+from whale.evaluation.measuring.rollouts.stack import Stack, load_stack
+from whale.evaluation.numbers.metrics import folded, save_arrays, under, written
+from whale.evaluation.uncertainty.estimation.calibration_file import FORMAT_VERSION
+from whale.evaluation.uncertainty.estimation.retracing import require_retraceable
 from whale.evaluation.uncertainty.measurement import (
     Arrays,
     EvaluateUncertaintyConfig,
@@ -20,9 +21,8 @@ from whale.evaluation.uncertainty.measurement import (
     require_depths_fit,
 )
 from whale.evaluation.uncertainty.report import calibration_entry, curves, uncertainty_metrics, uncertainty_protocol
-from whale.evaluation.uncertainty.retracing import require_retraceable
-from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
+from whale.models.trunk.torch_process import set_up_torch
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import numpy as np
 
-from whale.common.files import sha256_of_file
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
-from whale.evaluation.measuring.heldout import Dataset, open_datasets
-from whale.evaluation.measuring.metrics import save_arrays, under, written
-from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.measuring.rollouts.heldout import Dataset, open_datasets
+from whale.evaluation.measuring.rollouts.stack import Stack, load_stack
+from whale.evaluation.numbers.metrics import save_arrays, under, written
 from whale.evaluation.values.measurement import (
     EvaluateValuesConfig,
     TaskScores,
@@ -19,11 +19,10 @@ from whale.evaluation.values.measurement import (
     values_protocol,
 )
 from whale.evaluation.values.sequences import read_sequences
-from whale.models.reward.reading import encoder_digest
-from whale.models.reward.reward import RewardHead
-from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
-from whale.seal import WEIGHTS
+from whale.models.trunk.torch_process import set_up_torch
+from whale.reward.reading import encoder_digest
+from whale.reward.reward import RewardHead
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

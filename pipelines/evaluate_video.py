@@ -7,16 +7,17 @@ import numpy as np
 
 from whale.common.run import Run
 from whale.common.stage_args import StageArgs
-from whale.evaluation.measuring.heldout import Dataset, open_datasets
-from whale.evaluation.measuring.metrics import save_arrays, under, written
 from whale.evaluation.measuring.roles import roles
-from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.measuring.rollouts.heldout import Dataset, open_datasets
+from whale.evaluation.measuring.rollouts.stack import Stack, load_stack
+from whale.evaluation.numbers.metrics import save_arrays, under, written
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.recurrent import Recurrent, load_recurrent
 from whale.evaluation.video.video import EvaluateVideoConfig, codebook_metrics, fit_baselines
 from whale.evaluation.video.video_report import evaluate_split
-from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
+from whale.models.trunk.torch_process import set_up_torch
+from whale.runtime.workers.process.execution import load_execution
+from whale.training.loop.counting import training_flops
 
 
 class Args(StageArgs):
@@ -38,7 +39,7 @@ def run(args: Args, run: Run) -> None:
         for role, models, directory in roles(args.models, args.data):
             stack = load_stack(models, device).only(config.models)
             datasets = open_datasets(directory)
-            others = load_recurrent(models, stack, datasets[0].window)
+            others = load_recurrent(models, stack, datasets[0].window, training_flops)
             metrics |= under(role, _evaluate(run, stack, others, datasets, config.splits(role), role, config))
     run.write_metrics(written(metrics))
 

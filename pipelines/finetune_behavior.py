@@ -9,7 +9,7 @@ from whale.common.stage_args import OF_ITEM
 from whale.data.segments.grid import SegmentConfig
 from whale.models.behavior.behavior import BehaviorModel
 from whale.runtime.train.training_stage import TrainingArgs, run_training
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.inputs import PixelInputs
 from whale.training.loop.task import Task

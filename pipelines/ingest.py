@@ -16,7 +16,7 @@ from whale.data.ingest.tasks import left_out, source_of
 from whale.data.spec.needed_splits import require_splits
 from whale.data.spec.spec import DatasetSpec, load_answered_spec
 from whale.runtime.beam_ingest import load_beam_config, run_tasks
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 
 
 class Args(StageArgs):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from whale.common.files import sha256_of_file
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM, StageArgs
@@ -12,15 +12,14 @@ from whale.control.demonstrations import Demonstrations
 from whale.control.optimize import Optimization, OptimizePolicyConfig
 from whale.control.summary import curves, metrics, optimization_protocol, table
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.metrics import save_arrays, written
-from whale.models.reward.reading import encoder_digest
-from whale.models.reward.reward import RewardHead
+from whale.evaluation.numbers.metrics import save_arrays, written
 from whale.models.trunk.folder import save_model
-from whale.runtime.workers.execution import load_execution
-from whale.runtime.workers.torch_process import set_up_torch
-from whale.seal import WEIGHTS
-from whale.training.loop.checkpoint import StateFolder
-from whale.trials.true_values import Form
+from whale.models.trunk.torch_process import set_up_torch
+from whale.reward.reading import encoder_digest
+from whale.reward.reward import RewardHead
+from whale.runtime.workers.process.execution import load_execution
+from whale.training.loop.resume.checkpoint import StateFolder
+from whale.trials.episodes.true_values import Form
 from whale.worlds.load import load
 
 

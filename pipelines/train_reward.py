@@ -8,12 +8,12 @@ from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM
 from whale.data.segments.grid import SegmentConfig, open_each
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.values.head_quality import head_r2
-from whale.models.reward.reward import RewardHead
+from whale.evaluation.reward.head_quality import head_r2
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.folder import save_model
+from whale.reward.reward import RewardHead
 from whale.runtime.train.training_stage import TrainingArgs, run_training
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.inputs import PixelInputs
 from whale.training.loop.task import Task

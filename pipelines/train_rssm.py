@@ -4,12 +4,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from whale.baselines.rssm.rssm import noise_size
 from whale.common.run import Run
 from whale.common.stage_args import OF_ITEM
 from whale.data.segments.grid import SegmentConfig
-from whale.models.rssm.rssm import noise_size
 from whale.runtime.train.training_stage import TrainingArgs, run_training
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.inputs import PixelInputs
 from whale.training.loop.task import Task

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from whale.evaluation.by_hand.behavior_gain import Compared, foreign_z_gains, likelihood_gains, rollout_gains
-from whale.evaluation.measuring.bootstrap import Interval
-from whale.evaluation.measuring.heldout import open_dataset
-from whale.evaluation.measuring.stack import load_stack
+from whale.evaluation.measuring.rollouts.heldout import open_dataset
+from whale.evaluation.measuring.rollouts.stack import load_stack
+from whale.evaluation.numbers.bootstrap import Interval
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def faults(only: str | None) -> list:
     if only != "data":
         from faults.training_faults import TRAINING_FAULTS
 
-        from whale.runtime.workers import environment
+        from whale.runtime.workers.process import environment
 
         environment.apply(ROOT)
         found += TRAINING_FAULTS + _grids(TRAINING_GRIDS)

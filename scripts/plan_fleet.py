@@ -21,10 +21,10 @@ import numpy as np
 
 from whale.env.planning import PlanningCost, Shooting, planner
 from whale.env.world_env import spaces
-from whale.evaluation.measuring.bootstrap import mean_interval
-from whale.policies.fleet import scripted
+from whale.evaluation.numbers.bootstrap import mean_interval
 from whale.policies.protocol import Beginning
-from whale.trials.true_values import Form, Truth, fleet_beginnings, simulate_policy
+from whale.trials.episodes.fleet import scripted
+from whale.trials.episodes.true_values import Form, Truth, fleet_beginnings, simulate_policy
 from whale.worlds.load import load
 
 UNPLANNED = ("expert", "still", "random")

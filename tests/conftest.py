@@ -26,7 +26,7 @@ settings.load_profile("busy")
 # Started in the background, a shell makes us ignore Ctrl-C, and so would every stage that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from whale.runtime.workers import environment
+from whale.runtime.workers.process import environment
 
 environment.apply(PROJECT_ROOT)
 

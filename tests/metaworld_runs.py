@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 
 from whale.sim.metaworld.collect import Chunk, MetaworldConfig, simulate
-from whale.sim.metaworld.studio import Studio, studio
+from whale.sim.metaworld.simulator.studio import Studio, studio
 
 CROSS = {"cross_a": "faucet-close", "cross_b": "drawer-close", "cross_c": "faucet-open"}
 SIZES = {"train_episodes": 1, "val_episodes": 1, "test_episodes": 1, "frames": 6, "action_repeat": 2}

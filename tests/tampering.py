@@ -16,14 +16,14 @@ import numpy as np
 import toy_chain
 
 from whale.audit.run_graph import RunGraph
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.lineage import keys, ledger, signing
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.statement import PREDICATE_TYPE, placed
 from whale.lineage.taint import TAINT_TYPE, TAINTS_DIR
 from whale.lineage.trust import TRUST, Trust, read_trust
-from whale.seal import MANIFEST_NAME, seal
+from whale.seal import seal
 
 Rng = np.random.Generator
 Envelopes = list[signing.Envelope]

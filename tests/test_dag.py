@@ -61,7 +61,7 @@ def test_dvc_yaml_reads_like_prose():
     lines = (ROOT / "dvc.yaml").read_text().splitlines()
     assert len(lines) <= 400 and max(map(len, lines)) <= 120
     for name, body in stage_bodies(ROOT / PIPELINE).items():
-        assert len([dep for dep in body["deps"] if is_code(dep)]) <= 35, name
+        assert len([dep for dep in body["deps"] if is_code(dep)]) <= 17, name
         assert re.fullmatch(r"  # .+[.:?]", lines[lines.index(f"  {name}:") - 1]), name
 
 

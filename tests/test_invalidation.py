@@ -158,7 +158,7 @@ def test_an_editors_file_in_a_folder_of_code_makes_nothing_stale_and_a_template_
 
 
 def test_a_file_of_the_evaluation_retrains_nothing(repository, edit):
-    edit("whale/evaluation/measuring/fidelity.py", "\n", "\n# edited\n")
+    edit("whale/evaluation/measuring/rollouts/fidelity.py", "\n", "\n# edited\n")
     assert stale(repository) and stages(stale(repository)) <= {"evaluate_video", "evaluate_uncertainty", "report"}
 
 

@@ -14,17 +14,17 @@ from torch import nn
 
 from whale.evaluation.measuring.efflite0 import PercepEffLite0
 from whale.evaluation.measuring.feature_networks import I3D, LPIPS
-from whale.evaluation.measuring.imagination import rollouts
-from whale.evaluation.measuring.reconstruction import reconstruct, reconstruct_long
-from whale.evaluation.measuring.stack import Stack, load_stack
-from whale.evaluation.uncertainty.uncertainty import Ensemble, Retracing, feature_distance
+from whale.evaluation.measuring.rollouts.imagination import rollouts
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct, reconstruct_long
+from whale.evaluation.measuring.rollouts.stack import Stack, load_stack
+from whale.evaluation.uncertainty.estimation.uncertainty import Ensemble, Retracing, feature_distance
 from whale.evaluation.video.likelihood import policy_nll, prior_log_probs, token_likelihood
 from whale.evaluation.video.perceptual import lpips_per_frame
 from whale.models.behavior.categorical import sample
 from whale.models.trunk.folder import save_model
 from whale.models.world import rollout
 from whale.models.world.learned import LearnedWorld
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"

@@ -14,7 +14,7 @@ from whale.pipeline_file import PIPELINE, expand
 from whale.planning.datasets import load_facts
 from whale.planning.profile import load_profile
 from whale.runtime.maps.model_map import MapConfig
-from whale.sim.metaworld.tasks import NAMED, TASKS
+from whale.sim.metaworld.simulator.tasks import NAMED, TASKS
 
 NAMES = ("bridge-sample", "demo", "demo-long", "fleet", "hidden-gain", "metaworld-small", "scaling")
 NAMES += ("whale-st-256", "whale-st-64")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from whale.common.errors import BadDataError, MismatchError, MissingInputError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
-from whale.seal import MANIFEST_NAME, seal, verify_sealed
+from whale.seal import seal, verify_sealed
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import torch
 
+from whale.baselines.rssm.rssm import RSSM, RSSMConfig
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
-from whale.models.rssm.rssm import RSSM, RSSMConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer
 from whale.models.trunk.st_transformer import STTransformerConfig
 

@@ -11,8 +11,8 @@ import tiny_world
 from tiny_shards import write_encoded_shards
 
 from whale.data.storage import images
-from whale.policies.fleet import scripted
-from whale.trials.true_values import Form, fleet_beginnings, simulate_policy
+from whale.trials.episodes.fleet import scripted
+from whale.trials.episodes.true_values import Form, fleet_beginnings, simulate_policy
 from whale.worlds.contract import ActionContract
 
 ROBOT, TASK, FORM = "fleet_delta", "open_bin", Form(16, 95)

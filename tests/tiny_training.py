@@ -5,11 +5,11 @@ from pathlib import Path
 
 import tiny_models as tiny
 
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.early_stopping import ValidationConfig
 from whale.training.loop.loop import FitResult, fit
 from whale.training.loop.optimizer import OptimizationConfig
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.training.loop.task import Hooks, Task
 from whale.training.tasks.tokenizer.codebook import CodebookConfig, CodebookUpkeep
 

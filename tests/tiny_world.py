@@ -10,9 +10,9 @@ import torch
 from whale.audit.exports.world_bundle.world_parts import write_parts
 from whale.common.files import sha256_of_file
 from whale.common.json_files import write_json
-from whale.models.reward.reading import encoder_digest
-from whale.models.reward.reward import RewardHead, RewardHeadConfig
 from whale.models.trunk.folder import save_model
+from whale.reward.reading import encoder_digest
+from whale.reward.reward import RewardHead, RewardHeadConfig
 from whale.seal import seal
 from whale.sim.fleet.tasks import TASKS
 from whale.worlds.folder import open_folder

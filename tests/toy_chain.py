@@ -35,7 +35,7 @@ from whale.data.segments.actions import ActionNormalizer
 from whale.data.segments.grid import SegmentConfig, open_each
 from whale.data.spec.spec import load_spec
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.protocol import protocol
+from whale.evaluation.numbers.protocol import protocol
 from whale.guard.stage import stage
 from whale.lineage.file_digests import FileDigests
 

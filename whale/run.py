@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     """
     from whale.common import printable
     from whale.guard import failure
-    from whale.runtime.workers import environment, worker
+    from whale.runtime.workers.process import environment, worker
 
     printable.install()
     failure.install()  # an error before the guard (a wrong key in params.yaml) ends like one inside it
@@ -104,7 +104,7 @@ def _require_values() -> None:
     Raises SystemExit(64) when a stage's values are wrong; that process has said which.
     """
     from whale.common.files import write_atomically
-    from whale.runtime.workers.environment import STATE_DIR
+    from whale.runtime.workers.process.environment import STATE_DIR
 
     if "DVC_STAGE" not in os.environ or not all(Path(name).is_file() for name in VALUES[:2]):
         return

@@ -13,11 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whale.common.errors import BadDataError, MismatchError, MissingInputError
-from whale.common.files import leads_out, sync_file, write_atomically
+from whale.common.files import MANIFEST_NAME, leads_out, sync_file, write_atomically
 from whale.common.json_files import read_json
 
-MANIFEST_NAME = "MANIFEST.json"
-WEIGHTS = "model.safetensors"  # a sealed folder that has it is a checkpoint
 WRITERS = 4
 Hasher = Callable[[Path], str]
 

@@ -9,8 +9,8 @@ import tiny_world
 import torch
 from tiny_optimization import write_recordings
 
-from whale.models.reward.reward import RewardHead, RewardHeadConfig
 from whale.models.trunk.folder import save_model
+from whale.reward.reward import RewardHead, RewardHeadConfig
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,10 +14,10 @@ from whale.control.imagination import Begun, alpha_of, imagine, observer, penali
 from whale.control.optimize import Optimization, OptimizePolicyConfig
 from whale.control.policy import PixelPolicy
 from whale.data.storage.shards import ShardSet
-from whale.models.reward.reading import read_rewards
-from whale.models.reward.reward import RewardHead
 from whale.models.world.rollout import entropy, rollout
 from whale.models.world.rollout import frames as imagined_frames
+from whale.reward.reading import read_rewards
+from whale.reward.reward import RewardHead
 from whale.worlds.load import load
 
 

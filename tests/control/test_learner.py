@@ -15,8 +15,8 @@ from whale.control.summary import success_interval
 from whale.data.spec.operations import apply_operation
 from whale.data.spec.spec import load_spec
 from whale.data.storage.shards import ShardSet
-from whale.policies.fleet import scripted
 from whale.policies.protocol import Beginning, Observation
+from whale.trials.episodes.fleet import scripted
 
 
 def policy(seed: int = 0, live: tuple[bool, ...] = (True,) * 7) -> PixelPolicy:

@@ -14,7 +14,7 @@ import whale
 from whale.common.errors import ConfigError
 from whale.env.planning import PlanningCost, Shooting, UnitActions, planner
 from whale.policies.protocol import Beginning, Observation
-from whale.trials.closed_loop import play
+from whale.trials.episodes.closed_loop import play
 
 
 @pytest.fixture(scope="module")

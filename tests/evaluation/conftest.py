@@ -12,8 +12,8 @@ from whale.data.segments.actions import ActionNormalizer
 from whale.data.segments.grid import SegmentConfig
 from whale.data.segments.token_shards import write_manifest
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.heldout import Dataset, open_dataset
-from whale.evaluation.measuring.stack import Stack, load_stack
+from whale.evaluation.measuring.rollouts.heldout import Dataset, open_dataset
+from whale.evaluation.measuring.rollouts.stack import Stack, load_stack
 from whale.models.behavior.behavior import BehaviorConfig, BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics, DynamicsConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig, VideoTokenizer

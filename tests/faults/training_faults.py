@@ -29,10 +29,10 @@ from whale.common.files import sha256_of_file
 from whale.runtime.train.supervise import train
 from whale.runtime.train.training_job import STOP, Engine, TrainingJob
 from whale.seal import seal
-from whale.training.loop.checkpoint import StateFolder, TrainingState
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.recomputation import recompute
 from whale.training.loop.replay import replay
+from whale.training.loop.resume.checkpoint import StateFolder, TrainingState
 from whale.training.loop.task import Hooks, Task
 
 STEPS, FAULT_STEP = 8, 5

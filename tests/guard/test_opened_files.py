@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from whale.guard import opened_files
-from whale.runtime.workers import worker
+from whale.runtime.workers.process import worker
 
 
 def read_as_worker(paths: list[str], imported: str | None) -> None:
@@ -98,7 +98,7 @@ def test_what_an_earlier_run_left_is_forgotten_and_outside_of_a_stage_nobody_lis
 NUMBERS_RETURN = """
 import sys, threading
 from whale.guard import opened_files
-from whale.runtime.workers import worker
+from whale.runtime.workers.process import worker
 def read(name, numbers):
     open(name).read()
     numbers.add(threading.get_ident())

@@ -4,10 +4,10 @@ import pytest
 import tiny_models as tiny
 
 from whale.models.behavior.behavior import BehaviorConfig
-from whale.models.counting import training_flops
 from whale.models.tokenizer.tokenizer import TokenizerConfig
 from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.planning import flops
+from whale.training.loop.counting import training_flops
 
 NUM_TOKENS, WINDOW = 256, 16
 STEP_TOKENS = 64 * WINDOW * NUM_TOKENS

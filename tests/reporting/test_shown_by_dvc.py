@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from whale.evaluation.measuring.metrics import flattened
+from whale.evaluation.numbers.metrics import flattened
 from whale.reporting.shown_by_dvc import CURVES, METRICS, RISK, headline, write_for_dvc
 
 AT = "pretrain.blocks.val.dynamics.full.rollout"

@@ -277,7 +277,8 @@ def read_bundle(folder: Path) -> None:
 
 
 def reseal_bundle(folder: Path) -> None:
-    from whale.seal import MANIFEST_NAME, seal
+    from whale.common.files import MANIFEST_NAME
+    from whale.seal import seal
 
     try:
         json.loads((folder / MANIFEST_NAME).read_bytes())

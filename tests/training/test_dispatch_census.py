@@ -15,10 +15,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import _Fit
-from whale.training.loop.optimizer import load_optimizer_tensors, make_optimizer, on_host, optimizer_tensors
+from whale.training.loop.optimizer import make_optimizer
+from whale.training.loop.resume.checkpoint import StateFolder
+from whale.training.loop.resume.optimizer_state import load_optimizer_tensors, on_host, optimizer_tensors
 from whale.training.loop.task import Hooks
 
 STEPS = 8

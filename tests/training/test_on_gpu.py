@@ -9,11 +9,11 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from whale.models.trunk.folder import tensor_digest
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.gradient_step import GradientStep
 from whale.training.loop.loop import fit
 from whale.training.loop.optimizer import make_optimizer
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.training.loop.task import Hooks
 from whale.training.loop.wrapping import compile_blocks, recompute_activations
 

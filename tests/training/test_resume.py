@@ -13,9 +13,9 @@ import torch
 from worker_group import in_ddp, in_group
 
 from whale.models.trunk.folder import save_model, tensor_digest
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import fit
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.training.loop.task import Hooks
 
 STEPS, EPOCH = 10, 4  # the tiny loader repeats its batches after an epoch of 4 steps

@@ -12,14 +12,14 @@ from openpi_loopback import policy_server
 
 import whale
 from whale.common.errors import BadDataError, ConfigError, RefusedError, WorkerLostError
-from whale.evaluation.protocol import require_comparable
+from whale.evaluation.numbers.protocol import require_comparable
 from whale.policies.protocol import Beginning, Contender, from_callable
 from whale.trials import evaluate
-from whale.trials.closed_loop import imagine_policy
 from whale.trials.contenders import contender_of, contenders_of
+from whale.trials.episodes.closed_loop import imagine_policy
+from whale.trials.episodes.true_values import Form, fleet_beginnings, fleet_judge, simulate_policy
 from whale.trials.evaluate import TrialConfig, run_trials, truncated, weighted
 from whale.trials.report import TOO_WEAK, UNJUDGED, trial_metrics, trial_protocol
-from whale.trials.true_values import Form, fleet_beginnings, fleet_judge, simulate_policy
 from whale.worlds.contract import ActionWarning
 from whale.worlds.trust import TrustLimit
 

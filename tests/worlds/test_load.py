@@ -17,7 +17,7 @@ import torch
 import whale
 from whale.common.errors import BadDataError, ConfigError, MismatchError, MissingInputError, RefusedError
 from whale.common.files import sha256_of_file
-from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
+from whale.evaluation.uncertainty.estimation.uncertainty import Retracing, feature_distance
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import rollout
 from whale.seal import seal

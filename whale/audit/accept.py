@@ -17,13 +17,13 @@ from whale.audit.checks.lock_text import LOCK, parse
 from whale.audit.code_change import CodeChange, code_change
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import MismatchError, MissingInputError, RefusedError, WhaleError
-from whale.common.files import write_atomically
+from whale.common.files import MANIFEST_NAME, write_atomically
 from whale.lineage.acceptance import Acceptance, acceptance_statement
 from whale.lineage.closure import closure_digest
 from whale.lineage.code_state import code_state
 from whale.lineage.trust import sign_into_ledger
 from whale.pipeline_file import is_code
-from whale.seal import MANIFEST_NAME, Hasher, verify_sealed
+from whale.seal import Hasher, verify_sealed
 
 Changes = Mapping[str, Sequence[Any]]  # `dvc status --json`
 

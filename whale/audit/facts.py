@@ -16,9 +16,9 @@ from whale.audit.run_graph import RunGraph, StageRun
 from whale.common import json_files
 from whale.common.boundary import reading
 from whale.common.errors import BadDataError, MissingInputError
+from whale.common.files import WEIGHTS
 from whale.common.json_files import parse_object
 from whale.common.limits import HEADER_BYTES, READING_BYTES
-from whale.seal import WEIGHTS
 
 
 @dataclass(frozen=True)

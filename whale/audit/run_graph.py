@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError
+from whale.common.files import MANIFEST_NAME
 from whale.common.json_files import parse_json
 from whale.common.stage_args import node_name
 from whale.lineage import ledger
@@ -22,7 +23,7 @@ from whale.lineage.acceptance import Acceptance, acceptance_of, overlaid
 from whale.lineage.inputs import name_in_statements
 from whale.lineage.statement import PREDICATE_TYPE
 from whale.lineage.taint import Taint, taint_of
-from whale.seal import MANIFEST_NAME, Hasher
+from whale.seal import Hasher
 
 SETTINGS = ("params", "lock", "settings")  # roles in a statement
 SHA256, COMMIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

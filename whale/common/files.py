@@ -18,6 +18,8 @@ from typing import BinaryIO, Literal
 
 from whale.common.errors import CannotWriteError
 
+MANIFEST_NAME = "MANIFEST.json"  # of a sealed folder (whale/seal.py)
+WEIGHTS = "model.safetensors"  # a sealed folder that has it is a checkpoint
 CHUNK_BYTES = 2**20
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(tmp|old)-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{32}")
 HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

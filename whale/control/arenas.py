@@ -14,13 +14,13 @@ from pydantic import Field
 
 from whale.common.config import Config
 from whale.common.errors import ConfigError
-from whale.policies.fleet import fleet_robot, fleet_scenes, scripted
 from whale.policies.protocol import Beginning, Contender, Observation, contender
-from whale.sim.metaworld.policies import Policy as MetaworldPolicy
-from whale.sim.metaworld.studio import Studio, studio
-from whale.sim.metaworld.tasks import TASKS as METAWORLD_TASKS
-from whale.trials.closed_loop import play
-from whale.trials.true_values import Form, simulate_policy
+from whale.sim.metaworld.simulator.policies import Policy as MetaworldPolicy
+from whale.sim.metaworld.simulator.studio import Studio, studio
+from whale.sim.metaworld.simulator.tasks import TASKS as METAWORLD_TASKS
+from whale.trials.episodes.closed_loop import play
+from whale.trials.episodes.fleet import fleet_robot, fleet_scenes, scripted
+from whale.trials.episodes.true_values import Form, simulate_policy
 from whale.worlds.contract import ActionContract
 
 

@@ -19,12 +19,12 @@ from whale.common.config import Config
 from whale.common.errors import BadDataError
 from whale.control.policy import Describer, PixelPolicy
 from whale.data.segments.actions import ActionNormalizer
-from whale.evaluation.uncertainty.retracing import require_retraceable
-from whale.evaluation.uncertainty.uncertainty import Ensemble, Retracing, feature_distance
+from whale.evaluation.uncertainty.estimation.retracing import require_retraceable
+from whale.evaluation.uncertainty.estimation.uncertainty import Ensemble, Retracing, feature_distance
 from whale.models.dynamics.dynamics import Dynamics
-from whale.models.reward.reward import RewardHead, Seen
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Observer, Query, entropy
+from whale.reward.reward import RewardHead, Seen
 from whale.worlds.world import World
 
 Penalty = Literal["none", "entropy", "ensemble", "retracing"]

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from whale.common.config import Config
 from whale.control.policy import PixelPolicy
-from whale.training.loop.checkpoint import prefixed, section
-from whale.training.loop.optimizer import load_optimizer_tensors, optimizer_tensors
+from whale.training.loop.resume.checkpoint import prefixed, section
+from whale.training.loop.resume.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 
 class LearnerConfig(Config):

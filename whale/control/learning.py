@@ -18,11 +18,11 @@ from whale.control.learner import Batch, Learner, LearnerConfig, cloning_loss, m
 from whale.control.policy import Describer, PixelPolicy
 from whale.control.rounds import generator
 from whale.data.segments.actions import ActionNormalizer
-from whale.models.reward.reward import RewardHead
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Observer
-from whale.training.loop.checkpoint import prefixed, section
-from whale.training.loop.optimizer import load_optimizer_tensors, optimizer_tensors
+from whale.reward.reward import RewardHead
+from whale.training.loop.resume.checkpoint import prefixed, section
+from whale.training.loop.resume.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 
 class CloningConfig(Config):

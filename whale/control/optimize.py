@@ -21,9 +21,9 @@ from whale.control.learner import LearnerConfig
 from whale.control.learning import Cloning, CloningConfig, Dreaming, Dreams
 from whale.control.policy import Describer, PixelPolicy, PolicyConfig, pixel_policy
 from whale.control.rounds import Learning, Point, carry_out
-from whale.models.reward.reward import RewardHead
 from whale.policies.protocol import Beginning
-from whale.training.loop.checkpoint import StateFolder
+from whale.reward.reward import RewardHead
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.worlds.world import World
 
 ALL, BEST = "cloning_all", "cloning_best"

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from whale.control.policy import PixelPolicy
-from whale.training.loop.checkpoint import StateFolder, TrainingState
+from whale.training.loop.resume.checkpoint import StateFolder, TrainingState
 
 
 class Learning(Protocol):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from whale.control.optimize import ALL, BEST, Learned, OptimizePolicyConfig
-from whale.evaluation.measuring.bootstrap import Interval
-from whale.evaluation.protocol import protocol
+from whale.evaluation.numbers.bootstrap import Interval
+from whale.evaluation.numbers.protocol import protocol
 from whale.worlds.world import World
 
 NONE = "none"  # imagination without a penalty

@@ -11,7 +11,7 @@ from typing import Any
 
 from whale.common.errors import BadDataError
 from whale.common.json_files import parse_json
-from whale.runtime.workers.environment import STATE_DIR
+from whale.runtime.workers.process.environment import STATE_DIR
 
 
 class Attempts:

@@ -13,7 +13,7 @@ from typing import Any
 
 from whale.common.json_files import canonical_json
 from whale.lineage.own_cache import recall, remember
-from whale.runtime.workers.environment import DEFAULTS, FORCED, STATE_DIR
+from whale.runtime.workers.process.environment import DEFAULTS, FORCED, STATE_DIR
 
 PACKAGES_CACHE = "packages-cache.json"
 RECORDED = (

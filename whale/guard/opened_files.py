@@ -1,7 +1,7 @@
 """Which files of the project a stage opened and which modules it imported, against what it declares.
 
-whale/runtime/workers/worker.py hears them. Modules of a stage are read off `sys.modules` at the end, those of a worker
-when it starts to listen and, from then on, as files that are opened.
+whale/runtime/workers/process/worker.py hears them. Modules of a stage are read off `sys.modules` at the end, those of a
+worker when it starts to listen and, from then on, as files that are opened.
 """
 
 import os
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from whale.lineage.closure import is_inert
-from whale.runtime.workers import worker
-from whale.runtime.workers.worker import WORKERS
+from whale.runtime.workers.process import worker
+from whale.runtime.workers.process.worker import WORKERS
 
 SETTINGS = ("params.yaml", "local.yaml", "data_specs", "profiles", "constraints.txt", "pyproject.toml", "dvc.yaml")
 STATE = (".whale", "work", "lineage", "mlruns", "mlflow.db", ".git", ".dvc", ".venv", "dvc.lock")

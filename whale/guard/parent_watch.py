@@ -1,4 +1,4 @@
-"""A stage dies with the DVC that started it (and a worker with its stage: whale/runtime/workers/worker.py).
+"""A stage dies with the DVC that started it (and a worker with its stage: whale/runtime/workers/process/worker.py).
 
 Measured: left alone a stage goes on writing, and a second DVC starts beside it. DVC runs `$SHELL -c cmd` and the shell
 may or may not stay between, so the direct parent says nothing: find DVC in /proc, take a pidfd, become a session of our

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from whale.common.files import sha256_of_file, sync_file, write_atomically
+from whale.common.files import MANIFEST_NAME, sha256_of_file, sync_file, write_atomically
 from whale.common.json_files import canonical_json, pretty_json, write_json
 from whale.guard import experiment, machine, opened_files
 from whale.guard.guarded_run import GuardedRun
@@ -33,7 +33,7 @@ from whale.lineage.signing import Envelope
 from whale.lineage.statement import RunFacts, build_statement
 from whale.lineage.summary import LINEAGE_NAME
 from whale.lineage.trust import sign_into_ledger
-from whale.seal import MANIFEST_NAME, read_manifest
+from whale.seal import read_manifest
 
 RUNS_DIR = Path("lineage/runs")
 MAX_SUBJECTS = 64  # more files than that are named by the folder's manifest alone

@@ -20,7 +20,7 @@ from typing import Any
 
 from whale.common.config import Config
 from whale.common.errors import ConfigError, TaintedError
-from whale.common.files import write_atomically
+from whale.common.files import MANIFEST_NAME, WEIGHTS, write_atomically
 from whale.common.json_files import write_json
 from whale.guard import experiment, lock, opened_files, parent_watch
 from whale.guard.guarded_run import SAMPLE, Derived, GuardedRun
@@ -37,8 +37,7 @@ from whale.lineage.summary import LINEAGE_NAME, Summary, read_summary, summarize
 from whale.lineage.taint import kept_taints, taints_of_inputs
 from whale.lineage.trust import require_signer
 from whale.pipeline_file import description
-from whale.runtime.workers import environment
-from whale.seal import MANIFEST_NAME, WEIGHTS
+from whale.runtime.workers.process import environment
 
 OUTPUTS = ("out", "metrics")
 NOT_PATHS = ("item",)

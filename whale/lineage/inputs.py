@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whale.common.errors import MismatchError, MissingInputError
-from whale.seal import MANIFEST_NAME, Hasher, list_files, names_below, read_manifest, verify_file, verify_sealed
+from whale.common.files import MANIFEST_NAME
+from whale.seal import Hasher, list_files, names_below, read_manifest, verify_file, verify_sealed
 
 MAX_HOLDERS = 64
 

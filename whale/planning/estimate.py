@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from whale.baselines.rssm.rssm import RSSM
 from whale.common.config import Config
 from whale.control.arenas import MetaworldArenaConfig
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
-from whale.models.rssm.rssm import RSSM
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.st_transformer import STTransformerConfig
 from whale.planning import flops

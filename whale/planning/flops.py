@@ -5,10 +5,10 @@ Letters: D d_model, N tokens per frame, T frames, P patch size.
 
 from itertools import pairwise
 
+from whale.baselines.rssm.networks import KERNEL, side_of
+from whale.baselines.rssm.rssm import RSSMConfig
 from whale.evaluation.scaling.flops import TRAINING, dynamics, trunk
 from whale.models.behavior.behavior import BehaviorConfig
-from whale.models.rssm.networks import KERNEL, side_of
-from whale.models.rssm.rssm import RSSMConfig
 from whale.models.tokenizer.tokenizer import TokenizerConfig
 from whale.models.trunk.st_transformer import STTransformerConfig
 

@@ -6,10 +6,9 @@ Digests only: no clock, host or commit, so that the page is a function of its in
 
 from pathlib import Path
 
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, WEIGHTS, sha256_of_file
 from whale.common.json_files import read_json
 from whale.reporting.page import Section, render
-from whale.seal import MANIFEST_NAME, WEIGHTS
 
 FINAL = ("finetuned/dynamics/full", "dynamics/full")
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from whale.evaluation.protocol import require_comparable
+from whale.evaluation.numbers.protocol import require_comparable
 
 Numbers = Mapping[str, object]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from whale.common.errors import MissingInputError
 from whale.common.json_files import read_json
-from whale.evaluation.measuring.metrics import flattened
+from whale.evaluation.numbers.metrics import flattened
 from whale.reporting.behavior.section import behavior_section
 from whale.reporting.comparisons import compare
 from whale.reporting.comparisons_section import comparisons_section

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from whale.common.json_files import read_json, write_json
-from whale.evaluation.measuring.metrics import flattened, folded
+from whale.evaluation.numbers.metrics import flattened, folded
 from whale.reporting.measured import Numbers, horizons_of
 from whale.reporting.policies.optimization_section import PLOT_COLUMNS, methods, plot_rows
 from whale.reporting.video_section import Arrays

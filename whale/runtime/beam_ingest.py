@@ -19,7 +19,7 @@ from whale.common.errors import BadDataError, CannotWriteError, MismatchError, M
 from whale.common.json_files import read_json, write_json
 from whale.common.progress import polling
 from whale.data.ingest.ingest import IngestTask, process_source_shard, records_done
-from whale.runtime.workers import worker
+from whale.runtime.workers.process import worker
 
 POLL_SECONDS = 1.0
 LOCAL_RUNNER = "FnApiRunner"  # named, because the default runner first tries to download another engine

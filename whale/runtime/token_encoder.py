@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.models.trunk.torch_process import set_up_torch
 from whale.runtime.maps.model_map import digest_of_parts, in_batches
 from whale.runtime.maps.segment_maps import Encode
-from whale.runtime.workers.torch_process import set_up_torch
 
 
 def load_encode(tokenizer_dir: Path, batch_segments: int, device: str = "cpu") -> Encode:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whale.common.files import sha256_of_file
-from whale.seal import MANIFEST_NAME
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.tracking.mlflow_search import every
 from whale.tracking.spooled_run import MAX_TEXT, Line, SpooledRun, below_profile, milliseconds
 

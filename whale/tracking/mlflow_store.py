@@ -18,7 +18,7 @@ from whale.common.errors import BeyondLimitError
 from whale.common.files import sha256_of_file, write_atomically
 from whale.common.json_files import remembered
 from whale.common.limits import PICTURE_BYTES, SPOOL_BYTES
-from whale.runtime.workers import environment
+from whale.runtime.workers.process import environment
 from whale.tracking import mlflow_models
 from whale.tracking.mlflow_models import MAX_DIGEST, Models, Sources, points
 from whale.tracking.mlflow_repro import COMMIT, SUMMARY, Repros

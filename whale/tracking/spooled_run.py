@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.errors import BadDataError
-from whale.common.files import is_alive
+from whale.common.files import MANIFEST_NAME, is_alive
 from whale.common.json_files import parse_json
 from whale.common.stage_args import node_name
-from whale.seal import MANIFEST_NAME
 
 Line = dict[str, Any]
 MAX_PARAMS, MAX_METRICS = 100, 1000  # per log_batch, limits of MLflow

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from whale.common.errors import ConfigError
 from whale.policies.behavior import behavior
-from whale.policies.fleet import SCRIPTED, scripted
 from whale.policies.protocol import Contender
+from whale.trials.episodes.fleet import SCRIPTED, scripted
 from whale.worlds.world import World
 
 OWN = {"behavior": 0.0, "behavior_sampled": 1.0}  # how far pi's own noise is used

@@ -17,11 +17,11 @@ from pydantic import Field
 from whale.common.config import Config
 from whale.common.errors import ConfigError
 from whale.common.files import atomic_file
-from whale.evaluation.measuring.reconstruction import reconstruct_long
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct_long
 from whale.policies.protocol import Beginning, Contender
-from whale.trials.closed_loop import imagine_policy
 from whale.trials.contenders import require_own_names
-from whale.trials.true_values import Truth
+from whale.trials.episodes.closed_loop import imagine_policy
+from whale.trials.episodes.true_values import Truth
 from whale.worlds.trust import TrustLimit
 from whale.worlds.world import Method, World
 

@@ -11,7 +11,7 @@ from math import comb
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import Interval
+from whale.evaluation.numbers.bootstrap import Interval
 
 Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]  # imagined [R, P], true [R, P] -> [R]
 NORMAL_95 = 1.959963984540054

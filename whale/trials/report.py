@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import Interval, mean_interval
-from whale.evaluation.protocol import protocol
+from whale.evaluation.numbers.bootstrap import Interval, mean_interval
+from whale.evaluation.numbers.protocol import protocol
 from whale.trials import measures
 from whale.trials.evaluate import VARIANTS, Trial, TrialConfig, beyond, truncated, weighted
 from whale.worlds.trust import TrustLimit

@@ -27,10 +27,10 @@ from pydantic import Field
 
 from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, WEIGHTS, sha256_of_file
 from whale.common.json_files import read_json
 from whale.common.limits import WINDOW_FRAMES
-from whale.seal import MANIFEST_NAME, WEIGHTS, verify_sealed
+from whale.seal import verify_sealed
 
 WORLD = "world.json"
 FORMAT = 1

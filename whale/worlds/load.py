@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.common.json_files import read_json
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
-from whale.models.reward.reading import encoder_digest
-from whale.models.reward.reward import RewardHead
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.folder import CONFIG
 from whale.models.world.actions import ActionMap
 from whale.models.world.learned import LearnedWorld
-from whale.seal import MANIFEST_NAME, verify_sealed
+from whale.reward.reading import encoder_digest
+from whale.reward.reward import RewardHead
+from whale.seal import verify_sealed
 from whale.worlds.contract import ActionContract
 from whale.worlds.folder import WorldFolder, chosen_dataset, open_folder
 from whale.worlds.starts import Start, read_starts

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from whale.common.errors import ConfigError, MissingInputError
-from whale.evaluation.uncertainty.calibration import read_calibration
+from whale.evaluation.uncertainty.estimation.calibration_file import read_calibration
 
 
 @dataclass(frozen=True)

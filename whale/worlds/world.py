@@ -16,16 +16,16 @@ from typing import Any, Literal
 import numpy as np
 
 from whale.common.errors import ConfigError
-from whale.evaluation.measuring.decoding import Decoding
-from whale.evaluation.protocol import PARTS, model_name
-from whale.evaluation.uncertainty.retracing import require_retraceable
-from whale.evaluation.uncertainty.uncertainty import Retracing, feature_distance
-from whale.models.reward.reading import read_rewards
-from whale.models.reward.reward import RewardHead
+from whale.evaluation.numbers.protocol import PARTS, model_name
+from whale.evaluation.uncertainty.estimation.decoding import Decoding
+from whale.evaluation.uncertainty.estimation.retracing import require_retraceable
+from whale.evaluation.uncertainty.estimation.uncertainty import Retracing, feature_distance
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Conditioning, Observer, Query, entropy, rollout
 from whale.models.world.rollout import frames as imagined_frames
 from whale.models.world.state import WorldState
+from whale.reward.reading import read_rewards
+from whale.reward.reward import RewardHead
 from whale.worlds.adapters import RobotActions
 from whale.worlds.contract import ActionContract
 from whale.worlds.starts import Start

@@ -23,7 +23,7 @@ from whale.common.errors import BadDataError, MismatchError
 from whale.data.ingest.sources.npz import NpzReader
 from whale.data.spec.spec import DatasetSpec, load_spec
 from whale.lineage import ledger
-from whale.runtime.rlds_writer import SplitSource, write_rlds
+from whale.runtime.collecting.rlds_writer import SplitSource, write_rlds
 
 SIZE, LENGTHS = 32, (9, 8, 7, 8)
 

@@ -19,7 +19,7 @@ from whale.audit.exports.formats import FORMATS, export
 from whale.audit.run_graph import RunGraph
 from whale.cli import run as whale
 from whale.common.files import sha256_of_file
-from whale.evaluation.protocol import model_name
+from whale.evaluation.numbers.protocol import model_name
 
 ROOT = Path(__file__).parents[3]
 VALIDATORS = ROOT / ".venv" / "validators"

@@ -18,12 +18,12 @@ from whale.audit.exports.world_bundle import rounded, world
 from whale.audit.exports.world_bundle.world import export_world
 from whale.audit.run_graph import RunGraph
 from whale.common.errors import ConfigError, MismatchError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.common.json_files import canonical_json, write_json
 from whale.data.storage.shards import ShardSet
 from whale.lineage import keys, signing
 from whale.models.trunk.folder import save_model
-from whale.seal import MANIFEST_NAME, seal
+from whale.seal import seal
 from whale.worlds.folder import open_folder
 
 DYNAMICS = ART / "models/dynamics/full"

@@ -15,7 +15,7 @@ from whale.common.run import Run
 from whale.evaluation.behavior.centroids import coordinates
 from whale.evaluation.behavior.measurement import ABOVE, ONE_CLASS, measured
 from whale.evaluation.behavior.segments import PRIOR, Behaviors, read_behaviors
-from whale.evaluation.measuring.metrics import flattened
+from whale.evaluation.numbers.metrics import flattened
 from whale.models.trunk.folder import save_model
 
 

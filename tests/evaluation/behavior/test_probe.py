@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from whale.evaluation.behavior.probe import Question, answer
-from whale.evaluation.measuring.bootstrap import mean_interval
+from whale.evaluation.numbers.bootstrap import mean_interval
 
 EPISODES, EACH = 60, 4
 EPISODE = np.repeat(np.arange(EPISODES), EACH)

@@ -8,9 +8,9 @@ import pytest
 
 from whale.common.errors import BadDataError, ConfigError
 from whale.evaluation.by_hand.behavior_gain import Compared, _partners, foreign_z_gains, likelihood_gains, rollout_gains
-from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.measuring.heldout import read_segments, read_windows
-from whale.evaluation.measuring.imagination import rollouts
+from whale.evaluation.measuring.rollouts.fidelity import psnr
+from whale.evaluation.measuring.rollouts.heldout import read_segments, read_windows
+from whale.evaluation.measuring.rollouts.imagination import rollouts
 from whale.evaluation.video.likelihood import token_likelihood
 from whale.models.behavior.behavior import BehaviorModel
 

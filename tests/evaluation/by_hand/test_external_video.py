@@ -7,8 +7,8 @@ from limited import run_limited
 from whale.common.errors import BadDataError, BeyondLimitError, ConfigError, MissingInputError
 from whale.common.limits import ANSWER_FILE_BYTES
 from whale.evaluation.by_hand.external_video import _read, read_frames, rollout_sets, score_frames, write_tasks
-from whale.evaluation.measuring.decoding import Decoding
-from whale.evaluation.protocol import require_comparable
+from whale.evaluation.numbers.protocol import require_comparable
+from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.video import EvaluateVideoConfig, rollout_metrics, rollout_scores
 from whale.evaluation.video.video_report import rollout_protocol

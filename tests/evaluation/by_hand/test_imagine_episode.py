@@ -8,7 +8,7 @@ import pytest
 from whale.cli import run
 from whale.common.errors import ConfigError, MissingInputError
 from whale.evaluation.by_hand.imagine_episode import EpisodeAddress, Options, data_folder, imagine_episode
-from whale.evaluation.measuring.imagination import predictor
+from whale.evaluation.measuring.rollouts.imagination import predictor
 
 FIRST = EpisodeAddress("blocks", "train", 0)
 

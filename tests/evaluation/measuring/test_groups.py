@@ -6,7 +6,7 @@ from tiny_shards import write_tiny_shards
 
 from whale.data.storage.shards import ShardSet
 from whale.evaluation.measuring.groups import MOST, groups
-from whale.evaluation.measuring.heldout import Dataset, Windows, read_windows
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Windows, read_windows
 
 
 def labelled(task, policy=None) -> Windows:

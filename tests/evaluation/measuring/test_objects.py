@@ -1,7 +1,7 @@
 import numpy as np
 
-from whale.evaluation.measuring.heldout import Windows
 from whale.evaluation.measuring.objects import areas, counted, hue_borders, matched, object_metrics
+from whale.evaluation.measuring.rollouts.heldout import Windows
 
 RED, ORANGE, BLUE, GREY = (230, 77, 61), (245, 158, 41), (51, 107, 209), (120, 120, 124)
 

@@ -12,8 +12,8 @@ from pipelines import evaluate_scaling
 from whale.common.errors import ConfigError, MissingInputError
 from whale.common.json_files import read_json, write_json
 from whale.common.run import Run
-from whale.evaluation.measuring.heldout import read_segments
-from whale.evaluation.measuring.metrics import flattened
+from whale.evaluation.measuring.rollouts.heldout import read_segments
+from whale.evaluation.numbers.metrics import flattened
 from whale.evaluation.scaling.measurement import EvaluateScalingConfig, HeldOut, data_name
 from whale.evaluation.scaling.trained import Trained, drawn_by_all
 from whale.evaluation.video.likelihood import token_likelihood

@@ -7,8 +7,8 @@ import torch
 from recomputed_world import RecomputedWorld
 from toy_world import asked
 
-from whale.evaluation.uncertainty.retracing import retraced
-from whale.evaluation.uncertainty.uncertainty import Ensemble, Retracing, feature_distance
+from whale.evaluation.uncertainty.estimation.retracing import retraced
+from whale.evaluation.uncertainty.estimation.uncertainty import Ensemble, Retracing, feature_distance
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.noise import gumbel, row_key

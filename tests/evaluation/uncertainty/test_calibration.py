@@ -3,9 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from whale.common.errors import BadDataError
 from whale.evaluation.uncertainty.calibration import (
-    FORMAT_VERSION,
     NOMINAL,
     Calibrated,
     StepModel,
@@ -13,7 +11,6 @@ from whale.evaluation.uncertainty.calibration import (
     coverage,
     cross_conformal,
     out_of_fold,
-    read_calibration,
     reliability,
 )
 
@@ -107,16 +104,6 @@ def test_what_is_read_back_from_json_expects_and_bounds_the_same():
     np.testing.assert_allclose(again.bound(longer), fitted.bound(longer), rtol=1e-5)
     few = Calibrated.from_json(json.loads(json.dumps(Calibrated.fit(score[:4], error[:4], episode[:4]).as_json())))
     assert np.isinf(few.bound(score)).all()
-
-
-def test_a_file_of_another_version_is_refused_with_the_command_that_makes_it_again(tmp_path):
-    file = tmp_path / "calibration.json"
-    file.write_text(json.dumps({"version": FORMAT_VERSION, "checkpoints": []}))
-    assert read_calibration(file) == []
-    for other in ({"version": 1, "checkpoints": []}, [], {"version": FORMAT_VERSION, "checkpoints": [{"role": "a"}]}):
-        file.write_text(json.dumps(other))
-        with pytest.raises(BadDataError, match=r"calibration\.json[\s\S]*dvc repro evaluate_uncertainty"):
-            read_calibration(file)
 
 
 def test_thresholds_keep_the_share_they_name_at_the_risk_they_name():

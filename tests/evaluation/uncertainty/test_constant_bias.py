@@ -10,7 +10,7 @@ import torch
 from toy_world import ToyWorld
 
 from whale.evaluation.uncertainty.correlation import Resampling, pearson, per_rollout, within_step
-from whale.evaluation.uncertainty.uncertainty import Retracing
+from whale.evaluation.uncertainty.estimation.uncertainty import Retracing
 from whale.models.world.rollout import frames, rollout
 from whale.models.world.state import Step
 

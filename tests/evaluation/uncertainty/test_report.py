@@ -9,14 +9,14 @@ import torch
 
 from whale.common.errors import ConfigError, MismatchError
 from whale.evaluation.measuring import efflite0
-from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.efflite0 import PercepEffLite0
 from whale.evaluation.measuring.feature_networks import NetworkFile
 from whale.evaluation.measuring.groups import Group
-from whale.evaluation.measuring.heldout import read_windows
-from whale.evaluation.measuring.metrics import flattened, folded, written
+from whale.evaluation.measuring.rollouts.heldout import read_windows
+from whale.evaluation.numbers.metrics import flattened, folded, written
 from whale.evaluation.uncertainty.calibration import Calibrated
 from whale.evaluation.uncertainty.correlation import Resampling
+from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.uncertainty.measurement import SCORES, EvaluateUncertaintyConfig, measure, require_depths_fit
 from whale.evaluation.uncertainty.report import (
     calibration_entry,

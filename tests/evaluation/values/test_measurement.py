@@ -8,7 +8,7 @@ from tiny_shards import write_tiny_shards
 from whale.common.errors import BadDataError
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.heldout import Dataset
+from whale.evaluation.measuring.rollouts.heldout import Dataset
 from whale.evaluation.values.measurement import (
     MEASURED,
     TOO_WEAK,
@@ -19,7 +19,7 @@ from whale.evaluation.values.measurement import (
     values_protocol,
 )
 from whale.evaluation.values.sequences import read_sequences
-from whale.models.reward.reward import RewardHead, RewardHeadConfig
+from whale.reward.reward import RewardHead, RewardHeadConfig
 
 CONFIG = EvaluateValuesConfig(
     seed=0, pretrain_splits=["train"], models=["full"], horizons=[2, 5], sequences=3, best_of=2, resamples=100,

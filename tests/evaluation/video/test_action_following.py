@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from whale.evaluation.measuring.heldout import read_segments, read_windows
-from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.measuring.rollouts.heldout import read_segments, read_windows
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.measuring.rollouts.stack import Stack
 from whale.evaluation.video.action_following import (
     ALTERATIONS,
     DIMENSIONS,

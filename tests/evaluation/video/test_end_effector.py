@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from whale.evaluation.measuring.heldout import Windows
+from whale.evaluation.measuring.rollouts.heldout import Windows
 from whale.evaluation.video.end_effector import effector_metrics
 
 STEPS = np.array([0.0, 0.1, 0.2, 0.3])

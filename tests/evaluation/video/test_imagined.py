@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from whale.evaluation.measuring.decoding import Decoding
-from whale.evaluation.measuring.heldout import read_windows
+from whale.evaluation.measuring.rollouts.heldout import read_windows
+from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.imagined import grouped_metrics, scored
 from whale.evaluation.video.video import EvaluateVideoConfig
 

@@ -8,7 +8,7 @@ import torch
 from whale.common.errors import BadDataError, MismatchError, MissingInputError
 from whale.evaluation.measuring.efflite0 import PercepEffLite0
 from whale.evaluation.measuring.feature_networks import I3D, LPIPS, NetworkFile, load_network
-from whale.evaluation.measuring.fidelity import psnr, ssim
+from whale.evaluation.measuring.rollouts.fidelity import psnr, ssim
 from whale.evaluation.video.perceptual import (
     frechet_video_distance,
     load_feature_networks,

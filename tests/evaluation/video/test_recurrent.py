@@ -9,18 +9,18 @@ import torch
 
 from whale.common.errors import ConfigError
 from whale.common.json_files import write_json
-from whale.evaluation.measuring.bootstrap import paired_interval
-from whale.evaluation.measuring.decoding import Decoding
-from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.protocol import require_comparable
+from whale.evaluation.measuring.rollouts.fidelity import psnr
+from whale.evaluation.numbers.bootstrap import paired_interval
+from whale.evaluation.numbers.protocol import require_comparable
+from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.recurrent import NO_TOKENS, imagined_by, load_recurrent
 from whale.evaluation.video.training_budget import Budget, budget_of_ours
 from whale.evaluation.video.video import EvaluateVideoConfig, fit_baselines, lead_rng, rollout_scores
 from whale.evaluation.video.video_report import evaluate_split, rollout_windows
-from whale.models.counting import training_flops
 from whale.models.trunk.folder import save_model
 from whale.models.trunk.linear import linear
+from whale.training.loop.counting import training_flops
 
 CONFIG = EvaluateVideoConfig(
     seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
@@ -43,7 +43,7 @@ def others(models_dir, stack, tmp_path_factory):
     save_model(folder, tiny.rssm())
     (folder / "training.json").write_text(json.dumps({"steps": 30, "best": None}))
     (folder / "receipt.json").write_text(json.dumps({"num_draws": 240}))
-    return load_recurrent(root, stack, window=4)
+    return load_recurrent(root, stack, window=4, flops=training_flops)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def result(stack, dataset, others):
 
 
 def test_where_none_was_trained_there_is_none_and_nothing_else_changes(stack, dataset, models_dir, result):
-    assert load_recurrent(models_dir, stack, window=4) == {}
+    assert load_recurrent(models_dir, stack, window=4, flops=training_flops) == {}
     alone = evaluate_split(stack, dataset, "train", fit_baselines(dataset, 32, CONFIG), NETWORKS, CONFIG)
     others = {key: value for key, value in result.metrics.items() if not key.startswith("rssm.")}
     assert str(alone.metrics) == str(others)
@@ -107,8 +107,8 @@ def test_the_budget_of_ours_is_read_off_the_folders_of_all_three_parts(stack, tm
     for number, name in enumerate(parts, 1):
         write_json(tmp_path / name / "training.json", {"steps": number})
         write_json(tmp_path / name / "receipt.json", {"num_draws": 10 * number})
-        alone.append(budget_of_ours(tmp_path, stack, "full", tiny.WINDOW).flops)
-    found = budget_of_ours(tmp_path, stack, "full", tiny.WINDOW)
+        alone.append(budget_of_ours(tmp_path, stack, "full", tiny.WINDOW, training_flops).flops)
+    found = budget_of_ours(tmp_path, stack, "full", tiny.WINDOW, training_flops)
     assert (found.steps, found.segments) == (1 + 2 + 3, 10 + 20 + 30)
     first, second, third = alone[0], alone[1] - alone[0], alone[2] - alone[1]
     assert first == 10 * training_flops(stack.tokenizer, tiny.pixel_batch(size=1)) and min(second, third) > 0

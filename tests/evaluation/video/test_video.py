@@ -7,14 +7,14 @@ import torch
 
 from whale.common.errors import ConfigError
 from whale.evaluation.measuring import efflite0
-from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.efflite0 import PercepEffLite0
-from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.measuring.heldout import read_segments, read_windows
-from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.metrics import save_arrays, written
-from whale.evaluation.measuring.reconstruction import reconstruct
-from whale.evaluation.protocol import require_comparable
+from whale.evaluation.measuring.rollouts.fidelity import psnr
+from whale.evaluation.measuring.rollouts.heldout import read_segments, read_windows
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct
+from whale.evaluation.numbers.metrics import save_arrays, written
+from whale.evaluation.numbers.protocol import require_comparable
+from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.likelihood import from_other_episode, policy_nll, token_likelihood
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.video import EvaluateVideoConfig, fit_baselines, rollout_scores

@@ -6,8 +6,8 @@ import torch
 from recomputed_world import RecomputedWorld
 
 from whale.common.errors import ConfigError
-from whale.evaluation.uncertainty.retracing import retraced
-from whale.evaluation.uncertainty.uncertainty import Ensemble
+from whale.evaluation.uncertainty.estimation.retracing import retraced
+from whale.evaluation.uncertainty.estimation.uncertainty import Ensemble
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import frames, rollout, tokens
 

@@ -10,7 +10,7 @@ from whale.common.errors import BadDataError, ConfigError
 from whale.data.segments.grid import SegmentConfig
 from whale.runtime.maps.ray_map import map_shards, pool_size
 from whale.runtime.maps.segment_maps import shard_tasks, tokenize_shard
-from whale.runtime.workers import environment
+from whale.runtime.workers.process import environment
 
 LENGTHS = [7, 2, 12, 1, 5]
 SEGMENTS = SegmentConfig(window=4, phases=2)

@@ -24,10 +24,10 @@ from torch.utils._pytree import tree_leaves
 from whale.runtime.train.train_worker import _wrapped
 from whale.runtime.train.training_job import Engine
 from whale.training.loop import state as state_module
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import fit
-from whale.training.loop.optimizer import on_host
+from whale.training.loop.resume.checkpoint import StateFolder
+from whale.training.loop.resume.optimizer_state import on_host
 from whale.training.loop.task import Hooks
 
 RANKS, STEPS = 8, 5

@@ -15,7 +15,7 @@ from whale.common.config import Config
 from whale.common.errors import MissingInputError, RefusedError
 from whale.guard.stage import stage
 from whale.runtime.train.resume_guard import describe_afresh, differences, note_continued, resume_from
-from whale.training.loop.checkpoint import StateFolder, TrainingState
+from whale.training.loop.resume.checkpoint import StateFolder, TrainingState
 
 
 class ToyConfig(Config):

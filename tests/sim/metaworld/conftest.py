@@ -6,7 +6,7 @@ from multiprocessing import get_context
 import pytest
 
 from whale.common.errors import MissingInputError
-from whale.sim.metaworld.opengl import drawn_by
+from whale.sim.metaworld.simulator.opengl import drawn_by
 
 
 @pytest.fixture(scope="session")

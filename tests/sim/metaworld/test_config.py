@@ -7,8 +7,8 @@ from metaworld_runs import CROSS, make_config
 
 from whale.common.errors import ConfigError
 from whale.sim.metaworld.collect import SPLITS, chunks
-from whale.sim.metaworld.policies import SCRIPTED, TRAIN_POLICIES, UNSEEN_POLICIES
-from whale.sim.metaworld.tasks import CHOSEN, NAMED, TASKS
+from whale.sim.metaworld.simulator.policies import SCRIPTED, TRAIN_POLICIES, UNSEEN_POLICIES
+from whale.sim.metaworld.simulator.tasks import CHOSEN, NAMED, TASKS
 
 
 def test_the_paper_names_five_of_its_twenty_tasks_and_ours_are_told_apart():

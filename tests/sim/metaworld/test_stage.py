@@ -14,7 +14,7 @@ from whale.common.run import Run
 from whale.data.ingest.sources.opening import open_source
 from whale.data.spec.episode import RawEpisode
 from whale.sim.metaworld.chunk_files import read_chunk, write_chunk
-from whale.sim.metaworld.policies import UNSEEN_POLICIES
+from whale.sim.metaworld.simulator.policies import UNSEEN_POLICIES
 
 pytestmark = pytest.mark.usefixtures("drawn")
 

@@ -11,11 +11,12 @@ from worker_group import in_ddp, in_group
 
 from whale.models.trunk.folder import tensor_digest
 from whale.training.loop.average import WeightAverage
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.gradient_step import GradientStep, micro_batches
 from whale.training.loop.loop import fit
-from whale.training.loop.optimizer import make_optimizer, whole
+from whale.training.loop.optimizer import make_optimizer
+from whale.training.loop.resume.checkpoint import StateFolder
+from whale.training.loop.resume.optimizer_state import whole
 from whale.training.loop.task import Hooks
 from whale.training.loop.throughput import Throughput
 from whale.training.loop.wrapping import compile_blocks, recompute_activations, shard

@@ -10,9 +10,9 @@ from worker_group import in_ddp, in_group
 
 from whale.common.errors import BadDataError
 from whale.models.trunk.folder import tensor_digest
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import fit
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.training.loop.task import Hooks
 
 KINDS = ["tokenizer", "behavior", "dynamics"]

@@ -10,8 +10,8 @@ import torch
 from whale.common.errors import MissingInputError, RefusedError
 from whale.common.files import sha256_of_file, temporary_name_of
 from whale.seal import seal
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.recomputation import differences, recompute
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.training.loop.task import Hooks
 
 

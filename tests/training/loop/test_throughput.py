@@ -6,9 +6,9 @@ import pytest
 import tiny_training as runs
 import torch
 
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import fit
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.training.loop.task import Hooks
 from whale.training.loop.wrapping import compile_blocks
 

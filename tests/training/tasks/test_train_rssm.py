@@ -14,20 +14,20 @@ import torch
 from tiny_shards import SIZE, write_encoded_shards, write_tiny_shards
 
 from pipelines import train_rssm
+from whale.baselines.rssm.rssm import RSSM, noise_size
+from whale.baselines.rssm_world import RSSMWorld
 from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.data.segments.grid import SegmentConfig
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.fidelity import mean_image, psnr
-from whale.models.rssm.rssm import RSSM, noise_size
-from whale.models.rssm.world import RSSMWorld
+from whale.evaluation.measuring.rollouts.fidelity import mean_image, psnr
 from whale.models.world.rollout import rollout
 from whale.sim.fleet.collect import FleetConfig, generate_episodes
 from whale.sim.fleet.robots import ROBOTS
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.inputs import PixelInputs
 from whale.training.loop.loop import fit
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.training.tasks.rssm import TrainRSSMConfig
 
 SEGMENTS = SegmentConfig(window=tiny.WINDOW, phases=2)

@@ -18,14 +18,14 @@ from whale.audit.exports.bundle import EXPORT, EXPORT_TYPE
 from whale.audit.exports.world_bundle.rounded import PUBLISHED
 from whale.audit.run_graph import RunGraph
 from whale.common.errors import BadDataError, IncompleteError, MismatchError, RefusedError, WhaleError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, WEIGHTS, sha256_of_file
 from whale.common.json_files import parse_json, read_json
 from whale.common.limits import STATEMENTS_BYTES
 from whale.lineage import signing
 from whale.lineage.ledger import Entry
 from whale.lineage.taint import kept_taints
 from whale.lineage.trust import read_trust
-from whale.seal import MANIFEST_NAME, WEIGHTS, names_below, verify_sealed
+from whale.seal import names_below, verify_sealed
 from whale.worlds.folder import WORLD, open_folder
 
 STATEMENTS, PUBLIC = "statements.intoto.jsonl", "public"

@@ -19,10 +19,10 @@ from whale.audit.checks.params_check import agrees
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.config import load_yaml
 from whale.common.errors import ConfigError, WhaleError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.lineage.inputs import prove_input
 from whale.lineage.statement import floats_as_text
-from whale.seal import MANIFEST_NAME, Hasher, list_files
+from whale.seal import Hasher, list_files
 
 KEYS = {"cmd", "deps", "params", "outs"}
 

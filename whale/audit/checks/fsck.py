@@ -12,11 +12,10 @@ from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.ledger_check import check_ledger
 from whale.audit.checks.verify import folder_faults
 from whale.common.errors import BadDataError
-from whale.common.files import md5_of_file, sha256_of_file
+from whale.common.files import MANIFEST_NAME, md5_of_file, sha256_of_file
 from whale.common.json_files import parse_json
 from whale.lineage import ledger
 from whale.lineage.code_state import no_repository
-from whale.seal import MANIFEST_NAME
 
 DVC_DIR, OBJECTS = Path(".dvc"), Path("files/md5")
 ARTIFACTS, RUNS = Path("artifacts"), Path("lineage/runs")

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whale.audit.run_graph import StageRun, Target
-from whale.common.files import CHUNK_BYTES
-from whale.seal import MANIFEST_NAME, list_files
+from whale.common.files import CHUNK_BYTES, MANIFEST_NAME
+from whale.seal import list_files
 
 
 def files_of(runs: Iterable[StageRun], target: Target) -> list[Path]:

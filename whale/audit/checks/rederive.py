@@ -17,13 +17,13 @@ from typing import Any
 from whale.audit.code_change import tree_of
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import IncompleteError, MissingInputError, WhaleError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.common.limits import RERUN_SECONDS
 from whale.lineage.closure import closure_digest, code_files, import_closure
 from whale.lineage.code_state import git, unpack
 from whale.lineage.inputs import prove_input
 from whale.lineage.keys import CONFIG_VARIABLE
-from whale.seal import MANIFEST_NAME, list_files
+from whale.seal import list_files
 
 CODE = ("whale", "pipelines")
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from whale.audit.checks.findings import Finding
 from whale.audit.run_graph import StageRun
+from whale.common.files import MANIFEST_NAME
 from whale.common.json_files import canonical_json, flatten
 from whale.lineage.statement import floats_as_text
-from whale.seal import MANIFEST_NAME
 from whale.tracking.spooled_run import MAX_NAME, MAX_TEXT  # longer ones were cut when they were logged
 
 STORE = Path("mlflow.db")

@@ -14,6 +14,7 @@ from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.params_check import check_settings
 from whale.audit.run_graph import RunGraph, StageRun, Target
 from whale.common.errors import IncompleteError, MismatchError, MissingInputError, WhaleError
+from whale.common.files import MANIFEST_NAME
 from whale.lineage import ledger
 from whale.lineage.acceptance import fault_of
 from whale.lineage.code_state import git, no_repository
@@ -21,7 +22,7 @@ from whale.lineage.file_digests import FileDigests
 from whale.lineage.inputs import prove_input
 from whale.lineage.syntax import digest_of_source
 from whale.lineage.taint import Taint
-from whale.seal import MANIFEST_NAME, Hasher, names_below, read_manifest, verify_file
+from whale.seal import Hasher, names_below, read_manifest, verify_file
 
 MAX_LEAD = timedelta(seconds=300)  # a run may not begin earlier than that before an input was finished
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from whale.audit.run_graph import Target
 from whale.common.errors import CannotWriteError, ConfigError, MismatchError
-from whale.common.files import sha256_of_file
-from whale.seal import MANIFEST_NAME, verify_sealed
+from whale.common.files import MANIFEST_NAME, sha256_of_file
+from whale.seal import verify_sealed
 
 
 def require_as_signed(target: Target) -> None:

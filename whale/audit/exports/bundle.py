@@ -16,13 +16,13 @@ from typing import Any
 from whale.audit.exports.as_signed import require_as_signed, require_new
 from whale.audit.exports.model_signature import model_signature
 from whale.audit.run_graph import RunGraph, Target
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.common.json_files import canonical_json
 from whale.lineage import signing
 from whale.lineage.acceptance import accepted_run
 from whale.lineage.statement import floats_as_text, in_toto
 from whale.lineage.trust import require_signer
-from whale.seal import MANIFEST_NAME, list_files, names_below
+from whale.seal import list_files, names_below
 
 README = Path(__file__).parent / "templates/bundle.txt"
 EXPORT, EXPORT_TYPE = "export.intoto.json", "urn:whale:export:1"

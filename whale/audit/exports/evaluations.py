@@ -13,10 +13,9 @@ from typing import Any
 from whale.audit.facts import is_evaluation, is_training, weights_of
 from whale.audit.questions.why import protocol_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.common.json_files import flatten, read_json
-from whale.evaluation.protocol import PARTS, model_name
-from whale.seal import MANIFEST_NAME
+from whale.evaluation.numbers.protocol import PARTS, model_name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from whale.audit.facts import datasets_of, trainings_of
 from whale.audit.questions.licences import UNREAD
 from whale.audit.run_graph import RunGraph, StageRun
-from whale.seal import MANIFEST_NAME
+from whale.common.files import MANIFEST_NAME
 
 TASK, LIBRARY = "robotics", "whale-world-model"
 LICENCES = "licences.json"  # beside the card: one row a dataset

@@ -28,11 +28,11 @@ from whale.audit.exports.terms import write_terms
 from whale.audit.facts import datasets_of, trainings_of, weights_of
 from whale.audit.run_graph import RunGraph, Target
 from whale.common.errors import ConfigError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, WEIGHTS, sha256_of_file
 from whale.common.json_files import read_json, write_json
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.workbench.dialects import export_statistics
-from whale.seal import MANIFEST_NAME, WEIGHTS, names_below, seal
+from whale.seal import names_below, seal
 
 CONFIG, STATISTICS = "config.json", "dataset_statistics.json"
 PREPROCESSOR = "policy_preprocessor"

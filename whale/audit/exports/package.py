@@ -22,9 +22,9 @@ from whale.audit.exports.card import CARD, model_card
 from whale.audit.exports.evaluations import evaluations_of, is_as_signed, metrics_of
 from whale.audit.exports.terms import write_terms
 from whale.audit.run_graph import RunGraph, StageRun, Target
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.common.json_files import flatten, read_json, write_json
-from whale.seal import MANIFEST_NAME, names_below, seal
+from whale.seal import names_below, seal
 
 CALIBRATION = "calibration.json"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from whale.audit.facts import Dataset, datasets_of, receipt_of, tensor_sha256, trainings_of
 from whale.audit.run_graph import RunGraph, StageRun, Target
+from whale.common.files import WEIGHTS
 from whale.common.json_files import changed, flatten
-from whale.seal import WEIGHTS
 
 Trainings = list[tuple[str, StageRun]]  # by stage without item, so that two entries of one stage are compared
 

@@ -14,7 +14,7 @@ from whale.audit.questions.film_hash import NEAR
 from whale.audit.questions.near_copies import Films, near_copies
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import ConfigError, IncompleteError, MissingInputError
-from whale.seal import MANIFEST_NAME
+from whale.common.files import MANIFEST_NAME
 
 ROLES = ("train", "val")
 COLUMNS = ("content_sha256", "payload_sha256")

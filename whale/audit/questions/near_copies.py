@@ -12,12 +12,11 @@ import numpy as np
 from whale.audit.facts import Dataset
 from whale.audit.questions.film_hash import CODE_BYTES, NEAR, distances, film_code, frame_numbers
 from whale.common.errors import MismatchError, MissingInputError
-from whale.common.files import sha256_of_file
+from whale.common.files import MANIFEST_NAME, sha256_of_file
 from whale.common.json_files import read_json
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.images import glance
 from whale.data.storage.shards import ShardSet
-from whale.seal import MANIFEST_NAME
 
 CHUNK = 2**16
 SIDE = 64  # pixels that are enough for a grid of 8 cells

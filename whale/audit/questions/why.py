@@ -6,8 +6,8 @@ from typing import Any
 from whale.audit.facts import is_training, weights_of
 from whale.audit.run_graph import RunGraph, StageRun
 from whale.common.errors import MissingInputError
+from whale.common.files import MANIFEST_NAME
 from whale.common.json_files import flatten, parse_json
-from whale.seal import MANIFEST_NAME
 
 
 def why(text: str, graph: RunGraph) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from whale.commands.output import AsJson, print_json, print_table
 from whale.commands.project.init import site_cache
 from whale.common.errors import MissingInputError
 from whale.guard import machine
-from whale.runtime.workers import environment
-from whale.sim.metaworld.opengl import drawn_by
+from whale.runtime.workers.process import environment
+from whale.sim.metaworld.simulator.opengl import drawn_by
 
 EXAMPLE = "Example: whale doctor, whale doctor --security"
 MIN_FREE_GB = 10.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from whale.common.errors import CannotWriteError
 from whale.common.files import write_atomically
 from whale.guard.leftovers import clear_after_the_dead
-from whale.runtime.workers import environment
+from whale.runtime.workers.process import environment
 
 EXAMPLE = "Example: whale init"
 SITE_CACHE = Path(".dvc/tmp/site")  # where there is no home

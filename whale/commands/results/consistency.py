@@ -88,8 +88,8 @@ def _learned(folder: Path) -> tuple[Any, Any, str]:
     import numpy as np
 
     from whale.evaluation.judging.fleet_tests import ROBOT
-    from whale.runtime.workers.execution import load_execution
-    from whale.trials.true_values import Form
+    from whale.runtime.workers.process.execution import load_execution
+    from whale.trials.episodes.true_values import Form
     from whale.worlds.folder import open_folder
     from whale.worlds.load import load
 

@@ -51,10 +51,10 @@ def _write(directory: Path, as_json: bool) -> None:
 
 def _score(directory: Path, as_json: bool) -> None:
     from whale.evaluation.by_hand.external_video import score_frames
-    from whale.evaluation.measuring.metrics import written
+    from whale.evaluation.numbers.metrics import written
     from whale.evaluation.video.perceptual import load_feature_networks
     from whale.evaluation.video.video import EvaluateVideoConfig
-    from whale.runtime.workers.execution import load_execution
+    from whale.runtime.workers.process.execution import load_execution
 
     config = EvaluateVideoConfig.load("evaluate_video")
     device = load_execution().chosen_device()
@@ -74,7 +74,7 @@ def _score(directory: Path, as_json: bool) -> None:
 
 def _ours(path: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     """The full model's numbers for the sets that were answered; ConfigError if they were measured differently."""
-    from whale.evaluation.protocol import require_comparable
+    from whale.evaluation.numbers.protocol import require_comparable
 
     if not path.is_file():
         return {}

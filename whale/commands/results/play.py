@@ -7,7 +7,7 @@ import typer
 
 from whale.commands.output import AsJson, print_json
 from whale.common.errors import MissingInputError
-from whale.seal import WEIGHTS
+from whale.common.files import WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ def drives_of(folder: Path, policies: list[str]) -> "Drives":
     from whale.audit.exports.world_bundle.recorded_starts import starts_beside
     from whale.play.drives import Drives
     from whale.play.messages import KEYS, RECORDED
-    from whale.runtime.workers.execution import load_execution
+    from whale.runtime.workers.process.execution import load_execution
     from whale.trials.contenders import OWN as BEHAVIOR
     from whale.trials.contenders import contenders_of
     from whale.worlds.folder import open_folder

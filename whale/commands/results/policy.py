@@ -90,7 +90,7 @@ def _setting(
 ) -> tuple[list["Beginning"], "Judge | None"]:
     """Where episodes begin, and who judges them."""
     from whale.policies.protocol import Beginning
-    from whale.trials.true_values import Form, fleet_beginnings, fleet_judge
+    from whale.trials.episodes.true_values import Form, fleet_beginnings, fleet_judge
 
     if truth == FLEET:
         form = Form(world.resolution)
@@ -114,7 +114,7 @@ def _setting(
 
 
 def _written(metrics: dict[str, object]) -> dict[str, Any]:
-    from whale.evaluation.measuring.metrics import written
+    from whale.evaluation.numbers.metrics import written
 
     return written(metrics)
 

@@ -37,7 +37,7 @@ def rollout(
     """Imagine one episode with a checkpoint. PSNR by step against what was recorded, for the recorded actions."""
     # PyTorch is imported here: no other command pays for it.
     from whale.evaluation.by_hand.imagine_episode import EpisodeAddress, Options, imagine_episode
-    from whale.runtime.workers.execution import load_execution
+    from whale.runtime.workers.process.execution import load_execution
 
     if out is not None:
         require_folder(out.parent, "--out")
@@ -59,7 +59,7 @@ def _write(found: "ImaginedEpisode", out: Path) -> None:
 
 
 def _print(found: "ImaginedEpisode", out: Path | None, as_json: bool) -> None:
-    from whale.evaluation.measuring.fidelity import copy_last, psnr
+    from whale.evaluation.measuring.rollouts.fidelity import copy_last, psnr
 
     horizon = len(next(iter(found.imagined.values())))
     given, truth = found.recorded[:-horizon], found.recorded[-horizon:]

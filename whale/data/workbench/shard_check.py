@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 import google_crc32c
 
 from whale.common.errors import BadDataError
+from whale.common.files import MANIFEST_NAME
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.images import ImageError, decode
 from whale.data.storage.manifest import ShardEntry
 from whale.data.storage.shards import ShardSet
 from whale.data.storage.tar import BLOCK, RECORD, Member, header, open_file
-from whale.seal import MANIFEST_NAME
 
 SEALS = ("manifest.json", MANIFEST_NAME, "lineage.json")  # the last two are the stage's
 CHUNK = 2**20

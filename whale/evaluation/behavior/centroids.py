@@ -6,7 +6,7 @@ The paper says that the noisy expert looks like something between the two. Shape
 import numpy as np
 
 from whale.evaluation.behavior.segments import Behaviors
-from whale.evaluation.measuring.bootstrap import Interval
+from whale.evaluation.numbers.bootstrap import Interval
 
 EXPERT, RANDOM = "expert", "random"
 

@@ -13,9 +13,9 @@ from whale.common.errors import BadDataError
 from whale.evaluation.behavior.centroids import coordinates
 from whale.evaluation.behavior.probe import Answers, Question, answer
 from whale.evaluation.behavior.segments import POSTERIOR, PRIOR, SIMPLE, Behaviors, Source
-from whale.evaluation.measuring.bootstrap import Interval, mean_interval, paired_interval
-from whale.evaluation.measuring.metrics import under
-from whale.evaluation.protocol import protocol
+from whale.evaluation.numbers.bootstrap import Interval, mean_interval, paired_interval
+from whale.evaluation.numbers.metrics import under
+from whale.evaluation.numbers.protocol import protocol
 
 SHUFFLED = "shuffled"  # in the place of features: the prior, with the labels of other episodes
 ABOVE, NO_MORE, BELOW_CHANCE = "more than simple features", "no more than simple features", "no more than chance"

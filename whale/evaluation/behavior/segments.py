@@ -16,7 +16,7 @@ from whale.data.segments.grid import normalize_actions, pad_frames
 from whale.data.segments.token_shards import ZSet
 from whale.data.storage.episode_index import EpisodeRow
 from whale.data.storage.shards import ShardSet
-from whale.evaluation.measuring.heldout import keyed, shrunk
+from whale.evaluation.measuring.rollouts.heldout import keyed, shrunk
 from whale.models.behavior.behavior import BehaviorModel
 
 PRIOR, POSTERIOR, SIMPLE, ACTIONS, PIXELS = "prior", "posterior", "simple", "actions", "pixels"

@@ -15,11 +15,11 @@ import numpy as np
 
 from whale.common.errors import BadDataError, ConfigError
 from whale.data.segments.grid import spread
-from whale.evaluation.measuring.bootstrap import Interval, paired_interval
-from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.measuring.heldout import Dataset, Segments, Windows, read_segments, read_windows
-from whale.evaluation.measuring.imagination import rollouts
-from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.measuring.rollouts.fidelity import psnr
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Segments, Windows, read_segments, read_windows
+from whale.evaluation.measuring.rollouts.imagination import rollouts
+from whale.evaluation.measuring.rollouts.stack import Stack
+from whale.evaluation.numbers.bootstrap import Interval, paired_interval
 from whale.evaluation.video.likelihood import prior_log_probs, token_likelihood
 from whale.models.world.learned import LearnedWorld
 

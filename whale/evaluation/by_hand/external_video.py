@@ -16,11 +16,11 @@ import numpy as np
 from whale.common.errors import BadDataError, BeyondLimitError, MissingInputError
 from whale.common.limits import ANSWER_FILE_BYTES
 from whale.data.storage.npy import read_npy
-from whale.evaluation.measuring.heldout import Dataset, Windows, open_datasets
-from whale.evaluation.measuring.heldout import read_frames as recorded_frames
-from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.objects import hue_borders
 from whale.evaluation.measuring.roles import roles
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Windows, open_datasets
+from whale.evaluation.measuring.rollouts.heldout import read_frames as recorded_frames
+from whale.evaluation.numbers.metrics import under
 from whale.evaluation.video.end_effector import fit_effector_probe
 from whale.evaluation.video.imagined import imagined_metrics, scored
 from whale.evaluation.video.perceptual import FeatureNetworks

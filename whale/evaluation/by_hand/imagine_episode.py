@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 
 from whale.common.errors import ConfigError, MissingInputError
-from whale.evaluation.measuring.heldout import Dataset, open_dataset
-from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.stack import load_stack
+from whale.evaluation.measuring.rollouts.heldout import Dataset, open_dataset
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.measuring.rollouts.stack import load_stack
 from whale.evaluation.video.controllable import controlled
 
 

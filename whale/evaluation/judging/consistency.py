@@ -12,9 +12,9 @@ import numpy as np
 from whale.common.json_files import canonical_json
 from whale.evaluation.judging.judge import Judge, Judgement
 from whale.evaluation.judging.pairs import Pair, Source, digest_of
-from whale.evaluation.measuring.bootstrap import Interval
-from whale.evaluation.measuring.metrics import Value, under, written
-from whale.evaluation.protocol import protocol
+from whale.evaluation.numbers.bootstrap import Interval
+from whale.evaluation.numbers.metrics import Value, under, written
+from whale.evaluation.numbers.protocol import protocol
 
 NORMAL_95 = 1.959963984540054
 LEAST_CANARIES, MOST_INVALID = 0.9, 0.1  # share of right ones, share of votes; beyond, the rate is `_unjudged`

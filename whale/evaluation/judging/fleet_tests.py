@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from whale.evaluation.judging.pairs import About, Pair
-from whale.evaluation.measuring.fidelity import psnr
+from whale.evaluation.measuring.rollouts.fidelity import psnr
 from whale.sim.fleet import state as table
 from whale.sim.fleet.collect import EpisodePlan, simulate
 from whale.sim.fleet.dynamics import step

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whale.evaluation.measuring.heldout import Windows
+from whale.evaluation.measuring.rollouts.heldout import Windows
 
 KINDS = ("task", "policy")
 MOST = 24  # more names are instructions somebody typed, not groups

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import ratio_interval
-from whale.evaluation.measuring.heldout import Windows
+from whale.evaluation.measuring.rollouts.heldout import Windows
+from whale.evaluation.numbers.bootstrap import ratio_interval
 
 CHROMA = 64  # of 255, largest minus smallest channel: below it a pixel is grey
 SMALLEST = 0.004  # of a frame's pixels; smaller areas are edges

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from whale.common.errors import ConfigError
-from whale.evaluation.measuring.bootstrap import Interval
+from whale.evaluation.numbers.bootstrap import Interval
 from whale.evaluation.uncertainty.correlation import explained
 
 FEWEST_SIZES = 3  # a line through two points always fits, and a held-out size must leave two

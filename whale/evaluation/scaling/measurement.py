@@ -14,10 +14,10 @@ from pydantic import Field, model_validator
 
 from whale.common.config import Config
 from whale.common.errors import ConfigError
-from whale.evaluation.measuring.bootstrap import Interval
-from whale.evaluation.measuring.heldout import Dataset, Segments, read_segments
-from whale.evaluation.measuring.metrics import under
-from whale.evaluation.protocol import protocol
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Segments, read_segments
+from whale.evaluation.numbers.bootstrap import Interval
+from whale.evaluation.numbers.metrics import under
+from whale.evaluation.numbers.protocol import protocol
 from whale.evaluation.scaling.fit import FEWEST_SIZES, fit_metrics
 from whale.evaluation.scaling.trained import LAST_SHARE, Trained, digest_of
 from whale.evaluation.uncertainty.correlation import Resampling

@@ -13,11 +13,10 @@ from typing import Self
 import numpy as np
 
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
-from whale.common.files import sha256_of_file
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.common.json_files import read_json
 from whale.evaluation.scaling import flops
 from whale.models.dynamics.dynamics import Dynamics
-from whale.seal import WEIGHTS
 
 LAST_SHARE = 0.1  # of the tokens that all have seen: over these the training loss is averaged, one batch is noise
 

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import Interval
+from whale.evaluation.numbers.bootstrap import Interval
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # x [E, S], y [E, S], weights [R, E] -> [R]
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval
-from whale.evaluation.measuring.decoding import Mode
-from whale.evaluation.measuring.fidelity import changing_pixels, psnr, psnr_of_changing_pixels, ssim
-from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.motion import moving_patches
+from whale.evaluation.measuring.rollouts.fidelity import changing_pixels, psnr, psnr_of_changing_pixels, ssim
+from whale.evaluation.numbers.bootstrap import mean_interval, paired_interval
+from whale.evaluation.numbers.metrics import under
+from whale.evaluation.uncertainty.estimation.decoding import Mode
 
 
 def motion(frames: np.ndarray, patch: int) -> float:

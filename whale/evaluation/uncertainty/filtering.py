@@ -6,7 +6,7 @@ expectation; the error itself as the score is the best there is. Shapes: E rollo
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import Interval
+from whale.evaluation.numbers.bootstrap import Interval
 from whale.evaluation.uncertainty.correlation import Resampling
 
 PERCENT = (5, 10, 25, 50, 100)

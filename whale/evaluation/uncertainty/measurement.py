@@ -16,22 +16,22 @@ from pydantic import Field, field_validator, model_validator
 
 from whale.common.config import Config
 from whale.common.errors import ConfigError
-from whale.evaluation.measuring.decoding import MODES, Decoding, Mode
 from whale.evaluation.measuring.efflite0 import NAME, WEIGHTS_SHA256, load_percep_efflite0
 from whale.evaluation.measuring.feature_networks import LPIPS, NetworkFile, load_network
-from whale.evaluation.measuring.fidelity import psnr, squared_error
 from whale.evaluation.measuring.groups import Group, groups
-from whale.evaluation.measuring.heldout import Dataset, Starts, Windows, read_frames, read_states
-from whale.evaluation.measuring.imagination import predictor, rollouts
 from whale.evaluation.measuring.motion import position_error
 from whale.evaluation.measuring.objects import counted, hue_borders
-from whale.evaluation.measuring.reconstruction import reconstruct
 from whale.evaluation.measuring.roles import chosen_splits
-from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.measuring.rollouts.fidelity import psnr, squared_error
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Starts, Windows, read_frames, read_states
+from whale.evaluation.measuring.rollouts.imagination import predictor, rollouts
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct
+from whale.evaluation.measuring.rollouts.stack import Stack
 from whale.evaluation.uncertainty.baselines import BASELINES, action_length, moved, nearest, variance
 from whale.evaluation.uncertainty.decodings import decoding_metrics
+from whale.evaluation.uncertainty.estimation.decoding import MODES, Decoding, Mode
+from whale.evaluation.uncertainty.estimation.uncertainty import Distance, Ensemble, Retracing, feature_distance
 from whale.evaluation.uncertainty.true_state import fit_position_probe
-from whale.evaluation.uncertainty.uncertainty import Distance, Ensemble, Retracing, feature_distance
 from whale.models.trunk.folder import PublishedModel
 from whale.models.world.learned import LearnedWorld
 from whale.models.world.rollout import Observer, entropy, frames

@@ -11,12 +11,11 @@ from itertools import product
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import Interval
-from whale.evaluation.measuring.decoding import Mode
-from whale.evaluation.measuring.heldout import Dataset
-from whale.evaluation.measuring.metrics import under
-from whale.evaluation.measuring.stack import Stack
-from whale.evaluation.protocol import protocol
+from whale.evaluation.measuring.rollouts.heldout import Dataset
+from whale.evaluation.measuring.rollouts.stack import Stack
+from whale.evaluation.numbers.bootstrap import Interval
+from whale.evaluation.numbers.metrics import under
+from whale.evaluation.numbers.protocol import protocol
 from whale.evaluation.uncertainty.calibration import (
     NOMINAL,
     Calibrated,
@@ -38,6 +37,7 @@ from whale.evaluation.uncertainty.correlation import (
     spearman,
     within_step,
 )
+from whale.evaluation.uncertainty.estimation.decoding import Mode
 from whale.evaluation.uncertainty.filtering import PERCENT, filtered
 from whale.evaluation.uncertainty.measurement import ERRORS, SCORES, Arrays, EvaluateUncertaintyConfig, Measured
 

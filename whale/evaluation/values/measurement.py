@@ -11,18 +11,18 @@ import numpy as np
 from pydantic import Field
 
 from whale.common.config import Config
-from whale.evaluation.measuring.bootstrap import Interval
-from whale.evaluation.measuring.fidelity import copy_last
-from whale.evaluation.measuring.heldout import Dataset
-from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.reconstruction import reconstruct_long
-from whale.evaluation.measuring.stack import Stack
-from whale.evaluation.protocol import protocol
+from whale.evaluation.measuring.rollouts.fidelity import copy_last
+from whale.evaluation.measuring.rollouts.heldout import Dataset
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct_long
+from whale.evaluation.measuring.rollouts.stack import Stack
+from whale.evaluation.numbers.bootstrap import Interval
+from whale.evaluation.numbers.protocol import protocol
 from whale.evaluation.uncertainty.correlation import explained
 from whale.evaluation.values import scores
 from whale.evaluation.values.sequences import Sequences
-from whale.models.reward.reading import read_rewards
-from whale.models.reward.reward import RewardHead
+from whale.reward.reading import read_rewards
+from whale.reward.reward import RewardHead
 
 RECORDED, RECONSTRUCTED, FROZEN, GUESS = "recorded", "reconstructed", "first_frame", "guess"
 TOO_WEAK = "model too weak: rewards of its frames are explained no better than by their mean"

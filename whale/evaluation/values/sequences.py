@@ -7,7 +7,7 @@ import numpy as np
 
 from whale.common.errors import BadDataError
 from whale.data.segments.grid import spread
-from whale.evaluation.measuring.heldout import Dataset
+from whale.evaluation.measuring.rollouts.heldout import Dataset
 
 ALL = "all"  # the task of a dataset that names none
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval
-from whale.evaluation.measuring.fidelity import psnr
-from whale.evaluation.measuring.heldout import Dataset, Segments, Windows
-from whale.evaluation.measuring.imagination import Predict
-from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.measuring.rollouts.fidelity import psnr
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Segments, Windows
+from whale.evaluation.measuring.rollouts.imagination import Predict
+from whale.evaluation.measuring.rollouts.stack import Stack
+from whale.evaluation.numbers.bootstrap import mean_interval, paired_interval
 from whale.evaluation.video.likelihood import from_other_episode, prior_log_probs, token_likelihood
 
 DIMENSIONS = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whale.evaluation.measuring.imagination import Predict
+from whale.evaluation.measuring.rollouts.imagination import Predict
 
 FACTORS = (0.8, 1.0, 1.2)  # "move less" and "move more" of Fig. 8, around what was recorded
 

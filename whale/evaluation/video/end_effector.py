@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import ratio_interval
-from whale.evaluation.measuring.heldout import Dataset, Windows, read_states
 from whale.evaluation.measuring.motion import position_error
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Windows, read_states
+from whale.evaluation.numbers.bootstrap import ratio_interval
 from whale.evaluation.video.pose_probe import LARGEST, PoseProbe, fit_pose_probe
 
 FRAMES = 20000  # of the training split, at most about this many; the probe errs by what it has not seen

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from whale.evaluation.measuring.bootstrap import paired_interval
-from whale.evaluation.measuring.fidelity import copy_last, psnr
 from whale.evaluation.measuring.groups import groups
-from whale.evaluation.measuring.heldout import Windows
-from whale.evaluation.measuring.metrics import under
 from whale.evaluation.measuring.objects import object_metrics
+from whale.evaluation.measuring.rollouts.fidelity import copy_last, psnr
+from whale.evaluation.measuring.rollouts.heldout import Windows
+from whale.evaluation.numbers.bootstrap import paired_interval
+from whale.evaluation.numbers.metrics import under
 from whale.evaluation.video.end_effector import effector_metrics
 from whale.evaluation.video.perceptual import FeatureNetworks, percep_efflite0_metrics, perceptual_metrics
 from whale.evaluation.video.pose_probe import PoseProbe

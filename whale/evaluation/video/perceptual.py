@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from whale.evaluation.measuring.bootstrap import mean_interval, paired_interval
 from whale.evaluation.measuring.efflite0 import PercepEffLite0, load_percep_efflite0
 from whale.evaluation.measuring.feature_networks import I3D, I3D_MIN_FRAMES, LPIPS, NetworkFile, load_network
-from whale.evaluation.measuring.heldout import Windows
+from whale.evaluation.measuring.rollouts.heldout import Windows
+from whale.evaluation.numbers.bootstrap import mean_interval, paired_interval
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whale.evaluation.measuring.heldout import shrunk
+from whale.evaluation.measuring.rollouts.heldout import shrunk
 
 LARGEST = 64  # pixels; larger frames are averaged down to it
 CHANNELS, HIDDEN = (24, 48, 64, 16), 128

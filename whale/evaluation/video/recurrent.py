@@ -11,18 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from whale.common.files import sha256_of_file
-from whale.evaluation.measuring.bootstrap import paired_interval
-from whale.evaluation.measuring.fidelity import changing_pixels, psnr, psnr_of_changing_pixels, ssim
-from whale.evaluation.measuring.heldout import Dataset, Windows
-from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.metrics import under
+from whale.baselines.rssm.rssm import RSSM
+from whale.baselines.rssm_world import RSSMWorld
+from whale.common.files import WEIGHTS, sha256_of_file
 from whale.evaluation.measuring.motion import position_error
-from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.measuring.rollouts.fidelity import changing_pixels, psnr, psnr_of_changing_pixels, ssim
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Windows
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.measuring.rollouts.stack import Stack
+from whale.evaluation.numbers.bootstrap import paired_interval
+from whale.evaluation.numbers.metrics import under
 from whale.evaluation.video.imagined import imagined_metrics, scored
 from whale.evaluation.video.perceptual import FeatureNetworks
 from whale.evaluation.video.pose_probe import PoseProbe
-from whale.evaluation.video.training_budget import budget_of_ours, budget_of_rssm
+from whale.evaluation.video.training_budget import Flops, budget_of_ours, budget_of_rssm
 from whale.evaluation.video.video import (
     FULL,
     Baselines,
@@ -31,10 +33,7 @@ from whale.evaluation.video.video import (
     how_to_imagine,
     lead_rng,
 )
-from whale.models.rssm.rssm import RSSM
-from whale.models.rssm.world import RSSMWorld
 from whale.models.world.actions import ActionMap
-from whale.seal import WEIGHTS
 
 NO_TOKENS = "not applicable: it predicts pixels, not the tokenizer's tokens"
 
@@ -51,18 +50,18 @@ class Recurrent:
     budget: Mapping[str, object]
 
 
-def load_recurrent(models: Path, stack: Stack, window: int) -> dict[str, Recurrent]:
+def load_recurrent(models: Path, stack: Stack, window: int, flops: Flops) -> dict[str, Recurrent]:
     """Every `<models>/rssm/<name>` by name, where `stack` lies; none where no such model was trained.
 
-    window: T of the segments that all were trained on.
+    window: T of the segments that all were trained on. flops: counts what a training step of them costs.
     """
     files = sorted((models / "rssm").glob(f"*/{WEIGHTS}"))
-    ours = budget_of_ours(models, stack, FULL, window) if files and FULL in stack.dynamics else None
+    ours = budget_of_ours(models, stack, FULL, window, flops) if files and FULL in stack.dynamics else None
     beside = {} if ours is None else ours.as_metrics(f"{FULL}_")
     found = {}
     for path in files:
         model = RSSM.restore(path.parent, stack.tokenizer.device)
-        budget = budget_of_rssm(path.parent, model, window).as_metrics() | beside
+        budget = budget_of_rssm(path.parent, model, window, flops).as_metrics() | beside
         found[path.parent.name] = Recurrent(model, sha256_of_file(path)[:16], budget)
     return found
 

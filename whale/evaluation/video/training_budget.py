@@ -3,18 +3,20 @@
 Shapes: T window, R resolution, N tokens per frame, K x M categories x classes of z.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from whale.baselines.rssm.rssm import RSSM, noise_size
 from whale.common.json_files import read_json
 from whale.data.segments.actions import ACTION_SIZE
-from whale.evaluation.measuring.stack import Stack
-from whale.models.counting import training_flops
-from whale.models.rssm.rssm import RSSM, noise_size
+from whale.evaluation.measuring.rollouts.stack import Stack
+
+# FLOP of one training step of a model on a batch.
+Flops = Callable[[nn.Module, Mapping[str, Tensor]], float]
 
 
 @dataclass(frozen=True)
@@ -37,35 +39,36 @@ class Budget:
         return cls(*(sum(column) for column in zip(*rows, strict=True)))
 
 
-def budget_of_rssm(folder: Path, model: RSSM, window: int) -> Budget:
+def budget_of_rssm(folder: Path, model: RSSM, window: int, flops: Flops) -> Budget:
     """Of the recurrent model in `folder`."""
     config = model.config
     row = _segment(window, noise_size(config, window), model.device)
-    return _budget(folder, model, row | _frames(window, config.resolution, model.device))
+    return _budget(folder, model, row | _frames(window, config.resolution, model.device), flops)
 
 
-def budget_of_ours(models: Path, stack: Stack, name: str, window: int) -> Budget:
+def budget_of_ours(models: Path, stack: Stack, name: str, window: int, flops: Flops) -> Budget:
     """Of tokenizer, behavior model and the dynamics `name` together, all below the folder `models`."""
     config, device = stack.behavior.config, stack.tokenizer.device
     row = _segment(window, config.num_categories, device)
     seen = row | _frames(window, config.resolution, device)
     tokens = torch.zeros(1, window + 1, stack.tokenizer.config.num_tokens, dtype=torch.int64, device=device)
     z = torch.zeros(1, window, *config.z_shape, device=device).log_softmax(-1)
+    stored = row | {"tokens": tokens, "z_log_probs": z}
     return Budget.total(
         [
-            _budget(models / "tokenizer", stack.tokenizer, seen),
-            _budget(models / "behavior", stack.behavior, seen),
-            _budget(models / "dynamics" / name, stack.dynamics[name], row | {"tokens": tokens, "z_log_probs": z}),
+            _budget(models / "tokenizer", stack.tokenizer, seen, flops),
+            _budget(models / "behavior", stack.behavior, seen, flops),
+            _budget(models / "dynamics" / name, stack.dynamics[name], stored, flops),
         ]
     )
 
 
-def _budget(folder: Path, model: nn.Module, row: Mapping[str, Tensor]) -> Budget:
+def _budget(folder: Path, model: nn.Module, row: Mapping[str, Tensor], flops: Flops) -> Budget:
     """A folder without a record of its training says 0: nothing is known of it."""
     steps = read_json(path)["steps"] if (path := folder / "training.json").is_file() else 0
     segments = read_json(path).get("num_draws", 0) if (path := folder / "receipt.json").is_file() else 0
     parameters = sum(each.numel() for each in model.parameters())
-    return Budget(parameters, steps, segments, segments * training_flops(model, row))
+    return Budget(parameters, steps, segments, segments * flops(model, row))
 
 
 def _segment(window: int, noise: int, device: torch.device) -> dict[str, Tensor]:

@@ -12,16 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from whale.common.config import Config
-from whale.evaluation.measuring.bootstrap import (
-    Interval,
-    mean_interval,
-    paired_interval,
-    ratio_interval,
-    unpaired_interval,
-)
-from whale.evaluation.measuring.decoding import Decoding
 from whale.evaluation.measuring.feature_networks import NetworkFile
-from whale.evaluation.measuring.fidelity import (
+from whale.evaluation.measuring.objects import hue_borders
+from whale.evaluation.measuring.roles import chosen_splits
+from whale.evaluation.measuring.rollouts.fidelity import (
     changing_pixels,
     copy_last,
     mean_image,
@@ -29,12 +23,18 @@ from whale.evaluation.measuring.fidelity import (
     psnr_of_changing_pixels,
     ssim,
 )
-from whale.evaluation.measuring.heldout import Dataset, Segments, Starts, Windows, read_segments
-from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.objects import hue_borders
-from whale.evaluation.measuring.reconstruction import reconstruct, reconstruct_long
-from whale.evaluation.measuring.roles import chosen_splits
-from whale.evaluation.measuring.stack import Stack
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Segments, Starts, Windows, read_segments
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.measuring.rollouts.reconstruction import reconstruct, reconstruct_long
+from whale.evaluation.measuring.rollouts.stack import Stack
+from whale.evaluation.numbers.bootstrap import (
+    Interval,
+    mean_interval,
+    paired_interval,
+    ratio_interval,
+    unpaired_interval,
+)
+from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.action_following import Following, action_following, imagined_divergence
 from whale.evaluation.video.end_effector import fit_effector_probe
 from whale.evaluation.video.likelihood import (

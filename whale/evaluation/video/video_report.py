@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from whale.evaluation.measuring.efflite0 import NAME, WEIGHTS_SHA256
-from whale.evaluation.measuring.heldout import Dataset, Windows, read_segments, read_windows
-from whale.evaluation.measuring.imagination import predictor
-from whale.evaluation.measuring.metrics import under
-from whale.evaluation.measuring.stack import Stack
-from whale.evaluation.protocol import protocol
+from whale.evaluation.measuring.rollouts.heldout import Dataset, Windows, read_segments, read_windows
+from whale.evaluation.measuring.rollouts.imagination import predictor
+from whale.evaluation.measuring.rollouts.stack import Stack
+from whale.evaluation.numbers.metrics import under
+from whale.evaluation.numbers.protocol import protocol
 from whale.evaluation.video.controllable import controlled
 from whale.evaluation.video.imagined import imagined_metrics
 from whale.evaluation.video.perceptual import FeatureNetworks

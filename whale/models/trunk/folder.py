@@ -18,9 +18,9 @@ from torch.overrides import TorchFunctionMode
 from whale.common.boundary import reading
 from whale.common.config import Config
 from whale.common.errors import BadDataError, ConfigError, MissingInputError
+from whale.common.files import WEIGHTS
 from whale.common.json_files import flatten, parse_object
 from whale.common.limits import HEADER_BYTES, HIDDEN_BYTES, LAYERS, TENSORS, WIDTH
-from whale.seal import WEIGHTS
 
 CONFIG = "config.json"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from whale.common.json_files import read_json
-from whale.evaluation.measuring.metrics import flattened
+from whale.evaluation.numbers.metrics import flattened
 from whale.reporting.charts import Values, line_chart
 from whale.reporting.measured import Numbers
 from whale.reporting.page import Section, number, render

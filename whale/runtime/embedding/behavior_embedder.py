@@ -16,10 +16,10 @@ from whale.common.json_files import read_json
 from whale.data.segments.actions import ActionNormalizer
 from whale.data.storage.shards import ShardSet
 from whale.models.behavior.behavior import BehaviorModel
+from whale.models.trunk.torch_process import set_up_torch
 from whale.runtime.embedding.statistics_contract import require_same_statistics
 from whale.runtime.maps.model_map import digest_of_parts, in_batches
 from whale.runtime.maps.segment_maps import Embedder
-from whale.runtime.workers.torch_process import set_up_torch
 
 
 def load_embedder(

@@ -21,7 +21,7 @@ from whale.data.storage.shards import ShardSet
 from whale.models.trunk.folder import tensor_digest
 from whale.runtime.maps.ray_map import map_shards
 from whale.runtime.maps.segment_maps import ShardTask, grid_of_shards, shard_tasks
-from whale.runtime.workers.execution import load_execution
+from whale.runtime.workers.process.execution import load_execution
 
 
 class MapConfig(Config):

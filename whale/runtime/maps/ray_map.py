@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from whale.common.errors import ConfigError, portable
 from whale.common.progress import Progress
-from whale.runtime.workers import worker
+from whale.runtime.workers.process import worker
 
 State = TypeVar("State")
 Item = TypeVar("Item")

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from whale.common.files import WEIGHTS
 from whale.common.json_files import read_json
 from whale.models.trunk.folder import tensor_shapes
-from whale.seal import WEIGHTS
 
 CARD_NAME = "README.md"
 

@@ -7,7 +7,7 @@ import torch
 from whale.common.errors import WhaleError, WorkerLostError
 from whale.runtime.train.train_worker import longest_silence, work
 from whale.runtime.train.training_job import TrainingJob
-from whale.runtime.workers import worker
+from whale.runtime.workers.process import worker
 from whale.training.loop.communicator import Communicator
 
 

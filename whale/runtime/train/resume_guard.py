@@ -18,7 +18,7 @@ from whale.common.errors import MissingInputError, RefusedError
 from whale.common.json_files import canonical_json, changed, flatten, read_json, write_json
 from whale.common.run import Run
 from whale.runtime.train.training_job import CONTINUED
-from whale.training.loop.checkpoint import StateFolder
+from whale.training.loop.resume.checkpoint import StateFolder
 
 DERIVATION = "derivation.json"
 

@@ -17,14 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 from whale.common.errors import ConfigError
 from whale.common.json_files import write_json
 from whale.models.trunk.folder import PublishedModel, save_model
+from whale.models.trunk.torch_process import set_up_torch
 from whale.runtime.train.device_errors import device_errors_named
 from whale.runtime.train.training_job import FOUND, LIVE, STOP, Engine, TrainingJob
-from whale.runtime.workers.torch_process import set_up_torch
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import FitResult, fit
-from whale.training.loop.optimizer import on_host
 from whale.training.loop.recomputation import recompute
 from whale.training.loop.replay import replay
+from whale.training.loop.resume.optimizer_state import on_host
 from whale.training.loop.task import Hooks, Task
 
 LEAST_SILENCE = 1800  # seconds; of another worker inside a collective

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
-from whale.training.loop.state_mirror import StateMirror
+from whale.training.loop.resume.checkpoint import StateFolder
+from whale.training.loop.resume.state_mirror import StateMirror
 from whale.training.loop.task import Hooks, Task
 
 STOP, LIVE, FOUND = "stop", "live.jsonl", "fit.json"

@@ -14,7 +14,7 @@ from whale.runtime.train.resume_guard import describe_afresh, note_continued, re
 from whale.runtime.train.supervise import train
 from whale.runtime.train.train_worker import recompute_steps, replay_step
 from whale.runtime.train.training_job import Engine, TrainingJob
-from whale.runtime.workers.execution import Execution, load_execution
+from whale.runtime.workers.process.execution import Execution, load_execution
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.optimizer import OptimizationConfig
 from whale.training.loop.task import Task

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from whale.common.errors import WhaleError, WorkerLostError, portable
 from whale.runtime.train.training_job import TrainingJob
-from whale.runtime.workers.environment import on_this_machine_only
-from whale.runtime.workers.worker import die_with_parent, listen_in_worker
+from whale.runtime.workers.process.environment import on_this_machine_only
+from whale.runtime.workers.process.worker import die_with_parent, listen_in_worker
 
 REPORT_SECONDS = 5.0  # how long the others may take to say what they know when one has ended badly
 

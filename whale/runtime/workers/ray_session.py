@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from whale.runtime.workers import environment
+from whale.runtime.workers.process import environment
 
 OBJECT_STORE_BYTES = 256 * 2**20  # results are small: workers write their shards and models themselves
 START_ATTEMPTS = 3

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from whale.common.config import Config
-from whale.sim.metaworld.policies import SCRIPTED, TRAIN_POLICIES, UNSEEN_POLICIES, Policy
-from whale.sim.metaworld.studio import Studio, studio
-from whale.sim.metaworld.tasks import MOST_STEPS, TASKS
+from whale.sim.metaworld.simulator.policies import SCRIPTED, TRAIN_POLICIES, UNSEEN_POLICIES, Policy
+from whale.sim.metaworld.simulator.studio import Studio, studio
+from whale.sim.metaworld.simulator.tasks import MOST_STEPS, TASKS
 
 SPLITS = ("train", "val", "test")
 EPISODES_PER_CHUNK = 4  # simulated by one process at once, and kept when the stage is killed
@@ -75,7 +75,7 @@ class MetaworldConfig(Config):
         return -(-self.total(split) // self.episodes_per_file)
 
     def steps_schema(self) -> dict[str, Any]:
-        """What a step records, as whale/runtime/rlds_writer.py reads it."""
+        """What a step records, as whale/runtime/collecting/rlds_writer.py reads it."""
         image = f"{self.image}[{self.resolution},{self.resolution},3]"
         return {
             "observation": {"image": image, "state": "float32[7]", "simulator": "float32[39]"},

@@ -74,7 +74,7 @@ def load_schemas(path: Path, names: list[str]) -> dict[str, Schema]:
 
 
 def features(tree: Mapping[str, Any]) -> Tree:
-    """The tree with the feature of each leaf alone, as whale/runtime/rlds_writer.py takes it."""
+    """The tree with the feature of each leaf alone, as whale/runtime/collecting/rlds_writer.py takes it."""
     return {
         name: features(leaf) if isinstance(leaf, Mapping) else leaf.partition(" ")[0] for name, leaf in tree.items()
     }

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from whale.common.config import Config
-from whale.training.loop.optimizer import placed_like, whole
+from whale.training.loop.resume.optimizer_state import placed_like, whole
 
 
 class ValidationConfig(Config):

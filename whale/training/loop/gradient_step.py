@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whale.training.loop.optimizer import OptimizationConfig, learning_rate, whole
+from whale.training.loop.optimizer import OptimizationConfig, learning_rate
+from whale.training.loop.resume.optimizer_state import whole
 
 Batch = dict[str, Tensor]
 

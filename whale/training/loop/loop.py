@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from whale.training.loop.average import WeightAverage
-from whale.training.loop.checkpoint import SavesBehind, StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.early_stopping import EarlyStopping
 from whale.training.loop.gradient_step import GradientStep
 from whale.training.loop.non_finite import refusal
 from whale.training.loop.optimizer import OptimizationConfig, make_optimizer
+from whale.training.loop.resume.checkpoint import SavesBehind, StateFolder
 from whale.training.loop.state import TrainedParts
 from whale.training.loop.task import Hooks, Task
 from whale.training.loop.throughput import Throughput

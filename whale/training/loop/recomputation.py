@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from whale.common.errors import MissingInputError, RefusedError
-from whale.common.files import sha256_of_file, temporary_path
-from whale.seal import MANIFEST_NAME
-from whale.training.loop.checkpoint import StateFolder, TrainingState
+from whale.common.files import MANIFEST_NAME, sha256_of_file, temporary_path
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.loop import fit
+from whale.training.loop.resume.checkpoint import StateFolder, TrainingState
 from whale.training.loop.task import Hooks, Task
 
 MAX_NAMED = 5

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 
 from whale.common.errors import MissingInputError
-from whale.training.loop.checkpoint import StateFolder
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.gradient_step import GradientStep
 from whale.training.loop.loop import replay_folder, to_device
 from whale.training.loop.optimizer import make_optimizer
+from whale.training.loop.resume.checkpoint import StateFolder
 from whale.training.loop.state import TrainedParts
 from whale.training.loop.task import Hooks, Task
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from whale.models.trunk.folder import PublishedModel
 from whale.training.loop.average import WeightAverage
-from whale.training.loop.checkpoint import TrainingState, prefixed, section
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.early_stopping import EarlyStopping
-from whale.training.loop.optimizer import load_optimizer_tensors, on_host, optimizer_tensors, placed_like
+from whale.training.loop.resume.checkpoint import TrainingState, prefixed, section
+from whale.training.loop.resume.optimizer_state import load_optimizer_tensors, on_host, optimizer_tensors, placed_like
 from whale.training.loop.task import Upkeep
 
 

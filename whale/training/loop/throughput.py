@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from whale.models.counting import training_flops
 from whale.models.trunk.folder import PublishedModel
+from whale.training.loop.counting import training_flops
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "4090": 165e12}  # dense bf16, as printed by the maker
 

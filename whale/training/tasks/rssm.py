@@ -2,8 +2,8 @@
 
 import torch
 
+from whale.baselines.rssm.rssm import RSSM, RSSMConfig
 from whale.common.config import Config
-from whale.models.rssm.rssm import RSSM, RSSMConfig
 from whale.training.loop.optimizer import OptimizationConfig
 from whale.training.loop.task import Loader, Task
 

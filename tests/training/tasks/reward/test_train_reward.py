@@ -17,9 +17,9 @@ from whale.common.json_files import write_json
 from whale.common.run import Run
 from whale.data.segments.grid import SegmentConfig
 from whale.data.storage.shards import ShardSet
-from whale.models.reward.reading import encoder_digest
-from whale.models.reward.reward import RewardHead
 from whale.models.trunk.folder import save_model
+from whale.reward.reading import encoder_digest
+from whale.reward.reward import RewardHead
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.inputs import PixelInputs
 from whale.training.tasks.reward import task

@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 
 from whale.common.errors import BadDataError, MismatchError
-from whale.seal import MANIFEST_NAME, WEIGHTS
+from whale.common.files import MANIFEST_NAME, WEIGHTS
 from whale.worlds.load import load
 from whale.worlds.starts import Start
 

@@ -9,10 +9,10 @@ import yaml
 
 from whale.audit.exports.world_bundle.rounded import round_weights
 from whale.common.json_files import write_json
-from whale.evaluation.uncertainty.calibration import FORMAT_VERSION
-from whale.models.reward.reading import encoder_digest
-from whale.models.reward.reward import RewardHead
+from whale.evaluation.uncertainty.estimation.calibration_file import FORMAT_VERSION
 from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.reward.reading import encoder_digest
+from whale.reward.reward import RewardHead
 from whale.worlds.contract import ActionContract
 from whale.worlds.folder import FORMAT, WORLD, WorldFolder
 from whale.worlds.starts import Start, write_starts

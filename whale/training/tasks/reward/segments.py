@@ -10,8 +10,8 @@ import torch
 from whale.data.loading.receipt import Batch
 from whale.data.loading.sampler import Draw
 from whale.data.loading.segment_reading import PixelSegments
-from whale.models.reward.reading import features
 from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.reward.reading import features
 from whale.training.loop.task import Loader
 
 

@@ -9,9 +9,9 @@ from whale.common.config import Config
 from whale.common.errors import BadDataError
 from whale.common.limits import TASKS
 from whale.data.segments.actions import ACTION_SIZE
-from whale.models.reward.reading import encoder_digest
-from whale.models.reward.reward import RewardHead, RewardHeadConfig
 from whale.models.tokenizer.tokenizer import VideoTokenizer
+from whale.reward.reading import encoder_digest
+from whale.reward.reward import RewardHead, RewardHeadConfig
 from whale.training.loop.communicator import Communicator
 from whale.training.loop.inputs import PixelInputs
 from whale.training.loop.optimizer import OptimizationConfig
