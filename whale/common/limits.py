@@ -79,6 +79,7 @@ REDIRECTS = 5
 MESSAGE_BYTES = 64 * MIB  # a chunk of 1,000 actions has 28 KB, a frame of 4096 x 4096 fits
 MESSAGE_VALUES = 100_000  # lists, maps and what is in them, all together: an empty list is one byte, and 56 in memory
 MESSAGE_TEXT_BYTES = MIB  # of one text: instructions and names are short
+MESSAGE_FRAMES = 2000  # until a message is whole, pings too: one is enough; a server that pings every 20 s idles 11 h
 MESSAGES_WAITING = 1  # that nobody has asked for yet: each may have MESSAGE_BYTES, and only one is ever due
 CHUNK_ACTIONS = 1000  # of one answer: all are carried out before the policy is asked again
 CONNECT_SECONDS = 10.0  # a loopback answers in milliseconds; another machine may have to wake
