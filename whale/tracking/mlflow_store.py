@@ -20,7 +20,7 @@ from whale.runtime.workers import environment
 from whale.tracking import mlflow_models
 from whale.tracking.mlflow_models import MAX_DIGEST, Models, Sources, points
 from whale.tracking.mlflow_repro import COMMIT, SUMMARY, Repros
-from whale.tracking.mlflow_rows import opened
+from whale.tracking.mlflow_rows import opened, require_few
 from whale.tracking.spool import SPOOL_DIR
 from whale.tracking.spooled_run import (
     MAX_METRICS,
@@ -142,6 +142,7 @@ class _Store:
         for name in ("mlflow.store.db.utils", "alembic"):  # the tables of a new store are no news
             logging.getLogger(name).setLevel(logging.WARNING)
         self.client = MlflowClient(tracking_uri)
+        require_few(self.client)
         self.artifacts_dir, self.root = artifacts_dir, root
         self._experiments: dict[str, _Experiment] = {}
 
