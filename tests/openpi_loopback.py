@@ -35,8 +35,8 @@ def unpacked(payload: bytes):
 def policy_server(
     infer: Callable[[dict], object], metadata: object = None, first: bytes | str | None = None, asleep: float = 0.0
 ) -> Iterator[str]:
-    """The address of a server. `infer` returns a value to be packed, bytes or text to be sent as they are, or raises
-    ConnectionError to end the connection. `first`: what is sent in place of the metadata."""
+    """The address of a server. `infer` returns a value to be packed, bytes or text to be sent as they are, fragments of
+    bytes as an iterator, or raises ConnectionError to end the connection. `first`: sent in place of the metadata."""
 
     def handle(connection) -> None:
         time.sleep(asleep)
@@ -47,7 +47,7 @@ def policy_server(
             except ConnectionError:
                 connection.socket.close()
                 return
-            connection.send(answer if isinstance(answer, bytes | str) else packed(answer))
+            connection.send(answer if isinstance(answer, bytes | str | Iterator) else packed(answer))
 
     with serve(handle, "127.0.0.1", 0, compression=None, max_size=None) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 
-from whale.planning import flops
+from whale.evaluation.measuring.feature_networks import NetworkFile
+from whale.planning import flops, scoring
 from whale.planning.datasets import DatasetStatus, jpeg_bytes
 from whale.planning.estimate import Estimator
+from whale.planning.hardware import parse_hardware
+from whale.planning.plan import _hours
 from whale.planning.profile import load_profile
 
 ALL_STEPS = 57_432_971  # of the 27 datasets
@@ -81,6 +84,66 @@ def test_a_rollout_takes_every_frame_once_and_half_a_window_again_at_each_restar
     per_frame = estimator._rollout("full", 1, 1)
     assert estimator._rollout("full", 1, 16) == pytest.approx(per_frame * 16)
     assert estimator._rollout("full", 1, 25) == pytest.approx(per_frame * (25 + 7))
+
+
+@pytest.fixture(scope="module")
+def small(project_root):
+    return load_profile(project_root / "profiles" / "metaworld-small.yaml")
+
+
+def seconds(profile, stage, item=None, hardware="cpu", **changes):
+    """Of a stage whose section has these changes, on two cores."""
+    section = getattr(profile, stage)
+    changed = dataclasses.replace(profile, **{stage: section.model_copy(update=changes)}) if changes else profile
+    statuses = {name: DatasetStatus(name, entry.role, 30_000, "test", ()) for name, entry in profile.datasets.items()}
+    return _hours(Estimator(changed, statuses, 2, 4).cost(stage, item), parse_hardware(hardware)) * 3600
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "measured"),
+    [("demo", "evaluate_video", 108), ("demo", "evaluate_uncertainty", 93),
+     ("metaworld-small", "evaluate_video", 250), ("metaworld-small", "evaluate_uncertainty", 108)],
+)  # fmt: skip
+def test_an_evaluation_is_priced_within_a_factor_of_two_of_what_it_took(project_root, name, stage, measured):
+    assert measured / 2 < seconds(load_profile(project_root / "profiles" / f"{name}.yaml"), stage) < measured * 2
+
+
+def test_every_drawing_of_shuffled_labels_is_priced(small):
+    """79 s were measured with one."""
+    assert 79 * 1.5 < seconds(small, "evaluate_behavior", "metaworld") < 79 * 3
+
+
+def test_a_probe_of_few_frames_is_fitted_in_few_steps():
+    assert scoring.probe_seconds(64, None) == scoring.probe_seconds(64, 20_000) > 3 * scoring.probe_seconds(64, 1000)
+    assert scoring.probe_seconds(256, None) == scoring.probe_seconds(64, None) == 4 * scoring.probe_seconds(32, None)
+
+
+def test_a_longer_horizon_costs_its_rollouts_and_each_of_the_list_its_scores(small):
+    near, middle, far = (seconds(small, "evaluate_video", horizons=[each]) for each in (8, 32, 64))
+    assert far - middle > middle - near > 0
+    both, all_four = (seconds(small, "evaluate_video", horizons=each) for each in ([8, 32], [8, 16, 24, 32]))
+    assert both > middle and all_four - both == pytest.approx(2 * (both - middle))
+
+
+def test_resamples_are_priced_in_every_stage_that_draws_them(small):
+    for stage in ("evaluate_video", "evaluate_uncertainty"):
+        few, more, most = (seconds(small, stage, resamples=each) for each in (500, 1000, 2000))
+        assert few < more and most - more == pytest.approx(2 * (more - few))
+
+
+def test_feature_networks_cost_where_their_weights_are_given(small):
+    given = NetworkFile(path="vgg.safetensors", sha256="0" * 64)
+    free, lpips, efflite0 = (
+        seconds(small, "evaluate_video", **each) for each in ({}, {"lpips": given}, {"percep_efflite0": "weights"})
+    )
+    shown = 60 * 64 * 5  # windows, steps, models: four of ours and one of another family
+    assert lpips - free == pytest.approx(2 * shown * 64**2 * scoring.VGG16 / (2 * 33e9))
+    assert efflite0 - free == pytest.approx(4 * shown * scoring.EFFLITE0 / (2 * 33e9))
+
+
+def test_scores_take_one_core_also_beside_a_gpu(small):
+    on_cores, on_gpu = (seconds(small, "evaluate_video", hardware=each) for each in ("cpu", "1x H200"))
+    assert on_gpu > scoring.probe_seconds(64, None) and on_cores > on_gpu
 
 
 def test_a_prior_with_memory_trains_on_its_history_and_walks_every_episode_twice(estimator, whale_x):

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import hashlib
+import itertools
 import re
 import socket
 import threading
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from openpi_loopback import packed, policy_server
 
-from whale.common.errors import BadDataError, ConfigError, MissingInputError, WorkerLostError
-from whale.policies.openpi import OpenpiServer, _identity, openpi
+from whale.common.errors import BadDataError, BeyondLimitError, ConfigError, MissingInputError, WorkerLostError
+from whale.common.limits import MESSAGE_FRAMES
+from whale.policies.openpi import Connection, OpenpiServer, _identity, openpi
 from whale.policies.protocol import Beginning, Observation
 
 IMAGE = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
@@ -121,8 +123,9 @@ def test_a_slow_server_is_given_up_after_the_limit():
 
 
 @contextlib.contextmanager
-def deaf_server():
-    """The address of one that says its metadata, an empty mapping, and never reads a byte behind the handshake."""
+def deaf_server(then=(), reads=False):
+    """The address of one that says its metadata, an empty mapping, and never reads a byte behind the handshake. It
+    says `then` in small doses, as long as anybody listens. `reads`: it is not deaf after all."""
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -134,6 +137,11 @@ def deaf_server():
                 said = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 said += f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\n\r\n"
                 connection.sendall(said.encode() + b"\x82\x01\x80")
+                with contextlib.suppress(OSError):
+                    for each in itertools.takewhile(lambda _: not done.wait(0.01), then):
+                        connection.sendall(each)
+                        if reads:
+                            connection.recv(2**20)
                 done.wait(60)
 
         threading.Thread(target=serve, daemon=True).start()
@@ -149,6 +157,48 @@ def test_a_server_that_never_reads_is_given_up_after_the_limit():
         with pytest.raises(WorkerLostError, match=r"(?s)took no observation in time.*0\.5 s.*answer-seconds") as error:
             actor.act([SEEN], [0])
         assert url in str(error.value) and time.monotonic() - began < 30
+
+
+EMPTY = {  # frames without a payload, of which any number fits into a limit of bytes
+    "fragments": b"\x00\x00",
+    "pongs": b"\x8a\x00",
+    "pings": b"\x89\x00",
+    "pings between fragments": b"\x00\x00\x89\x00",
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_a_flood_of_empty_frames_is_refused_by_their_number_not_by_the_clock(kind):
+    """Behind the first fragment of a message that never ends."""
+    dose = EMPTY[kind] * 300
+    doses = itertools.chain([b"\x02\x00" + dose], itertools.repeat(dose))
+    with deaf_server(doses, reads="pings" in kind) as url:
+        connection = Connection(OpenpiServer(url, answer_seconds=300.0))
+        with pytest.raises(BeyondLimitError, match=r"(?s)too many frames.*found: +more than 2000.*remedy") as error:
+            connection._received("answer", 300.0)
+        connection.close()
+    assert url in str(error.value)
+
+
+def test_the_end_of_a_connection_waits_for_nobody(monkeypatch):
+    """Its thread may hold the library's lock while it answers pings of a server that never reads."""
+    with deaf_server() as url:
+        connection, ended = Connection(OpenpiServer(url)), threading.Event()
+        with connection._socket.protocol_mutex:
+            monkeypatch.setattr("whale.policies.openpi.CLOSE_SECONDS", 0.1)
+            threading.Thread(target=lambda: (connection.close(), ended.set()), daemon=True).start()
+            connection._socket.socket.settimeout(30)  # the server itself ends after 60
+            assert connection._socket.socket.recv(1) == b""  # it is shut
+        assert ended.wait(30)
+
+
+def test_a_message_in_as_many_fragments_as_are_allowed_is_read():
+    whole = packed({"actions": np.ones((1, 7))})
+    parts = [whole[:9], *[b""] * (MESSAGE_FRAMES - 3), whole[9:]]  # and the empty one that ends it
+
+    with policy_server(lambda _: iter(parts)) as url:
+        (first, second) = asked(url, [SEEN, SEEN])
+    assert (first == 1).all() and (second == 1).all()
 
 
 def test_metadata_in_a_thousand_lists_are_refused_before_anything_walks_through_them():

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from whale.common.errors import BeyondLimitError
-from whale.tracking import mlflow_search, mlflow_store
+from whale.tracking import mlflow_rows, mlflow_search, mlflow_store
 from whale.tracking.mlflow_models import point_at_current
 from whale.tracking.mlflow_store import replay
 from whale.tracking.spool import TrackingSpool
@@ -314,6 +314,37 @@ def test_a_search_goes_on_to_the_last_page(tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_search, "FOUND_ROWS", 2)
     with pytest.raises(BeyondLimitError, match=r"(?s)file: +sqlite:.*place: +search_reg.*found:.*<= 2.*remedy"):
         point_at_current(client, root)
+
+
+def test_no_more_is_read_of_a_checkpoint_than_a_run_needs(tmp_path, monkeypatch):
+    """MLflow gives a model with every metric that was ever linked to it, and a run with all that hangs on it."""
+    from mlflow import MlflowClient
+
+    root, uri = tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}"
+    train(root, "train_dynamics-1", "FINISHED")
+    replay(root / "spool", uri, root / "mlruns", root)
+    for name in ("get_logged_model", "search_logged_models"):
+        monkeypatch.setattr(MlflowClient, name, _never)
+    spool = start(root, "evaluate_video-1", "evaluate_video", None)
+    spool.log_input("models", "34" * 32, {f"{MODEL}/MANIFEST.json": DIGEST[MODEL]})
+    spool.log_metrics({"pretrain.alpha.test.dynamics.full.nll": 1.5})
+    spool.end("FINISHED")
+    for _ in range(2):  # the second as if nobody had noted how far the spools were read
+        for path in (root / "spool").glob("*.offset.json"):
+            path.unlink()
+        replay(root / "spool", uri, root / "mlruns", root)
+    monkeypatch.undo()
+    client = MlflowClient(uri)
+    (found,) = client.search_logged_models([client.get_experiment_by_name("demo").experiment_id])
+    assert [each.value for each in found.metrics if each.key.endswith("nll")] == [1.5]
+    start(root, "mix-1", "mix", None).end("FINISHED")
+    monkeypatch.setattr(mlflow_rows, "FOUND_ROWS", 3)
+    with pytest.raises(BeyondLimitError, match=r"(?s)too much of one run.*mlflow\.db.*run_uuid.*<= 3.*remedy"):
+        replay(root / "spool", uri, root / "mlruns", root)
+
+
+def _never(*_, **__):
+    raise AssertionError("it was asked for")
 
 
 def test_a_store_whose_pages_never_end_is_given_up(monkeypatch):

@@ -79,6 +79,7 @@ REDIRECTS = 5
 MESSAGE_BYTES = 64 * MIB  # a chunk of 1,000 actions has 28 KB, a frame of 4096 x 4096 fits
 MESSAGE_VALUES = 100_000  # lists, maps and what is in them, all together: an empty list is one byte, and 56 in memory
 MESSAGE_TEXT_BYTES = MIB  # of one text: instructions and names are short
+MESSAGE_FRAMES = 2000  # until a message is whole, pings too: one is enough; a server that pings every 20 s idles 11 h
 MESSAGES_WAITING = 1  # that nobody has asked for yet: each may have MESSAGE_BYTES, and only one is ever due
 CHUNK_ACTIONS = 1000  # of one answer: all are carried out before the policy is asked again
 CONNECT_SECONDS = 10.0  # a loopback answers in milliseconds; another machine may have to wake
@@ -122,5 +123,9 @@ DRAWS = 1024  # of one frame, for its uncertainty
 # MLflow's store and the spools that it is made from.
 FOUND_ROWS = 100_000  # of one search, over all of its pages: a run or a version is one; far more than a project makes
 FOUND_PAGE = 1000  # rows of one page; more than that some of MLflow's searches refuse
+STORE_ROWS = 2_000_000  # of one reading of the file behind it: each is held, and takes some 500 bytes
+STORE_BYTES = 512 * MIB  # of all that such a reading holds
+STORE_VALUE_BYTES = MIB  # of one value, and of one row: MLflow's own longest have 8,000 characters
+STORE_INSTRUCTIONS = 10**9  # of SQLite, for one reading: two million rows take a twentieth, a minute runs out of them
 SPOOL_BYTES = GIB  # of one run: a line has some 300, a million steps are a third of it
 PICTURE_BYTES = 32 * MIB  # that is copied, so that the page can show it

@@ -16,11 +16,15 @@ from torch import nn
 from whale.baselines.rssm.rssm import RSSM
 from whale.common.config import Config
 from whale.control.arenas import MetaworldArenaConfig
+from whale.evaluation.behavior.measurement import DRAWINGS
+from whale.evaluation.video.action_following import ALTERATIONS, DIMENSIONS
+from whale.evaluation.video.controllable import FACTORS
+from whale.evaluation.video.video import FULL
 from whale.models.behavior.behavior import BehaviorModel
 from whale.models.dynamics.dynamics import Dynamics
 from whale.models.tokenizer.tokenizer import VideoTokenizer
 from whale.models.trunk.st_transformer import STTransformerConfig
-from whale.planning import flops
+from whale.planning import flops, scoring
 from whale.planning.datasets import TAR_OVERHEAD, DatasetStatus, jpeg_bytes
 from whale.planning.profile import Profile
 from whale.sim.metaworld.collect import SPLITS
@@ -36,7 +40,8 @@ EPISODE_FRAMES = 32  # of an episode of the fleet, at most
 PNG_TO_JPEG = 2.2  # sizes of a 64 x 64 frame of Meta-World
 START_SECONDS = 3.0  # of any stage: 2 to 4 measured on idle cores, most of it importing PyTorch
 LEARNED = 0.04  # seconds a step of a learner: batch 128, hidden layers of 256; measured on one core
-PROBED = 0.03  # seconds a segment: probes and t-SNE, on one core
+PROBED = 0.03  # seconds a segment: probes and t-SNE, on one core, with one drawing of shuffled labels
+SHUFFLED = 4.0e-3  # seconds a segment, for each further drawing: four questions of 960 segments
 SCORED_FRAMES = 100  # of an episode, where lengths are not known
 SIMULATED, DRAWN = 10.0e-3, 6.0e-8  # core seconds a frame, and a drawn pixel: 11.4 ms at 64 x 64, 13.6 at 256 x 256
 
@@ -51,7 +56,8 @@ ASSUMPTIONS = (
     "and no checkpointing of activations; in host RAM allow 2 GB more per worker, and 2 GB for Ray",
     "collect_metaworld: 11 to 14 ms of one core a frame, measured alone (21 beside other programs); on the CPU cores "
     "named, on two beside a GPU",
-    "evaluation: rollouts only, each frame once and half a window anew at every restart; those of train_rssm left out",
+    "evaluation: rollouts, each frame once and half a window anew at every restart; evaluate_video also teacher "
+    f"forcing; scores on one core; an episode has {SCORED_FRAMES} frames where no simulator says how many",
 )
 
 
@@ -168,22 +174,70 @@ class Estimator:
         return Cost(steps * per_step, stored * math.prod(self.behavior.z_shape) * 2)
 
     def _evaluate_video(self, _: None) -> Cost:
-        config = self.profile.evaluate_video
-        total = 0.0
-        for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
-            windows = num_splits * config.max_episodes * config.windows_per_episode * config.decoding.draws
-            measured = [size for name, size in sizes.items() if config.models is None or name in config.models]
-            total += windows * sum(self._rollout(size, 1, max(config.horizons)) for size in measured)
-        return Cost(total)
+        """Rollouts, likelihoods under teacher forcing, reconstructions; on one core scores and the effector's probe.
+
+        Measured: 108 s (demo), 225 and 287 s (metaworld-small, longest horizon 64).
+        """
+        config, total, seconds = self.profile.evaluate_video, 0.0, 0.0
+        windows = config.max_episodes * config.windows_per_episode * config.decoding.draws
+        frames, longest = config.max_episodes * self._episode_frames(), max(config.horizons)
+        segments = frames * (self.window + 1) / self.window
+        roles = self._roles(config.pretrain_splits, config.finetune_splits)
+        for (num_splits, sizes), others in zip(roles, (self.profile.train_rssm.values(), ()), strict=True):
+            measured = {name: size for name, size in sizes.items() if config.models is None or name in config.models}
+            of_split = windows * sum(self._rollout(size, 1, longest) for size in measured.values())
+            of_split += windows * (config.context + longest) * sum(flops.rssm(each.model) for each in others)
+            of_split += sum(self._likelihoods(size, name == FULL) for name, size in measured.items())
+            of_split += self._reconstructed(segments + windows * (1 + longest)) + self._explained(frames)
+            scored = scoring.Sizes(segments, self.tokenizer.resolution, len(measured) + len(others))
+            total += num_splits * (of_split + scoring.network_flops(config, scored))
+            seconds += num_splits * scoring.video_seconds(config, scored)
+        asked = {"pretrain": config.pretrain_splits, "finetune": config.finetune_splits}
+        for each in self.datasets.values():
+            if asked[each.role]:
+                seconds += scoring.probe_seconds(self.tokenizer.resolution, each.frames)
+        return Cost(total, serial_seconds=seconds)
+
+    def _likelihoods(self, size: str, follows: bool) -> float:
+        """FLOP of one split: held-out and training segments, then with actions of other episodes, for which z is
+        inferred anew (with a memory for their own, too). `follows`: also altered actions, and rollouts by them."""
+        config, anew = self.profile.evaluate_video, 2 if self.behavior.memory else 1
+        steps, seen = (count * self._episode_frames() for count in (config.max_episodes, config.max_train_episodes))
+        forced = self._dynamics_flops(size) * self.tokenizer.num_tokens
+        inferred = flops.prior(self.behavior, self.history) * flops.behavior_tokens(self.behavior)
+        total = forced * (steps * (1 + anew) + seen) + inferred * steps * anew
+        if follows:
+            altered = 1 + len(ALTERATIONS) + len(DIMENSIONS)
+            total += altered * config.action_episodes * self.window * (forced + inferred)
+            again = len(ALTERATIONS) * config.action_episodes + len(FACTORS) * config.filmstrips
+            total += again * self._rollout(size, 1, max(config.horizons))
+        return total
+
+    def _reconstructed(self, frames: float) -> float:
+        """FLOP of frames that go through the tokenizer and back."""
+        both = flops.encoder(self.tokenizer, self.window) + flops.decoder(self.tokenizer, self.window)
+        return frames * self.tokenizer.num_tokens * both
+
+    def _explained(self, frames: int) -> float:
+        """FLOP of the likelihood of actions: under three z at once, and under a lagged one at each step anew."""
+        policy = (3 + (self.window - 1) / 2) * flops.policy(self.behavior, self.window)
+        per_token = flops.posterior(self.behavior, self.window) + flops.prior(self.behavior, self.history) + policy
+        return frames * flops.behavior_tokens(self.behavior) * per_token
+
+    def _episode_frames(self) -> int:
+        """Of one episode, at most."""
+        simulated = [entry.frames for entry in self.profile.collect_metaworld.values()]
+        return max(simulated, default=EPISODE_FRAMES if self.profile.collect else SCORED_FRAMES)
 
     def _evaluate_uncertainty(self, _: None) -> Cost:
         """Per step the plain prediction and a branch of k + 1 frames for each depth k, of every draw.
 
-        Drawn, by argmax, and once more from recorded frames; then the rollouts for the variance.
+        Drawn, by argmax, and once more from recorded frames, the ensemble beside both; then the rollouts for the
+        variance. Correlations and coloured areas on one core. Measured: 93 s (demo), 58 and 200 s (metaworld-small).
         """
-        config, total = self.profile.evaluate_uncertainty, 0.0
+        config, total, seconds = self.profile.evaluate_uncertainty, 0.0, 0.0
         asked = 1 + sum(depth + 1 for depth in config.retracing_steps)
-        predictions = asked * (config.decoding.samples + 1) + config.mc_rollouts
+        predictions = asked * (config.decoding.samples + 1) + config.mc_rollouts + 2 * len(config.ensemble)
         for num_splits, sizes in self._roles(config.pretrain_splits, config.finetune_splits):
             if not num_splits:  # no fine-tuning
                 continue
@@ -191,15 +245,15 @@ class Estimator:
             windows = num_splits * config.max_episodes * config.windows_per_episode
             total += windows * predictions * self._rollout(size, config.context, config.horizon)
             total += windows * asked * config.decoding.draws * self._rollout(size, config.context, 1)
-        return Cost(total)
+            seconds += num_splits * scoring.uncertainty_seconds(config, self.tokenizer.resolution)
+        return Cost(total, serial_seconds=seconds)
 
     def _train_reward(self, item: str) -> Cost:
         """Frames are described twice and drawn once, forward, also those that R^2 is measured on."""
         config, frames = self.profile.train_reward[item], self.window + 1
         training = config.optimization.batch_size * config.optimization.training_steps * frames
         role = [status for status in self.datasets.values() if status.role == config.role]
-        longest = max((entry.frames for entry in self.profile.collect_metaworld.values()), default=EPISODE_FRAMES)
-        tokens = (training + config.test_episodes * len(role) * longest) * self.tokenizer.num_tokens
+        tokens = (training + config.test_episodes * len(role) * self._episode_frames()) * self.tokenizer.num_tokens
         encode, decode = flops.encoder(self.tokenizer, frames), flops.decoder(self.tokenizer, frames)
         return Cost(tokens * (3 * encode + decode))
 
@@ -236,12 +290,13 @@ class Estimator:
     def _evaluate_behavior(self, item: str) -> Cost:
         """The posterior of each segment; probes and t-SNE on one core.
 
-        Measured: 79 s for two splits of 1,200 segments each (metaworld-small).
+        Measured: 79 s for two splits of 1,200 segments each (metaworld-small), with one drawing.
         """
         config = self.profile.evaluate_behavior[item]
         segments = len(config.splits) * config.segments
         steps = segments * self.history * flops.behavior_tokens(self.behavior)
-        return Cost(steps * flops.prior(self.behavior, self.history), serial_seconds=segments * PROBED)
+        probed = PROBED + (DRAWINGS - 1) * SHUFFLED
+        return Cost(steps * flops.prior(self.behavior, self.history), serial_seconds=segments * probed)
 
     def _optimize_policy(self, item: str) -> Cost:
         """Branches of imagination; one core after another the learner's steps, and the simulator's evaluations."""

@@ -30,10 +30,19 @@ def prior(config: BehaviorConfig, num_frames: int) -> float:
     return _history_encoder(config, config.prior, num_frames)
 
 
+def posterior(config: BehaviorConfig, num_frames: int) -> float:
+    """FLOP per token of the network that sees a whole segment."""
+    return _history_encoder(config, config.posterior, num_frames)
+
+
+def policy(config: BehaviorConfig, num_frames: int) -> float:
+    """FLOP per token of the network that explains actions with z."""
+    return _history_encoder(config, config.policy, num_frames)
+
+
 def behavior(config: BehaviorConfig, num_frames: int) -> float:
     """FLOP per token of posterior, prior and policy together."""
-    trunks = (config.posterior, config.prior, config.policy)
-    return sum(_history_encoder(config, each, num_frames) for each in trunks)
+    return sum(network(config, num_frames) for network in (posterior, prior, policy))
 
 
 def behavior_tokens(config: BehaviorConfig) -> int:

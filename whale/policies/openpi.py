@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from whale.common.config import is_loopback
-from whale.common.errors import BadDataError, ConfigError, MissingInputError, WorkerLostError
+from whale.common.errors import BadDataError, BeyondLimitError, ConfigError, MissingInputError, WorkerLostError
 from whale.common.limits import (
     ANSWER_SECONDS,
     CHUNK_ACTIONS,
     CLOSE_SECONDS,
     CONNECT_SECONDS,
     MESSAGE_BYTES,
+    MESSAGE_FRAMES,
     MESSAGES_WAITING,
     SERVER_TEXT_CHARACTERS,
 )
@@ -57,6 +58,33 @@ class OpenpiServer:
                               expected="ws://127.0.0.1:PORT", remedy="say --allow-remote if you mean it")  # fmt: skip
 
 
+def _counting() -> Any:
+    """The websocket, which ends where more than MESSAGE_FRAMES frames come before a message is whole.
+
+    MESSAGE_BYTES counts no frame without a payload. `websockets` 17 counts fragments, earlier ones do not, and no
+    version counts pings, each of which it answers: so every frame counts, where the library hands them over.
+    """
+    from websockets.frames import DATA_OPCODES, Frame
+    from websockets.sync.client import ClientConnection
+
+    class Counting(ClientConnection):
+        frames, is_flooded = 0, False
+
+        def process_event(self, event: Any) -> None:
+            if isinstance(event, Frame):
+                self.frames += 1
+                self.is_flooded = self.is_flooded or self.frames > MESSAGE_FRAMES
+                if event.fin and event.opcode in DATA_OPCODES:
+                    self.frames = 0
+            if not self.is_flooded:
+                super().process_event(event)
+                return
+            with suppress(OSError):  # whoever waits for a message is woken by the end
+                self.socket.shutdown(socket.SHUT_RDWR)
+
+    return Counting
+
+
 class Connection:
     """One connection. `metadata`: what the server said of itself."""
 
@@ -66,8 +94,9 @@ class Connection:
 
         self.server = server
         try:
-            self._socket = connect(
+            self._socket: Any = connect(
                 server.url, compression=None, max_size=MESSAGE_BYTES, max_queue=MESSAGES_WAITING,
+                create_connection=_counting(),
                 open_timeout=server.connect_seconds, close_timeout=CLOSE_SECONDS, ping_interval=None, proxy=None,
             )  # fmt: skip
         except (OSError, TimeoutError, WebSocketException, ValueError, EOFError) as error:
@@ -86,7 +115,8 @@ class Connection:
         self.metadata: dict[Any, Any] = found
 
     def infer(self, observation: Mapping[str, Any]) -> dict[Any, Any]:
-        """The server's answer; WorkerLostError if it ends or is too slow, BadDataError for another kind of answer."""
+        """The server's answer; WorkerLostError if it ends or is too slow, BadDataError for another kind of answer,
+        BeyondLimitError for one that is too large, of too many values or in too many frames."""
         from websockets.exceptions import WebSocketException
 
         payload, seconds = pack(dict(observation)), self.server.answer_seconds
@@ -104,8 +134,9 @@ class Connection:
         return answer
 
     def close(self) -> None:
-        """At most a second."""
-        self._socket.close()
+        """At most CLOSE_SECONDS, twice: a thread that answers pings of a server that never reads holds the lock."""
+        with self._ended_after(CLOSE_SECONDS):
+            self._socket.close()
 
     def _received(self, what: str, seconds: float) -> Any:
         from websockets.exceptions import WebSocketException
@@ -145,7 +176,13 @@ class Connection:
             remedy="look at the server, or raise the limit (--answer-seconds)",
         )  # fmt: skip
 
-    def _lost(self, error: Exception) -> WorkerLostError:
+    def _lost(self, error: Exception) -> WorkerLostError | BeyondLimitError:
+        if self._socket.is_flooded:
+            return BeyondLimitError(
+                "a message in too many frames", file=self.server.url,
+                found=f"more than {MESSAGE_FRAMES} frames before it was whole, fragments and pings",
+                expected=f"<= {MESSAGE_FRAMES} frames", remedy="let the server send a message in one frame",
+            )  # fmt: skip
         return WorkerLostError(
             "the policy server ended the connection", file=self.server.url,
             found=f"{type(error).__name__}: {error}"[:200],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whale.common.files import MANIFEST_NAME, sha256_of_file
+from whale.tracking.mlflow_rows import opened, require_few, store_of
 from whale.tracking.mlflow_search import every
 from whale.tracking.spooled_run import MAX_TEXT, Line, SpooledRun, below_profile, milliseconds
 
@@ -43,9 +44,22 @@ class Models:
     def find(self, digest: str) -> str | None:
         """The id of the LoggedModel whose MANIFEST.json has this sha256."""
         if self._known.get(digest) is None:
-            found = self.client.search_logged_models([self.experiment], f"tags.`{DIGEST}` = '{digest}'", max_results=1)
-            self._known[digest] = found[0].model_id if found else None
+            self._known[digest] = self._newest(digest)
         return self._known[digest]
+
+    def _newest(self, digest: str) -> str | None:
+        """By rows: a search of MLflow's would bring every metric that was ever linked to the model."""
+        with opened(store_of(self.client)) as rows:
+            tagged: dict[str, str | int] = {
+                "experiment_id": int(self.experiment),
+                "tag_key": DIGEST,
+                "tag_value": digest,
+            }
+            named = [model_id for (model_id,) in rows.of("logged_model_tags", ["model_id"], **tagged)]
+            about = ["creation_timestamp_ms", "model_id", "lifecycle_stage"]
+            found = [row for each in named for row in rows.of("logged_models", about, model_id=each)]
+        kept = [(made, model_id) for made, model_id, stage in found if stage != "deleted"]
+        return max(kept)[1] if kept else None
 
     def log(self, run: SpooledRun, run_id: str) -> None:
         """The checkpoint that `run` made, if it made one."""
@@ -102,6 +116,7 @@ class Models:
 def point_at_current(client: Any, root: Path) -> None:
     """The alias `current` at the version whose bytes lie in artifacts/ of the project at `root`; at none if no
     version is that."""
+    require_few(client)
     for registered in every(client.search_registered_models):
         manifest = root / registered.tags.get(FOLDER, "") / MANIFEST_NAME
         now = sha256_of_file(manifest) if FOLDER in registered.tags and manifest.is_file() else None
@@ -144,9 +159,11 @@ class Sources:
 
     def is_linked(self, model_id: str, point: tuple[str, int, int]) -> bool:
         """Whether (name, milliseconds, step) of this run is there: MLflow refuses many of them a second time."""
-        if model_id not in self._linked:
-            found = self._models.client.get_logged_model(model_id).metrics or []
-            self._linked[model_id] = {(m.key, m.timestamp, m.step) for m in found if m.run_id == self._run_id}
+        if model_id not in self._linked:  # of this run alone: all that was ever measured of it has no limit
+            point_of = ["metric_name", "metric_timestamp_ms", "metric_step"]
+            with opened(store_of(self._models.client)) as rows:
+                found = rows.of("logged_model_metrics", point_of, model_id=model_id, run_id=self._run_id)
+                self._linked[model_id] = {(name, time, step) for name, time, step in found}
         return point in self._linked[model_id]
 
     def _asked(self) -> tuple[str, str]:

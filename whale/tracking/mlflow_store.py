@@ -8,8 +8,6 @@ import fcntl
 import getpass
 import json
 import logging
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from whale.runtime.workers.process import environment
 from whale.tracking import mlflow_models
 from whale.tracking.mlflow_models import MAX_DIGEST, Models, Sources, points
 from whale.tracking.mlflow_repro import COMMIT, SUMMARY, Repros
+from whale.tracking.mlflow_rows import opened, require_few
 from whale.tracking.spool import SPOOL_DIR
 from whale.tracking.spooled_run import (
     MAX_METRICS,
@@ -82,9 +81,9 @@ def page_of(root: Path, profile: str) -> str | None:
     """
     if not (root / STORE).is_file():
         return None
-    with closing(sqlite3.connect(f"{(root / STORE).absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        row = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", [profile]).fetchone()
-    return row and f"#/experiments/{row[0]}?workflowType=machine_learning"
+    with opened(root / STORE) as rows:
+        row = next(rows.of("experiments", ["experiment_id"], name=profile), None)
+    return None if row is None else f"#/experiments/{row[0]}?workflowType=machine_learning"
 
 
 def replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path, root: Path) -> Replayed:
@@ -105,7 +104,7 @@ def _replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path, root: Path)
     for spool in spool_dir.glob("*.jsonl"):
         read = _read_offset(spool)
         if read.offset < spool.stat().st_size or not read.closed:
-            payload = _bytes_of(spool)
+            payload = bytes_of(spool)
             lines, torn = lines_of(payload[: whole_lines(payload)], spool)
             if lines and lines[0]["kind"] == "start":
                 waiting.append((lines[0]["time"], spool, read.offset))
@@ -124,7 +123,8 @@ def _replay(spool_dir: Path, tracking_uri: str, artifacts_dir: Path, root: Path)
     return result
 
 
-def _bytes_of(spool: Path) -> bytes:
+def bytes_of(spool: Path) -> bytes:
+    """All of a spool; BeyondLimitError if it is larger than a run's can be."""
     if (size := spool.stat().st_size) > SPOOL_BYTES:
         raise BeyondLimitError("a run's spool is too large", file=spool, found=f"{size} bytes",
                                expected=f"<= {SPOOL_BYTES} bytes",
@@ -142,12 +142,13 @@ class _Store:
         for name in ("mlflow.store.db.utils", "alembic"):  # the tables of a new store are no news
             logging.getLogger(name).setLevel(logging.WARNING)
         self.client = MlflowClient(tracking_uri)
+        require_few(self.client)
         self.artifacts_dir, self.root = artifacts_dir, root
         self._experiments: dict[str, _Experiment] = {}
 
     def replay(self, spool: Path, offset: int) -> int:
         """Returns how many lines are torn."""
-        payload = _bytes_of(spool)
+        payload = bytes_of(spool)
         end = whole_lines(payload)
         lines, torn = lines_of(payload[:end], spool)
         new, _ = lines_of(payload[offset:end], spool)

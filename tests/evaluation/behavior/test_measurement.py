@@ -13,7 +13,8 @@ from whale.common.errors import BadDataError, ConfigError, RefusedError
 from whale.common.json_files import read_json
 from whale.common.run import Run
 from whale.evaluation.behavior.centroids import coordinates
-from whale.evaluation.behavior.measurement import ABOVE, ONE_CLASS, measured
+from whale.evaluation.behavior.measurement import ABOVE, ONE_CLASS, control, measured
+from whale.evaluation.behavior.probe import Answers
 from whale.evaluation.behavior.segments import PRIOR, Behaviors, read_behaviors
 from whale.evaluation.numbers.metrics import flattened
 from whale.models.trunk.folder import save_model
@@ -52,13 +53,22 @@ def test_a_z_that_says_the_policy_is_read_without_an_error_and_more_than_simple_
     for question in ("policy", "policy_within_task"):
         assert metrics[f"{at}.{question}.prior"] == metrics[f"{at}.{question}.prior.low"] == 1.0
         assert metrics[f"{at}.{question}.chance"] == pytest.approx(1 / 3, abs=1e-4)
-        assert metrics[f"{at}.{question}.shuffled"] < 0.7
+        shuffled = [metrics[f"{at}.{question}.shuffled{end}"] for end in (".low", "", ".high")]
+        assert shuffled[0] < shuffled[1] < shuffled[2] and shuffled[1] < 0.6
+        assert 0 < metrics[f"{at}.{question}.shuffled.spread"] < shuffled[2] - shuffled[0]
         assert metrics[f"{at}.{question}.prior_minus_simple.low"] > 0
         assert metrics[f"{at}.{question}.status"] == ABOVE
     assert metrics[f"{at}.task.prior"] <= metrics[f"{at}.task.chance"] == 0.5  # z says nothing of it
     assert metrics[f"{at}.policy_within_task.of.pull.prior"] == 1.0
     assert metrics[f"{at}.task_within_policy.of.random.chance"] == 0.5
     assert "metric=behavior|data=cups/train" in metrics[f"{at}.protocol"]
+
+
+def test_the_control_is_the_mean_of_its_drawings_with_their_spread():
+    """An accuracy each, over what was asked; NaN was not."""
+    drawings = [Answers(np.array([np.nan, *right]), 0) for right in ([1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0])]
+    found = control(drawings)
+    assert found == {"shuffled": 0.5, "shuffled.low": 0.25, "shuffled.high": 0.75, "shuffled.spread": 0.25}
 
 
 def test_the_same_run_gives_the_same_bytes(stage, folder, tmp_path):

@@ -3,6 +3,7 @@ import os
 import numpy as np
 import pytest
 from limited import run_limited
+from video_config import video_config
 
 from whale.common.errors import BadDataError, BeyondLimitError, ConfigError, MissingInputError
 from whale.common.limits import ANSWER_FILE_BYTES
@@ -10,13 +11,11 @@ from whale.evaluation.by_hand.external_video import _read, read_frames, rollout_
 from whale.evaluation.numbers.protocol import require_comparable
 from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.perceptual import load_feature_networks
-from whale.evaluation.video.video import EvaluateVideoConfig, rollout_metrics, rollout_scores
+from whale.evaluation.video.video import rollout_metrics, rollout_scores
 from whale.evaluation.video.video_report import rollout_protocol
 
-CONFIG = EvaluateVideoConfig(
-    seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=3, max_train_episodes=3,
-    windows_per_episode=1, context=2, horizons=[1, 4], filmstrips=1, resamples=100, batch_size=5, action_episodes=0,
-    lpips=None, i3d=None, percep_efflite0=None, starts="keyed",
+CONFIG = video_config(
+    max_episodes=3, max_train_episodes=3, windows_per_episode=1, context=2, filmstrips=1, action_episodes=0,
     decoding=Decoding(mode="sample", temperature=1.0, samples=1),
 )  # fmt: skip
 NETWORKS = load_feature_networks(None, None, None)

@@ -1,18 +1,12 @@
 from dataclasses import replace
 
 import numpy as np
+from video_config import video_config
 
 from whale.evaluation.measuring.rollouts.heldout import read_windows
-from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.imagined import grouped_metrics, scored
-from whale.evaluation.video.video import EvaluateVideoConfig
 
-CONFIG = EvaluateVideoConfig(
-    seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
-    windows_per_episode=2, context=1, horizons=[1, 4], filmstrips=0, resamples=100, batch_size=5, action_episodes=4,
-    lpips=None, i3d=None, percep_efflite0=None, starts="keyed",
-    decoding=Decoding(mode="argmax", temperature=1.0, samples=1),
-)  # fmt: skip
+CONFIG = video_config(filmstrips=0)
 
 
 def test_the_numbers_of_a_task_are_those_of_its_windows_alone(dataset):

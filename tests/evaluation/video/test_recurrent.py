@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny_models as tiny
 import torch
+from video_config import video_config
 
 from whale.common.errors import ConfigError
 from whale.common.json_files import write_json
@@ -16,18 +17,13 @@ from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.perceptual import load_feature_networks
 from whale.evaluation.video.recurrent import NO_TOKENS, imagined_by, load_recurrent
 from whale.evaluation.video.training_budget import Budget, budget_of_ours
-from whale.evaluation.video.video import EvaluateVideoConfig, fit_baselines, lead_rng, rollout_scores
+from whale.evaluation.video.video import fit_baselines, lead_rng, rollout_scores
 from whale.evaluation.video.video_report import evaluate_split, rollout_windows
 from whale.models.trunk.folder import save_model
 from whale.models.trunk.linear import linear
 from whale.training.loop.counting import training_flops
 
-CONFIG = EvaluateVideoConfig(
-    seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
-    windows_per_episode=2, context=2, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5, action_episodes=0,
-    lpips=None, i3d=None, percep_efflite0=None, starts="keyed",
-    decoding=Decoding(mode="sample", temperature=1.0, samples=1),
-)  # fmt: skip
+CONFIG = video_config(context=2, action_episodes=0, decoding=Decoding(mode="sample", temperature=1.0, samples=1))
 NETWORKS = load_feature_networks(None, None, None)
 NAME = "rssm.dreamer"
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from video_config import video_config
 
 from whale.common.errors import ConfigError
 from whale.evaluation.measuring import efflite0
@@ -17,15 +18,10 @@ from whale.evaluation.numbers.protocol import require_comparable
 from whale.evaluation.uncertainty.estimation.decoding import Decoding
 from whale.evaluation.video.likelihood import from_other_episode, policy_nll, token_likelihood
 from whale.evaluation.video.perceptual import load_feature_networks
-from whale.evaluation.video.video import EvaluateVideoConfig, fit_baselines, rollout_scores
+from whale.evaluation.video.video import fit_baselines, rollout_scores
 from whale.evaluation.video.video_report import evaluate_split
 
-CONFIG = EvaluateVideoConfig(
-    seed=0, pretrain_splits=["train"], finetune_splits=["train"], max_episodes=6, max_train_episodes=4,
-    windows_per_episode=2, context=1, horizons=[1, 4], filmstrips=2, resamples=100, batch_size=5,
-    action_episodes=4, lpips=None, i3d=None, percep_efflite0=None, starts="keyed",
-    decoding=Decoding(mode="argmax", temperature=1.0, samples=1),
-)  # fmt: skip
+CONFIG = video_config()
 
 NETWORKS = load_feature_networks(None, None, None)
 

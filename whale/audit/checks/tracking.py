@@ -1,24 +1,24 @@
 """The local MLflow store against the ledger: what its page shows must be what was signed.
 
 MLflow lets anybody rewrite a tag or a row without a trace. Each of its runs carries the digest of its derivation, which
-leads to the signed run. Read with sqlite3 alone, read-only. Says nothing of runs that MLflow does not have: tracking
+leads to the signed run. Read as rows, without MLflow. Says nothing of runs that MLflow does not have: tracking
 may be lost, and nothing depends on it.
 """
 
 import ast
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from whale.audit.checks.findings import Finding
 from whale.audit.run_graph import StageRun
+from whale.common.errors import BadDataError
 from whale.common.files import MANIFEST_NAME
 from whale.common.json_files import canonical_json, flatten
 from whale.lineage.statement import floats_as_text
+from whale.tracking.mlflow_rows import opened
 from whale.tracking.spooled_run import MAX_NAME, MAX_TEXT  # longer ones were cut when they were logged
 
 STORE = Path("mlflow.db")
@@ -35,7 +35,8 @@ class TrackedRun:
 
 
 def check_tracking(runs: Iterable[StageRun], store: Path = STORE) -> Iterator[Finding]:
-    """A finding for every tag or param of a tracked run of `runs` that is not what was signed."""
+    """A finding for every tag or param of a tracked run of `runs` that is not what was signed; one alone for a store
+    that cannot be read, or not within the limits."""
     if not store.is_file():
         return
     signed = defaultdict(list)
@@ -43,8 +44,8 @@ def check_tracking(runs: Iterable[StageRun], store: Path = STORE) -> Iterator[Fi
         signed[str(run.internal["derivation_sha256"])].append(run)
     try:
         tracked = _read(store)
-    except sqlite3.Error as error:
-        yield Finding("mismatch", "MLflow", f"not a store that can be read: {error}", str(store))
+    except BadDataError as error:  # also what is beyond a limit
+        yield Finding.of("MLflow", error)
         return
     for each in tracked:
         digest = each.tags.get(DERIVATION, "")
@@ -57,11 +58,11 @@ def check_tracking(runs: Iterable[StageRun], store: Path = STORE) -> Iterator[Fi
 
 def _read(store: Path) -> list[TrackedRun]:
     found: dict[str, TrackedRun] = {}
-    with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        for uuid, name, text in connection.execute("SELECT run_uuid, key, value FROM tags"):
-            found.setdefault(uuid, TrackedRun(uuid)).tags[name] = text
-        for uuid, name, text in connection.execute("SELECT run_uuid, key, value FROM params"):
-            found.setdefault(uuid, TrackedRun(uuid)).params[name] = text
+    with opened(store) as rows:
+        for table in ("tags", "params"):
+            for uuid, name, value in rows.of(table, ["run_uuid", "key", "value"]):
+                run = found.setdefault(str(uuid), TrackedRun(str(uuid)))
+                getattr(run, table)[str(name)] = str(value)  # whatever it is: only a text can be as signed
     return [found[uuid] for uuid in sorted(found)]
 
 

@@ -10,11 +10,9 @@ import hashlib
 import re
 import secrets
 import shutil
-import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,29 @@ from whale.audit.checks.findings import Finding, Report
 from whale.audit.checks.ledger_check import asked_of_git, check_ledger
 from whale.audit.checks.trust_chain import judge
 from whale.audit.run_graph import RunGraph, StageRun
-from whale.common.errors import MissingInputError, WhaleError
+from whale.common.errors import BadDataError, MissingInputError, WhaleError
 from whale.lineage import ledger
 from whale.lineage.trust import read_trust
 from whale.tracking import mlflow_store
+from whale.tracking.mlflow_rows import StoreRows, opened
+from whale.tracking.mlflow_store import bytes_of
 from whale.tracking.spool import SPOOL_DIR
 from whale.tracking.spooled_run import lines_of
 
 STORE = Path(mlflow_store.STORE)
 SHOWN = re.compile(
-    r"experiments|experiment_tags|runs|tags|params|metrics|latest_metrics|datasets|inputs|input_tags|logged_model.*"
-    r"|registered_model.*|model_version.*|entity_associations|issues|assessments|trace_.*|span.*|evaluation_dataset.*"
+    r"experiments|experiment_tags|runs|tags|params|metrics|latest_metrics|datasets|inputs|input_tags|logged_model\w*"
+    r"|registered_model\w*|model_version\w*|entity_associations|issues|assessments|trace_\w*|span\w*"
+    r"|evaluation_dataset\w*"
 )
+NAMING = {  # columns that give ids their words; a store without them is none
+    "tags": ("run_uuid", "key", "value"),
+    "runs": ("run_uuid", "name", "start_time"),
+    "experiments": ("experiment_id", "name"),
+    "datasets": ("dataset_uuid", "experiment_id", "name", "digest"),
+    "logged_models": ("model_id", "name", "creation_timestamp_ms", "source_run_id"),
+    "inputs": ("input_uuid", "source_id", "destination_id"),
+}
 OWN = {  # of MLflow, of the machine that replayed, or of the moment
     *("creation_time", "created_time", "last_update_time", "last_updated_time", "last_updated_timestamp"),
     *("creation_timestamp_ms", "last_updated_timestamp_ms", "artifact_uri", "artifact_location", "storage_location"),
@@ -56,15 +65,15 @@ def verify_page(expect_root: str | None = None) -> Report:
     report.extend(Finding.of(f"ledger line {entry.line}", error) for entry, error in graph.malformed)
     spools = {path.stem: path for path in sorted(SPOOL_DIR.glob("*.jsonl"))}
     report.extend(_check_spools(graph, spools, report))
-    if torn := sum(lines_of(path.read_bytes(), path)[1] for path in spools.values()):
+    if torn := sum(lines_of(bytes_of(path), path)[1] for path in spools.values()):
         report.count("torn lines of spools, left out", torn)
     with tempfile.TemporaryDirectory(prefix="whale-mlflow-") as scratch:
         fresh = Path(scratch) / STORE.name
         _replay(spools, Path(scratch), fresh)
         try:
             found = _shown(STORE)
-        except sqlite3.Error as error:
-            report.add(Finding("mismatch", "MLflow", f"not a store that can be read: {error}", str(STORE)))
+        except BadDataError as error:  # also what is beyond a limit
+            report.add(Finding.of("MLflow", error))
             return report
         expected = _shown(fresh)
     report.count("rows of MLflow", sum(map(lambda rows: rows.total(), found.values())))
@@ -82,12 +91,12 @@ def _check_spools(graph: RunGraph, spools: Mapping[str, Path], report: Report) -
     for spool_id, run in signed.items():
         if spool_id not in spools:
             yield Finding("missing", run.name, "what this run told MLflow is gone", f"{SPOOL_DIR / spool_id}.jsonl")
-        elif (wrong := _fault(spools[spool_id].read_bytes(), run)) is not None:
+        elif (wrong := _fault(bytes_of(spools[spool_id]), run)) is not None:
             yield Finding("mismatch", run.name, f"what this run told MLflow: {wrong}", str(spools[spool_id]))
         else:
             report.count("runs as signed")
     for spool_id in sorted(spools.keys() - signed.keys()):
-        lines, _ = lines_of(spools[spool_id].read_bytes(), spools[spool_id])
+        lines, _ = lines_of(bytes_of(spools[spool_id]), spools[spool_id])
         if lines and lines[-1].get("status") == "FINISHED":
             yield Finding("signature", spool_id, "nobody signed this run, which says that it ended well",
                           str(spools[spool_id]))  # fmt: skip
@@ -168,19 +177,19 @@ def _replay(spools: Mapping[str, Path], scratch: Path, store: Path) -> None:
 
 
 def _shown(store: Path) -> dict[str, Counter[Row]]:
-    """Table -> its rows, every id by what it stands for. Read-only, with sqlite3 alone."""
-    with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        tables = {name: _rows(connection, name) for name in names if SHOWN.fullmatch(name)}
+    """Table -> its rows, every id by what it stands for. BadDataError for a store that cannot be read."""
+    with opened(store) as rows_of:
+        for name, columns in NAMING.items():
+            rows_of.require(name, columns)
+        tables = {name: _rows(rows_of, name) for name in rows_of.tables() if SHOWN.fullmatch(name)}
     labels = _labels(tables)
     found = {name: Counter(_row(name, row, labels) for row in rows) for name, rows in tables.items()}
     return {name: Counter({row: count for row, count in rows.items() if row}) for name, rows in found.items()}
 
 
-def _rows(connection: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(f'SELECT * FROM "{table}"')
-    columns = [each[0] for each in cursor.description]
-    return [dict(zip(columns, row, strict=True)) for row in cursor]
+def _rows(rows: StoreRows, table: str) -> list[dict[str, Any]]:
+    columns = rows.columns(table)
+    return [dict(zip(columns, row, strict=True)) for row in rows.of(table, columns)]
 
 
 def _labels(tables: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
@@ -193,20 +202,25 @@ def _labels(tables: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
         labels[str(key)] = words if uses[words] == 1 else f"{words} ({uses[words]})"
 
     spool_of = {row["run_uuid"]: row["value"] for row in tables["tags"] if row["key"] == mlflow_store.SPOOL_TAG}
-    for row in sorted(tables["runs"], key=lambda row: (str(row["name"]), row["start_time"] or 0)):
+    for row in sorted(tables["runs"], key=lambda row: (str(row["name"]), _moment(row["start_time"]))):
         name(row["run_uuid"], f"run {spool_of.get(row['run_uuid'], row['name'])}")
     for row in tables["experiments"]:
         labels[f"experiment_id {row['experiment_id']}"] = f"experiment {row['name']}"
     for row in tables["datasets"]:
         where = labels.get(f"experiment_id {row['experiment_id']}", row["experiment_id"])
         name(row["dataset_uuid"], f"data {row['name']} {row['digest']} of {where}")
-    models = sorted(tables.get("logged_models", []), key=lambda row: (row["name"], row["creation_timestamp_ms"]))
-    for row in models:
+    models = tables["logged_models"]
+    for row in sorted(models, key=lambda row: (str(row["name"]), _moment(row["creation_timestamp_ms"]))):
         name(row["model_id"], f"model {row['name']} of {labels.get(str(row['source_run_id']), 'no run')}")
     for row in tables["inputs"]:
         ends = [labels.get(str(row[key]), str(row[key])) for key in ("source_id", "destination_id")]
         labels[str(row["input_uuid"])] = f"input {ends[0]} of {ends[1]}"
     return labels
+
+
+def _moment(value: Any) -> float:
+    """SQLite keeps whatever was written into a column of numbers."""
+    return value if isinstance(value, int | float) else 0
 
 
 def _row(table: str, row: Mapping[str, Any], labels: Mapping[str, str]) -> Row:
@@ -230,8 +244,8 @@ def _differences(table: str, found: Mapping[str, Counter[Row]], expected: Mappin
     """Rows that are more or less than they should be; two that differ in little are one that was edited."""
     here, should = found.get(table, Counter()), expected.get(table, Counter())
     more, less, findings = [*(here - should).elements()], [*(should - here).elements()], []
-    for row in more:
-        near = max(less, key=lambda other: _common(row, other), default=None)
+    for number, row in enumerate(more):  # behind those that are shown, each alone: all pairs of many are too many
+        near = max(less, key=lambda other: _common(row, other), default=None) if number < MAX_SHOWN else None
         if near is not None and 2 * _common(row, near) >= len(row):
             less.remove(near)
             changed = [(name, value, dict(near).get(name)) for name, value in row if dict(near).get(name) != value]
