@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import tiny_optimization
 import yaml
 from without_finetuning import PLACES, put, without_finetuning
 
@@ -148,6 +149,9 @@ def test_video_of_a_role_without_a_trained_model_is_refused_before_the_first_rol
 
 def test_a_policy_is_not_optimized_by_a_reward_head_of_demonstrations(tmp_path, project_root):
     params = load_yaml(project_root / "profiles/fleet.yaml")
+    imagination = tiny_optimization.values()["imagination"] | {"penalties": ["none"]}
+    params["optimize_policy"] = {"open_bin": tiny_optimization.values(ensemble=[], imagination=imagination)}
+    load_profile(written(tmp_path / "params.yaml", params))
     params["train_reward"]["head"]["role"] = "finetune"
     with pytest.raises(ConfigError, match=r"open_bin\.reward"):
         load_profile(written(tmp_path / "params.yaml", params))
