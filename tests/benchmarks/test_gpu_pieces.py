@@ -62,7 +62,7 @@ def test_without_a_gpu_nothing_runs_and_nothing_is_called_done(unpacked):
     assert not (unpacked / "build/gpu").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_piece_leaves_a_table_and_json_and_is_not_run_again_but_failed_ones_are(unpacked):
     first = gpu(unpacked, "--rehearse", "--only", "collectives", "tests-training")

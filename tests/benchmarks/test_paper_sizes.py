@@ -22,6 +22,7 @@ def test_a_micro_batch_of_eight_of_every_paper_size_fits_an_h200(profile, name):
         assert row["state_gb"] + row["kept_gb"] < CARD / GIGABYTE, row
 
 
+@pytest.mark.nightly
 def test_what_is_kept_grows_with_the_batch_and_not_with_anything_else():
     four, eight = (measured("whale-x", "train_dynamics", size)[0] for size in (4, 8))
     assert eight["parameters"] == four["parameters"]
