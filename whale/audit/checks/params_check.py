@@ -107,13 +107,18 @@ def agrees(given: Any, resolved: Any) -> bool:
 
 
 def differences(given: Any, resolved: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted place, what the file says, what a run had: ABSENT if it had no such key), in the file's order."""
+    """(dotted place, what the file says, what a run had: ABSENT if it had no such key), in the file's order.
+
+    A key that says null is one that is left out: a section's record is without such of its keys as came after its kind.
+    """
     if isinstance(given, Mapping) and isinstance(resolved, Mapping):
         for key, value in given.items():
             yield from differences(value, resolved.get(key, ABSENT), f"{place}.{key}".removeprefix("."))
     elif isinstance(given, list) and isinstance(resolved, list) and len(given) == len(resolved):
         for number, (value, then) in enumerate(zip(given, resolved, strict=True)):
             yield from differences(value, then, f"{place}[{number}]")
+    elif given is None and resolved is ABSENT:
+        return
     elif given != resolved and (_as_number(given) != _as_number(resolved) or _as_number(given) is None):
         yield place, given, resolved
 
