@@ -109,7 +109,7 @@ def agrees(given: Any, resolved: Any) -> bool:
 def differences(given: Any, resolved: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted place, what the file says, what a run had: ABSENT if it had no such key), in the file's order.
 
-    A key that says null is one that is left out: a section's record is without such of its keys as came after its kind.
+    A key that says null is one that is left out: a record lacks optional keys that were not given.
     """
     if isinstance(given, Mapping) and isinstance(resolved, Mapping):
         for key, value in given.items():
