@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,8 +22,13 @@ __all__ = ["Config", "load_sections", "load_seed", "load_yaml", "section_of"]
 
 
 class Config(BaseModel):
-    """Frozen and strict: an unknown key, a wrong type and a value out of range are errors."""
+    """Frozen and strict: an unknown key, a wrong type and a value out of range are errors.
 
+    unspoken: optional keys that came after others had been recorded. At its default such a key is in no record, so that
+    the record is that of a section which never spoke of it.
+    """
+
+    unspoken: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
@@ -52,8 +57,12 @@ class Config(BaseModel):
         return cls.parse(values, file=params, place=place)
 
     def deciding_values(self) -> dict[str, Any]:
-        """Plain data: every value that decides a result, with all defaults."""
-        return self.model_dump(mode="json")
+        """Plain data: every value that decides a result, with all defaults but those of `unspoken` keys."""
+        values, fields = self.model_dump(mode="json"), type(self).model_fields
+        return {
+            name: value for name, value in values.items()
+            if name not in self.unspoken or getattr(self, name) != fields[name].default
+        }  # fmt: skip
 
     def digest(self) -> str:
         """sha256 of the canonical JSON of every deciding value."""

@@ -6,7 +6,7 @@ Shapes: S segments, B windows, T window, h horizon, N tokens per frame, V codes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -67,6 +67,7 @@ class EvaluateVideoConfig(Config):
     models: entries of train_dynamics and finetune_dynamics that are measured; null: every one that was trained.
     """
 
+    unspoken: ClassVar[frozenset[str]] = frozenset({"models"})
     decoding: Decoding  # how a rollout chooses tokens; `samples` rollouts of each window, which count alike
     starts: Starts
 
@@ -86,11 +87,6 @@ class EvaluateVideoConfig(Config):
     i3d: NetworkFile | None
     percep_efflite0: str | None  # path of the converted weights, whose sha256 the code pins
     models: list[str] | None = Field(default=None, min_length=1)
-
-    def deciding_values(self) -> dict[str, Any]:
-        """Without `models` that are not named: so the record is that of a section which never spoke of them."""
-        values = super().deciding_values()
-        return values if self.models is not None else {name: each for name, each in values.items() if name != "models"}
 
     def splits(self, role: str) -> list[str]:
         """Those that are measured of each dataset of a role; ConfigError for demonstrations without any."""

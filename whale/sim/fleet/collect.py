@@ -9,7 +9,7 @@ Shapes: B episodes of a split, T steps of one episode, A = 7.
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -36,6 +36,7 @@ class FleetConfig(Config):
     as in the other splits. Training episodes stay short: an arm that has done its task stands still.
     """
 
+    unspoken: ClassVar[frozenset[str]] = frozenset({"test_steps"})
     robots: list[str] = Field(default=[*DRAWN_BY_DEFAULT], min_length=1)
     train_episodes: int = Field(gt=0)  # per pretraining robot
     val_episodes: int = Field(gt=0)  # the training policies from other starts: for early stopping
@@ -49,11 +50,6 @@ class FleetConfig(Config):
     unseen_min_steps: int = Field(gt=1)
     unseen_max_steps: int = Field(gt=1)
     test_steps: list[Annotated[int, Field(gt=1)]] | None = Field(default=None, min_length=2, max_length=2)
-
-    def deciding_values(self) -> dict[str, Any]:
-        """Without `test_steps` that are not given: so the record is that of a section which never spoke of them."""
-        values = super().deciding_values()
-        return values if self.test_steps else {name: each for name, each in values.items() if name != "test_steps"}
 
     @model_validator(mode="after")
     def _robots_are_known(self):

@@ -1,7 +1,7 @@
 """The task of training, or fine-tuning, a dynamics model on stored tokens, actions and z (Eq. 6)."""
 
 import math
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -28,6 +28,7 @@ class TrainDynamicsConfig(Config):
     That untrained entry is what "from scratch" fine-tunes from: every fine-tuning starts from an entry by name.
     """
 
+    unspoken: ClassVar[frozenset[str]] = frozenset({"seed", "data_fraction"})
     size: STTransformerConfig
     behavior_conditioning: bool
     copy_bias: float | None
@@ -38,11 +39,6 @@ class TrainDynamicsConfig(Config):
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     data_fraction: float = Field(default=1.0, gt=0, le=1)
     optimization: OptimizationConfig
-
-    def deciding_values(self) -> dict[str, Any]:
-        """Without a seed or a fraction of its own: so its record is that of an entry which never spoke of one."""
-        left = {"seed": self.seed is None, "data_fraction": self.data_fraction == 1}
-        return {name: value for name, value in super().deciding_values().items() if not left.get(name)}
 
 
 class FinetuneDynamicsConfig(Config):
